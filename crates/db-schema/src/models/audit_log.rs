@@ -1,0 +1,173 @@
+//! What is a row of `audit_logs`, read and to be inserted?
+
+use chrono::{DateTime, Utc};
+use diesel::backend::Backend;
+use diesel::deserialize::{self, Queryable};
+use ipnet::IpNet;
+use uuid::Uuid;
+
+use super::JsonText;
+use super::stored::{StoredIp, StoredTime, StoredUuid};
+
+/// A row of `audit_logs`, from either database.
+///
+/// Loads from `schema::audit_logs` and from `sqlite::schema::audit_logs`, all columns in their order.
+/// Times that chrono cannot hold come as its first or last moment.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct AuditLog {
+    /// Identifies the entry, together with `created_at`.
+    pub id: Uuid,
+    /// When it happened, by the caller's clock, to the microsecond.
+    pub created_at: DateTime<Utc>,
+    /// When the database took the row, by the database's clock.
+    pub recorded_at: DateTime<Utc>,
+    /// The customer or account the event belongs to.
+    pub tenant_id: Option<String>,
+    /// Who did it.
+    pub actor_id: Option<String>,
+    /// What kind of actor; usually user, service, api_key, system or anonymous.
+    pub actor_type: Option<String>,
+    /// Whom the actor acted for.
+    pub on_behalf_of: Option<String>,
+    /// What was done.
+    pub action: String,
+    /// How it ended; usually success, failure, denied or unknown.
+    pub outcome: String,
+    /// What kind of thing it was done to.
+    pub resource_type: Option<String>,
+    /// Which thing it was done to.
+    pub resource_id: Option<String>,
+    /// The network address it came from. In SQLite a text that is no address is read as none.
+    pub ip_address: Option<IpNet>,
+    /// The client software, as it named itself.
+    pub user_agent: Option<String>,
+    /// The request it was part of.
+    pub request_id: Option<String>,
+    /// The distributed trace it was part of.
+    pub trace_id: Option<String>,
+    /// Joins the row of an intent with the row of its outcome.
+    pub operation_id: Option<Uuid>,
+    /// Whatever else was kept; none only after a redaction.
+    pub metadata: Option<JsonText>,
+    /// The audit writer that sent the row.
+    pub writer_id: Option<Uuid>,
+    /// The entry's number in its writer.
+    pub writer_seq: Option<i64>,
+    /// The database transaction that inserted the row; 0 in SQLite.
+    pub tx_id: i64,
+}
+
+/// The columns of a row as diesel reads them; `From` turns them into [`AuditLog`].
+#[derive(Queryable)]
+pub struct Columns {
+    id: StoredUuid,
+    created_at: StoredTime,
+    recorded_at: StoredTime,
+    tenant_id: Option<String>,
+    actor_id: Option<String>,
+    actor_type: Option<String>,
+    on_behalf_of: Option<String>,
+    action: String,
+    outcome: String,
+    resource_type: Option<String>,
+    resource_id: Option<String>,
+    ip_address: Option<StoredIp>,
+    user_agent: Option<String>,
+    request_id: Option<String>,
+    trace_id: Option<String>,
+    operation_id: Option<StoredUuid>,
+    metadata: Option<JsonText>,
+    writer_id: Option<StoredUuid>,
+    writer_seq: Option<i64>,
+    tx_id: i64,
+}
+
+impl From<Columns> for AuditLog {
+    fn from(row: Columns) -> Self {
+        Self {
+            id: row.id.0,
+            created_at: row.created_at.0,
+            recorded_at: row.recorded_at.0,
+            tenant_id: row.tenant_id,
+            actor_id: row.actor_id,
+            actor_type: row.actor_type,
+            on_behalf_of: row.on_behalf_of,
+            action: row.action,
+            outcome: row.outcome,
+            resource_type: row.resource_type,
+            resource_id: row.resource_id,
+            ip_address: row.ip_address.and_then(|ip| ip.0),
+            user_agent: row.user_agent,
+            request_id: row.request_id,
+            trace_id: row.trace_id,
+            operation_id: row.operation_id.map(|id| id.0),
+            metadata: row.metadata,
+            writer_id: row.writer_id.map(|id| id.0),
+            writer_seq: row.writer_seq,
+            tx_id: row.tx_id,
+        }
+    }
+}
+
+// Written out rather than derived: the derive's `deserialize_as` cannot reach into an `Option`.
+impl<ST, DB: Backend> Queryable<ST, DB> for AuditLog
+where
+    Columns: Queryable<ST, DB>,
+{
+    type Row = <Columns as Queryable<ST, DB>>::Row;
+
+    fn build(row: Self::Row) -> deserialize::Result<Self> {
+        Columns::build(row).map(Self::from)
+    }
+}
+
+/// A row to be inserted: every column that a client may set.
+///
+/// `recorded_at` and `tx_id` are the database's. Absent values are sent as NULL, not left out, so
+/// that the statement's text stays the same and its prepared form can be reused. For SQLite, insert
+/// `sqlite::NewAuditLog::from(&row)`.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "postgres",
+    derive(diesel::Insertable),
+    diesel(table_name = crate::schema::audit_logs, check_for_backend(diesel::pg::Pg), treat_none_as_default_value = false)
+)]
+pub struct NewAuditLog {
+    /// Identifies the entry, together with `created_at`.
+    pub id: Uuid,
+    /// When it happened. Finer than a microsecond is cut by the database.
+    pub created_at: DateTime<Utc>,
+    /// The customer or account the event belongs to.
+    pub tenant_id: Option<String>,
+    /// Who did it.
+    pub actor_id: Option<String>,
+    /// What kind of actor.
+    pub actor_type: Option<String>,
+    /// Whom the actor acted for.
+    pub on_behalf_of: Option<String>,
+    /// What was done.
+    pub action: String,
+    /// How it ended.
+    pub outcome: String,
+    /// What kind of thing it was done to.
+    pub resource_type: Option<String>,
+    /// Which thing it was done to.
+    pub resource_id: Option<String>,
+    /// The network address it came from.
+    pub ip_address: Option<IpNet>,
+    /// The client software, as it named itself.
+    pub user_agent: Option<String>,
+    /// The request it was part of.
+    pub request_id: Option<String>,
+    /// The distributed trace it was part of.
+    pub trace_id: Option<String>,
+    /// Joins the row of an intent with the row of its outcome.
+    pub operation_id: Option<Uuid>,
+    /// Whatever else is worth keeping, a JSON object.
+    pub metadata: JsonText,
+    /// The audit writer that sends the row.
+    pub writer_id: Option<Uuid>,
+    /// The entry's number in its writer.
+    pub writer_seq: Option<i64>,
+}

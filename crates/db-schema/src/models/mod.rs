@@ -1,0 +1,11 @@
+//! Which Rust types stand for rows? One file a table; `stored.rs` maps column values.
+
+// `pub` within these private modules: types that the public `Queryable` of `AuditLog` is built from.
+#[allow(unreachable_pub)]
+mod audit_log;
+mod json_text;
+#[allow(unreachable_pub)]
+pub(crate) mod stored;
+
+pub use audit_log::{AuditLog, NewAuditLog};
+pub use json_text::JsonText;
