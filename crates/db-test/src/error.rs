@@ -1,0 +1,56 @@
+//! Why is there no PostgreSQL to test on, and what helps?
+
+use std::path::PathBuf;
+
+/// Why a test database could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// No PostgreSQL is installed where it is looked for.
+    #[error(
+        "no PostgreSQL binaries found; install them with `scripts/setup`, `apt-get install postgresql` or \
+         `brew install postgresql@17`, or name a server in TEST_DATABASE_URL"
+    )]
+    NoBinaries,
+    /// Root may not run PostgreSQL, and there is no other user to run it as.
+    #[error(
+        "PostgreSQL does not run as root, and neither a user postgres nor nobody exists; run the tests as another user"
+    )]
+    NoUser,
+    /// A step of starting the server failed.
+    #[error("PostgreSQL did not start: {step}: {detail}")]
+    Start {
+        /// What was being done.
+        step: &'static str,
+        /// What it said.
+        detail: String,
+    },
+    /// The server's log, when it ended instead of starting.
+    #[error("PostgreSQL ended instead of starting; its log says: {0}")]
+    Ended(String),
+    /// The migrations could not be read.
+    #[error("cannot read the migrations at {0}: {1}")]
+    Migrations(PathBuf, std::io::Error),
+    /// A statement to the server failed.
+    #[error("the test server refused to {doing}: {detail}")]
+    Server {
+        /// What was being done.
+        doing: String,
+        /// The server's answer, never with the connection string.
+        detail: String,
+    },
+}
+
+impl SetupError {
+    pub(crate) fn start(step: &'static str) -> impl Fn(std::io::Error) -> Self {
+        move |error| Self::Start { step, detail: error.to_string() }
+    }
+
+    pub(crate) fn server(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        let doing = doing.into();
+        move |error| {
+            let detail = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
+            Self::Server { doing, detail }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Where is it tried? On a real PostgreSQL that nobody has to set up.
+//!
+//! The first [`Postgres::migrated`] of a process finds the PostgreSQL binaries, starts a private
+//! server on a Unix socket in a directory of its own, and makes a template database with the
+//! project's migrations. Each test then gets a copy of the template, dropped when the test ends.
+//! The server ends with the process, however that ends: its keeper waits on a pipe that the
+//! operating system closes.
+//!
+//! `TEST_DATABASE_URL` names a server to use instead; its user must be allowed to create databases.
+
+mod binaries;
+mod cluster;
+mod database;
+mod error;
+
+pub use database::{Postgres, server_url};
+pub use error::SetupError;
