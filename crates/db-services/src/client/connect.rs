@@ -1,0 +1,147 @@
+//! How is a connection opened, and what is set on it?
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use deadpool::Runtime;
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, ConnectionError, ConnectionResult, SqliteConnection};
+use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, PoolableConnection, RecyclingMethod,
+};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::FutureExt;
+use tokio_postgres::NoTls;
+
+use super::{AsyncSqliteConnection, Database, DatabaseError, SqliteLocation};
+
+/// The longest that waiting for, opening or checking a pooled connection may take.
+const POOL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What SQLite does before it gives up on a lock, and how it survives a power cut: the write-ahead
+/// log lets readers and the writer work side by side, and FULL syncs it at each commit.
+/// `recursive_triggers` makes REPLACE ask the DELETE trigger too.
+const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
+     PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;";
+
+/// Leaves stronger settings as they are.
+const SYNCED_COMMIT: &str = "SELECT set_config('synchronous_commit', 'local', false) \
+     WHERE current_setting('synchronous_commit') = 'off'";
+
+/// Opens a connection to PostgreSQL.
+pub(crate) async fn connect_postgres(config: &tokio_postgres::Config) -> ConnectionResult<AsyncPgConnection> {
+    let (client, connection) = config
+        .connect(NoTls)
+        .await
+        .map_err(|error| ConnectionError::CouldntSetupConfiguration(driver(&error)))?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+}
+
+/// A driver error as diesel's, with its cause in the text.
+fn driver(error: &tokio_postgres::Error) -> diesel::result::Error {
+    diesel::result::Error::DatabaseError(
+        diesel::result::DatabaseErrorKind::UnableToSendCommand,
+        Box::new(super::error::describe(error)),
+    )
+}
+
+/// Opens an SQLite database; a file that is not there is created.
+pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteConnection> {
+    let name = match location {
+        SqliteLocation::Memory(uri) => uri.clone(),
+        // "./" keeps SQLite from reading a name like "file:x" as a URI.
+        SqliteLocation::File(path) if path.is_relative() => format!("./{}", path.display()),
+        SqliteLocation::File(path) => path.display().to_string(),
+    };
+    let mut connection = SqliteConnection::establish(&name).map_err(|error| match error {
+        ConnectionError::BadConnection(detail) => ConnectionError::BadConnection(format!(
+            "{detail} (does its directory exist, and may it be written to?)"
+        )),
+        other => other,
+    })?;
+    connection.batch_execute(SQLITE_SETTINGS).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
+}
+
+/// Makes a pool of connections to PostgreSQL.
+pub(super) fn postgres_pool(
+    config: tokio_postgres::Config,
+    shown: &str,
+    size: usize,
+) -> Result<Pool<AsyncPgConnection>, DatabaseError> {
+    pool(shown, size, move || {
+        let config = config.clone();
+        async move { connect_postgres(&config).await }.boxed()
+    })
+}
+
+/// Makes the pool of an audit writer: its own few connections, which show under their own name, and
+/// on which a commit means at least a synced local disk, whatever the server's or the user's setting.
+pub(crate) fn writer_pool(
+    config: &tokio_postgres::Config,
+    database: &Database,
+    size: usize,
+) -> Result<Pool<AsyncPgConnection>, DatabaseError> {
+    let mut config = config.clone();
+    if config.get_application_name() == Some(super::url::APPLICATION_NAME) {
+        config.application_name("audit-writer");
+    }
+    pool(&database.to_string(), size, move || {
+        let config = config.clone();
+        async move {
+            let mut connection = connect_postgres(&config).await?;
+            connection
+                .batch_execute(SYNCED_COMMIT)
+                .await
+                .map_err(ConnectionError::CouldntSetupConfiguration)?;
+            Ok(connection)
+        }
+        .boxed()
+    })
+}
+
+/// Makes the pool of an SQLite database. `anchor` is kept for as long as the pool lives.
+pub(super) fn sqlite_pool(
+    location: SqliteLocation,
+    anchor: Option<Mutex<SqliteConnection>>,
+    size: usize,
+) -> Result<Pool<AsyncSqliteConnection>, DatabaseError> {
+    pool("sqlite", size, move || {
+        let _ = &anchor;
+        let location = location.clone();
+        async move {
+            let opened = tokio::task::spawn_blocking(move || open_sqlite(&location)).await;
+            opened
+                .unwrap_or_else(|error| Err(ConnectionError::BadConnection(error.to_string())))
+                .map(SyncConnectionWrapper::new)
+        }
+        .boxed()
+    })
+}
+
+fn pool<C>(
+    shown: &str,
+    size: usize,
+    open: impl Fn() -> futures_util::future::BoxFuture<'static, ConnectionResult<C>> + Send + Sync + 'static,
+) -> Result<Pool<C>, DatabaseError>
+where
+    C: PoolableConnection + 'static,
+    AsyncDieselConnectionManager<C>:
+        deadpool::managed::Manager<Type = C, Error = diesel_async::pooled_connection::PoolError>,
+{
+    let mut config = ManagerConfig::default();
+    config.custom_setup = Box::new(move |_| open());
+    // Fast: a test query on every checkout would nearly double the time of a single insert (1.85 ×,
+    // docs/decisions/0003-client.md). A connection known to be closed is replaced all the same.
+    config.recycling_method = RecyclingMethod::Fast;
+    Pool::builder(AsyncDieselConnectionManager::new_with_config(shown, config))
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(POOL_TIMEOUT))
+        .create_timeout(Some(POOL_TIMEOUT))
+        .recycle_timeout(Some(POOL_TIMEOUT))
+        .build()
+        .map_err(|error| DatabaseError::Pool { database: shown.to_owned(), detail: error.to_string() })
+}

@@ -1,0 +1,68 @@
+//! Why can a database not be used, and what helps?
+
+use diesel::ConnectionError;
+
+/// Why a database could not be named, reached or migrated. Never carries a password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatabaseError {
+    /// The URL cannot be understood.
+    #[error("{0}")]
+    Url(String),
+    /// The URL asks for what only TLS gives, or would send data in the clear to another machine.
+    #[error(
+        "{database}: {reason}; this version has no TLS: use a Unix socket, a loopback address or an encrypted \
+         tunnel, or set sslmode=disable if the network may be trusted"
+    )]
+    Tls {
+        /// The URL without credentials.
+        database: String,
+        /// What it asks for.
+        reason: &'static str,
+    },
+    /// No connection could be made.
+    #[error("cannot connect to {database}: {}", describe(.source))]
+    Connect {
+        /// The URL without credentials.
+        database: String,
+        /// What the driver said.
+        source: ConnectionError,
+    },
+    /// All connections were in use, or the server did not answer, for 5 seconds.
+    #[error("no connection to {database} within 5 seconds: all are in use, or the server does not answer")]
+    Busy {
+        /// The URL without credentials.
+        database: String,
+    },
+    /// The pool failed otherwise.
+    #[error("no connection to {database}: {detail}")]
+    Pool {
+        /// The URL without credentials.
+        database: String,
+        /// What the pool said.
+        detail: String,
+    },
+    /// A migration failed; those before it stay applied.
+    #[error("migrating {database}: {detail}")]
+    Migration {
+        /// The URL without credentials.
+        database: String,
+        /// What the database said.
+        detail: String,
+    },
+}
+
+/// The driver's message with its innermost cause, which tokio-postgres leaves out ("error
+/// connecting to server" alone helps nobody). Every cause that repeats its parent is skipped.
+pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
