@@ -1,0 +1,349 @@
+//! What does a caller say about an event?
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// One event for the audit trail. Only the action is required.
+///
+/// The time is taken when the entry is made, the id is a UUID version 7 (RFC 9562). What exceeds a
+/// limit of [`limits`](super::limits) is cut and marked when it is written, never refused.
+///
+/// ```
+/// use db_services::audit::{AuditEntry, Outcome};
+///
+/// let entry = AuditEntry::new("auth.login")
+///     .actor("alice")
+///     .tenant("acme")
+///     .resource("session", "s-1")
+///     .ip_text("203.0.113.7")
+///     .outcome(Outcome::Denied)
+///     .metadata(serde_json::json!({"reason": "expired"}));
+/// assert_eq!(entry.actor_id.as_deref(), Some("alice"));
+/// ```
+///
+/// It deserialises from an object with the columns' names; an unknown name is an error, and an
+/// `ip_address` that is no address is kept as [`ip_text`](Self::ip_text) keeps it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(from = "Columns")]
+#[non_exhaustive]
+pub struct AuditEntry {
+    /// Identifies the entry together with `created_at`: written twice, the pair is stored once.
+    pub id: Uuid,
+    /// When it happened; stored to the microsecond.
+    pub created_at: DateTime<Utc>,
+    /// The customer or account it belongs to.
+    pub tenant_id: Option<String>,
+    /// Who did it.
+    pub actor_id: Option<String>,
+    /// What kind of actor: user, service, api_key, system, anonymous, or another word.
+    pub actor_type: Option<String>,
+    /// Whom the actor acted for.
+    pub on_behalf_of: Option<String>,
+    /// What was done, as `noun.verb`. One that begins with `audit.` is stored as `app.audit.…`.
+    pub action: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What kind of thing it was done to.
+    pub resource_type: Option<String>,
+    /// Which thing it was done to.
+    pub resource_id: Option<String>,
+    /// The network address it came from.
+    pub ip_address: Option<IpAddr>,
+    /// The client software, as it named itself.
+    pub user_agent: Option<String>,
+    /// The request it was part of.
+    pub request_id: Option<String>,
+    /// The distributed trace it was part of (W3C Trace Context).
+    pub trace_id: Option<String>,
+    /// Joins the entry of an intent with the entry of its outcome.
+    pub operation_id: Option<Uuid>,
+    /// Whatever else is worth keeping. The member `_audit` is the writer's: a caller's own is
+    /// stored as `app._audit`.
+    pub metadata: Map<String, Value>,
+    /// What [`ip_text`](Self::ip_text) was given and could not read as a plain address.
+    pub(super) ip_text: Option<String>,
+    /// True once metadata nested too deep was cut, before the entry was queued.
+    pub(super) metadata_was_deep: bool,
+}
+
+impl AuditEntry {
+    /// Makes an entry that happened now and succeeded.
+    pub fn new(action: impl Into<String>) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            created_at: Utc::now(),
+            tenant_id: None,
+            actor_id: None,
+            actor_type: None,
+            on_behalf_of: None,
+            action: action.into(),
+            outcome: Outcome::Success,
+            resource_type: None,
+            resource_id: None,
+            ip_address: None,
+            user_agent: None,
+            request_id: None,
+            trace_id: None,
+            operation_id: None,
+            metadata: Map::new(),
+            ip_text: None,
+            metadata_was_deep: false,
+        }
+    }
+
+    /// Sets the id, for events that have one of their own. Give `created_at` too: only the pair is
+    /// recognised when the entry is written again.
+    pub fn id(mut self, id: Uuid) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// Sets when it happened.
+    pub fn created_at(mut self, time: DateTime<Utc>) -> Self {
+        self.created_at = time;
+        self
+    }
+
+    /// Sets who did it.
+    pub fn actor(mut self, id: impl Into<String>) -> Self {
+        self.actor_id = Some(id.into());
+        self
+    }
+
+    /// Sets what kind of actor it was.
+    pub fn actor_type(mut self, kind: impl Into<String>) -> Self {
+        self.actor_type = Some(kind.into());
+        self
+    }
+
+    /// Sets whom the actor acted for.
+    pub fn on_behalf_of(mut self, id: impl Into<String>) -> Self {
+        self.on_behalf_of = Some(id.into());
+        self
+    }
+
+    /// Sets the customer or account it belongs to.
+    pub fn tenant(mut self, id: impl Into<String>) -> Self {
+        self.tenant_id = Some(id.into());
+        self
+    }
+
+    /// Sets what it was done to.
+    pub fn resource(mut self, kind: impl Into<String>, id: impl Into<String>) -> Self {
+        self.resource_type = Some(kind.into());
+        self.resource_id = Some(id.into());
+        self
+    }
+
+    /// Sets the network address it came from.
+    pub fn ip(mut self, address: impl Into<IpAddr>) -> Self {
+        self.ip_address = Some(address.into());
+        self
+    }
+
+    /// Sets the network address from text, as a header or a log gives it.
+    ///
+    /// An address with a port gives the address. Whatever is not a plain address ("unknown", a
+    /// name, one with a port) is kept in the metadata as `_audit.ip_text`.
+    pub fn ip_text(mut self, text: impl AsRef<str>) -> Self {
+        let text = text.as_ref().trim();
+        self.ip_address = text.parse().ok();
+        self.ip_text = None;
+        if self.ip_address.is_none() && !text.is_empty() {
+            self.ip_address = text.parse::<SocketAddr>().ok().map(|address| address.ip());
+            self.ip_text = Some(text.to_owned());
+        }
+        self
+    }
+
+    /// Sets the client software.
+    pub fn user_agent(mut self, name: impl Into<String>) -> Self {
+        self.user_agent = Some(name.into());
+        self
+    }
+
+    /// Sets the request it was part of.
+    pub fn request_id(mut self, id: impl Into<String>) -> Self {
+        self.request_id = Some(id.into());
+        self
+    }
+
+    /// Sets the distributed trace it was part of.
+    pub fn trace_id(mut self, id: impl Into<String>) -> Self {
+        self.trace_id = Some(id.into());
+        self
+    }
+
+    /// Sets the operation that joins several entries.
+    pub fn operation_id(mut self, id: Uuid) -> Self {
+        self.operation_id = Some(id);
+        self
+    }
+
+    /// Sets how it ended.
+    pub fn outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
+    }
+
+    /// Sets the metadata, a JSON object. Null means an empty one; any other JSON value is kept as
+    /// the member `value`.
+    pub fn metadata(mut self, metadata: impl Into<Value>) -> Self {
+        self.metadata = match metadata.into() {
+            Value::Object(members) => members,
+            Value::Null => Map::new(),
+            other => Map::from_iter([("value".to_owned(), other)]),
+        };
+        self
+    }
+}
+
+/// How an event ended. The database holds it as text, in lower case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It was done.
+    #[default]
+    Success,
+    /// It was tried and failed.
+    Failure,
+    /// It was not allowed.
+    Denied,
+    /// Nobody knows, for example because the reply never came.
+    Unknown,
+}
+
+impl Outcome {
+    /// Gives the text the database holds.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Denied => "denied",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Outcome {
+    type Err = UnknownOutcome;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Success, Self::Failure, Self::Denied, Self::Unknown]
+            .into_iter()
+            .find(|outcome| outcome.as_str() == text)
+            .ok_or(UnknownOutcome)
+    }
+}
+
+/// The text is no [`Outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an outcome is one of success, failure, denied, unknown")]
+pub struct UnknownOutcome;
+
+/// An entry as text formats carry it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Columns {
+    id: Option<Uuid>,
+    created_at: Option<DateTime<Utc>>,
+    tenant_id: Option<String>,
+    actor_id: Option<String>,
+    actor_type: Option<String>,
+    on_behalf_of: Option<String>,
+    action: String,
+    #[serde(default)]
+    outcome: Outcome,
+    resource_type: Option<String>,
+    resource_id: Option<String>,
+    ip_address: Option<String>,
+    user_agent: Option<String>,
+    request_id: Option<String>,
+    trace_id: Option<String>,
+    operation_id: Option<Uuid>,
+    #[serde(default)]
+    metadata: Value,
+}
+
+impl From<Columns> for AuditEntry {
+    fn from(columns: Columns) -> Self {
+        let mut entry = Self::new(columns.action).outcome(columns.outcome).metadata(columns.metadata);
+        if let Some(text) = columns.ip_address {
+            entry = entry.ip_text(text);
+        }
+        Self {
+            id: columns.id.unwrap_or(entry.id),
+            created_at: columns.created_at.unwrap_or(entry.created_at),
+            tenant_id: columns.tenant_id,
+            actor_id: columns.actor_id,
+            actor_type: columns.actor_type,
+            on_behalf_of: columns.on_behalf_of,
+            resource_type: columns.resource_type,
+            resource_id: columns.resource_id,
+            user_agent: columns.user_agent,
+            request_id: columns.request_id,
+            trace_id: columns.trace_id,
+            operation_id: columns.operation_id,
+            ..entry
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_is_no_address_is_kept() {
+        let entry = |text| AuditEntry::new("x").ip_text(text);
+        assert_eq!(entry(" 10.1.2.3 ").ip_address, "10.1.2.3".parse().ok());
+        assert_eq!(entry("10.1.2.3").ip_text, None);
+        assert_eq!(entry("[2001:db8::1]:443").ip_address, "2001:db8::1".parse().ok());
+        assert_eq!(entry("[2001:db8::1]:443").ip_text.as_deref(), Some("[2001:db8::1]:443"));
+        assert_eq!(entry("unknown").ip_address, None);
+        assert_eq!(entry("unknown").ip_text.as_deref(), Some("unknown"));
+        assert_eq!(entry("unknown").ip_text("::1").ip_text, None);
+    }
+
+    #[test]
+    fn metadata_is_always_an_object() {
+        let of = |value: Value| Value::Object(AuditEntry::new("x").metadata(value).metadata);
+        assert_eq!(of(serde_json::json!({"a": 1})), serde_json::json!({"a": 1}));
+        assert_eq!(of(Value::Null), serde_json::json!({}));
+        assert_eq!(of(serde_json::json!([1])), serde_json::json!({"value": [1]}));
+    }
+
+    #[test]
+    fn an_entry_comes_from_json_by_the_names_of_the_columns() -> Result<(), serde_json::Error> {
+        let entry: AuditEntry = serde_json::from_str(
+            r#"{"action":"auth.login","created_at":"2026-01-02T03:04:05.123456+01:00","outcome":"denied","ip_address":"unknown"}"#,
+        )?;
+        assert_eq!(entry.created_at.to_rfc3339(), "2026-01-02T02:04:05.123456+00:00");
+        assert_eq!((entry.outcome, entry.ip_text.as_deref()), (Outcome::Denied, Some("unknown")));
+        for wrong in [r#"{}"#, r#"{"action":"x","colour":"red"}"#, r#"{"action":"x","outcome":"fine"}"#] {
+            assert!(serde_json::from_str::<AuditEntry>(wrong).is_err(), "{wrong}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn outcomes_are_read_as_they_are_printed() {
+        for outcome in [Outcome::Success, Outcome::Failure, Outcome::Denied, Outcome::Unknown] {
+            assert_eq!(outcome.to_string().parse(), Ok(outcome));
+        }
+        assert_eq!("Success".parse::<Outcome>(), Err(UnknownOutcome));
+    }
+}

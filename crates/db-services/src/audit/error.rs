@@ -1,0 +1,21 @@
+//! Why could a writer not be started or installed?
+
+/// Why a writer did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A bound of the queue is zero: it would refuse every entry.
+    #[error("{0} must not be zero")]
+    ZeroBound(&'static str),
+    /// The operating system gave no thread, or no runtime could be built on it.
+    #[error("the writer's thread did not start: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The database's connections could not be prepared.
+    #[error(transparent)]
+    Database(#[from] crate::client::DatabaseError),
+}
+
+/// Why a writer was not installed: one is in use already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an audit writer is in use already: install yours before the first entry is written, and only once")]
+pub struct InstallError;

@@ -1,0 +1,203 @@
+//! Does every entry become a row within the limits, with what was cut marked?
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn row_of(entry: AuditEntry) -> NewAuditLog {
+    NewAuditLog::from(entry)
+}
+
+fn metadata_of(entry: AuditEntry) -> Value {
+    row_of(entry).metadata.parse().unwrap()
+}
+
+/// JSON nested `levels` deep, below the object that holds it.
+fn nested(levels: usize) -> Value {
+    (0..levels).fold(json!("bottom"), |inner, _| Value::Array(vec![inner]))
+}
+
+#[test]
+fn an_ordinary_entry_is_stored_as_given() {
+    let entry = AuditEntry::new("skill.update").actor("ä").metadata(json!({"n": 1.5, "l": [null, true]}));
+    let row = row_of(entry.clone());
+    assert_eq!((row.action.as_str(), row.actor_id.as_deref()), ("skill.update", Some("ä")));
+    assert_eq!(row.metadata.as_str(), r#"{"l":[null,true],"n":1.5}"#);
+    assert_eq!(row.created_at.timestamp_micros(), entry.created_at.timestamp_micros());
+    assert_eq!(NewAuditLog::from(&entry), row, "by reference and by value are the same");
+    assert_eq!(row_of(AuditEntry::new("x")).metadata.as_str(), "{}");
+}
+
+#[test]
+fn long_text_is_cut_and_marked() {
+    let whole = "é".repeat(TEXT_CHARS);
+    assert_eq!(row_of(AuditEntry::new("x").actor(&whole)).actor_id, Some(whole.clone()));
+
+    let long = format!("{whole}!");
+    let row = row_of(AuditEntry::new("x").actor(&long).user_agent("u".repeat(257)));
+    let kept = row.actor_id.unwrap();
+    assert_eq!(kept, format!("{}…", "é".repeat(TEXT_CHARS - 1)));
+    assert_eq!(row.user_agent.unwrap().chars().count(), USER_AGENT_CHARS);
+    let cut = &row.metadata.parse().unwrap()["_audit"]["cut"];
+    assert_eq!(cut["actor_id"]["bytes"], long.len());
+    // printf 'u%.0s' $(seq 257) | sha256sum
+    assert_eq!(
+        cut["user_agent"]["sha256"],
+        "36868c95693f7961e19205254a6e613547eeb4375b384159e91a462f70e8af26"
+    );
+}
+
+#[test]
+fn nul_becomes_the_replacement_character_everywhere() {
+    let entry = AuditEntry::new("a\0b")
+        .resource("r\0", "i\0")
+        .ip_text("n\0")
+        .metadata(json!({"k\0": ["v\0", {"d\0": 1}], "k\u{FFFD}": 2}));
+    let row = row_of(entry);
+    assert_eq!((row.action.as_str(), row.resource_id.as_deref()), ("a\u{FFFD}b", Some("i\u{FFFD}")));
+    assert_eq!(
+        row.metadata.parse().unwrap(),
+        json!({
+            "k\u{FFFD}": 2,
+            "k\u{FFFD}\u{FFFD}": ["v\u{FFFD}", {"d\u{FFFD}": 1}],
+            "_audit": {"ip_text": "n\u{FFFD}"}
+        }),
+        "and no member takes another's place"
+    );
+}
+
+#[test]
+fn actions_and_marks_of_the_writer_cannot_be_forged() {
+    assert_eq!(row_of(AuditEntry::new("audit.writer_started")).action, "app.audit.writer_started");
+    assert_eq!(row_of(AuditEntry::new("auditor.login")).action, "auditor.login");
+    assert_eq!(
+        metadata_of(AuditEntry::new("x").metadata(json!({"_audit": 1, "app._audit": 2})).ip_text("unknown")),
+        json!({"app.app._audit": 1, "app._audit": 2, "_audit": {"ip_text": "unknown"}})
+    );
+}
+
+#[test]
+fn times_beyond_the_databases_are_clamped_and_marked() {
+    for (given, stored) in [
+        (DateTime::<Utc>::MIN_UTC, "-4712-01-01T00:00:00+00:00"),
+        (DateTime::<Utc>::MAX_UTC, "+262000-12-31T23:59:59.999999+00:00"),
+    ] {
+        let row = row_of(AuditEntry::new("x").created_at(given));
+        assert_eq!(row.created_at.to_rfc3339(), stored);
+        assert_eq!(row.metadata.parse().unwrap()["_audit"]["clamped"]["created_at"], given.to_rfc3339());
+    }
+    let fine = DateTime::from_timestamp(-1, 999_999_999).unwrap();
+    assert_eq!(
+        row_of(AuditEntry::new("x").created_at(fine)).created_at.timestamp_micros(),
+        -1,
+        "cut, not rounded"
+    );
+}
+
+#[test]
+fn metadata_beyond_its_limit_keeps_what_fits() {
+    let long = "x".repeat(METADATA_BYTES);
+    let metadata = json!({"a": 1, "diff": long, "list": vec![0; METADATA_BYTES], "z": "last"});
+    let text = metadata.to_string();
+    let kept = metadata_of(AuditEntry::new("x").metadata(metadata));
+    assert_eq!((&kept["a"], &kept["z"]), (&json!(1), &json!("last")));
+    assert_eq!(kept["diff"].as_str().unwrap().chars().count(), TEXT_CHARS);
+    assert!(kept.get("list").is_none());
+    let cut = &kept["_audit"]["cut"]["metadata"];
+    assert_eq!((&cut["bytes"], &cut["members_left_out"]), (&json!(text.len()), &json!(1)));
+    assert_eq!(cut["sha256"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn a_hundred_thousand_members_are_bounded() {
+    let members: Map<String, Value> = (0..100_000).map(|n| (format!("key{n:06}"), json!(n))).collect();
+    let row = row_of(AuditEntry::new("x").metadata(members));
+    assert!(row.metadata.as_str().len() < METADATA_BYTES + 1_024);
+    let kept = row.metadata.parse().unwrap();
+    let left_out = kept["_audit"]["cut"]["metadata"]["members_left_out"].as_u64().unwrap();
+    assert_eq!(kept.as_object().unwrap().len() as u64 - 1 + left_out, 100_000);
+}
+
+#[test]
+fn deep_json_is_cut_at_the_depth_that_can_be_read_back() {
+    let whole = json!({"deep": nested(METADATA_DEPTH - 1)});
+    assert_eq!(metadata_of(AuditEntry::new("x").metadata(whole.clone())), whole);
+    let (_, deep) = weigh(&AuditEntry::new("x").metadata(whole));
+    assert!(!deep);
+
+    let cut = metadata_of(AuditEntry::new("x").metadata(json!({"deep": nested(METADATA_DEPTH), "flat": 1})));
+    assert_eq!((&cut["flat"], &cut["_audit"]["cut"]["metadata"]["depth"]), (&json!(1), &json!(127)));
+    assert!(cut["deep"].to_string().contains(TOO_DEEP));
+}
+
+#[test]
+fn any_depth_is_survived_on_a_small_stack() {
+    std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(|| {
+            let mut entry = AuditEntry::new("x").metadata(json!({"a": 1}));
+            entry.metadata.insert("deep".to_owned(), nested(100_000));
+            let by_reference = NewAuditLog::from(&entry);
+            let (bytes, deep) = weigh(&entry);
+            assert!(deep && bytes > 0);
+            flatten(&mut entry);
+            assert_eq!(NewAuditLog::from(entry.clone()), by_reference);
+            // By value, without having been flattened before.
+            drop(NewAuditLog::from(AuditEntry::new("x").metadata(nested(100_000))));
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+/// Any JSON that `serde_json` can hold, a few levels deep.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 64, 8, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+            proptest::collection::btree_map(any::<String>(), inner, 0..8)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn text_is_kept_or_cut_within_its_limit(text in any::<String>(), times in 1..200_usize) {
+        let given = text.repeat(times);
+        let row = row_of(AuditEntry::new("x").tenant(&given).user_agent(&given));
+        let (tenant, agent) = (row.tenant_id.unwrap(), row.user_agent.unwrap());
+        prop_assert!(tenant.chars().count() <= TEXT_CHARS && agent.chars().count() <= USER_AGENT_CHARS);
+        prop_assert!(!tenant.contains('\0'));
+        if given.chars().count() <= TEXT_CHARS {
+            prop_assert_eq!(tenant, given.replace('\0', REPLACEMENT));
+        } else {
+            prop_assert!(row.metadata.parse().unwrap()["_audit"]["cut"]["tenant_id"]["bytes"] == given.len());
+        }
+    }
+
+    #[test]
+    fn metadata_is_kept(value in any_json()) {
+        let given = AuditEntry::new("x").metadata(value);
+        let has_nul = Value::Object(given.metadata.clone()).to_string().contains("\\u0000");
+        let stored = metadata_of(given.clone());
+        if !has_nul && !given.metadata.contains_key(MARKS) {
+            prop_assert_eq!(stored, Value::Object(given.metadata));
+        }
+    }
+
+    #[test]
+    fn the_estimate_is_never_below_what_the_texts_hold(value in any_json(), text in any::<String>()) {
+        let entry = AuditEntry::new(&text).actor(&text).metadata(value);
+        let floor = size_of::<AuditEntry>() + 2 * text.len();
+        prop_assert!(weigh(&entry).0 >= floor);
+    }
+}

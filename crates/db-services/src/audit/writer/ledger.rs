@@ -1,0 +1,270 @@
+//! What became of each entry, and who waits to hear it? Counts and instants handed in, no clock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::receipt::{Delivery, DeliveryCounts};
+
+/// How many ranges of entries that were not stored are remembered exactly. Asked about an older
+/// one, the ledger says that it does not know.
+const REMEMBERED: usize = 1_024;
+
+/// Numbers from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) first: u64,
+    pub(super) last: u64,
+}
+
+/// What became of every number so far.
+#[derive(Default)]
+pub(super) struct Ledger {
+    /// Every number up to this one is settled.
+    through: u64,
+    /// Settled ranges beyond it, by their first number; apart from each other.
+    beyond: BTreeMap<u64, u64>,
+    /// What was settled otherwise than as committed, oldest first.
+    exceptions: VecDeque<(Range, Delivery)>,
+    /// The highest number among the exceptions that had to be forgotten.
+    forgotten: u64,
+    waiters: Vec<Waiter>,
+}
+
+struct Waiter {
+    range: Range,
+    deadline: Instant,
+    reply: oneshot::Sender<DeliveryCounts>,
+}
+
+impl Range {
+    fn len(self) -> u64 {
+        self.last + 1 - self.first
+    }
+
+    fn overlap(self, other: Range) -> Option<Range> {
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        (first <= last).then_some(Range { first, last })
+    }
+}
+
+impl Ledger {
+    /// Notes what became of a range, and tells those who waited for the last of theirs.
+    pub(super) fn settle(&mut self, range: Range, delivery: &Delivery) {
+        if *delivery != Delivery::Committed {
+            self.except(range, delivery);
+        }
+        self.cover(range);
+        if self.waiters.is_empty() {
+            return;
+        }
+        let (ready, waiting) = std::mem::take(&mut self.waiters)
+            .into_iter()
+            .partition(|waiter| self.is_settled(waiter.range) || waiter.reply.is_closed());
+        self.waiters = waiting;
+        self.answer(ready);
+    }
+
+    /// Gives what became of a range, if all of it is settled.
+    pub(super) fn outcome(&self, range: Range) -> Option<DeliveryCounts> {
+        self.is_settled(range).then(|| self.counts(range))
+    }
+
+    /// Asks to be told what became of a range, at the latest at the deadline.
+    pub(super) fn wait(&mut self, range: Range, deadline: Instant) -> oneshot::Receiver<DeliveryCounts> {
+        let (reply, answer) = oneshot::channel();
+        self.waiters.push(Waiter { range, deadline, reply });
+        answer
+    }
+
+    /// Tells those whose deadline has passed what is known.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let (expired, waiting) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|waiter| waiter.deadline <= now);
+        self.waiters = waiting;
+        self.answer(expired);
+    }
+
+    /// The numbers up to `last` of which nothing is known.
+    pub(super) fn unsettled(&self, last: u64) -> Vec<Range> {
+        let mut open = Vec::new();
+        let mut next = self.through + 1;
+        for (&first, &end) in &self.beyond {
+            open.push(Range { first: next, last: first - 1 });
+            next = end + 1;
+        }
+        open.push(Range { first: next, last });
+        open.retain(|range| range.first <= range.last);
+        open
+    }
+
+    /// True if somebody waits for what is not settled.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+
+    /// The next deadline of those who wait.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.waiters.iter().map(|waiter| waiter.deadline).min()
+    }
+
+    fn answer(&self, waiters: Vec<Waiter>) {
+        for waiter in waiters {
+            // The asker may have gone: that is his right.
+            let _ = waiter.reply.send(self.counts(waiter.range));
+        }
+    }
+
+    fn except(&mut self, range: Range, delivery: &Delivery) {
+        match self.exceptions.back_mut() {
+            Some((last, same)) if last.last + 1 == range.first && same == delivery => last.last = range.last,
+            _ => self.exceptions.push_back((range, delivery.clone())),
+        }
+        if self.exceptions.len() > REMEMBERED
+            && let Some((range, _)) = self.exceptions.pop_front()
+        {
+            self.forgotten = self.forgotten.max(range.last);
+        }
+    }
+
+    fn cover(&mut self, range: Range) {
+        let mut range = range;
+        // Join with the neighbour below and with those above that it touches.
+        if let Some((&first, &last)) = self.beyond.range(..=range.first).next_back()
+            && last + 1 >= range.first
+        {
+            self.beyond.remove(&first);
+            range = Range { first, last: last.max(range.last) };
+        }
+        while let Some((&first, &last)) = self.beyond.range(range.first..).next()
+            && first <= range.last + 1
+        {
+            self.beyond.remove(&first);
+            range.last = range.last.max(last);
+        }
+        if range.first <= self.through + 1 {
+            self.through = self.through.max(range.last);
+        } else {
+            self.beyond.insert(range.first, range.last);
+        }
+    }
+
+    fn is_settled(&self, range: Range) -> bool {
+        self.settled_within(range) == range.len()
+    }
+
+    fn settled_within(&self, range: Range) -> u64 {
+        let below = Range { first: 1, last: self.through }.overlap(range).map_or(0, Range::len);
+        let above = self.beyond.iter().filter_map(|(&first, &last)| Range { first, last }.overlap(range));
+        below + above.map(Range::len).sum::<u64>()
+    }
+
+    fn counts(&self, range: Range) -> DeliveryCounts {
+        let settled = self.settled_within(range);
+        let mut counts = DeliveryCounts { pending: range.len() - settled, ..DeliveryCounts::default() };
+        let mut excepted = 0;
+        for (part, delivery) in &self.exceptions {
+            if let Some(part) = part.overlap(range) {
+                excepted += part.len();
+                counts.add(delivery, part.len());
+            }
+        }
+        // Forgotten exceptions may lie in the range: what is settled and not remembered as one is
+        // committed only beyond them.
+        let certain_from = self.forgotten + 1;
+        let doubtful = Range { first: 1, last: self.forgotten }.overlap(range).map_or(0, |part| {
+            let known: u64 =
+                self.exceptions.iter().filter_map(|(e, _)| e.overlap(part)).map(Range::len).sum();
+            self.settled_within(part).saturating_sub(known)
+        });
+        if range.first < certain_from {
+            counts.add(&Delivery::Unknown, doubtful);
+        }
+        counts.add(&Delivery::Committed, settled - excepted - doubtful);
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::audit::DropReason;
+
+    const fn range(first: u64, last: u64) -> Range {
+        Range { first, last }
+    }
+
+    fn full() -> Delivery {
+        Delivery::Dropped(DropReason::QueueFull)
+    }
+
+    #[test]
+    fn an_answer_comes_when_the_last_of_a_range_is_settled() {
+        let mut ledger = Ledger::default();
+        let mut answer = ledger.wait(range(2, 4), Instant::now());
+        ledger.settle(range(4, 4), &Delivery::Committed);
+        ledger.settle(range(1, 2), &full());
+        assert!(answer.try_recv().is_err());
+        ledger.settle(range(3, 3), &Delivery::Committed);
+        let counts = answer.try_recv().unwrap();
+        assert_eq!((counts.committed, counts.dropped), (2, 1));
+        assert_eq!(counts.weakest(), full());
+        assert!(!ledger.is_awaited());
+    }
+
+    #[test]
+    fn at_the_deadline_the_rest_is_pending() {
+        let mut ledger = Ledger::default();
+        let now = Instant::now();
+        let mut answer = ledger.wait(range(1, 3), now + Duration::from_secs(5));
+        ledger.settle(range(2, 2), &Delivery::Committed);
+        ledger.expire(now + Duration::from_secs(4));
+        assert!(answer.try_recv().is_err());
+        ledger.expire(now + Duration::from_secs(5));
+        let counts = answer.try_recv().unwrap();
+        assert_eq!((counts.committed, counts.pending), (1, 2));
+        assert_eq!(counts.weakest(), Delivery::Pending);
+    }
+
+    #[test]
+    fn what_was_forgotten_is_unknown_and_never_a_guess() {
+        let mut ledger = Ledger::default();
+        for nth in 0..=REMEMBERED as u64 {
+            ledger.settle(range(2 * nth + 1, 2 * nth + 1), &full());
+            ledger.settle(range(2 * nth + 2, 2 * nth + 2), &Delivery::Committed);
+        }
+        let weakest = |seq| ledger.outcome(range(seq, seq)).unwrap().weakest();
+        assert_eq!(weakest(1), Delivery::Unknown);
+        assert_eq!(weakest(2), Delivery::Committed);
+        assert_eq!(weakest(3), full());
+        assert_eq!(weakest(4), Delivery::Committed);
+    }
+
+    proptest! {
+        /// Against the obvious model: what became of each number, in a vector.
+        #[test]
+        fn any_order_of_settling_gives_the_same_counts(order in Just((0..60_u64).collect::<Vec<_>>()).prop_shuffle(),
+                                                       cut in 0..60_usize, first in 1..=60_u64, length in 1..=60_u64) {
+            let mut ledger = Ledger::default();
+            for &nth in &order[..cut] {
+                let delivery = if nth % 7 == 0 { full() } else { Delivery::Committed };
+                ledger.settle(range(nth + 1, nth + 1), &delivery);
+            }
+            let asked = range(first, (first + length - 1).min(60));
+            let settled: Vec<_> = order[..cut].iter().filter(|&&nth| (asked.first..=asked.last).contains(&(nth + 1))).collect();
+            let dropped = settled.iter().filter(|&&&nth| nth % 7 == 0).count() as u64;
+            let counts = ledger.counts(asked);
+            prop_assert_eq!(counts.dropped, dropped);
+            prop_assert_eq!(counts.committed, settled.len() as u64 - dropped);
+            prop_assert_eq!(counts.pending, asked.len() - settled.len() as u64);
+            prop_assert_eq!(ledger.outcome(asked).is_some(), counts.pending == 0);
+            let open: u64 = ledger.unsettled(60).into_iter().map(Range::len).sum();
+            prop_assert_eq!(open, 60 - cut as u64);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Who writes the entries? A thread of its own, fed by a bounded queue.
+//!
+//! `mod.rs` is the handle and the guard; `config.rs` starts them; `queue.rs` bounds what waits;
+//! `batch.rs` decides what goes together; `worker.rs` is the thread; `ledger.rs` knows what became
+//! of each entry, `receipt.rs` tells it; `stats.rs` counts.
+
+mod batch;
+mod config;
+mod ledger;
+mod queue;
+mod receipt;
+mod stats;
+mod worker;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+use self::batch::{Entries, Group};
+use self::ledger::{Ledger, Range};
+use self::queue::{Queue, Refused, Weight};
+use self::stats::Counters;
+use super::{AuditEntry, limits};
+
+pub use config::{AuditWriterBuilder, Durability};
+pub use receipt::{Delivery, DeliveryCounts, DropReason, Receipt};
+pub use stats::{WriterReport, WriterStats};
+
+use crate::client::Database;
+
+/// Writes entries to a database from a thread of its own, with its own connections.
+///
+/// A handle: cheap to clone, usable from any thread, inside or outside any runtime. It outlives the
+/// runtime it was made in. The writer runs until its [`WriterGuard`] is dropped or shut down.
+///
+/// A process that forks after the start must not use the writer in the child: threads do not
+/// survive a fork.
+#[derive(Clone)]
+pub struct AuditWriter {
+    shared: Arc<Shared>,
+}
+
+/// Keeps a writer running. Dropping it drains the queue, for at most the builder's
+/// [`shutdown_timeout`](AuditWriterBuilder::shutdown_timeout), and stops the writer.
+///
+/// Dropping blocks the thread for that time; [`shutdown`](Self::shutdown) waits without blocking.
+#[must_use = "dropping the guard stops the writer"]
+#[derive(Debug)]
+pub struct WriterGuard {
+    writer: AuditWriter,
+    timeout: Duration,
+}
+
+/// What the handles and the thread have in common.
+pub(super) struct Shared {
+    /// Shown in log lines, and kept: one in memory ends with its last owner.
+    database: Database,
+    writer_id: Uuid,
+    queue: Queue<Group>,
+    next_seq: AtomicU64,
+    /// True while the thread sleeps until it is woken.
+    asleep: AtomicBool,
+    wake: Notify,
+    ledger: Mutex<Ledger>,
+    counters: Counters,
+    receipt_timeout: Duration,
+    /// The earliest time by which a shutdown was asked to be done.
+    shut_by: Mutex<Option<Instant>>,
+    finished: watch::Sender<bool>,
+    finished_lock: Mutex<bool>,
+    finished_condition: Condvar,
+}
+
+impl AuditWriter {
+    /// Begins to set up a writer on a database.
+    pub fn builder(database: Database) -> AuditWriterBuilder {
+        AuditWriterBuilder::new(database)
+    }
+
+    /// Takes an entry. Returns at once: never waits, fails or panics. Await the receipt to hear
+    /// what became of it, or drop it.
+    pub fn write(&self, mut entry: AuditEntry) -> Receipt {
+        let bytes = queueable(&mut entry);
+        self.shared.push(Entries::One(entry), Weight { entries: 1, bytes })
+    }
+
+    /// Takes many entries, all or none, and writes them with one INSERT (1,000 rows or 4 MiB at the
+    /// most, beyond that with several). Returns at once, as [`write`](Self::write).
+    pub fn write_all(&self, entries: impl IntoIterator<Item = AuditEntry>) -> Receipt {
+        let mut entries: Vec<AuditEntry> = entries.into_iter().collect();
+        if entries.is_empty() {
+            return Receipt::settled(&Delivery::Committed, 0);
+        }
+        let bytes = entries.iter_mut().map(queueable).sum();
+        let weight = Weight { entries: entries.len(), bytes };
+        self.shared.push(Entries::Many(entries), weight)
+    }
+
+    /// Waits until what was written before this call is settled, at most `timeout`. The report's
+    /// `pending` tells whether that was enough.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn flush(&self, timeout: Duration) -> WriterReport {
+        let last = self.shared.given();
+        if last > 0 {
+            self.shared.settled_by(Range { first: 1, last }, deadline(timeout)).await;
+        }
+        self.shared.report()
+    }
+
+    /// Gives the counters.
+    pub fn stats(&self) -> WriterStats {
+        let report = self.shared.report();
+        let held = self.shared.queue.held();
+        WriterStats {
+            given: self.shared.given(),
+            committed: report.committed,
+            dropped: report.lost,
+            unknown: report.unknown,
+            queued: held.entries,
+            queued_bytes: held.bytes,
+        }
+    }
+
+    /// True once the writer takes no more entries.
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.queue.is_closed()
+    }
+
+    pub(super) async fn shut_down(&self, timeout: Duration) -> WriterReport {
+        self.shared.close(deadline(timeout));
+        let mut finished = self.shared.finished.subscribe();
+        // The sender lives in `shared`, so this ends only with the thread.
+        let _ = finished.wait_for(|finished| *finished).await;
+        self.shared.report()
+    }
+
+    pub(super) fn shut_down_blocking(&self, timeout: Duration) -> WriterReport {
+        self.shared.close(deadline(timeout));
+        let mut finished = lock(&self.shared.finished_lock);
+        while !*finished {
+            finished = self.shared.finished_condition.wait(finished).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(finished);
+        self.shared.report()
+    }
+}
+
+impl fmt::Debug for AuditWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditWriter")
+            .field("database", &self.shared.database)
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+impl WriterGuard {
+    /// Takes no more entries, writes what is queued for at most `timeout`, and stops the writer.
+    /// What is left then is lost, counted and logged.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the guard, which waits as any drop of it does.
+    pub async fn shutdown(self, timeout: Duration) -> WriterReport {
+        self.writer.shut_down(timeout).await
+    }
+}
+
+impl Drop for WriterGuard {
+    fn drop(&mut self) {
+        self.writer.shut_down_blocking(self.timeout);
+    }
+}
+
+impl Shared {
+    fn new(database: Database, bound: Weight, receipt_timeout: Duration) -> Self {
+        Self {
+            database,
+            writer_id: Uuid::now_v7(),
+            queue: Queue::new(bound),
+            next_seq: AtomicU64::new(1),
+            asleep: AtomicBool::new(false),
+            wake: Notify::new(),
+            ledger: Mutex::default(),
+            counters: Counters::default(),
+            receipt_timeout,
+            shut_by: Mutex::new(None),
+            finished: watch::Sender::new(false),
+            finished_lock: Mutex::new(false),
+            finished_condition: Condvar::new(),
+        }
+    }
+
+    /// Numbers entries and queues them.
+    fn push(self: &Arc<Self>, entries: Entries, weight: Weight) -> Receipt {
+        let count = weight.entries as u64;
+        let first_seq = self.next_seq.fetch_add(count, Ordering::Relaxed);
+        let range = Range { first: first_seq, last: first_seq + count - 1 };
+        if let Err((_, refused)) = self.queue.push(Group { first_seq, entries }, weight) {
+            let reason = match refused {
+                Refused::Full => DropReason::QueueFull,
+                Refused::Closed => DropReason::ShutDown,
+            };
+            self.counters.refused.fetch_add(count, Ordering::Relaxed);
+            self.settle(range, &Delivery::Dropped(reason.clone()));
+            return Receipt::settled(&Delivery::Dropped(reason), weight.entries);
+        }
+        // The thread sets `asleep` and then looks whether the queue counts anything; this counted
+        // first and looks now. Both SeqCst: one of the two sees the other. Nobody is woken who is
+        // awake: a wake-up costs more than everything else here.
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+        Receipt::numbered(Arc::clone(self), range)
+    }
+
+    /// Notes what became of a range and counts it.
+    fn settle(&self, range: Range, delivery: &Delivery) {
+        let counter = match delivery {
+            Delivery::Committed => Some(&self.counters.committed),
+            Delivery::Dropped(_) => Some(&self.counters.dropped),
+            Delivery::Unknown => Some(&self.counters.unknown),
+            _ => None,
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(range.last + 1 - range.first, Ordering::Relaxed);
+        }
+        lock(&self.ledger).settle(range, delivery);
+    }
+
+    /// Waits for what became of a range, at most the time that a receipt may take.
+    async fn outcome(&self, range: Range) -> DeliveryCounts {
+        self.settled_by(range, deadline(self.receipt_timeout)).await
+    }
+
+    async fn settled_by(&self, range: Range, deadline: Instant) -> DeliveryCounts {
+        let answer = {
+            let mut ledger = lock(&self.ledger);
+            match ledger.outcome(range) {
+                Some(counts) => return counts,
+                None => ledger.wait(range, deadline),
+            }
+        };
+        self.wake.notify_one();
+        // An answer always comes: the thread settles everything before it ends, however it ends.
+        answer.await.unwrap_or_else(|_| lock(&self.ledger).outcome(range).unwrap_or_default())
+    }
+
+    /// Takes no more entries; the thread is to be done by the deadline.
+    fn close(&self, deadline: Instant) {
+        self.queue.close();
+        let mut shut_by = lock(&self.shut_by);
+        *shut_by = Some(shut_by.map_or(deadline, |earlier| earlier.min(deadline)));
+        drop(shut_by);
+        self.wake.notify_one();
+    }
+
+    fn finish(&self) {
+        *lock(&self.finished_lock) = true;
+        self.finished_condition.notify_all();
+        self.finished.send_replace(true);
+    }
+
+    fn given(&self) -> u64 {
+        self.next_seq.load(Ordering::Relaxed) - 1
+    }
+
+    /// Entries that did not get into the queue.
+    fn refused(&self) -> u64 {
+        self.counters.refused.load(Ordering::Relaxed)
+    }
+
+    fn report(&self) -> WriterReport {
+        self.counters.report(self.given())
+    }
+}
+
+/// Makes an entry fit to be queued, and gives its size.
+fn queueable(entry: &mut AuditEntry) -> usize {
+    let (bytes, deep) = limits::weigh(entry);
+    if deep {
+        limits::flatten(entry);
+    }
+    bytes
+}
+
+/// The moment `timeout` from now; a century from now if that is beyond what the clock holds.
+fn deadline(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400))
+}
+
+/// Locks a mutex; a panic elsewhere must not spread to who writes an entry.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,187 @@
+//! What waits to be written, within which bounds? Lock-free, without a clock or a database.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam_queue::SegQueue;
+
+/// How much a queued item counts against the bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Weight {
+    pub(super) entries: usize,
+    pub(super) bytes: usize,
+}
+
+/// Why an item was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Full,
+    Closed,
+}
+
+/// A first-in-first-out queue bounded by entries and by bytes.
+///
+/// Once full it refuses everything until it is below nine tenths of both bounds, so that a loss is
+/// one range rather than every other entry.
+pub(super) struct Queue<T> {
+    items: SegQueue<(T, Weight)>,
+    bound: Weight,
+    /// Entries admitted and not yet taken out; [`CLOSED`] is added when nothing more is admitted.
+    entries: AtomicUsize,
+    bytes: AtomicUsize,
+    full: AtomicBool,
+}
+
+/// The highest bit of the count of entries.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+impl<T> Queue<T> {
+    pub(super) fn new(bound: Weight) -> Self {
+        Self {
+            items: SegQueue::new(),
+            bound,
+            entries: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes an item if the bounds allow, else gives it back. Never waits.
+    pub(super) fn push(&self, item: T, weight: Weight) -> Result<(), (T, Refused)> {
+        if self.full.load(Ordering::Relaxed) {
+            // Whoever comes looks for himself: the writer may be asleep with the queue long empty.
+            if !self.below_nine_tenths(self.held()) {
+                return Err((item, Refused::Full));
+            }
+            self.full.store(false, Ordering::Relaxed);
+        }
+        // SeqCst: the writer goes to sleep only after it saw a count of zero (see `Shared::push`).
+        let before = Weight {
+            entries: self.entries.fetch_add(weight.entries, Ordering::SeqCst),
+            bytes: self.bytes.fetch_add(weight.bytes, Ordering::Relaxed),
+        };
+        let closed = before.entries & CLOSED != 0;
+        let fits = before.entries.saturating_add(weight.entries) <= self.bound.entries
+            && before.bytes.saturating_add(weight.bytes) <= self.bound.bytes;
+        if closed || !fits {
+            self.release(weight);
+            if closed {
+                return Err((item, Refused::Closed));
+            }
+            // An item too large for what room there is does not make the queue full for others.
+            if !self.below_nine_tenths(before) {
+                self.full.store(true, Ordering::Relaxed);
+            }
+            return Err((item, Refused::Full));
+        }
+        self.items.push((item, weight));
+        Ok(())
+    }
+
+    /// Takes out the oldest item.
+    pub(super) fn pop(&self) -> Option<(T, Weight)> {
+        let (item, weight) = self.items.pop()?;
+        self.release(weight);
+        Some((item, weight))
+    }
+
+    /// What is held, what is being pushed at this moment included.
+    pub(super) fn held(&self) -> Weight {
+        Weight {
+            entries: self.entries.load(Ordering::SeqCst) & !CLOSED,
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Admits nothing from now on. What is held can still be taken out.
+    pub(super) fn close(&self) {
+        self.entries.fetch_or(CLOSED, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.entries.load(Ordering::Relaxed) & CLOSED != 0
+    }
+
+    fn release(&self, weight: Weight) {
+        self.entries.fetch_sub(weight.entries, Ordering::SeqCst);
+        self.bytes.fetch_sub(weight.bytes, Ordering::Relaxed);
+    }
+
+    fn below_nine_tenths(&self, held: Weight) -> bool {
+        held.entries < self.bound.entries - self.bound.entries / 10
+            && held.bytes < self.bound.bytes - self.bound.bytes / 10
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Weight = Weight { entries: 1, bytes: 10 };
+
+    fn queue(entries: usize, bytes: usize) -> Queue<usize> {
+        Queue::new(Weight { entries, bytes })
+    }
+
+    #[test]
+    fn refuses_beyond_either_bound_until_below_nine_tenths() {
+        for queue in [queue(10, usize::MAX / 2), queue(usize::MAX / 4, 100)] {
+            for item in 0..10 {
+                assert_eq!(queue.push(item, ONE), Ok(()));
+            }
+            assert_eq!(queue.push(10, ONE), Err((10, Refused::Full)));
+            assert_eq!(queue.pop(), Some((0, ONE)));
+            assert_eq!(
+                queue.push(11, ONE),
+                Err((11, Refused::Full)),
+                "nine tenths are not below nine tenths"
+            );
+            assert_eq!(queue.pop(), Some((1, ONE)));
+            assert_eq!(queue.push(12, ONE), Ok(()));
+            assert_eq!(queue.held(), Weight { entries: 9, bytes: 90 });
+        }
+    }
+
+    #[test]
+    fn an_item_too_large_does_not_shut_out_the_others() {
+        let queue = queue(10, 1_000);
+        assert_eq!(queue.push(0, Weight { entries: 11, bytes: 11 }), Err((0, Refused::Full)));
+        assert_eq!(queue.push(1, ONE), Ok(()));
+    }
+
+    #[test]
+    fn closed_it_admits_nothing_and_gives_out_the_rest() {
+        let queue = queue(10, 1_000);
+        assert_eq!(queue.push(1, ONE), Ok(()));
+        queue.close();
+        assert_eq!(queue.push(2, ONE), Err((2, Refused::Closed)));
+        assert_eq!(queue.held(), ONE);
+        assert_eq!(queue.pop(), Some((1, ONE)));
+        assert_eq!((queue.pop(), queue.held()), (None, Weight::default()));
+    }
+
+    #[test]
+    fn threads_neither_lose_nor_invent_items() {
+        let queue = queue(64, usize::MAX / 2);
+        let (taken, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for item in 0..10_000 {
+                        if queue.push(item, ONE).is_err() {
+                            refused.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+            scope.spawn(|| {
+                while taken.load(Ordering::Relaxed) + refused.load(Ordering::Relaxed) < 40_000 {
+                    if queue.pop().is_some() {
+                        taken.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        });
+        assert_eq!(taken.into_inner() + refused.into_inner(), 40_000);
+        assert_eq!(queue.held(), Weight::default());
+    }
+}
