@@ -1,0 +1,63 @@
+//! An application that knows its database from the environment alone. Its argument says how it ends;
+//! it prints what it is told about its entries.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use db_services::audit::{self, AuditEntry, AuditWriter, write_audit_log, write_audit_logs};
+use db_services::client::Database;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() {
+    env_logger::init();
+    match std::env::args().nth(1).as_deref() {
+        Some("await") => runtime().block_on(async {
+            println!("{:?}", audit::status());
+            for _ in 0..3 {
+                println!("{}", write_audit_log(AuditEntry::new("app.await")).await);
+            }
+            println!("{}", write_audit_logs([]).await);
+            println!("{:?}", audit::status());
+        }),
+        Some("shutdown") => runtime().block_on(async {
+            forget();
+            println!("{:?}", audit::shutdown(PATIENCE).await);
+        }),
+        // No runtime anywhere.
+        Some("blocking") => {
+            forget();
+            println!("{:?}", audit::shutdown_blocking(PATIENCE));
+        }
+        // A guard, and a return right after writing.
+        Some("guard") => {
+            let (writer, _guard) = AuditWriter::builder(Database::from_env().unwrap().unwrap()).start().unwrap();
+            audit::install(writer.clone()).unwrap();
+            println!("{}", audit::install(writer).unwrap_err());
+            forget();
+        }
+        Some("panic") => {
+            let (writer, _guard) = AuditWriter::builder(Database::from_env().unwrap().unwrap()).start().unwrap();
+            audit::install(writer).unwrap();
+            forget();
+            panic!("as planned");
+        }
+        Some("install-late") => {
+            drop(write_audit_log(AuditEntry::new("app.first")));
+            let (writer, _guard) = AuditWriter::builder(Database::from_url("sqlite::memory:").unwrap()).start().unwrap();
+            println!("{:?}", audit::install(writer));
+            println!("{:?}", audit::shutdown_blocking(PATIENCE));
+        }
+        other => panic!("unknown argument {other:?}"),
+    }
+}
+
+fn forget() {
+    for n in 0..1_000 {
+        drop(write_audit_log(AuditEntry::new("app.forget").resource("number", n.to_string())));
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}

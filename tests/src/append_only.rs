@@ -1,0 +1,98 @@
+//! Does the database itself refuse to change what was written, for everyone, through every table?
+
+use db_services::audit::AuditEntry;
+use db_services::audit::insert;
+
+use crate::support::{TestDb, on_both};
+
+/// Tries a statement against one row that is proven to be there, and proves that it is unchanged.
+async fn refused(db: &TestDb, sql: &str) {
+    let before = db.rows().await;
+    assert_eq!(before.len(), 1, "the row that {sql} attacks is not there");
+    let error = db.sql(sql).await.expect_err(sql);
+    assert!(error.contains("append-only"), "{sql}: {error}");
+    assert_eq!(db.rows().await, before, "{sql}");
+}
+
+on_both! {
+    async fn update_and_delete_are_refused(db: TestDb) {
+        insert(&mut db.connection().await, &AuditEntry::new("evidence").actor("mallory")).await.unwrap();
+        for sql in [
+            "UPDATE audit_logs SET actor_id = 'alice'",
+            "UPDATE audit_logs SET created_at = created_at",
+            "DELETE FROM audit_logs",
+            "DELETE FROM audit_logs WHERE actor_id = 'mallory'",
+        ] {
+            refused(&db, sql).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn postgresql_refuses_through_partitions_upserts_and_as_a_replica() {
+    let db = TestDb::postgres().await;
+    insert(&mut db.connection().await, &AuditEntry::new("evidence")).await.unwrap();
+    let partition = db.text("SELECT tableoid::regclass::text AS value FROM audit_logs").await;
+    assert!(partition.starts_with("audit_logs_2"), "{partition}");
+    for sql in [
+        format!("UPDATE {partition} SET action = 'x'"),
+        format!("DELETE FROM {partition}"),
+        format!("TRUNCATE {partition}"),
+        "TRUNCATE audit_logs".to_owned(),
+        "UPDATE audit_logs SET created_at = created_at - interval '1 month'".to_owned(),
+        "INSERT INTO audit_logs (id, created_at, action) SELECT id, created_at, 'x' FROM audit_logs \
+         ON CONFLICT (id, created_at) DO UPDATE SET action = 'x'"
+            .to_owned(),
+        "SET session_replication_role = replica; DELETE FROM audit_logs".to_owned(),
+        format!("SET session_replication_role = replica; TRUNCATE {partition}"),
+    ] {
+        // The owner and superuser of this database: nobody has more rights.
+        refused(&db, &sql).await;
+    }
+    if db.text("SELECT current_setting('server_version_num') AS value").await.parse::<u32>().unwrap() >= 150_000 {
+        refused(&db, "MERGE INTO audit_logs a USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE").await;
+    }
+}
+
+#[tokio::test]
+async fn postgresql_refuses_in_the_default_partition_and_in_months_made_later() {
+    for created_at in ["1999-01-01", "2031-05-05"] {
+        let db = TestDb::postgres().await;
+        if created_at == "2031-05-05" {
+            db.sql("SELECT audit_logs_ensure_partitions('2031-05-01', '2031-05-01')").await.unwrap();
+        }
+        db.sql(&format!("INSERT INTO audit_logs (created_at, action) VALUES ('{created_at}', 'x')")).await.unwrap();
+        let partition = db.text("SELECT tableoid::regclass::text AS value FROM audit_logs").await;
+        assert_eq!(partition, if created_at == "1999-01-01" { "audit_logs_default" } else { "audit_logs_2031_05" });
+        for sql in ["UPDATE $1 SET action = 'y'", "DELETE FROM $1", "TRUNCATE $1"] {
+            refused(&db, &sql.replace("$1", &partition)).await;
+            refused(&db, &format!("SET session_replication_role = replica; {}", sql.replace("$1", &partition))).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_refusal_has_a_stable_sqlstate_and_a_hint() {
+    let db = TestDb::postgres().await;
+    db.sql("INSERT INTO audit_logs (action) VALUES ('x')").await.unwrap();
+    db.sql(
+        "DO $$ BEGIN DELETE FROM audit_logs; RAISE 'not refused'; \
+         EXCEPTION WHEN SQLSTATE 'UA001' THEN NULL; END $$",
+    )
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn sqlite_refuses_to_replace() {
+    let db = TestDb::sqlite().await;
+    db.sql("INSERT INTO audit_logs (id, created_at, action) VALUES (x'00112233445566778899aabbccddeeff', 1, 'x')")
+        .await
+        .unwrap();
+    for verb in ["INSERT OR REPLACE", "REPLACE", "INSERT OR IGNORE", "INSERT"] {
+        let columns = "INTO audit_logs (id, created_at, action) VALUES (x'00112233445566778899aabbccddeeff', 1, 'y')";
+        refused(&db, &format!("{verb} {columns}")).await;
+        refused(&db, &format!("PRAGMA recursive_triggers = OFF; {verb} {columns}")).await;
+    }
+    refused(&db, "UPDATE OR REPLACE audit_logs SET action = 'y'").await;
+}

@@ -1,0 +1,16 @@
+//! Does it keep its promises? A module for each, the same suite on PostgreSQL and on SQLite.
+
+// The support of a test fails loudly: that is its way to report.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
+mod append_only;
+mod client;
+mod delivery;
+mod foreign_clients;
+mod migrations;
+mod partitions;
+mod process;
+mod round_trip;
+mod support;
+mod transactions;
+mod writers;

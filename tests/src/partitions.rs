@@ -1,0 +1,149 @@
+//! Are the months there before their rows, made without stopping anyone?
+
+use db_services::audit::{AuditEntry, Delivery, ensure_partitions, insert};
+
+use crate::support::TestDb;
+
+async fn partition_of(db: &TestDb, action: &str) -> String {
+    db.text(&format!("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = '{action}'")).await
+}
+
+#[tokio::test]
+async fn the_next_two_years_are_there() {
+    let db = TestDb::postgres().await;
+    for months in [0, 1, 12, 24] {
+        let sql = format!("INSERT INTO audit_logs (created_at, action) VALUES (now() + interval '{months} months', 'm{months}')");
+        db.sql(&sql).await.unwrap();
+        assert_ne!(partition_of(&db, &format!("m{months}")).await, "audit_logs_default");
+    }
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES (now() + interval '30 months', 'stray')").await.unwrap();
+    assert_eq!(partition_of(&db, "stray").await, "audit_logs_default");
+}
+
+#[tokio::test]
+async fn months_are_made_for_the_times_asked_for() {
+    let db = TestDb::postgres().await;
+    let time = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    let mut conn = db.connection().await;
+    let times = ["2023-07-10T11:42:18Z", "2023-07-31T23:59:59.999999Z", "2023-08-01T00:00:00Z", "0007-01-01T00:00:00Z"];
+    assert_eq!(ensure_partitions(&mut conn, times.map(time)).await.unwrap(), 3);
+    assert_eq!(ensure_partitions(&mut conn, times.map(time)).await.unwrap(), 0);
+    for (at, text) in times.iter().enumerate() {
+        insert(&mut conn, &AuditEntry::new(format!("t{at}")).created_at(time(text))).await.unwrap();
+    }
+    assert_eq!(partition_of(&db, "t1").await, "audit_logs_2023_07");
+    assert_eq!(partition_of(&db, "t2").await, "audit_logs_2023_08");
+    assert_eq!(partition_of(&db, "t3").await, "audit_logs_0007_01");
+    let sqlite = TestDb::sqlite().await;
+    assert_eq!(ensure_partitions(&mut sqlite.connection().await, times.map(time)).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_range_that_makes_no_sense_is_refused() {
+    let db = TestDb::postgres().await;
+    for range in ["'-infinity', now()", "NULL, now()", "now(), 'infinity'", "'0001-01-01', now()"] {
+        let error = db.sql(&format!("SELECT audit_logs_ensure_partitions({range})")).await.unwrap_err();
+        assert!(error.contains("not a range"), "{range}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn strays_do_not_stop_the_months_around_them() {
+    let db = TestDb::postgres().await;
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-15', 'stray')").await.unwrap();
+    assert_eq!(db.text("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-03-31')::text AS value").await, "2");
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-16', 'too')").await.unwrap();
+    assert_eq!(partition_of(&db, "too").await, "audit_logs_default");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_make_the_same_month_both_succeed() {
+    let db = TestDb::postgres().await;
+    let make = "SELECT audit_logs_ensure_partitions('2019-01-01', '2019-12-31')::text AS value";
+    let (one, other) = tokio::join!(db.text(make), db.text(make));
+    assert_eq!(one.parse::<u32>().unwrap() + other.parse::<u32>().unwrap(), 12);
+}
+
+/// A reader that holds every partition delays a new month; writers do not notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_reader_delays_the_month_and_never_the_writers() {
+    let db = TestDb::postgres().await;
+    let (writer, _guard) = db.writer();
+    assert_eq!(writer.write(AuditEntry::new("before")).await, Delivery::Committed);
+    let (read_begun, reader_reads) = tokio::sync::oneshot::channel();
+    let (let_go, released) = tokio::sync::oneshot::channel::<()>();
+    let url = db.url.clone();
+    let reader = tokio::spawn(async move {
+        use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+        let mut conn = AsyncPgConnection::establish(&url).await.unwrap();
+        conn.batch_execute("BEGIN; SELECT count(*) FROM audit_logs").await.unwrap();
+        read_begun.send(()).unwrap();
+        released.await.unwrap();
+        conn.batch_execute("COMMIT").await.unwrap();
+    });
+    reader_reads.await.unwrap();
+    let month = db.sql("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-01-01')");
+    let writes = async {
+        // While the month is being tried.
+        for _ in 0..50 {
+            assert_eq!(writer.write(AuditEntry::new("during")).await, Delivery::Committed);
+        }
+        let_go.send(()).unwrap();
+    };
+    let (made, ()) = tokio::join!(month, writes);
+    made.unwrap();
+    reader.await.unwrap();
+    assert_eq!(db.count().await, 51);
+}
+
+#[tokio::test]
+async fn closed_months_get_their_look_up_indexes() {
+    let db = TestDb::postgres().await;
+    db.sql("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-02-01')").await.unwrap();
+    db.sql(
+        "INSERT INTO audit_logs (created_at, action, actor_id, resource_id, request_id) \
+         SELECT '2019-01-15', 'x', 'actor' || n, 'thing' || n, 'request' || n FROM generate_series(1, 5000) n",
+    )
+    .await
+    .unwrap();
+    let index = "SELECT audit_logs_index_closed_months()::text AS value";
+    let months_closed = 2 + i32::from(closed_last_month(&db).await);
+    assert_eq!(db.text(index).await, (3 * months_closed).to_string());
+    assert_eq!(db.text(index).await, "0");
+    db.sql("ANALYZE audit_logs_2019_01").await.unwrap();
+    db.sql(
+        "CREATE FUNCTION test_plan(col text, val text) RETURNS text LANGUAGE plpgsql AS $$ \
+         DECLARE line text; whole text := ''; BEGIN \
+         FOR line IN EXECUTE format('EXPLAIN SELECT * FROM audit_logs WHERE %I = %L ORDER BY created_at DESC LIMIT 50', col, val) \
+         LOOP whole := whole || line || E'\\n'; END LOOP; RETURN whole; END $$",
+    )
+    .await
+    .unwrap();
+    for (column, value) in [("actor_id", "actor7"), ("resource_id", "thing7"), ("request_id", "request7")] {
+        let plan = db.text(&format!("SELECT test_plan('{column}', '{value}') AS value")).await;
+        let index = format!("audit_logs_2019_01_{}", column.trim_end_matches("_id"));
+        assert!(plan.contains(&index), "{column}: {plan}");
+    }
+}
+
+/// Whether the month before this one, which the migration made, ended more than a day ago.
+async fn closed_last_month(db: &TestDb) -> bool {
+    db.text("SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') < (now() AT TIME ZONE 'UTC') - interval '1 day')::text AS value").await
+        == "true"
+}
+
+#[tokio::test]
+async fn a_value_too_long_for_an_index_does_not_stop_the_others() {
+    let db = TestDb::postgres().await;
+    db.sql("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-01-01')").await.unwrap();
+    // Random, so that compression does not save it.
+    db.sql(
+        "INSERT INTO audit_logs (created_at, action, resource_id) SELECT '2019-01-15', 'x', string_agg(md5(n::text), '') \
+         FROM generate_series(1, 200) n",
+    )
+    .await
+    .unwrap();
+    let months_closed = 1 + i32::from(closed_last_month(&db).await);
+    let made = db.text("SELECT audit_logs_index_closed_months()::text AS value").await;
+    assert_eq!(made, (3 * months_closed - 1).to_string());
+}

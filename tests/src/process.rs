@@ -1,0 +1,86 @@
+//! Does an application that only sets its environment get what it was promised?
+
+use std::process::{Command, Output};
+
+use crate::support::{TestDb, on_both};
+
+/// Runs the application with this environment; log lines go to its standard error.
+fn app(argument: &str, environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
+    command.arg(argument).env("RUST_LOG", "info").env("RUST_BACKTRACE", "0");
+    for name in ["DATABASE_URL", "AUDIT_DATABASE_URL", "AUDIT_LOG", "AUDIT_SPOOL_DIR"] {
+        command.env_remove(name);
+    }
+    command.envs(environment.iter().copied()).output().unwrap()
+}
+
+fn lines(bytes: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
+}
+
+on_both! {
+    async fn shutting_down_writes_what_was_forgotten(db: TestDb) {
+        for (nth, argument) in ["shutdown", "blocking", "guard", "panic"].into_iter().enumerate() {
+            let output = app(argument, &[("DATABASE_URL", &db.url)]);
+            assert_eq!(output.status.success(), argument != "panic", "{output:?}");
+            assert_eq!(db.count().await, 1_000 * (nth as i64 + 1), "{argument}: {output:?}");
+        }
+    }
+
+    async fn the_first_entry_starts_a_writer_from_the_environment(db: TestDb) {
+        let output = app("await", &[("AUDIT_DATABASE_URL", &db.url), ("DATABASE_URL", "mysql://wrong")]);
+        let said = lines(&output.stdout);
+        assert_eq!(said[..5], ["NotStarted", "committed", "committed", "committed", "committed"], "{output:?}");
+        assert!(said[5].starts_with("Running"), "{output:?}");
+        assert_eq!(db.count().await, 3);
+    }
+
+    async fn installing_late_is_an_error_and_harms_nothing(db: TestDb) {
+        let output = app("install-late", &[("DATABASE_URL", &db.url)]);
+        assert_eq!(lines(&output.stdout)[0], "Err(InstallError)", "{output:?}");
+        assert_eq!(db.count().await, 1);
+    }
+}
+
+#[test]
+fn nothing_configured_does_nothing_and_says_so_once() {
+    for environment in [&[][..], &[("DATABASE_URL", "")][..]] {
+        let output = app("await", environment);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(lines(&output.stdout), ["NotStarted", "disabled", "disabled", "disabled", "committed", "Disabled"]);
+        let logged = lines(&output.stderr);
+        assert_eq!(logged.len(), 1, "{logged:?}");
+        assert!(logged[0].contains("WARN") && logged[0].contains("no database is configured"), "{logged:?}");
+    }
+}
+
+#[test]
+fn switched_off_it_says_nothing() {
+    let output = app("await", &[("AUDIT_LOG", "off"), ("DATABASE_URL", "postgres://localhost/db")]);
+    assert_eq!(lines(&output.stdout)[1], "disabled");
+    assert_eq!(lines(&output.stderr), [""; 0]);
+}
+
+#[test]
+fn a_database_out_of_reach_is_one_error_line() {
+    let output = app("await", &[("DATABASE_URL", "postgres://u:hush@127.0.0.1:1/db")]);
+    assert!(output.status.success(), "{output:?}");
+    let said = lines(&output.stdout);
+    assert!(said[1].starts_with("dropped: the database did not take it") && said[1].contains("refused"), "{said:?}");
+    let errors: Vec<_> = lines(&output.stderr).into_iter().filter(|line| line.contains("ERROR")).collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(!format!("{said:?}{errors:?}").contains("hush"));
+}
+
+#[test]
+fn a_url_that_cannot_be_used_is_one_error_line() {
+    for url in ["mysql://u:hush@localhost/db", "postgres://u:hush@db.example/db", "postgres://u:hush@localhost/db?sslmode=require"] {
+        let output = app("await", &[("DATABASE_URL", url)]);
+        assert!(output.status.success(), "{output:?}");
+        let (said, logged) = (lines(&output.stdout), lines(&output.stderr));
+        assert!(said[1].starts_with("dropped: the database cannot be used"), "{said:?}");
+        assert!(said[5].starts_with("Unusable"), "{said:?}");
+        assert_eq!(logged.len(), 1, "{logged:?}");
+        assert!(!format!("{said:?}{logged:?}").contains("hush"));
+    }
+}

@@ -1,0 +1,150 @@
+//! Does everything come back as it was given, or limited as documented?
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use db_services::audit::{AuditEntry, AuditLog, Outcome, insert_many, limits};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{TestDb, on_both};
+
+/// Entries tried on each database.
+const TRIED: usize = 2_000;
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC*".prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 32, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            proptest::collection::btree_map(any::<String>(), inner, 0..6)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
+    prop_oneof![
+        any::<i64>().prop_map(|micros| DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)),
+        (0..4_000_000_000_i64, 0..1_000_000_000_u32).prop_map(|(s, n)| DateTime::from_timestamp(s, n).unwrap()),
+        Just(DateTime::<Utc>::MIN_UTC),
+        Just(DateTime::<Utc>::MAX_UTC),
+    ]
+}
+
+fn any_entry() -> impl Strategy<Value = AuditEntry> {
+    let text = || proptest::option::of(any::<String>());
+    let outcome = proptest::sample::select(vec![Outcome::Success, Outcome::Failure, Outcome::Denied, Outcome::Unknown]);
+    let texts = (any::<String>(), text(), text(), text(), text(), text(), text(), text(), text());
+    (texts, any_time(), proptest::option::of(any::<IpAddr>()), any::<u128>(), outcome, any_json()).prop_map(
+        |((action, tenant, actor, kind, behalf, resource, agent, request, trace), time, ip, operation, outcome, json)| {
+            let mut entry = AuditEntry::new(action).created_at(time).outcome(outcome).metadata(json);
+            entry.tenant_id = tenant;
+            entry.actor_id = actor;
+            entry.actor_type = kind;
+            entry.on_behalf_of = behalf;
+            entry.resource_id = resource.clone();
+            entry.resource_type = resource;
+            entry.user_agent = agent;
+            entry.request_id = request;
+            entry.trace_id = trace;
+            entry.ip_address = ip;
+            entry.operation_id = Some(Uuid::from_u128(operation));
+            entry
+        },
+    )
+}
+
+/// Equal as numbers: PostgreSQL's jsonb keeps 1e17 and 100000000000000000 as the same number.
+fn same_json(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_json(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same_json(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+/// What the documented limits make of a text of at most a few hundred characters.
+fn stored(text: Option<&String>) -> Option<String> {
+    text.map(|text| text.replace('\0', "\u{FFFD}"))
+}
+
+fn assert_same(given: &AuditEntry, row: &AuditLog) {
+    assert_eq!(row.id, given.id);
+    assert_eq!(row.tenant_id, stored(given.tenant_id.as_ref()));
+    assert_eq!(row.actor_id, stored(given.actor_id.as_ref()));
+    assert_eq!(row.actor_type, stored(given.actor_type.as_ref()));
+    assert_eq!(row.on_behalf_of, stored(given.on_behalf_of.as_ref()));
+    assert_eq!(row.resource_type, stored(given.resource_type.as_ref()));
+    assert_eq!(row.resource_id, stored(given.resource_id.as_ref()));
+    assert_eq!(row.user_agent, stored(given.user_agent.as_ref()));
+    assert_eq!(row.request_id, stored(given.request_id.as_ref()));
+    assert_eq!(row.trace_id, stored(given.trace_id.as_ref()));
+    assert_eq!(Some(&row.action), stored(Some(&given.action)).as_ref());
+    assert_eq!(row.outcome, given.outcome.as_str());
+    assert_eq!(row.ip_address.map(|net| (net.addr(), net.prefix_len() == net.max_prefix_len())), given.ip_address.map(|ip| (ip, true)));
+    assert_eq!(row.operation_id, given.operation_id);
+    let metadata = row.metadata.as_ref().unwrap().parse().unwrap();
+    let clamped = metadata.get("_audit").is_some_and(|marks| marks.get("clamped").is_some());
+    if clamped {
+        assert!(given.created_at < row.created_at || row.created_at < given.created_at);
+    } else {
+        assert_eq!(row.created_at.timestamp_micros(), given.created_at.timestamp_micros());
+    }
+    let plain = !Value::Object(given.metadata.clone()).to_string().contains("\\u0000");
+    if plain && metadata.get("_audit").is_none() {
+        assert!(same_json(&metadata, &Value::Object(given.metadata.clone())), "{metadata} is not {:?}", given.metadata);
+    }
+}
+
+on_both! {
+    async fn any_text_json_address_and_time(db: TestDb) {
+        let mut runner = TestRunner::deterministic();
+        let entries: Vec<_> = (0..TRIED).map(|_| any_entry().new_tree(&mut runner).unwrap().current()).collect();
+        let mut conn = db.connection().await;
+        assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), TRIED);
+        drop(conn);
+        let rows = db.rows().await;
+        assert_eq!(rows.len(), TRIED);
+        for given in &entries {
+            assert_same(given, rows.iter().find(|row| row.id == given.id).unwrap());
+        }
+    }
+
+    async fn doubles_come_back_to_the_last_bit(db: TestDb) {
+        let doubles = [0.1, 1.0 / 3.0, 1e-300, 5e-324, f64::MAX, f64::MIN_POSITIVE, 9_007_199_254_740_993.0, 123_456.789_012_345_67];
+        let entry = AuditEntry::new("x").metadata(json!({"doubles": doubles}));
+        insert_many(&mut db.connection().await, &[entry]).await.unwrap();
+        let back = db.rows().await[0].metadata.as_ref().unwrap().parse().unwrap();
+        let back: Vec<_> = back["doubles"].as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect();
+        assert_eq!(back, doubles);
+    }
+
+    async fn the_largest_of_everything(db: TestDb) {
+        let wide = "𝕏";
+        let entry = AuditEntry::new(wide.repeat(limits::TEXT_CHARS))
+            .tenant(wide.repeat(limits::TEXT_CHARS))
+            .actor(wide.repeat(limits::TEXT_CHARS))
+            .resource(wide.repeat(limits::TEXT_CHARS), wide.repeat(limits::RESOURCE_ID_CHARS))
+            .user_agent(wide.repeat(limits::USER_AGENT_CHARS))
+            .metadata(json!({"text": "x".repeat(limits::METADATA_BYTES - 11)}));
+        insert_many(&mut db.connection().await, &[entry.clone()]).await.unwrap();
+        let row = &db.rows().await[0];
+        assert_eq!((&row.tenant_id, &row.resource_id), (&entry.tenant_id, &entry.resource_id));
+        assert_eq!(row.metadata.as_ref().unwrap().parse().unwrap(), Value::Object(entry.metadata));
+    }
+}

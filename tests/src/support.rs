@@ -1,0 +1,124 @@
+//! How does each test get a database, and how does it look into it as any SQL client would?
+
+use db_services::audit::{AuditEntry, AuditLog, AuditWriter, WriterGuard, count, latest};
+use db_services::client::{Connection, Database};
+use db_test::Postgres;
+use diesel::QueryableByName;
+use diesel::sql_types::Text;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use tempfile::TempDir;
+
+/// A migrated database of one test's own, removed afterwards.
+pub struct TestDb {
+    pub database: Database,
+    pub url: String,
+    /// What removes it when dropped.
+    _held: Held,
+}
+
+enum Held {
+    Postgres(#[allow(dead_code)] Postgres),
+    Sqlite(#[allow(dead_code)] TempDir),
+}
+
+impl TestDb {
+    pub async fn postgres() -> Self {
+        let postgres = Postgres::migrated().unwrap_or_else(|error| panic!("{error}"));
+        Self::of(postgres.url().to_owned(), Held::Postgres(postgres))
+    }
+
+    pub async fn sqlite() -> Self {
+        let test = Self::empty_sqlite();
+        test.database.migrate().await.unwrap();
+        test
+    }
+
+    pub fn empty_postgres() -> Self {
+        let postgres = Postgres::empty().unwrap_or_else(|error| panic!("{error}"));
+        Self::of(postgres.url().to_owned(), Held::Postgres(postgres))
+    }
+
+    pub fn empty_sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("audit.db").display());
+        Self::of(url, Held::Sqlite(dir))
+    }
+
+    fn of(url: String, held: Held) -> Self {
+        Self { database: Database::from_url(&url).unwrap(), url, _held: held }
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        self.url.starts_with("postgres")
+    }
+
+    pub fn writer(&self) -> (AuditWriter, WriterGuard) {
+        AuditWriter::builder(self.database.clone()).start().unwrap()
+    }
+
+    pub async fn connection(&self) -> Connection {
+        self.database.connection().await.unwrap()
+    }
+
+    /// Runs SQL as any client might; the error is the database's text.
+    pub async fn sql(&self, sql: &str) -> Result<(), String> {
+        let done = match &mut self.connection().await {
+            Connection::Postgres(conn) => conn.batch_execute(sql).await,
+            Connection::Sqlite(conn) => conn.batch_execute(sql).await,
+        };
+        done.map_err(|error| error.to_string())
+    }
+
+    /// Gives the single text that a query selects as `value`.
+    pub async fn text(&self, sql: &str) -> String {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            value: String,
+        }
+        let query = diesel::sql_query(sql);
+        let row: Result<Row, _> = match &mut self.connection().await {
+            Connection::Postgres(conn) => query.get_result(conn).await,
+            Connection::Sqlite(conn) => query.get_result(conn).await,
+        };
+        row.unwrap_or_else(|error| panic!("{sql}: {error}")).value
+    }
+
+    pub async fn count(&self) -> i64 {
+        count(&mut self.connection().await).await.unwrap()
+    }
+
+    /// All rows, the newest first.
+    pub async fn rows(&self) -> Vec<AuditLog> {
+        latest(&mut self.connection().await, 1_000_000).await.unwrap()
+    }
+}
+
+/// Entries with their number as resource, so that each can be found again.
+pub fn numbered(count: usize) -> impl Iterator<Item = AuditEntry> {
+    (0..count).map(|n| AuditEntry::new("test.write").actor("alice").resource("number", n.to_string()))
+}
+
+/// Makes a test for each database of an `async fn(db: TestDb)`.
+macro_rules! on_both {
+    ($($(#[$attribute:meta])* async fn $name:ident($db:ident: TestDb) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            async fn promise($db: TestDb) $body
+
+            $(#[$attribute])*
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_postgres() {
+                promise(TestDb::postgres().await).await;
+            }
+
+            $(#[$attribute])*
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_sqlite() {
+                promise(TestDb::sqlite().await).await;
+            }
+        }
+    )*};
+}
+pub(crate) use on_both;

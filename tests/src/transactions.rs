@@ -1,0 +1,103 @@
+//! Does an insert on the caller's connection share the caller's fate?
+
+use db_services::audit::{AuditConnection, AuditEntry, insert, insert_many};
+use db_services::client::Connection;
+use diesel::result::Error;
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+
+use crate::support::{TestDb, numbered, on_both};
+
+/// Commits one entry, rolls another back.
+async fn both_fates<C: AsyncConnection + AuditConnection>(conn: &mut C) {
+    conn.begin().await;
+    insert(conn, &AuditEntry::new("kept")).await.unwrap();
+    insert_many(conn, &numbered(10).collect::<Vec<_>>()).await.unwrap();
+    conn.end("COMMIT").await;
+    conn.begin().await;
+    insert(conn, &AuditEntry::new("undone")).await.unwrap();
+    conn.end("ROLLBACK").await;
+}
+
+/// Through the driver's own transaction manager, so that nesting is known.
+trait Transaction {
+    async fn begin(&mut self);
+    async fn end(&mut self, how: &str);
+}
+
+impl<C: AsyncConnection> Transaction for C {
+    async fn begin(&mut self) {
+        use diesel_async::TransactionManager;
+        C::TransactionManager::begin_transaction(self).await.unwrap();
+    }
+
+    async fn end(&mut self, how: &str) {
+        use diesel_async::TransactionManager;
+        match how {
+            "COMMIT" => C::TransactionManager::commit_transaction(self).await.unwrap(),
+            _ => C::TransactionManager::rollback_transaction(self).await.unwrap(),
+        }
+    }
+}
+
+on_both! {
+    async fn it_is_committed_and_rolled_back_with_the_transaction(db: TestDb) {
+        match &mut db.connection().await {
+            Connection::Postgres(conn) => both_fates(conn).await,
+            Connection::Sqlite(conn) => both_fates(conn).await,
+        }
+        let rows = db.rows().await;
+        assert_eq!(rows.len(), 11);
+        assert!(rows.iter().all(|row| row.action != "undone"));
+        assert!(rows.iter().all(|row| row.writer_id.is_none() && row.writer_seq.is_none()));
+    }
+
+    async fn a_repeat_is_an_error_for_one_and_skipped_among_many(db: TestDb) {
+        let mut conn = db.connection().await;
+        let entries: Vec<_> = numbered(2_500).collect();
+        assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), 2_500);
+        assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), 0);
+        let more: Vec<_> = entries.iter().cloned().take(10).chain(numbered(5)).collect();
+        assert_eq!(insert_many(&mut conn, &more).await.unwrap(), 5);
+        assert!(insert(&mut conn, &entries[0]).await.is_err());
+        assert_eq!(insert_many(&mut conn, &[]).await.unwrap(), 0);
+        drop(conn);
+        assert_eq!(db.count().await, 2_505);
+    }
+}
+
+/// As an application would, with a connection it made itself.
+#[tokio::test]
+async fn within_an_applications_own_transaction() {
+    let db = TestDb::postgres().await;
+    let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
+    conn.batch_execute("CREATE TABLE accounts (name text)").await.unwrap();
+    let failed: Result<(), Error> = conn
+        .transaction(async |conn| {
+            conn.batch_execute("INSERT INTO accounts VALUES ('alice')").await?;
+            insert(conn, &AuditEntry::new("account.create").actor("alice")).await?;
+            Err(Error::RollbackTransaction)
+        })
+        .await;
+    assert!(failed.is_err());
+    assert_eq!((db.count().await, db.text("SELECT count(*)::text AS value FROM accounts").await), (0, "0".to_owned()));
+    conn.transaction::<_, Error, _>(async |conn| insert(conn, &AuditEntry::new("account.create")).await).await.unwrap();
+    assert_eq!(db.count().await, 1);
+}
+
+/// The row type alone, with synchronous diesel.
+#[tokio::test]
+async fn with_synchronous_diesel() {
+    use diesel::prelude::*;
+    let db = TestDb::sqlite().await;
+    let path = db.database.sqlite_path().unwrap().to_str().unwrap();
+    let mut conn = SqliteConnection::establish(path).unwrap();
+    let row = db_schema::NewAuditLog::from(&AuditEntry::new("by.diesel").actor("alice"));
+    diesel::RunQueryDsl::execute(
+        diesel::insert_into(db_schema::sqlite::schema::audit_logs::table).values(db_schema::sqlite::NewAuditLog::from(&row)),
+        &mut conn,
+    )
+    .unwrap();
+    let stored: db_schema::AuditLog =
+        diesel::RunQueryDsl::first(db_schema::sqlite::schema::audit_logs::table, &mut conn).unwrap();
+    assert_eq!((stored.id, stored.actor_id.as_deref()), (row.id, Some("alice")));
+}
