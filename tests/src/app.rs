@@ -31,20 +31,23 @@ fn main() {
         }
         // A guard, and a return right after writing.
         Some("guard") => {
-            let (writer, _guard) = AuditWriter::builder(Database::from_env().unwrap().unwrap()).start().unwrap();
+            let (writer, _guard) =
+                AuditWriter::builder(Database::from_env().unwrap().unwrap()).start().unwrap();
             audit::install(writer.clone()).unwrap();
             println!("{}", audit::install(writer).unwrap_err());
             forget();
         }
         Some("panic") => {
-            let (writer, _guard) = AuditWriter::builder(Database::from_env().unwrap().unwrap()).start().unwrap();
+            let (writer, _guard) =
+                AuditWriter::builder(Database::from_env().unwrap().unwrap()).start().unwrap();
             audit::install(writer).unwrap();
             forget();
             panic!("as planned");
         }
         Some("install-late") => {
             drop(write_audit_log(AuditEntry::new("app.first")));
-            let (writer, _guard) = AuditWriter::builder(Database::from_url("sqlite::memory:").unwrap()).start().unwrap();
+            let (writer, _guard) =
+                AuditWriter::builder(Database::from_url("sqlite::memory:").unwrap()).start().unwrap();
             println!("{:?}", audit::install(writer));
             println!("{:?}", audit::shutdown_blocking(PATIENCE));
         }

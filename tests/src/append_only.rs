@@ -49,7 +49,9 @@ async fn postgresql_refuses_through_partitions_upserts_and_as_a_replica() {
         // The owner and superuser of this database: nobody has more rights.
         refused(&db, &sql).await;
     }
-    if db.text("SELECT current_setting('server_version_num') AS value").await.parse::<u32>().unwrap() >= 150_000 {
+    if db.text("SELECT current_setting('server_version_num') AS value").await.parse::<u32>().unwrap()
+        >= 150_000
+    {
         refused(&db, "MERGE INTO audit_logs a USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE").await;
     }
 }
@@ -61,12 +63,21 @@ async fn postgresql_refuses_in_the_default_partition_and_in_months_made_later() 
         if created_at == "2031-05-05" {
             db.sql("SELECT audit_logs_ensure_partitions('2031-05-01', '2031-05-01')").await.unwrap();
         }
-        db.sql(&format!("INSERT INTO audit_logs (created_at, action) VALUES ('{created_at}', 'x')")).await.unwrap();
+        db.sql(&format!("INSERT INTO audit_logs (created_at, action) VALUES ('{created_at}', 'x')"))
+            .await
+            .unwrap();
         let partition = db.text("SELECT tableoid::regclass::text AS value FROM audit_logs").await;
-        assert_eq!(partition, if created_at == "1999-01-01" { "audit_logs_default" } else { "audit_logs_2031_05" });
+        assert_eq!(
+            partition,
+            if created_at == "1999-01-01" { "audit_logs_default" } else { "audit_logs_2031_05" }
+        );
         for sql in ["UPDATE $1 SET action = 'y'", "DELETE FROM $1", "TRUNCATE $1"] {
             refused(&db, &sql.replace("$1", &partition)).await;
-            refused(&db, &format!("SET session_replication_role = replica; {}", sql.replace("$1", &partition))).await;
+            refused(
+                &db,
+                &format!("SET session_replication_role = replica; {}", sql.replace("$1", &partition)),
+            )
+            .await;
         }
     }
 }
@@ -90,7 +101,8 @@ async fn sqlite_refuses_to_replace() {
         .await
         .unwrap();
     for verb in ["INSERT OR REPLACE", "REPLACE", "INSERT OR IGNORE", "INSERT"] {
-        let columns = "INTO audit_logs (id, created_at, action) VALUES (x'00112233445566778899aabbccddeeff', 1, 'y')";
+        let columns =
+            "INTO audit_logs (id, created_at, action) VALUES (x'00112233445566778899aabbccddeeff', 1, 'y')";
         refused(&db, &format!("{verb} {columns}")).await;
         refused(&db, &format!("PRAGMA recursive_triggers = OFF; {verb} {columns}")).await;
     }

@@ -54,7 +54,10 @@ async fn the_writers_commits_are_synced_whatever_the_setting() {
         db.sql(&format!("ALTER DATABASE {name} SET synchronous_commit = {configured}")).await.unwrap();
         let (writer, _guard) = db.writer();
         assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
-        assert_eq!(db.text("SELECT (array_agg(setting ORDER BY ctid DESC))[1] AS value FROM seen").await, used);
+        assert_eq!(
+            db.text("SELECT (array_agg(setting ORDER BY ctid DESC))[1] AS value FROM seen").await,
+            used
+        );
     }
 }
 
@@ -72,14 +75,23 @@ async fn sqlite_survives_a_power_cut_and_waits_for_locks() {
 async fn no_error_tells_the_password() {
     let db = TestDb::postgres().await;
     let there = Database::from_url(&db.url.replace("postgres@", "nobody:hush@")).unwrap();
-    let missing = Database::from_url(&db.url.replace("postgres@", "postgres:hush@").replace("test_", "absent_")).unwrap();
+    let missing =
+        Database::from_url(&db.url.replace("postgres@", "postgres:hush@").replace("test_", "absent_"))
+            .unwrap();
     for database in [there, missing, Database::from_url("postgres://u:hush@127.0.0.1:1/db").unwrap()] {
         let error = database.connection().await.unwrap_err();
         let migration = database.migrate().await.unwrap_err();
-        for text in [format!("{error} {error:?}"), format!("{migration} {migration:?}"), format!("{database} {database:?}")] {
+        for text in [
+            format!("{error} {error:?}"),
+            format!("{migration} {migration:?}"),
+            format!("{database} {database:?}"),
+        ] {
             assert!(!text.contains("hush"), "{text}");
         }
-        assert!(error.to_string().len() > "cannot connect to ".len() + database.to_string().len(), "a cause: {error}");
+        assert!(
+            error.to_string().len() > "cannot connect to ".len() + database.to_string().len(),
+            "a cause: {error}"
+        );
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use db_services::audit::{self, AuditEntry, AuditWriter, Delivery, DropReason, write_audit_log, write_audit_logs};
+use db_services::audit::{
+    self, AuditEntry, AuditWriter, Delivery, DropReason, write_audit_log, write_audit_logs,
+};
 use db_services::client::Database;
 
 use crate::support::{TestDb, numbered, on_both};
@@ -241,7 +243,9 @@ on_both! {
 
 #[tokio::test]
 async fn a_database_that_cannot_be_reached_is_the_writers_trouble_alone() {
-    for url in ["postgres://u:hush@%2Fnowhere/db", "postgres://u:hush@127.0.0.1:1/db", "sqlite:///nowhere/audit.db"] {
+    for url in
+        ["postgres://u:hush@%2Fnowhere/db", "postgres://u:hush@127.0.0.1:1/db", "sqlite:///nowhere/audit.db"]
+    {
         let (writer, guard) = AuditWriter::builder(Database::from_url(url).unwrap()).start().unwrap();
         let delivery = writer.write(AuditEntry::new("x")).await;
         assert!(matches!(&delivery, Delivery::Dropped(DropReason::Database(_))), "{url}: {delivery}");

@@ -77,7 +77,10 @@ async fn sqlite_refuses_what_no_reader_could_understand() {
         ("operation_id", "x'00'"),
         ("writer_seq", "'first'"),
     ] {
-        let error = db.sql(&format!("INSERT INTO audit_logs (action, {columns}) VALUES ('x', {values})")).await.unwrap_err();
+        let error = db
+            .sql(&format!("INSERT INTO audit_logs (action, {columns}) VALUES ('x', {values})"))
+            .await
+            .unwrap_err();
         assert!(error.contains("CHECK"), "{columns}: {error}");
     }
     db.sql("INSERT INTO audit_logs (action, ip_address) VALUES ('x', 'unknown')").await.unwrap();

@@ -85,6 +85,9 @@ async fn the_table_may_live_in_another_schema() {
     elsewhere.migrate().await.unwrap();
     insert(&mut elsewhere.connection().await.unwrap(), &AuditEntry::new("x")).await.unwrap();
     // The owner's functions find the table whatever the caller's search_path is.
-    assert_eq!(db.text("SELECT audit.audit_logs_ensure_partitions('2031-01-01', '2031-03-01')::text AS value").await, "3");
+    assert_eq!(
+        db.text("SELECT audit.audit_logs_ensure_partitions('2031-01-01', '2031-03-01')::text AS value").await,
+        "3"
+    );
     assert_eq!(db.text("SELECT count(*)::text AS value FROM audit.audit_logs").await, "1");
 }

@@ -5,18 +5,23 @@ use db_services::audit::{AuditEntry, Delivery, ensure_partitions, insert};
 use crate::support::TestDb;
 
 async fn partition_of(db: &TestDb, action: &str) -> String {
-    db.text(&format!("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = '{action}'")).await
+    db.text(&format!("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = '{action}'"))
+        .await
 }
 
 #[tokio::test]
 async fn the_next_two_years_are_there() {
     let db = TestDb::postgres().await;
     for months in [0, 1, 12, 24] {
-        let sql = format!("INSERT INTO audit_logs (created_at, action) VALUES (now() + interval '{months} months', 'm{months}')");
+        let sql = format!(
+            "INSERT INTO audit_logs (created_at, action) VALUES (now() + interval '{months} months', 'm{months}')"
+        );
         db.sql(&sql).await.unwrap();
         assert_ne!(partition_of(&db, &format!("m{months}")).await, "audit_logs_default");
     }
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES (now() + interval '30 months', 'stray')").await.unwrap();
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES (now() + interval '30 months', 'stray')")
+        .await
+        .unwrap();
     assert_eq!(partition_of(&db, "stray").await, "audit_logs_default");
 }
 
@@ -25,7 +30,12 @@ async fn months_are_made_for_the_times_asked_for() {
     let db = TestDb::postgres().await;
     let time = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap();
     let mut conn = db.connection().await;
-    let times = ["2023-07-10T11:42:18Z", "2023-07-31T23:59:59.999999Z", "2023-08-01T00:00:00Z", "0007-01-01T00:00:00Z"];
+    let times = [
+        "2023-07-10T11:42:18Z",
+        "2023-07-31T23:59:59.999999Z",
+        "2023-08-01T00:00:00Z",
+        "0007-01-01T00:00:00Z",
+    ];
     assert_eq!(ensure_partitions(&mut conn, times.map(time)).await.unwrap(), 3);
     assert_eq!(ensure_partitions(&mut conn, times.map(time)).await.unwrap(), 0);
     for (at, text) in times.iter().enumerate() {
@@ -51,7 +61,10 @@ async fn a_range_that_makes_no_sense_is_refused() {
 async fn strays_do_not_stop_the_months_around_them() {
     let db = TestDb::postgres().await;
     db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-15', 'stray')").await.unwrap();
-    assert_eq!(db.text("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-03-31')::text AS value").await, "2");
+    assert_eq!(
+        db.text("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-03-31')::text AS value").await,
+        "2"
+    );
     db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-16', 'too')").await.unwrap();
     assert_eq!(partition_of(&db, "too").await, "audit_logs_default");
 }

@@ -47,7 +47,10 @@ fn nothing_configured_does_nothing_and_says_so_once() {
     for environment in [&[][..], &[("DATABASE_URL", "")][..]] {
         let output = app("await", environment);
         assert!(output.status.success(), "{output:?}");
-        assert_eq!(lines(&output.stdout), ["NotStarted", "disabled", "disabled", "disabled", "committed", "Disabled"]);
+        assert_eq!(
+            lines(&output.stdout),
+            ["NotStarted", "disabled", "disabled", "disabled", "committed", "Disabled"]
+        );
         let logged = lines(&output.stderr);
         assert_eq!(logged.len(), 1, "{logged:?}");
         assert!(logged[0].contains("WARN") && logged[0].contains("no database is configured"), "{logged:?}");
@@ -66,7 +69,10 @@ fn a_database_out_of_reach_is_one_error_line() {
     let output = app("await", &[("DATABASE_URL", "postgres://u:hush@127.0.0.1:1/db")]);
     assert!(output.status.success(), "{output:?}");
     let said = lines(&output.stdout);
-    assert!(said[1].starts_with("dropped: the database did not take it") && said[1].contains("refused"), "{said:?}");
+    assert!(
+        said[1].starts_with("dropped: the database did not take it") && said[1].contains("refused"),
+        "{said:?}"
+    );
     let errors: Vec<_> = lines(&output.stderr).into_iter().filter(|line| line.contains("ERROR")).collect();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(!format!("{said:?}{errors:?}").contains("hush"));
@@ -74,7 +80,11 @@ fn a_database_out_of_reach_is_one_error_line() {
 
 #[test]
 fn a_url_that_cannot_be_used_is_one_error_line() {
-    for url in ["mysql://u:hush@localhost/db", "postgres://u:hush@db.example/db", "postgres://u:hush@localhost/db?sslmode=require"] {
+    for url in [
+        "mysql://u:hush@localhost/db",
+        "postgres://u:hush@db.example/db",
+        "postgres://u:hush@localhost/db?sslmode=require",
+    ] {
         let output = app("await", &[("DATABASE_URL", url)]);
         assert!(output.status.success(), "{output:?}");
         let (said, logged) = (lines(&output.stdout), lines(&output.stderr));

@@ -36,8 +36,10 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
     prop_oneof![
-        any::<i64>().prop_map(|micros| DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)),
-        (0..4_000_000_000_i64, 0..1_000_000_000_u32).prop_map(|(s, n)| DateTime::from_timestamp(s, n).unwrap()),
+        any::<i64>()
+            .prop_map(|micros| DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)),
+        (0..4_000_000_000_i64, 0..1_000_000_000_u32)
+            .prop_map(|(s, n)| DateTime::from_timestamp(s, n).unwrap()),
         Just(DateTime::<Utc>::MIN_UTC),
         Just(DateTime::<Utc>::MAX_UTC),
     ]
@@ -45,10 +47,18 @@ fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
 
 fn any_entry() -> impl Strategy<Value = AuditEntry> {
     let text = || proptest::option::of(any::<String>());
-    let outcome = proptest::sample::select(vec![Outcome::Success, Outcome::Failure, Outcome::Denied, Outcome::Unknown]);
+    let outcome =
+        proptest::sample::select(vec![Outcome::Success, Outcome::Failure, Outcome::Denied, Outcome::Unknown]);
     let texts = (any::<String>(), text(), text(), text(), text(), text(), text(), text(), text());
     (texts, any_time(), proptest::option::of(any::<IpAddr>()), any::<u128>(), outcome, any_json()).prop_map(
-        |((action, tenant, actor, kind, behalf, resource, agent, request, trace), time, ip, operation, outcome, json)| {
+        |(
+            (action, tenant, actor, kind, behalf, resource, agent, request, trace),
+            time,
+            ip,
+            operation,
+            outcome,
+            json,
+        )| {
             let mut entry = AuditEntry::new(action).created_at(time).outcome(outcome).metadata(json);
             entry.tenant_id = tenant;
             entry.actor_id = actor;
@@ -70,7 +80,9 @@ fn any_entry() -> impl Strategy<Value = AuditEntry> {
 fn same_json(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_json(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_json(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same_json(a, b)))
         }
@@ -96,7 +108,10 @@ fn assert_same(given: &AuditEntry, row: &AuditLog) {
     assert_eq!(row.trace_id, stored(given.trace_id.as_ref()));
     assert_eq!(Some(&row.action), stored(Some(&given.action)).as_ref());
     assert_eq!(row.outcome, given.outcome.as_str());
-    assert_eq!(row.ip_address.map(|net| (net.addr(), net.prefix_len() == net.max_prefix_len())), given.ip_address.map(|ip| (ip, true)));
+    assert_eq!(
+        row.ip_address.map(|net| (net.addr(), net.prefix_len() == net.max_prefix_len())),
+        given.ip_address.map(|ip| (ip, true))
+    );
     assert_eq!(row.operation_id, given.operation_id);
     let metadata = row.metadata.as_ref().unwrap().parse().unwrap();
     let clamped = metadata.get("_audit").is_some_and(|marks| marks.get("clamped").is_some());
@@ -107,7 +122,11 @@ fn assert_same(given: &AuditEntry, row: &AuditLog) {
     }
     let plain = !Value::Object(given.metadata.clone()).to_string().contains("\\u0000");
     if plain && metadata.get("_audit").is_none() {
-        assert!(same_json(&metadata, &Value::Object(given.metadata.clone())), "{metadata} is not {:?}", given.metadata);
+        assert!(
+            same_json(&metadata, &Value::Object(given.metadata.clone())),
+            "{metadata} is not {:?}",
+            given.metadata
+        );
     }
 }
 

@@ -79,8 +79,13 @@ async fn within_an_applications_own_transaction() {
         })
         .await;
     assert!(failed.is_err());
-    assert_eq!((db.count().await, db.text("SELECT count(*)::text AS value FROM accounts").await), (0, "0".to_owned()));
-    conn.transaction::<_, Error, _>(async |conn| insert(conn, &AuditEntry::new("account.create")).await).await.unwrap();
+    assert_eq!(
+        (db.count().await, db.text("SELECT count(*)::text AS value FROM accounts").await),
+        (0, "0".to_owned())
+    );
+    conn.transaction::<_, Error, _>(async |conn| insert(conn, &AuditEntry::new("account.create")).await)
+        .await
+        .unwrap();
     assert_eq!(db.count().await, 1);
 }
 
@@ -93,7 +98,8 @@ async fn with_synchronous_diesel() {
     let mut conn = SqliteConnection::establish(path).unwrap();
     let row = db_schema::NewAuditLog::from(&AuditEntry::new("by.diesel").actor("alice"));
     diesel::RunQueryDsl::execute(
-        diesel::insert_into(db_schema::sqlite::schema::audit_logs::table).values(db_schema::sqlite::NewAuditLog::from(&row)),
+        diesel::insert_into(db_schema::sqlite::schema::audit_logs::table)
+            .values(db_schema::sqlite::NewAuditLog::from(&row)),
         &mut conn,
     )
     .unwrap();

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::backend::Backend;
 use diesel::deserialize::{self, Queryable};
 use ipnet::IpNet;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::JsonText;
@@ -13,7 +14,7 @@ use super::stored::{StoredIp, StoredTime, StoredUuid};
 ///
 /// Loads from `schema::audit_logs` and from `sqlite::schema::audit_logs`, all columns in their order.
 /// Times that chrono cannot hold come as its first or last moment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct AuditLog {
     /// Identifies the entry, together with `created_at`.
@@ -39,6 +40,7 @@ pub struct AuditLog {
     /// Which thing it was done to.
     pub resource_id: Option<String>,
     /// The network address it came from. In SQLite a text that is no address is read as none.
+    #[serde(serialize_with = "address")]
     pub ip_address: Option<IpNet>,
     /// The client software, as it named itself.
     pub user_agent: Option<String>,
@@ -56,6 +58,11 @@ pub struct AuditLog {
     pub writer_seq: Option<i64>,
     /// The database transaction that inserted the row; 0 in SQLite.
     pub tx_id: i64,
+}
+
+/// One host without its prefix, as PostgreSQL prints it.
+fn address<S: Serializer>(net: &Option<IpNet>, serializer: S) -> Result<S::Ok, S::Error> {
+    net.map(StoredIp::text).serialize(serializer)
 }
 
 /// The columns of a row as diesel reads them; `From` turns them into [`AuditLog`].

@@ -8,7 +8,9 @@ use diesel::expression::AsExpression;
 use diesel::sql_types::Jsonb;
 #[cfg(feature = "sqlite")]
 use diesel::sql_types::Text;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// JSON as the text the database holds, parsed on demand.
 ///
@@ -36,6 +38,16 @@ impl JsonText {
     /// When `serde_json` cannot hold the value: a number beyond `f64`, or more than 127 levels.
     pub fn parse(&self) -> Result<Value, serde_json::Error> {
         serde_json::from_str(&self.0)
+    }
+}
+
+impl Serialize for JsonText {
+    /// Gives the text as it is, as JSON in JSON; text that is no JSON as a string.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match serde_json::from_str::<&RawValue>(&self.0) {
+            Ok(json) => json.serialize(serializer),
+            Err(_) => self.0.serialize(serializer),
+        }
     }
 }
 

@@ -37,7 +37,6 @@ impl StoredIp {
     }
 
     /// An address without a prefix when it names one host, as PostgreSQL prints `inet`.
-    #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
     pub(crate) fn text(net: IpNet) -> String {
         if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
     }

@@ -1,0 +1,183 @@
+//! Which commands are there, with which options?
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::builder::styling::{AnsiColor, Styles};
+use db_services::audit::Outcome;
+use uuid::Uuid;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Green.on_default())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Operate the audit trail: create its table, write to it, import into it, look at it.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "auditlog",
+    version,
+    styles = STYLES,
+    after_help = "\
+Examples:
+  auditlog write --action auth.login --actor alice     a first entry, into ./audit.db
+  auditlog list                                        look at it
+  auditlog --database-url postgres://app@localhost/shop migrate
+  auditlog import cloudtrail 2023-07-10/*.json.gz
+
+Exit codes: 0 done, 1 done but some input was bad, 2 wrong arguments, 3 the database or a file failed."
+)]
+pub(crate) struct Args {
+    /// The database: postgres://user:password@host/name or sqlite://path. Without it
+    /// AUDIT_DATABASE_URL, then DATABASE_URL, then sqlite://audit.db
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Bring the database's tables up to this version
+    Migrate(Migrate),
+    /// Write one event from options, or many from a file of JSON lines
+    Write(Box<Write>),
+    /// Import the audit events of another system
+    Import(Import),
+    /// Show the newest entries
+    List(List),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  auditlog migrate              run what is missing
+  auditlog migrate --status     show which migrations the database has
+  auditlog migrate --revert     undo the newest one")]
+pub(crate) struct Migrate {
+    /// Undo the newest migration instead
+    #[arg(long, conflicts_with = "status")]
+    pub(crate) revert: bool,
+    /// With --revert: even if the table holds entries, which may be lost with it
+    #[arg(long, requires = "revert")]
+    pub(crate) force: bool,
+    /// Show which migrations the database has, change nothing
+    #[arg(long)]
+    pub(crate) status: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  auditlog write --action auth.login --actor alice --ip 203.0.113.7
+  auditlog write --action api_key.revoke --outcome denied --metadata '{\"key\":\"k1\"}'
+  auditlog write events.ndjson
+  journalctl -o cat -u shop-audit | auditlog write -
+
+Each line of a file is a JSON object with the names of the columns: action (required), id, created_at,
+tenant_id, actor_id, actor_type, on_behalf_of, outcome, resource_type, resource_id, ip_address, user_agent,
+request_id, trace_id, operation_id, metadata. Lines with both id and created_at can be written again: they
+are stored once. A line that is not such an object is reported with its number and left out; the exit code
+is then 1.")]
+#[command(override_usage = "auditlog write --action <ACTION> [OPTIONS]\n       auditlog write <FILE>")]
+pub(crate) struct Write {
+    /// A file of JSON lines, an event each; - for standard input
+    #[arg(conflicts_with = "event", required_unless_present = "action")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) event: Event,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(id = "event", multiple = true)]
+pub(crate) struct Event {
+    /// What was done, as noun.verb
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) action: Option<String>,
+    /// Who did it
+    #[arg(long, value_name = "ID")]
+    pub(crate) actor: Option<String>,
+    /// What kind of actor: user, service, api_key, system, anonymous
+    #[arg(long, value_name = "KIND")]
+    pub(crate) actor_type: Option<String>,
+    /// Whom the actor acted for
+    #[arg(long, value_name = "ID")]
+    pub(crate) on_behalf_of: Option<String>,
+    /// The customer or account it belongs to
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Option<String>,
+    /// How it ended: success, failure, denied, unknown
+    #[arg(long)]
+    pub(crate) outcome: Option<Outcome>,
+    /// What kind of thing it was done to
+    #[arg(long, value_name = "KIND")]
+    pub(crate) resource_type: Option<String>,
+    /// Which thing it was done to
+    #[arg(long, value_name = "ID")]
+    pub(crate) resource_id: Option<String>,
+    /// The network address it came from
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ip: Option<IpAddr>,
+    /// The client software
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user_agent: Option<String>,
+    /// The request it was part of
+    #[arg(long, value_name = "ID")]
+    pub(crate) request_id: Option<String>,
+    /// The distributed trace it was part of
+    #[arg(long, value_name = "ID")]
+    pub(crate) trace_id: Option<String>,
+    /// The operation that joins several events
+    #[arg(long, value_name = "UUID")]
+    pub(crate) operation_id: Option<Uuid>,
+    /// Anything else, a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub(crate) metadata: Option<String>,
+    /// When it happened, RFC 3339 [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) created_at: Option<DateTime<Utc>>,
+    /// The event's own id [default: a new UUID version 7]
+    #[arg(long, value_name = "UUID")]
+    pub(crate) id: Option<Uuid>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  auditlog import cloudtrail trail/*.json trail/*.json.gz
+
+An import can be repeated: each event keeps its id and time, and is stored once.")]
+pub(crate) struct Import {
+    #[command(subcommand)]
+    pub(crate) source: Source,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Source {
+    /// AWS CloudTrail log files as AWS delivers them, .json or .json.gz
+    Cloudtrail {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  auditlog list --limit 100
+  auditlog list --json | jq 'select(.outcome == \"denied\")'
+
+On a terminal a table; otherwise a line each, with tabs between the columns; --json gives JSON lines with
+all columns, metadata as the database holds it.")]
+pub(crate) struct List {
+    /// How many
+    #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+    /// JSON lines with all columns
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,346 @@
+//! Does the command do what its help says, on both databases?
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use db_test::Postgres;
+use tempfile::TempDir;
+
+/// A directory to work in, and the environment of a command run there.
+struct Place {
+    dir: TempDir,
+    postgres: Option<Postgres>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), postgres: None }
+    }
+
+    fn on_postgres() -> Self {
+        Self { postgres: Some(Postgres::empty().unwrap_or_else(|error| panic!("{error}"))), ..Self::new() }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_auditlog"));
+        command.args(arguments).current_dir(&self.dir);
+        for name in ["AUDIT_DATABASE_URL", "DATABASE_URL", "RUST_LOG"] {
+            command.env_remove(name);
+        }
+        if let Some(postgres) = &self.postgres {
+            command.env("DATABASE_URL", postgres.url());
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        told(self.command(arguments).output().unwrap())
+    }
+
+    fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        told(child.wait_with_output().unwrap())
+    }
+
+    /// The rows as JSON, the newest first.
+    fn rows(&self) -> Vec<serde_json::Value> {
+        let (code, out, err) = self.run(&["list", "--json", "-n", "10000"]);
+        assert_eq!(code, 0, "{err}");
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn told(output: Output) -> (i32, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn both() -> [Place; 2] {
+    [Place::new(), Place::on_postgres()]
+}
+
+fn sample() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../db-services/examples/cloudtrail");
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect()
+}
+
+#[test]
+fn a_first_look_needs_nothing() {
+    let place = Place::new();
+    let (code, _, err) = place.run(&["list"]);
+    assert_eq!(code, 3);
+    assert!(err.contains("audit.db does not exist") && err.contains("auditlog migrate"), "{err}");
+    for arguments in [&["migrate", "--status"][..], &["migrate", "--revert"]] {
+        assert_eq!(place.run(arguments).0, 3);
+    }
+    assert_eq!(std::fs::read_dir(&place.dir).unwrap().count(), 0, "looking creates nothing");
+
+    let (code, out, err) = place.run(&["write", "--action", "auth.login", "--actor", "alice", "--ip", "::1"]);
+    assert!(
+        code == 0 && out.starts_with("wrote ") && err.contains("created sqlite://audit.db"),
+        "{out}{err}"
+    );
+    let (code, out, _) = place.run(&["list"]);
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!((code, lines.len()), (0, 2));
+    assert!(lines[1].contains("\tsuccess\tauth.login\talice\t\t\t::1"), "{out}");
+}
+
+#[test]
+fn a_database_without_tables_says_what_to_do() {
+    let place = Place::on_postgres();
+    for arguments in [&["list"][..], &["write", "--action", "x"]] {
+        let (code, _, err) = place.run(arguments);
+        assert_eq!(code, 3);
+        assert!(err.contains("run `auditlog migrate`"), "{err}");
+    }
+}
+
+#[test]
+fn migrate_goes_up_down_and_up() {
+    for place in both() {
+        let (code, out, _) = place.run(&["migrate"]);
+        assert!(code == 0 && out.contains("applied 20"), "{out}");
+        let (code, out, _) = place.run(&["migrate"]);
+        assert!(code == 0 && out.contains("up to date"), "{out}");
+        let (_, before, _) = place.run(&["migrate", "--status"]);
+        assert!(before.contains("applied\t2026") && !before.contains("pending"), "{before}");
+
+        let (code, out, err) = place.run(&["migrate", "--revert"]);
+        assert!(code == 0 && out.contains("reverted 20"), "{out}{err}");
+        assert!(place.run(&["migrate", "--status"]).1.contains("pending\t2026"));
+        assert_eq!(place.run(&["migrate"]).0, 0);
+
+        assert_eq!(place.run(&["write", "--action", "x"]).0, 0);
+        let (code, _, err) = place.run(&["migrate", "--revert"]);
+        assert!(code == 3 && err.contains("holds 1 entries") && err.contains("--force"), "{err}");
+        assert_eq!(place.rows().len(), 1);
+        assert_eq!(place.run(&["migrate", "--revert", "--force"]).0, 0);
+    }
+}
+
+#[test]
+fn an_event_from_options_has_them_all() {
+    for place in both() {
+        assert_eq!(place.run(&["migrate"]).0, 0);
+        let arguments = [
+            "write",
+            "--action",
+            "api_key.revoke",
+            "--actor",
+            "a",
+            "--actor-type",
+            "user",
+            "--on-behalf-of",
+            "b",
+            "--tenant",
+            "t",
+            "--outcome",
+            "denied",
+            "--resource-type",
+            "k",
+            "--resource-id",
+            "1",
+            "--ip",
+            "10.0.0.1",
+            "--user-agent",
+            "u",
+            "--request-id",
+            "r",
+            "--trace-id",
+            "w",
+            "--operation-id",
+            "00000000-0000-0000-0000-000000000001",
+            "--metadata",
+            r#"{"n":1}"#,
+            "--created-at",
+            "2026-11-01T12:00:00.5Z",
+            "--id",
+            "00000000-0000-0000-0000-000000000002",
+        ];
+        assert_eq!(place.run(&arguments).0, 0);
+        assert!(place.run(&arguments).1.starts_with("already there"));
+        let rows = place.rows();
+        assert_eq!(rows.len(), 1);
+        let mut row = rows[0].clone();
+        row["recorded_at"].take();
+        row["tx_id"].take();
+        assert_eq!(
+            row,
+            serde_json::json!({
+                "id": "00000000-0000-0000-0000-000000000002", "created_at": "2026-11-01T12:00:00.500Z", "recorded_at": null,
+                "tenant_id": "t", "actor_id": "a", "actor_type": "user", "on_behalf_of": "b", "action": "api_key.revoke",
+                "outcome": "denied", "resource_type": "k", "resource_id": "1", "ip_address": "10.0.0.1", "user_agent": "u",
+                "request_id": "r", "trace_id": "w", "operation_id": "00000000-0000-0000-0000-000000000001",
+                "metadata": {"n": 1}, "writer_id": null, "writer_seq": null, "tx_id": null
+            })
+        );
+    }
+}
+
+#[test]
+fn bad_lines_are_named_and_the_rest_is_written() {
+    for place in both() {
+        assert_eq!(place.run(&["migrate"]).0, 0);
+        let mut input = b"\xEF\xBB\xBF{\"action\":\"first\"}\r\n".to_vec();
+        input.extend(b"no json\n\n{\"action\":\"x\",\"colour\":1}\n{\"action\":\"\xFF\"}\n");
+        input.extend(b"{\"action\":\"lone \\ud800\"}\n{\"action\":\"x\",\"metadata\":{\"n\":1E400}}\n");
+        input.extend(
+            format!("{{\"action\":\"deep\",\"metadata\":{}{}}}\n", "[".repeat(5_000), "]".repeat(5_000))
+                .bytes(),
+        );
+        input.extend(b"{\"action\":\"");
+        input.extend(std::iter::repeat_n(b'x', 17 << 20));
+        input.extend(b"\"}\n{\"action\":\"last\",\"ip_address\":\"unknown\"}");
+        let (code, out, err) = place.run_with_input(&["write", "-"], &input);
+        assert_eq!(code, 1, "{err}");
+        assert_eq!(out, "wrote 2 entries, 0 were there already, 7 lines were bad\n");
+        let numbers: Vec<_> = err.lines().map(|line| line.split(':').nth(1).unwrap()).collect();
+        assert_eq!(numbers, ["2", "4", "5", "6", "7", "8", "9"], "{err}");
+        assert!(
+            err.contains("unknown field `colour`") && err.contains("line:9: longer than 16 MiB"),
+            "{err}"
+        );
+        let mut actions: Vec<_> =
+            place.rows().iter().map(|row| row["action"].as_str().unwrap().to_owned()).collect();
+        actions.sort();
+        assert_eq!(actions, ["first", "last"]);
+    }
+}
+
+#[test]
+fn a_row_the_database_refuses_is_named_and_its_neighbours_are_written() {
+    let place = Place::on_postgres();
+    assert_eq!(place.run(&["migrate"]).0, 0);
+    execute(place.postgres.as_ref().unwrap(), "ALTER TABLE audit_logs ADD CHECK (action <> 'refused')");
+    let lines: String = (0..2_500)
+        .map(|n| format!("{{\"action\":\"{}\"}}\n", if n == 1_234 { "refused" } else { "fine" }))
+        .collect();
+    let file = place.dir.path().join("events.ndjson");
+    std::fs::write(&file, lines).unwrap();
+    let (code, out, err) = place.run(&["write", file.to_str().unwrap()]);
+    assert_eq!(code, 1, "{err}");
+    assert_eq!(out, "wrote 2,499 entries, 0 were there already, 1 lines were bad\n");
+    assert!(err.contains("events.ndjson:1235: ") && err.contains("check constraint"), "{err}");
+}
+
+fn execute(postgres: &Postgres, sql: &str) {
+    let database = db_services::client::Database::from_url(postgres.url()).unwrap();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+        let mut conn = database.connection().await.unwrap();
+        let db_services::client::Connection::Postgres(conn) = &mut conn else { panic!("not PostgreSQL") };
+        diesel_async::SimpleAsyncConnection::batch_execute(conn, sql).await.unwrap();
+    });
+}
+
+#[test]
+fn an_import_keeps_every_event_and_can_be_repeated() {
+    for place in both() {
+        assert_eq!(place.run(&["migrate"]).0, 0);
+        let files = sample();
+        let mut arguments = vec!["import", "cloudtrail"];
+        arguments.extend(files.iter().map(|path| path.to_str().unwrap()));
+        let (code, out, err) = place.run(&arguments);
+        assert_eq!(
+            (code, out.as_str(), err.as_str()),
+            (0, "read 52 events from 2 files: 52 new, 0 there already, 0 bad\n", "")
+        );
+        let first = place.rows();
+        let (code, out, _) = place.run(&arguments);
+        assert_eq!(
+            (code, out.as_str()),
+            (0, "read 52 events from 2 files: 0 new, 52 there already, 0 bad\n")
+        );
+        assert_eq!(place.rows(), first, "a second import changes nothing");
+        let denied: Vec<_> = first.iter().filter(|row| row["outcome"] == "denied").collect();
+        assert_eq!(denied.len(), 1);
+        assert!(first.iter().all(|row| row["tenant_id"] == "123837392027"
+            && row["created_at"].as_str().unwrap().starts_with("2023-07-10")));
+        let failed = first.iter().filter(|row| row["outcome"] == "failure").count();
+        let with_code = first.iter().filter(|row| row["metadata"].get("errorCode").is_some()).count();
+        assert_eq!(failed + denied.len(), with_code);
+    }
+}
+
+#[test]
+fn an_import_makes_the_months_it_needs() {
+    let place = Place::on_postgres();
+    assert_eq!(place.run(&["migrate"]).0, 0);
+    assert_eq!(place.run(&["import", "cloudtrail", sample()[0].to_str().unwrap()]).0, 0);
+    let strays = "DO $$ BEGIN ASSERT (SELECT count(*) FROM audit_logs_default) = 0; \
+                  ASSERT (SELECT count(*) FROM audit_logs_2023_07) = 26; END $$";
+    execute(place.postgres.as_ref().unwrap(), strays);
+}
+
+#[test]
+fn compressed_files_and_broken_ones() {
+    let place = Place::new();
+    let whole = std::fs::read(&sample()[0]).unwrap();
+    let gz = place.dir.path().join("trail.json.gz");
+    let mut encoder =
+        flate2::write::GzEncoder::new(std::fs::File::create(&gz).unwrap(), flate2::Compression::fast());
+    encoder.write_all(&whole).unwrap();
+    encoder.finish().unwrap();
+    let broken = place.dir.path().join("broken.json");
+    std::fs::write(&broken, &whole[..whole.len() / 2]).unwrap();
+    let odd = place.dir.path().join("odd.json");
+    std::fs::write(&odd, r#"{"Records":[{"eventID":"no uuid"},7]}"#).unwrap();
+    let (code, out, err) = place.run(&[
+        "import",
+        "cloudtrail",
+        gz.to_str().unwrap(),
+        broken.to_str().unwrap(),
+        odd.to_str().unwrap(),
+        "absent.json",
+    ]);
+    assert_eq!(code, 1);
+    assert!(out.contains("26 new, 0 there already, 4 bad"), "{out}");
+    for reason in [
+        "broken.json: no CloudTrail log file",
+        "odd.json: record 1: ",
+        "odd.json: record 2: not an object",
+        "absent.json: No such file",
+    ] {
+        assert!(err.contains(reason), "{reason}: {err}");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_explained_and_tell_no_password() {
+    let place = Place::new();
+    for (arguments, said) in [
+        (&["write"][..], "--action"),
+        (&["write", "--action", ""], "a value is required"),
+        (&["write", "--action", "x", "--ip", "nowhere"], "invalid IP address"),
+        (&["write", "--action", "x", "--outcome", "fine"], "success, failure, denied, unknown"),
+        (&["write", "--action", "x", "--metadata", "[1]"], "expected a JSON object"),
+        (&["write", "--action", "x", "events.ndjson"], "cannot be used with"),
+        (&["--database-url", "mysql://u:hush@h/d", "list"], "expected postgres://"),
+        (&["--database-url", "postgres://u:hush@db.example/d", "list"], "sslmode=disable"),
+    ] {
+        let (code, _, err) = place.run(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {err}");
+        assert!(err.contains(said) && !err.contains("hush"), "{arguments:?}: {err}");
+    }
+    let help = place.command(&["--help"]).env("DATABASE_URL", "postgres://u:hush@h/d").output().unwrap();
+    assert!(!told(help).1.contains("hush"));
+}
+
+#[test]
+fn what_is_in_the_trail_cannot_move_the_cursor() {
+    let place = Place::new();
+    assert_eq!(place.run(&["write", "--action", "\x1b[2J\tx", "--actor", "a\nb"]).0, 0);
+    let (_, out, _) = place.run(&["list"]);
+    assert_eq!(out.lines().count(), 2, "{out}");
+    assert!(!out.contains('\x1b'), "{out}");
+}
