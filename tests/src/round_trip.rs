@@ -161,7 +161,7 @@ on_both! {
             .resource(wide.repeat(limits::TEXT_CHARS), wide.repeat(limits::RESOURCE_ID_CHARS))
             .user_agent(wide.repeat(limits::USER_AGENT_CHARS))
             .metadata(json!({"text": "x".repeat(limits::METADATA_BYTES - 11)}));
-        insert_many(&mut db.connection().await, &[entry.clone()]).await.unwrap();
+        insert_many(&mut db.connection().await, std::slice::from_ref(&entry)).await.unwrap();
         let row = &db.rows().await[0];
         assert_eq!((&row.tenant_id, &row.resource_id), (&entry.tenant_id, &entry.resource_id));
         assert_eq!(row.metadata.as_ref().unwrap().parse().unwrap(), Value::Object(entry.metadata));

@@ -56,7 +56,7 @@ on_both! {
         let entries: Vec<_> = numbered(2_500).collect();
         assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), 2_500);
         assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), 0);
-        let more: Vec<_> = entries.iter().cloned().take(10).chain(numbered(5)).collect();
+        let more: Vec<_> = entries.iter().take(10).cloned().chain(numbered(5)).collect();
         assert_eq!(insert_many(&mut conn, &more).await.unwrap(), 5);
         assert!(insert(&mut conn, &entries[0]).await.is_err());
         assert_eq!(insert_many(&mut conn, &[]).await.unwrap(), 0);

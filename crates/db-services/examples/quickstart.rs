@@ -76,15 +76,16 @@ fn event(record: &Value) -> Result<AuditEntry, Box<dyn std::error::Error>> {
         Some(code) if code.contains("AccessDenied") => Outcome::Denied,
         Some(_) => Outcome::Failure,
     };
-    Ok(AuditEntry::new(format!("{service}.{}", text(&record["eventName"])))
+    let mut entry = AuditEntry::new(format!("{service}.{}", text(&record["eventName"])))
         .id(text(&record["eventID"]).parse()?)
         .created_at(text(&record["eventTime"]).parse()?)
-        .actor(text(&record["userIdentity"]["userName"]))
         .tenant(text(&record["recipientAccountId"]))
         .ip_text(text(&record["sourceIPAddress"]))
         .user_agent(text(&record["userAgent"]))
         .outcome(outcome)
-        .metadata(record["requestParameters"].clone()))
+        .metadata(record["requestParameters"].clone());
+    entry.actor_id = record["userIdentity"]["userName"].as_str().map(str::to_owned);
+    Ok(entry)
 }
 
 fn show(rows: Vec<&AuditLog>) {

@@ -1,0 +1,61 @@
+# The commands of this project. `just` lists them.
+
+export PATH := justfile_directory() / ".tools/bin:" + env("PATH")
+
+# A private PostgreSQL with an empty database in DATABASE_URL, for as long as a command runs.
+with-postgres := "cargo run --quiet -p db-test --"
+
+# List the commands
+default:
+    @just --list --unsorted
+
+# Install what is missing: PostgreSQL, the diesel CLI, cargo-deny
+setup:
+    scripts/setup
+
+# Write real events to audit.db (or DATABASE_URL) and show them
+demo:
+    cargo run --quiet --example quickstart
+
+# Pass all tests, on a PostgreSQL started for them (or TEST_DATABASE_URL)
+test *arguments:
+    cargo test --workspace --all-features {{ arguments }}
+
+# Everything that must be clean before a commit
+check: setup check-code check-schema
+
+# Formatting, lints, documentation, dependencies
+check-code:
+    cargo fmt --check
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+    cargo clippy -p db-schema --no-default-features --features postgres -- -D warnings
+    cargo clippy -p db-schema --no-default-features --features sqlite -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
+    cargo deny --log-level error check bans licenses sources
+
+# Migrations up, down and up again by the diesel CLI; the generated schema must not change
+check-schema:
+    {{ with-postgres }} sh -ec 'diesel migration run --locked-schema; diesel migration redo --all --locked-schema'
+    dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT && export DATABASE_URL="$dir/audit.db" DIESEL_CONFIG_FILE=diesel.sqlite.toml && \
+        diesel migration run --locked-schema && diesel migration redo --all --locked-schema
+
+# Run the migrations on DATABASE_URL with the diesel CLI
+migrate:
+    case "${DATABASE_URL:?is not set}" in \
+        postgres*) diesel migration run --locked-schema ;; \
+        *) DATABASE_URL="${DATABASE_URL#sqlite://}" diesel --config-file diesel.sqlite.toml migration run --locked-schema ;; \
+    esac
+
+# Generate schema.rs for both databases from the migrations
+schema:
+    {{ with-postgres }} diesel migration run
+    dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT && \
+        DATABASE_URL="$dir/audit.db" diesel --config-file diesel.sqlite.toml migration run
+
+# Format the code
+fmt:
+    cargo fmt
+
+# What runs on every change
+ci:
+    .ci/run
