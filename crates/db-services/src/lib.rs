@@ -2,6 +2,11 @@
 //!
 //! [`audit`] is the audit trail, [`client`] the database it goes to.
 
+/// The README's code, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
+
 pub mod audit;
 pub mod client;
 
