@@ -8,7 +8,7 @@ use db_services::audit::{
 };
 use db_services::client::Database;
 
-use crate::support::{TestDb, numbered, on_both};
+use crate::support::{TestDb, numbered, on_both, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -111,6 +111,17 @@ on_both! {
         let mut actions: Vec<_> = db.rows().await.into_iter().map(|row| row.action).collect();
         actions.sort();
         assert_eq!(actions, ["after", "before", "first"]);
+    }
+
+    async fn a_forgotten_entry_arrives_although_nobody_asks(db: TestDb) {
+        let (writer, _guard) = db.writer();
+        for round in 1..=10 {
+            // Long enough for the writer to fall asleep; the entry must wake it, or it never comes.
+            tokio::time::sleep(Duration::from_millis(10 * round)).await;
+            drop(writer.write(AuditEntry::new("forgotten")));
+            wait_for("the entry", async || writer.stats().committed == round).await;
+        }
+        assert_eq!(db.count().await, 10);
     }
 
     async fn dropping_the_guard_drains(db: TestDb) {

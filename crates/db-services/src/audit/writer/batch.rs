@@ -43,9 +43,9 @@ impl Gatherer {
         Self { bound, carried: None }
     }
 
-    /// True if something waits outside the queue.
-    pub(super) fn carries(&self) -> bool {
-        self.carried.is_some()
+    /// The numbers that wait outside the queue.
+    pub(super) fn carried(&self) -> Option<Range> {
+        self.carried.as_ref().map(|(group, weight)| group.range(*weight))
     }
 
     /// Takes the next batch; empty if nothing waits. A group stays whole unless it alone is beyond
@@ -132,7 +132,7 @@ mod tests {
             (!batch.entries.is_empty()).then(|| batch.entries.iter().map(|(seq, _)| *seq).collect::<Vec<_>>())
         })
         .collect();
-        assert!(!gatherer.carries() && queue.held() == Weight::default());
+        assert!(gatherer.carried().is_none() && queue.held() == Weight::default());
         all
     }
 

@@ -39,8 +39,21 @@ struct Waiter {
 }
 
 impl Range {
-    fn len(self) -> u64 {
+    pub(super) fn len(self) -> u64 {
         self.last + 1 - self.first
+    }
+
+    /// The fewest ranges that hold these numbers.
+    pub(super) fn of(mut numbers: Vec<u64>) -> Vec<Range> {
+        numbers.sort_unstable();
+        let mut ranges: Vec<Range> = Vec::new();
+        for number in numbers {
+            match ranges.last_mut() {
+                Some(range) if range.last + 1 == number => range.last = number,
+                _ => ranges.push(Range { first: number, last: number }),
+            }
+        }
+        ranges
     }
 
     fn overlap(self, other: Range) -> Option<Range> {
@@ -50,12 +63,14 @@ impl Range {
 }
 
 impl Ledger {
-    /// Notes what became of a range, and tells those who waited for the last of theirs.
-    pub(super) fn settle(&mut self, range: Range, delivery: &Delivery) {
-        if *delivery != Delivery::Committed {
-            self.except(range, delivery);
+    /// Notes what became of these ranges, and tells those who waited for the last of theirs.
+    pub(super) fn settle(&mut self, ranges: &[Range], delivery: &Delivery) {
+        for &range in ranges {
+            if *delivery != Delivery::Committed {
+                self.except(range, delivery);
+            }
+            self.cover(range);
         }
-        self.cover(range);
         if self.waiters.is_empty() {
             return;
         }
@@ -151,7 +166,7 @@ impl Ledger {
     }
 
     fn is_settled(&self, range: Range) -> bool {
-        self.settled_within(range) == range.len()
+        range.last <= self.through || self.settled_within(range) == range.len()
     }
 
     fn settled_within(&self, range: Range) -> u64 {
@@ -204,13 +219,19 @@ mod tests {
     }
 
     #[test]
+    fn numbers_out_of_order_are_one_range() {
+        assert_eq!(Range::of(vec![3, 1, 2, 7, 6]), [range(1, 3), range(6, 7)]);
+        assert_eq!(Range::of(vec![]), []);
+    }
+
+    #[test]
     fn an_answer_comes_when_the_last_of_a_range_is_settled() {
         let mut ledger = Ledger::default();
         let mut answer = ledger.wait(range(2, 4), Instant::now());
-        ledger.settle(range(4, 4), &Delivery::Committed);
-        ledger.settle(range(1, 2), &full());
+        ledger.settle(&[range(4, 4)], &Delivery::Committed);
+        ledger.settle(&[range(1, 2)], &full());
         assert!(answer.try_recv().is_err());
-        ledger.settle(range(3, 3), &Delivery::Committed);
+        ledger.settle(&[range(3, 3)], &Delivery::Committed);
         let counts = answer.try_recv().unwrap();
         assert_eq!((counts.committed, counts.dropped), (2, 1));
         assert_eq!(counts.weakest(), full());
@@ -222,7 +243,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let now = Instant::now();
         let mut answer = ledger.wait(range(1, 3), now + Duration::from_secs(5));
-        ledger.settle(range(2, 2), &Delivery::Committed);
+        ledger.settle(&[range(2, 2)], &Delivery::Committed);
         ledger.expire(now + Duration::from_secs(4));
         assert!(answer.try_recv().is_err());
         ledger.expire(now + Duration::from_secs(5));
@@ -235,8 +256,8 @@ mod tests {
     fn what_was_forgotten_is_unknown_and_never_a_guess() {
         let mut ledger = Ledger::default();
         for nth in 0..=REMEMBERED as u64 {
-            ledger.settle(range(2 * nth + 1, 2 * nth + 1), &full());
-            ledger.settle(range(2 * nth + 2, 2 * nth + 2), &Delivery::Committed);
+            ledger.settle(&[range(2 * nth + 1, 2 * nth + 1)], &full());
+            ledger.settle(&[range(2 * nth + 2, 2 * nth + 2)], &Delivery::Committed);
         }
         let weakest = |seq| ledger.outcome(range(seq, seq)).unwrap().weakest();
         assert_eq!(weakest(1), Delivery::Unknown);
@@ -253,7 +274,7 @@ mod tests {
             let mut ledger = Ledger::default();
             for &nth in &order[..cut] {
                 let delivery = if nth % 7 == 0 { full() } else { Delivery::Committed };
-                ledger.settle(range(nth + 1, nth + 1), &delivery);
+                ledger.settle(&[range(nth + 1, nth + 1)], &delivery);
             }
             let asked = range(first, (first + length - 1).min(60));
             let settled: Vec<_> = order[..cut].iter().filter(|&&nth| (asked.first..=asked.last).contains(&(nth + 1))).collect();

@@ -207,7 +207,9 @@ impl Shared {
                 Refused::Closed => DropReason::ShutDown,
             };
             self.counters.refused.fetch_add(count, Ordering::Relaxed);
-            self.settle(range, &Delivery::Dropped(reason.clone()));
+            self.settle(&[range], &Delivery::Dropped(reason.clone()));
+            // For the log line; the thread may be asleep if this alone was too large.
+            self.wake.notify_one();
             return Receipt::settled(&Delivery::Dropped(reason), weight.entries);
         }
         // The thread sets `asleep` and then looks whether the queue counts anything; this counted
@@ -219,8 +221,8 @@ impl Shared {
         Receipt::numbered(Arc::clone(self), range)
     }
 
-    /// Notes what became of a range and counts it.
-    fn settle(&self, range: Range, delivery: &Delivery) {
+    /// Notes what became of these ranges and counts them.
+    fn settle(&self, ranges: &[Range], delivery: &Delivery) {
         let counter = match delivery {
             Delivery::Committed => Some(&self.counters.committed),
             Delivery::Dropped(_) => Some(&self.counters.dropped),
@@ -228,9 +230,9 @@ impl Shared {
             _ => None,
         };
         if let Some(counter) = counter {
-            counter.fetch_add(range.last + 1 - range.first, Ordering::Relaxed);
+            counter.fetch_add(ranges.iter().map(|range| range.len()).sum(), Ordering::Relaxed);
         }
-        lock(&self.ledger).settle(range, delivery);
+        lock(&self.ledger).settle(ranges, delivery);
     }
 
     /// Waits for what became of a range, at most the time that a receipt may take.

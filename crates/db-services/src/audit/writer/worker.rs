@@ -59,15 +59,15 @@ impl Drop for Ending {
         while shared.queue.held().entries > 0 {
             match shared.queue.pop() {
                 Some((group, weight)) => {
-                    shared.settle(group.range(weight), &Delivery::Dropped(DropReason::ShutDown))
+                    shared.settle(&[group.range(weight)], &Delivery::Dropped(DropReason::ShutDown));
                 }
                 None => std::thread::yield_now(),
             }
         }
-        // What was under way, and whatever a panic left: nobody knows.
-        let open = lock(&shared.ledger).unsettled(shared.given());
-        for range in open {
-            shared.settle(range, &Delivery::Unknown);
+        if std::thread::panicking() {
+            // What the worker had in its hands: nobody knows.
+            let open = lock(&shared.ledger).unsettled(shared.given());
+            shared.settle(&open, &Delivery::Unknown);
         }
         let report = shared.report();
         if report.lost + report.unknown > 0 {
@@ -86,9 +86,11 @@ impl Drop for Ending {
 struct Worker {
     shared: Arc<Shared>,
     gatherer: Gatherer,
-    lanes: Vec<mpsc::UnboundedSender<Sent>>,
+    lanes: Vec<mpsc::UnboundedSender<Vec<NewAuditLog>>>,
     /// The lanes with nothing to do.
     idle: Vec<usize>,
+    /// What each lane is writing.
+    under_way: Vec<Vec<Range>>,
     done: mpsc::UnboundedReceiver<Done>,
     /// Since when forgotten entries wait for company.
     gathering_since: Option<Instant>,
@@ -99,34 +101,28 @@ struct Worker {
     refusals_logged: (Option<Instant>, u64),
 }
 
-/// A batch on its way, and the numbers in it.
-struct Sent {
-    rows: Vec<NewAuditLog>,
-    ranges: Vec<Range>,
-}
-
-/// What became of it.
+/// What became of a lane's batch.
 struct Done {
     lane: usize,
-    ranges: Vec<Range>,
     result: Result<(), SinkError>,
 }
 
 impl Worker {
     fn new<S: Sink>(shared: Arc<Shared>, sinks: Vec<S>) -> Self {
         let (finished, done) = mpsc::unbounded_channel();
-        let idle = (0..sinks.len()).collect();
+        let idle: Vec<usize> = (0..sinks.len()).collect();
+        let under_way = vec![Vec::new(); sinks.len()];
         let lanes = sinks
             .into_iter()
             .enumerate()
             .map(|(lane, mut sink)| {
-                let (sender, mut batches) = mpsc::unbounded_channel::<Sent>();
+                let (sender, mut batches) = mpsc::unbounded_channel();
                 let finished = finished.clone();
                 tokio::spawn(async move {
-                    while let Some(Sent { rows, ranges }) = batches.recv().await {
+                    while let Some(rows) = batches.recv().await {
                         let result = sink.write(rows).await;
                         // The worker is gone only when everything ends.
-                        let _ = finished.send(Done { lane, ranges, result });
+                        let _ = finished.send(Done { lane, result });
                     }
                 });
                 sender
@@ -137,6 +133,7 @@ impl Worker {
             gatherer: Gatherer::new(BATCH),
             lanes,
             idle,
+            under_way,
             done,
             gathering_since: None,
             idle_looks: 0,
@@ -154,7 +151,7 @@ impl Worker {
             lock(&self.shared.ledger).expire(now);
             let shut_by = *lock(&self.shared.shut_by);
             if shut_by.is_some() && (self.is_done() || shut_by.is_some_and(|by| by <= now)) {
-                return;
+                return self.give_up();
             }
             let until = now + self.pause(shut_by, now);
             tokio::select! {
@@ -171,7 +168,7 @@ impl Worker {
     }
 
     fn waiting(&self) -> bool {
-        self.gatherer.carries() || self.shared.queue.held().entries > 0
+        self.gatherer.carried().is_some() || self.shared.queue.held().entries > 0
     }
 
     /// Gives every idle lane a batch, if one is due.
@@ -187,6 +184,7 @@ impl Worker {
             }
             self.gathering_since = None;
             self.idle.pop();
+            self.under_way[lane] = Range::of(batch.entries.iter().map(|(seq, _)| *seq).collect());
             // A lane ends only with the worker.
             let _ = self.lanes[lane].send(self.prepare(batch));
         }
@@ -194,39 +192,43 @@ impl Worker {
 
     fn is_due(&mut self, now: Instant) -> bool {
         let held = self.shared.queue.held();
-        if held.entries == 0 && !self.gatherer.carries() {
+        if held.entries == 0 && self.gatherer.carried().is_none() {
             self.gathering_since = None;
             return false;
         }
-        let enough = held.entries >= BATCH.entries || held.bytes >= BATCH.bytes || self.gatherer.carries();
+        let enough =
+            held.entries >= BATCH.entries || held.bytes >= BATCH.bytes || self.gatherer.carried().is_some();
         let urgent = enough || self.shared.queue.is_closed() || lock(&self.shared.ledger).is_awaited();
         urgent || now.duration_since(*self.gathering_since.get_or_insert(now)) >= LINGER
     }
 
     /// Makes the rows of a batch: here, on the writer's thread, limits are applied and JSON is
     /// written.
-    fn prepare(&self, batch: Batch) -> Sent {
-        let mut ranges: Vec<Range> = Vec::new();
-        let rows = batch
-            .entries
-            .into_iter()
-            .map(|(seq, entry)| {
-                match ranges.last_mut() {
-                    Some(range) if range.last + 1 == seq => range.last = seq,
-                    _ => ranges.push(Range { first: seq, last: seq }),
-                }
-                let mut row = NewAuditLog::from(entry);
-                row.writer_id = Some(self.shared.writer_id);
-                row.writer_seq = i64::try_from(seq).ok();
-                row
-            })
-            .collect();
-        Sent { rows, ranges }
+    fn prepare(&self, batch: Batch) -> Vec<NewAuditLog> {
+        let row = |(seq, entry)| {
+            let mut row = NewAuditLog::from(entry);
+            row.writer_id = Some(self.shared.writer_id);
+            row.writer_seq = i64::try_from(seq).ok();
+            row
+        };
+        batch.entries.into_iter().map(row).collect()
+    }
+
+    /// Settles what the worker still has when its time is up; the queue's rest is settled by
+    /// [`Ending`].
+    fn give_up(mut self) {
+        for ranges in &self.under_way {
+            self.shared.settle(ranges, &Delivery::Unknown);
+        }
+        if let Some(range) = self.gatherer.carried() {
+            self.shared.settle(&[range], &Delivery::Dropped(DropReason::ShutDown));
+        }
+        self.log_refusals(Instant::now());
     }
 
     fn settle(&mut self, done: Done) {
         self.idle.push(done.lane);
-        let count: u64 = done.ranges.iter().map(|range| range.last + 1 - range.first).sum();
+        let ranges = std::mem::take(&mut self.under_way[done.lane]);
         let delivery = match done.result {
             Ok(()) => {
                 if let Some(lost) = self.outage.take() {
@@ -242,13 +244,11 @@ impl Worker {
                         self.shared.database
                     );
                 }
-                *self.outage.get_or_insert(0) += count;
+                *self.outage.get_or_insert(0) += ranges.iter().map(|range| range.len()).sum::<u64>();
                 Delivery::Dropped(DropReason::Database(reason.into()))
             }
         };
-        for range in done.ranges {
-            self.shared.settle(range, &delivery);
-        }
+        self.shared.settle(&ranges, &delivery);
     }
 
     /// Says that the queue was full: at once, then once a minute while it goes on.
