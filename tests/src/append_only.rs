@@ -83,6 +83,20 @@ async fn postgresql_refuses_in_the_default_partition_and_in_months_made_later() 
 }
 
 #[tokio::test]
+async fn postgresql_refuses_in_partitions_made_by_hand() {
+    let db = TestDb::postgres().await;
+    db.sql("CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01')")
+        .await
+        .unwrap();
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2040-01-15', 'x')").await.unwrap();
+    assert_eq!(db.text("SELECT tableoid::regclass::text AS value FROM audit_logs").await, "mine");
+    for sql in ["UPDATE audit_logs SET action = 'y'", "DELETE FROM mine", "TRUNCATE audit_logs"] {
+        refused(&db, sql).await;
+        refused(&db, &format!("SET session_replication_role = replica; {sql}")).await;
+    }
+}
+
+#[tokio::test]
 async fn the_refusal_has_a_stable_sqlstate_and_a_hint() {
     let db = TestDb::postgres().await;
     db.sql("INSERT INTO audit_logs (action) VALUES ('x')").await.unwrap();

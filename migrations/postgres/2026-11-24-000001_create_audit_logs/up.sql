@@ -84,6 +84,8 @@ COMMENT ON TABLE audit_logs_default IS 'Rows of audit_logs that no month covers.
 CREATE TRIGGER audit_logs_no_truncate BEFORE TRUNCATE ON audit_logs_default
     FOR EACH STATEMENT EXECUTE FUNCTION audit_logs_refuse_change();
 
+-- One by one: versions of PostgreSQL differ in what recurses. The parent's setting is what partitions
+-- made by hand inherit.
 ALTER TABLE audit_logs ENABLE ALWAYS TRIGGER audit_logs_append_only;
 ALTER TABLE audit_logs ENABLE ALWAYS TRIGGER audit_logs_no_truncate;
 ALTER TABLE audit_logs_default ENABLE ALWAYS TRIGGER audit_logs_append_only;
