@@ -20,6 +20,15 @@ fn main() {
             println!("{}", write_audit_logs([]).await);
             println!("{:?}", audit::status());
         }),
+        // With a receipt that gives up sooner than by default.
+        Some("await-a-moment") => runtime().block_on(async {
+            let (writer, guard) = AuditWriter::builder(Database::from_env().unwrap().unwrap())
+                .receipt_timeout(Duration::from_millis(200))
+                .start()
+                .unwrap();
+            println!("{}", writer.write(AuditEntry::new("app.await")).await);
+            guard.shutdown(Duration::from_millis(200)).await;
+        }),
         Some("shutdown") => runtime().block_on(async {
             forget();
             println!("{:?}", audit::shutdown(PATIENCE).await);

@@ -44,7 +44,8 @@ async fn a_hundred_parallel_tests_never_mix() {
                 })
                 .await;
                 guard.shutdown(Duration::from_secs(60)).await;
-                let rows = audit::latest(&mut database.connection().await.unwrap(), 1_000).await.unwrap();
+                let rows =
+                    audit::latest(&mut database.connection().await.unwrap(), 1_000, false).await.unwrap();
                 assert_eq!(rows.len(), n);
                 assert!(rows.iter().all(|row| row.action == format!("test.{n}")));
             })

@@ -180,4 +180,7 @@ pub(crate) struct List {
     /// JSON lines with all columns
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show what the writers put on record about themselves as well (actions that begin with audit.)
+    #[arg(long)]
+    pub(crate) all: bool,
 }

@@ -14,7 +14,7 @@ const HEADER: [&str; 7] = ["time (UTC)", "outcome", "action", "actor", "tenant",
 
 pub(crate) async fn run(url: Option<&str>, args: List) -> Done {
     let database = existing(url)?;
-    let rows = audit::latest(&mut connect(&database).await?, args.limit).await?;
+    let rows = audit::latest(&mut connect(&database).await?, args.limit, args.all).await?;
     if args.json {
         for row in &rows {
             output::text(&serde_json::to_string(row)?);

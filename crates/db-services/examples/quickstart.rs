@@ -57,7 +57,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let report = guard.shutdown(Duration::from_secs(10)).await;
     println!("{} committed to {database}, {} lost\n", report.committed, report.lost);
 
-    let rows = audit::latest(&mut conn, 10_000).await?;
+    let rows = audit::latest(&mut conn, 10_000, false).await?;
     show(rows.iter().filter(|row| ids.contains(&row.id)).collect());
     Ok(())
 }

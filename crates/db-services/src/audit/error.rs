@@ -7,12 +7,12 @@ pub enum StartError {
     /// A bound of the queue is zero: it would refuse every entry.
     #[error("{0} must not be zero")]
     ZeroBound(&'static str),
+    /// The spool directory cannot be used.
+    #[error(transparent)]
+    Spool(#[from] super::SpoolError),
     /// The operating system gave no thread, or no runtime could be built on it.
     #[error("the writer's thread did not start: {0}")]
     Thread(#[from] std::io::Error),
-    /// The database's connections could not be prepared.
-    #[error(transparent)]
-    Database(#[from] crate::client::DatabaseError),
 }
 
 /// Why a writer was not installed: one is in use already.

@@ -4,7 +4,9 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::writer::{AuditWriter, Delivery, DropReason, Receipt, WriterGuard, WriterReport, WriterStats};
+use super::writer::{
+    AuditWriter, Delivery, DropReason, Durability, Receipt, WriterGuard, WriterReport, WriterStats,
+};
 use super::{AuditEntry, InstallError, NewAuditLog};
 use crate::client::Database;
 
@@ -50,8 +52,9 @@ enum NoWriter {
 /// ```
 ///
 /// The writer is that of the surrounding [`with_writer`], else the one given to [`install`], else
-/// one started now from the environment: `AUDIT_DATABASE_URL`, else `DATABASE_URL`. With neither
-/// set nothing happens, which is logged once; `AUDIT_LOG=off` says that it is meant.
+/// one started now from the environment: `AUDIT_DATABASE_URL`, else `DATABASE_URL`, with a spool
+/// ([`Durability::Spill`]) in `AUDIT_SPOOL_DIR` if that is set. With no database nothing happens, which
+/// is logged once; `AUDIT_LOG=off` says that it is meant.
 pub fn write_audit_log(entry: AuditEntry) -> Receipt {
     match current() {
         Ok(writer) => writer.write(entry),
@@ -187,10 +190,18 @@ fn start_from_environment() -> Result<(AuditWriter, WriterGuard), NoWriter> {
         );
         NoWriter::Disabled
     })?;
-    if std::env::var_os("AUDIT_SPOOL_DIR").is_some() {
-        log::warn!("audit: AUDIT_SPOOL_DIR is set, but this version has no spool: entries wait in memory");
+    let builder = AuditWriter::builder(database);
+    let dir = std::env::var_os("AUDIT_SPOOL_DIR").filter(|dir| !dir.is_empty());
+    let spilling = dir.map(|dir| builder.clone().durability(Durability::Spill(dir.into())).start());
+    match spilling {
+        Some(Ok(started)) => return Ok(started),
+        // Worse than asked for, and better than nothing.
+        Some(Err(error)) => {
+            log::error!("audit: AUDIT_SPOOL_DIR cannot be used, entries wait in memory: {error}")
+        }
+        None => {}
     }
-    AuditWriter::builder(database).start().map_err(|error| unusable(error.to_string()))
+    builder.start().map_err(|error| unusable(error.to_string()))
 }
 
 impl NoWriter {

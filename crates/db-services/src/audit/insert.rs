@@ -1,6 +1,7 @@
 //! How do rows get into the table? The only INSERT statements.
 
-use db_schema::{JsonText, NewAuditLog};
+use chrono::{DateTime, Utc};
+use db_schema::NewAuditLog;
 use diesel::connection::TransactionManager;
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -11,10 +12,12 @@ use diesel_async::pooled_connection::deadpool::Object;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use ipnet::IpNet;
+use tokio_postgres::types::{self, Type};
+use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
 use super::AuditEntry;
+use super::pg_values::{Address, Json};
 use crate::client::{AsyncSqliteConnection, Connection};
 
 /// The most entries that go into one INSERT.
@@ -146,15 +149,47 @@ impl AuditConnection for Connection {
     }
 }
 
-/// Inserts rows into PostgreSQL with one statement.
-pub(super) async fn array_insert(
+/// Inserts rows into PostgreSQL with one statement, on a connection of diesel-async.
+async fn array_insert(
     conn: &mut AsyncPgConnection,
     rows: &[NewAuditLog],
     on_repeat: OnRepeat,
 ) -> QueryResult<usize> {
     match on_repeat {
-        OnRepeat::Fail => ArrayInsert::<false>::new(rows).execute(conn).await,
-        OnRepeat::Skip => ArrayInsert::<true>::new(rows).execute(conn).await,
+        OnRepeat::Fail => ArrayInsert::<false>(Columns::of(rows)).execute(conn).await,
+        OnRepeat::Skip => ArrayInsert::<true>(Columns::of(rows)).execute(conn).await,
+    }
+}
+
+/// The same statement for the writer's own connections, on tokio-postgres itself: only there is the
+/// SQLSTATE to be had that tells whose fault a refusal is (docs/decisions/0006-whose-fault.md).
+pub(super) struct PreparedInsert {
+    plain: Statement,
+    /// Prepared when the first repeat needs it.
+    skip: Option<Statement>,
+}
+
+impl PreparedInsert {
+    pub(super) async fn new(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        let plain = client.prepare_typed(&sql(OnRepeat::Fail), &Columns::TYPES).await?;
+        Ok(Self { plain, skip: None })
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        client: &Client,
+        rows: &[NewAuditLog],
+        on_repeat: OnRepeat,
+    ) -> Result<u64, tokio_postgres::Error> {
+        let statement = match (on_repeat, &self.skip) {
+            (OnRepeat::Fail, _) => &self.plain,
+            (OnRepeat::Skip, Some(skip)) => skip,
+            (OnRepeat::Skip, None) => {
+                let skip = client.prepare_typed(&sql(OnRepeat::Skip), &Columns::TYPES).await?;
+                self.skip.insert(skip)
+            }
+        };
+        client.execute(statement, &Columns::of(rows).parameters()).await
     }
 }
 
@@ -162,99 +197,88 @@ pub(super) async fn array_insert(
 /// same for any number of rows, the prepared statement is reused, and 65,535 parameters are no
 /// limit. The fastest form short of COPY (docs/decisions/0004-insert.md).
 ///
-/// `SKIP` adds ON CONFLICT DO NOTHING, without a target: with one, a role that may only insert is
+/// Skipping adds ON CONFLICT DO NOTHING, without a target: with one, a role that may only insert is
 /// refused.
-struct ArrayInsert<'a, const SKIP: bool> {
-    id: Vec<Uuid>,
-    created_at: Vec<chrono::DateTime<chrono::Utc>>,
-    tenant_id: Vec<Option<&'a str>>,
-    actor_id: Vec<Option<&'a str>>,
-    actor_type: Vec<Option<&'a str>>,
-    on_behalf_of: Vec<Option<&'a str>>,
-    action: Vec<&'a str>,
-    outcome: Vec<&'a str>,
-    resource_type: Vec<Option<&'a str>>,
-    resource_id: Vec<Option<&'a str>>,
-    ip_address: Vec<Option<IpNet>>,
-    user_agent: Vec<Option<&'a str>>,
-    request_id: Vec<Option<&'a str>>,
-    trace_id: Vec<Option<&'a str>>,
-    operation_id: Vec<Option<Uuid>>,
-    metadata: Vec<&'a JsonText>,
-    writer_id: Vec<Option<Uuid>>,
-    writer_seq: Vec<Option<i64>>,
+fn sql(on_repeat: OnRepeat) -> String {
+    let values: Vec<String> = (1..=Columns::NAMES.len()).map(|nth| format!("unnest(${nth})")).collect();
+    format!("{}{}{}", head(), values.join(", "), tail(on_repeat))
 }
 
-impl<'a, const SKIP: bool> ArrayInsert<'a, SKIP> {
-    fn new(rows: &'a [NewAuditLog]) -> Self {
-        fn column<'a, T>(rows: &'a [NewAuditLog], of: impl Fn(&'a NewAuditLog) -> T) -> Vec<T> {
-            rows.iter().map(of).collect()
-        }
-        Self {
-            id: column(rows, |row| row.id),
-            created_at: column(rows, |row| row.created_at),
-            tenant_id: column(rows, |row| row.tenant_id.as_deref()),
-            actor_id: column(rows, |row| row.actor_id.as_deref()),
-            actor_type: column(rows, |row| row.actor_type.as_deref()),
-            on_behalf_of: column(rows, |row| row.on_behalf_of.as_deref()),
-            action: column(rows, |row| row.action.as_str()),
-            outcome: column(rows, |row| row.outcome.as_str()),
-            resource_type: column(rows, |row| row.resource_type.as_deref()),
-            resource_id: column(rows, |row| row.resource_id.as_deref()),
-            ip_address: column(rows, |row| row.ip_address),
-            user_agent: column(rows, |row| row.user_agent.as_deref()),
-            request_id: column(rows, |row| row.request_id.as_deref()),
-            trace_id: column(rows, |row| row.trace_id.as_deref()),
-            operation_id: column(rows, |row| row.operation_id),
-            metadata: column(rows, |row| &row.metadata),
-            writer_id: column(rows, |row| row.writer_id),
-            writer_seq: column(rows, |row| row.writer_seq),
-        }
+fn head() -> String {
+    format!("INSERT INTO audit_logs ({}) SELECT ", Columns::NAMES.join(", "))
+}
+
+fn tail(on_repeat: OnRepeat) -> &'static str {
+    match on_repeat {
+        OnRepeat::Fail => "",
+        OnRepeat::Skip => " ON CONFLICT DO NOTHING",
     }
 }
 
-impl<const SKIP: bool> QueryFragment<Pg> for ArrayInsert<'_, SKIP> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(
-            "INSERT INTO audit_logs (id, created_at, tenant_id, actor_id, actor_type, on_behalf_of, action, \
-             outcome, resource_type, resource_id, ip_address, user_agent, request_id, trace_id, operation_id, \
-             metadata, writer_id, writer_seq) SELECT unnest(",
-        );
-        out.push_bind_param::<Array<PgUuid>, _>(&self.id)?;
-        // The columns in the order of the list above.
-        macro_rules! columns {
-            ($($column:ident: $sql_type:ty),* $(,)?) => {$(
-                out.push_sql("), unnest(");
-                out.push_bind_param::<Array<$sql_type>, _>(&self.$column)?;
-            )*};
-        }
-        columns! {
-            created_at: Timestamptz,
-            tenant_id: Nullable<Text>,
-            actor_id: Nullable<Text>,
-            actor_type: Nullable<Text>,
-            on_behalf_of: Nullable<Text>,
-            action: Text,
-            outcome: Text,
-            resource_type: Nullable<Text>,
-            resource_id: Nullable<Text>,
-            ip_address: Nullable<Inet>,
-            user_agent: Nullable<Text>,
-            request_id: Nullable<Text>,
-            trace_id: Nullable<Text>,
-            operation_id: Nullable<PgUuid>,
-            metadata: Jsonb,
-            writer_id: Nullable<PgUuid>,
-            writer_seq: Nullable<BigInt>,
-        }
-        out.push_sql(if SKIP { ") ON CONFLICT DO NOTHING" } else { ")" });
-        Ok(())
-    }
-}
+/// The statement as diesel runs it.
+struct ArrayInsert<'a, const SKIP: bool>(Columns<'a>);
 
 impl<const SKIP: bool> QueryId for ArrayInsert<'_, SKIP> {
     type QueryId = ArrayInsert<'static, SKIP>;
     const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+/// The columns that a writer sets, in one list: their names, their types in Rust and in SQL.
+macro_rules! columns {
+    ($($name:ident: $rust:ty, $sql:ty, $pg:ident, |$row:ident| $value:expr;)*) => {
+        /// A batch by columns, an array each.
+        struct Columns<'a> {
+            $($name: Vec<$rust>,)*
+        }
+
+        impl<'a> Columns<'a> {
+            const NAMES: [&'static str; 18] = [$(stringify!($name)),*];
+            const TYPES: [Type; 18] = [$(Type::$pg),*];
+
+            fn of(rows: &'a [NewAuditLog]) -> Self {
+                Self { $($name: rows.iter().map(|$row| $value).collect(),)* }
+            }
+
+            fn parameters(&self) -> [&(dyn types::ToSql + Sync); 18] {
+                [$(&self.$name),*]
+            }
+        }
+
+        impl<const SKIP: bool> QueryFragment<Pg> for ArrayInsert<'_, SKIP> {
+            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+                out.push_sql(&head());
+                let mut before = "unnest(";
+                $(
+                    out.push_sql(std::mem::replace(&mut before, ", unnest("));
+                    out.push_bind_param::<Array<$sql>, _>(&self.0.$name)?;
+                    out.push_sql(")");
+                )*
+                out.push_sql(tail(if SKIP { OnRepeat::Skip } else { OnRepeat::Fail }));
+                Ok(())
+            }
+        }
+    };
+}
+
+columns! {
+    id: Uuid, PgUuid, UUID_ARRAY, |row| row.id;
+    created_at: DateTime<Utc>, Timestamptz, TIMESTAMPTZ_ARRAY, |row| row.created_at;
+    tenant_id: Option<&'a str>, Nullable<Text>, TEXT_ARRAY, |row| row.tenant_id.as_deref();
+    actor_id: Option<&'a str>, Nullable<Text>, TEXT_ARRAY, |row| row.actor_id.as_deref();
+    actor_type: Option<&'a str>, Nullable<Text>, TEXT_ARRAY, |row| row.actor_type.as_deref();
+    on_behalf_of: Option<&'a str>, Nullable<Text>, TEXT_ARRAY, |row| row.on_behalf_of.as_deref();
+    action: &'a str, Text, TEXT_ARRAY, |row| row.action.as_str();
+    outcome: &'a str, Text, TEXT_ARRAY, |row| row.outcome.as_str();
+    resource_type: Option<&'a str>, Nullable<Text>, TEXT_ARRAY, |row| row.resource_type.as_deref();
+    resource_id: Option<&'a str>, Nullable<Text>, TEXT_ARRAY, |row| row.resource_id.as_deref();
+    ip_address: Option<Address>, Nullable<Inet>, INET_ARRAY, |row| row.ip_address.map(Address);
+    user_agent: Option<&'a str>, Nullable<Text>, TEXT_ARRAY, |row| row.user_agent.as_deref();
+    request_id: Option<&'a str>, Nullable<Text>, TEXT_ARRAY, |row| row.request_id.as_deref();
+    trace_id: Option<&'a str>, Nullable<Text>, TEXT_ARRAY, |row| row.trace_id.as_deref();
+    operation_id: Option<Uuid>, Nullable<PgUuid>, UUID_ARRAY, |row| row.operation_id;
+    metadata: Json<'a>, Jsonb, JSONB_ARRAY, |row| Json(&row.metadata);
+    writer_id: Option<Uuid>, Nullable<PgUuid>, UUID_ARRAY, |row| row.writer_id;
+    writer_seq: Option<i64>, Nullable<BigInt>, INT8_ARRAY, |row| row.writer_seq;
 }
 
 /// Inserts rows into SQLite, in a transaction of their own or within the caller's.

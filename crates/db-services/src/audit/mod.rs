@@ -24,9 +24,14 @@ mod global;
 mod insert;
 pub mod limits;
 mod partitions;
+mod pg_values;
 mod query;
 mod sink;
+pub mod spool;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod writer;
+mod writers;
 
 pub use db_schema::{AuditLog, JsonText, NewAuditLog};
 pub use entry::{AuditEntry, Outcome, UnknownOutcome};
@@ -38,7 +43,9 @@ pub use global::{
 pub use insert::{AuditConnection, insert, insert_many};
 pub use partitions::ensure_partitions;
 pub use query::{count, latest};
+pub use spool::SpoolError;
 pub use writer::{
-    AuditWriter, AuditWriterBuilder, Delivery, DeliveryCounts, DropReason, Durability, Receipt, WriterGuard,
-    WriterReport, WriterStats,
+    AuditWriter, AuditWriterBuilder, Delivery, DeliveryCounts, DropReason, Durability, Loss, Receipt,
+    RetryPolicy, WriterGuard, WriterReport, WriterStats,
 };
+pub use writers::{Verdict, WriterAccount, verify_writers};

@@ -6,19 +6,26 @@ use diesel_async::RunQueryDsl;
 
 use crate::client::Connection;
 
-/// Gives the newest rows by `created_at`, the newest first, at most `limit`.
+/// What the writers put on record about themselves.
+const WRITERS_OWN: &str = "audit.%";
+
+/// Gives the newest entries by `created_at`, the newest first, at most `limit`; the writers' own rows
+/// (actions that begin with `audit.`) only if `with_writers_own`.
 ///
 /// # Errors
 /// When the database does not answer or has no table.
 ///
 /// # Cancel safety
 /// Dropping the future loses nothing; on SQLite it waits for the query to end.
-pub async fn latest(conn: &mut Connection, limit: u32) -> QueryResult<Vec<AuditLog>> {
+pub async fn latest(conn: &mut Connection, limit: u32, with_writers_own: bool) -> QueryResult<Vec<AuditLog>> {
     let limit = i64::from(limit);
     match conn {
         Connection::Postgres(conn) => {
             use db_schema::schema::audit_logs::dsl::*;
-            let newest = || audit_logs.order((created_at.desc(), id.desc())).limit(limit);
+            let newest = || {
+                let rows = audit_logs.order((created_at.desc(), id.desc())).limit(limit).into_boxed();
+                if with_writers_own { rows } else { rows.filter(action.not_like(WRITERS_OWN)) }
+            };
             // No b-tree serves the order by time across tenants. The last day or month, found by
             // partition and BRIN, usually holds a page: 20 ms instead of 1.4 s at ten million rows.
             for days in [1, 31] {
@@ -32,12 +39,14 @@ pub async fn latest(conn: &mut Connection, limit: u32) -> QueryResult<Vec<AuditL
         }
         Connection::Sqlite(conn) => {
             use db_schema::sqlite::schema::audit_logs::dsl::*;
-            audit_logs.order((created_at.desc(), id.desc())).limit(limit).load(conn).await
+            let rows = audit_logs.order((created_at.desc(), id.desc())).limit(limit).into_boxed();
+            let rows = if with_writers_own { rows } else { rows.filter(action.not_like(WRITERS_OWN)) };
+            rows.load(conn).await
         }
     }
 }
 
-/// Gives the number of rows.
+/// Gives the number of entries, the writers' own rows left out.
 ///
 /// # Errors
 /// When the database does not answer or has no table.
@@ -46,9 +55,13 @@ pub async fn latest(conn: &mut Connection, limit: u32) -> QueryResult<Vec<AuditL
 /// As [`latest`].
 pub async fn count(conn: &mut Connection) -> QueryResult<i64> {
     match conn {
-        Connection::Postgres(conn) => db_schema::schema::audit_logs::table.count().get_result(conn).await,
+        Connection::Postgres(conn) => {
+            use db_schema::schema::audit_logs::dsl::*;
+            audit_logs.filter(action.not_like(WRITERS_OWN)).count().get_result(conn).await
+        }
         Connection::Sqlite(conn) => {
-            db_schema::sqlite::schema::audit_logs::table.count().get_result(conn).await
+            use db_schema::sqlite::schema::audit_logs::dsl::*;
+            audit_logs.filter(action.not_like(WRITERS_OWN)).count().get_result(conn).await
         }
     }
 }

@@ -6,16 +6,16 @@ use std::time::Duration;
 use deadpool::Runtime;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, ConnectionError, ConnectionResult, SqliteConnection};
+use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolableConnection, RecyclingMethod,
 };
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
-use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::FutureExt;
 use tokio_postgres::NoTls;
 
-use super::{AsyncSqliteConnection, Database, DatabaseError, SqliteLocation};
+use super::{AsyncSqliteConnection, DatabaseError, SqliteLocation};
 
 /// The longest that waiting for, opening or checking a pooled connection may take.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,29 +77,21 @@ pub(super) fn postgres_pool(
     })
 }
 
-/// Makes the pool of an audit writer: its own few connections, which show under their own name, and
-/// on which a commit means at least a synced local disk, whatever the server's or the user's setting.
-pub(crate) fn writer_pool(
+/// Opens a connection of an audit writer: it shows under its own name, and a commit on it means at
+/// least a synced local disk, whatever the server's or the user's setting. The driver's task runs on
+/// the current runtime until the client is dropped.
+pub(crate) async fn connect_writer(
     config: &tokio_postgres::Config,
-    database: &Database,
-    size: usize,
-) -> Result<Pool<AsyncPgConnection>, DatabaseError> {
+) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
     let mut config = config.clone();
     if config.get_application_name() == Some(super::url::APPLICATION_NAME) {
         config.application_name("audit-writer");
     }
-    pool(&database.to_string(), size, move || {
-        let config = config.clone();
-        async move {
-            let mut connection = connect_postgres(&config).await?;
-            connection
-                .batch_execute(SYNCED_COMMIT)
-                .await
-                .map_err(ConnectionError::CouldntSetupConfiguration)?;
-            Ok(connection)
-        }
-        .boxed()
-    })
+    let (client, connection) = config.connect(NoTls).await?;
+    // Its error is what the client's calls give as well.
+    tokio::spawn(async move { drop(connection.await) });
+    client.batch_execute(SYNCED_COMMIT).await?;
+    Ok(client)
 }
 
 /// Makes the pool of an SQLite database. `anchor` is kept for as long as the pool lives.

@@ -1,21 +1,100 @@
-//! How does a batch reach one kind of database?
+//! How does a batch reach one kind of database, and what does an error of it mean?
 
 mod postgres;
 mod sqlite;
 
-use db_schema::NewAuditLog;
+use std::sync::Arc;
 
+use chrono::Utc;
+use db_schema::{JsonText, NewAuditLog};
+use uuid::Uuid;
+
+pub(super) use super::insert::OnRepeat;
 pub(super) use postgres::PostgresSink;
 pub(super) use sqlite::SqliteSink;
 
+/// The rows of a batch, shared with whoever else keeps them.
+pub(super) type Rows = Arc<Vec<NewAuditLog>>;
+
 /// Where a writer's batches go. One batch at a time; a writer holds several for more.
 pub(super) trait Sink: Send + 'static {
-    /// Writes a batch as a whole: when this returns `Ok`, every row is committed. Bounded in time.
-    /// The future is run to its end.
-    fn write(&mut self, rows: Vec<NewAuditLog>) -> impl Future<Output = Result<(), SinkError>> + Send;
+    /// Writes a batch as a whole: when this returns `Ok`, every row is committed. With an error it
+    /// is open whether they are. Bounded in time. The future is run to its end.
+    fn write(
+        &mut self,
+        rows: Rows,
+        on_repeat: OnRepeat,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send;
 }
 
 /// Why a batch was not written.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct SinkError(pub(super) String);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SinkError {
+    pub(super) fault: Fault,
+    /// What the database said, and what helps.
+    pub(super) reason: String,
+    /// Its five-character code (PostgreSQL, appendix A), where there is one.
+    pub(super) sqlstate: Option<String>,
+}
+
+/// Whose fault a failed write is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The moment's: no connection, no answer, no resources, read-only. It will pass.
+    Moment,
+    /// The set-up's: no table, no column, no right, a wrong password. Somebody must mend it.
+    SetUp,
+    /// That of a row of this batch: the database takes others.
+    Row,
+}
+
+/// Which row surely goes in, if any does? Written in a transaction that is rolled back, it tells a
+/// refused row from a database that takes none.
+#[derive(Default)]
+struct Known {
+    good: Option<NewAuditLog>,
+}
+
+/// The largest metadata of a row that is remembered, in bytes.
+const REMEMBERED_BYTES: usize = 4 << 10;
+
+impl Known {
+    /// Remembers a row that was committed: what the operator's own constraints ask for, it has.
+    fn committed(&mut self, rows: &[NewAuditLog]) {
+        if self.good.is_none() {
+            self.good = rows.iter().find(|row| row.metadata.as_str().len() <= REMEMBERED_BYTES).cloned();
+        }
+    }
+
+    /// Rows to try: the one that went in before, and one with every column filled.
+    fn candidates(&self) -> Vec<NewAuditLog> {
+        let fresh =
+            |row: &NewAuditLog| NewAuditLog { id: Uuid::now_v7(), created_at: Utc::now(), ..row.clone() };
+        self.good.iter().chain([&filled()]).map(fresh).collect()
+    }
+}
+
+/// A harmless row with every column filled.
+fn filled() -> NewAuditLog {
+    let text = || Some("audit.probe".to_owned());
+    NewAuditLog {
+        id: Uuid::now_v7(),
+        created_at: Utc::now(),
+        tenant_id: text(),
+        actor_id: text(),
+        actor_type: Some("system".to_owned()),
+        on_behalf_of: text(),
+        action: "audit.probe".to_owned(),
+        outcome: "success".to_owned(),
+        resource_type: text(),
+        resource_id: text(),
+        ip_address: Some(std::net::IpAddr::from([127, 0, 0, 1]).into()),
+        user_agent: text(),
+        request_id: text(),
+        trace_id: text(),
+        operation_id: Some(Uuid::nil()),
+        metadata: JsonText::from_text("{}"),
+        writer_id: Some(Uuid::nil()),
+        writer_seq: Some(0),
+    }
+}

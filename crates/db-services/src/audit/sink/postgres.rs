@@ -1,48 +1,187 @@
-//! How does a batch reach PostgreSQL?
+//! How does a batch reach PostgreSQL, and whose fault is it if it does not?
 
 use std::time::Duration;
 
 use db_schema::NewAuditLog;
-use diesel::result::{DatabaseErrorKind, Error};
-use diesel_async::AsyncPgConnection;
-use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, Error};
 
-use super::{Sink, SinkError};
-use crate::audit::insert::{OnRepeat, array_insert};
+use super::{Fault, Known, OnRepeat, Rows, Sink, SinkError};
+use crate::audit::insert::PreparedInsert;
+use crate::client::{connect_writer, describe};
 
-/// The longest that one statement may take before its connection is given up.
-const ATTEMPT_LIMIT: Duration = Duration::from_secs(30);
-
-/// Writes to PostgreSQL through the writer's own pool, which replaces closed connections.
+/// Writes to PostgreSQL on one connection of its own, opened when first needed and again after an
+/// error that may have harmed it.
 pub(crate) struct PostgresSink {
-    pool: Pool<AsyncPgConnection>,
+    config: Config,
+    /// The longest that an attempt may take, connecting and finding the fault included.
+    limit: Duration,
+    session: Option<Session>,
+    known: Known,
+}
+
+struct Session {
+    client: Client,
+    insert: PreparedInsert,
 }
 
 impl PostgresSink {
-    pub(crate) fn new(pool: Pool<AsyncPgConnection>) -> Self {
-        Self { pool }
+    pub(crate) fn new(config: Config, limit: Duration) -> Self {
+        Self { config, limit, session: None, known: Known::default() }
+    }
+
+    async fn attempt(&mut self, rows: &[NewAuditLog], on_repeat: OnRepeat) -> Result<(), SinkError> {
+        // Taken: if this is cut short or fails, the next attempt begins with a new connection.
+        let mut session = match self.session.take().filter(|session| !session.client.is_closed()) {
+            Some(session) => session,
+            None => Session::open(&self.config).await?,
+        };
+        if let Err(error) = session.write(rows, on_repeat).await {
+            return Err(session.find_fault(&error, &self.known).await);
+        }
+        self.known.committed(rows);
+        self.session = Some(session);
+        Ok(())
     }
 }
 
 impl Sink for PostgresSink {
-    async fn write(&mut self, rows: Vec<NewAuditLog>) -> Result<(), SinkError> {
-        let mut conn = self.pool.get().await.map_err(|error| SinkError(crate::client::describe(&error)))?;
-        // Only a repeat can collide, so the cheaper plain INSERT goes first.
-        let attempt = async {
-            match array_insert(&mut conn, &rows, OnRepeat::Fail).await {
-                Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
-                    array_insert(&mut conn, &rows, OnRepeat::Skip).await
-                }
-                other => other,
+    async fn write(&mut self, rows: Rows, on_repeat: OnRepeat) -> Result<(), SinkError> {
+        match tokio::time::timeout(self.limit, self.attempt(&rows, on_repeat)).await {
+            Ok(result) => result,
+            Err(_) => Err(SinkError {
+                fault: Fault::Moment,
+                reason: format!("no answer within {:?}", self.limit),
+                sqlstate: None,
+            }),
+        }
+    }
+}
+
+impl Session {
+    async fn open(config: &Config) -> Result<Self, SinkError> {
+        let open = async {
+            let client = connect_writer(config).await?;
+            let insert = PreparedInsert::new(&client).await?;
+            Ok(Self { client, insert })
+        };
+        // No row was sent yet: what the server refuses here is the set-up's fault.
+        open.await.map_err(|error: Error| {
+            let set_up = error.code().is_some_and(|code| !is_of_the_moment(code));
+            sink_error(if set_up { Fault::SetUp } else { Fault::Moment }, &error)
+        })
+    }
+
+    async fn write(&mut self, rows: &[NewAuditLog], on_repeat: OnRepeat) -> Result<(), Error> {
+        let written = match self.insert.run(&self.client, rows, on_repeat).await {
+            // Only a repeat can collide, so the cheaper plain INSERT goes first.
+            Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+                self.insert.run(&self.client, rows, OnRepeat::Skip).await
             }
+            // No default partition, and no month for it: have it made.
+            Err(error)
+                if error.code() == Some(&SqlState::CHECK_VIOLATION) && self.make_months(rows).await =>
+            {
+                self.insert.run(&self.client, rows, on_repeat).await
+            }
+            other => other,
         };
-        let reason = match tokio::time::timeout(ATTEMPT_LIMIT, attempt).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => crate::client::describe(&error),
-            Err(_) => format!("no answer within {} seconds", ATTEMPT_LIMIT.as_secs()),
+        written.map(|_| ())
+    }
+
+    /// Makes the missing partitions of these rows; false if none was missing or it may not.
+    async fn make_months(&self, rows: &[NewAuditLog]) -> bool {
+        let mut months: Vec<_> = rows.iter().map(|row| row.created_at).collect();
+        months.sort_unstable();
+        months.dedup_by_key(|time| time.format("%Y-%m").to_string());
+        let mut made = 0;
+        for month in months {
+            let answer =
+                self.client.query_one("SELECT audit_logs_ensure_partitions($1, $1)", &[&month]).await;
+            made += answer.and_then(|row| row.try_get::<_, i32>(0)).unwrap_or(0);
+        }
+        made > 0
+    }
+
+    /// Tells by the SQLSTATE what is plainly of the moment; of everything else by experiment whether
+    /// the database takes another row.
+    async fn find_fault(&mut self, error: &Error, known: &Known) -> SinkError {
+        let fault = match error.code() {
+            None => Fault::Moment,
+            Some(code) if is_of_the_moment(code) => Fault::Moment,
+            Some(_) => self.takes_any(known).await,
         };
-        // Its state is unknown: the next batch gets a new one.
-        drop(Object::take(conn));
-        Err(SinkError(reason))
+        sink_error(fault, error)
+    }
+
+    /// Tries rows that ought to go in, each in a transaction that is rolled back.
+    async fn takes_any(&mut self, known: &Known) -> Fault {
+        for row in known.candidates() {
+            let tried = async {
+                self.client.batch_execute("BEGIN").await?;
+                let inserted =
+                    self.insert.run(&self.client, std::slice::from_ref(&row), OnRepeat::Fail).await;
+                self.client.batch_execute("ROLLBACK").await?;
+                inserted
+            };
+            match tried.await {
+                Ok(_) => return Fault::Row,
+                Err(error) if error.code().is_none_or(is_of_the_moment) => return Fault::Moment,
+                Err(_) => {}
+            }
+        }
+        Fault::SetUp
+    }
+}
+
+/// True for the classes of SQLSTATE that say nothing about rows, tables or rights: connection (08),
+/// transaction state, read-only among them (25), rollback (40), resources (53), object in use (55),
+/// operator (57), system (58), snapshot (72), internal (XX).
+fn is_of_the_moment(code: &SqlState) -> bool {
+    ["08", "25", "40", "53", "55", "57", "58", "72", "XX"].contains(&&code.code()[..2])
+}
+
+fn sink_error(fault: Fault, error: &Error) -> SinkError {
+    let said = match error.as_db_error() {
+        // Not its detail: PostgreSQL quotes the refused row there.
+        Some(server) => server.message().to_owned(),
+        None => describe(error),
+    };
+    let reason = match error.code().and_then(way_out) {
+        Some(way_out) => format!("{said} ({way_out})"),
+        None => said,
+    };
+    SinkError { fault, reason, sqlstate: error.code().map(|code| code.code().to_owned()) }
+}
+
+/// What to do about an error, where that is known.
+fn way_out(code: &SqlState) -> Option<&'static str> {
+    Some(match code.code() {
+        "28P01" | "28000" => {
+            "check the user and the password in the database URL, and the server's pg_hba.conf"
+        }
+        "3D000" => "create the database, or correct its name in the URL",
+        "3F000" | "42P01" | "42703" | "42883" => "run the migrations: `auditlog migrate`",
+        "42501" => "GRANT INSERT ON audit_logs to this user",
+        "53300" => "raise max_connections, or put a pooler in front",
+        "53100" => "free space on the server's disk",
+        "25006" => "the server is a standby or read-only; point the URL at the primary",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_the_moment() {
+        for code in ["08006", "25006", "40P01", "53100", "53300", "55P03", "57014", "57P01", "58030", "XX000"]
+        {
+            assert!(is_of_the_moment(&SqlState::from_code(code)), "{code}");
+        }
+        for code in ["22021", "23514", "28P01", "3D000", "42501", "42P01", "54000", "P0001", "UA001"] {
+            assert!(!is_of_the_moment(&SqlState::from_code(code)), "{code}");
+        }
     }
 }

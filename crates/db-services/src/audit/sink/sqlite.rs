@@ -1,18 +1,18 @@
-//! How does a batch reach SQLite?
+//! How does a batch reach SQLite, and whose fault is it if it does not?
 
 use std::sync::mpsc;
 
 use db_schema::NewAuditLog;
 use diesel::SqliteConnection;
-use diesel::result::Error;
+use diesel::result::{DatabaseErrorKind, Error};
 use tokio::sync::oneshot;
 
-use super::{Sink, SinkError};
-use crate::audit::insert::{OnRepeat, sqlite_insert};
+use super::{Fault, Known, OnRepeat, Rows, Sink, SinkError};
+use crate::audit::insert::sqlite_insert;
 use crate::client::{SqliteLocation, describe, open_sqlite};
 
 /// Rows to write, and where to say how that went.
-type Job = (Vec<NewAuditLog>, oneshot::Sender<Result<(), SinkError>>);
+type Job = (Rows, OnRepeat, oneshot::Sender<Result<(), SinkError>>);
 
 /// Writes to SQLite on a thread of its own. diesel-async's wrapper is not used here: dropping one of
 /// its futures blocks the runtime, or panics.
@@ -24,10 +24,10 @@ impl SqliteSink {
     pub(crate) fn start(location: SqliteLocation) -> std::io::Result<Self> {
         let (jobs, incoming) = mpsc::channel::<Job>();
         std::thread::Builder::new().name("audit-sqlite".to_owned()).spawn(move || {
-            let mut open = None;
-            for (rows, reply) in incoming {
+            let mut file = File { location, open: None, known: Known::default() };
+            for (rows, on_repeat, reply) in incoming {
                 // Nobody waits for the answer of a writer that was shut down meanwhile.
-                let _ = reply.send(write(&mut open, &location, &rows));
+                let _ = reply.send(file.write(&rows, on_repeat));
             }
         })?;
         Ok(Self { jobs })
@@ -35,35 +35,116 @@ impl SqliteSink {
 }
 
 impl Sink for SqliteSink {
-    async fn write(&mut self, rows: Vec<NewAuditLog>) -> Result<(), SinkError> {
-        let gone = || SinkError("the SQLite thread ended".to_owned());
+    async fn write(&mut self, rows: Rows, on_repeat: OnRepeat) -> Result<(), SinkError> {
+        let gone = || SinkError {
+            fault: Fault::Moment,
+            reason: "the SQLite thread ended".to_owned(),
+            sqlstate: None,
+        };
         let (reply, answer) = oneshot::channel();
-        self.jobs.send((rows, reply)).map_err(|_| gone())?;
+        self.jobs.send((rows, on_repeat, reply)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
 
-/// Writes a batch, on a new connection if there is none. SQLite's busy timeout bounds the wait for
-/// other processes.
-fn write(
-    open: &mut Option<SqliteConnection>,
-    location: &SqliteLocation,
-    rows: &[NewAuditLog],
-) -> Result<(), SinkError> {
-    let mut conn = match open.take() {
-        Some(conn) => conn,
-        None => open_sqlite(location).map_err(|error| SinkError(describe(&error)))?,
-    };
-    let written = match sqlite_insert(&mut conn, rows, OnRepeat::Fail) {
-        // The guard refuses a repeat as it refuses everything, so try again without the repeats.
-        Err(Error::DatabaseError(..)) => sqlite_insert(&mut conn, rows, OnRepeat::Skip),
-        other => other,
-    };
-    match written {
-        Ok(_) => {
-            *open = Some(conn);
-            Ok(())
+struct File {
+    location: SqliteLocation,
+    open: Option<SqliteConnection>,
+    known: Known,
+}
+
+impl File {
+    /// Writes a batch, on a new connection if there is none. SQLite's busy timeout bounds the wait
+    /// for other processes.
+    fn write(&mut self, rows: &[NewAuditLog], on_repeat: OnRepeat) -> Result<(), SinkError> {
+        let mut conn = match self.open.take() {
+            Some(conn) => conn,
+            None => open_sqlite(&self.location).map_err(|error| SinkError {
+                fault: Fault::SetUp,
+                reason: describe(&error),
+                sqlstate: None,
+            })?,
+        };
+        let written = match sqlite_insert(&mut conn, rows, on_repeat) {
+            // The guard refuses a repeat as it refuses everything, so try again without the repeats.
+            Err(Error::DatabaseError(kind, _)) if is_constraint(&kind) && on_repeat == OnRepeat::Fail => {
+                sqlite_insert(&mut conn, rows, OnRepeat::Skip)
+            }
+            other => other,
+        };
+        match written {
+            Ok(_) => {
+                self.known.committed(rows);
+                self.open = Some(conn);
+                Ok(())
+            }
+            Err(error) => {
+                let fault = find_fault(&mut conn, &error, &self.known);
+                Err(SinkError { fault, reason: reason(fault, &error), sqlstate: None })
+            }
         }
-        Err(error) => Err(SinkError(describe(&error))),
     }
+}
+
+/// A unique key, or a trigger's RAISE, which diesel does not name.
+fn is_constraint(kind: &DatabaseErrorKind) -> bool {
+    matches!(kind, DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::Unknown)
+}
+
+/// Tells by SQLite's own message what is plainly of the moment (compiled in, in one language; its
+/// codes do not pass diesel); of everything else by experiment whether the database takes another
+/// row. A full disk cannot be found by experiment: a transaction that is rolled back writes nothing.
+fn find_fault(conn: &mut SqliteConnection, error: &Error, known: &Known) -> Fault {
+    let Error::DatabaseError(_, information) = error else { return Fault::Moment };
+    if is_of_the_moment(information.message()) {
+        return Fault::Moment;
+    }
+    for row in known.candidates() {
+        let mut inserted = Ok(0);
+        let rolled_back = conn.immediate_transaction(|conn| {
+            inserted = sqlite_insert(conn, std::slice::from_ref(&row), OnRepeat::Fail);
+            Err::<(), _>(Error::RollbackTransaction)
+        });
+        match (rolled_back, inserted) {
+            (Err(Error::RollbackTransaction), Ok(_)) => return Fault::Row,
+            (Err(Error::RollbackTransaction), Err(_)) => {}
+            _ => return Fault::Moment,
+        }
+    }
+    Fault::SetUp
+}
+
+/// SQLite's messages for SQLITE_BUSY, LOCKED, FULL, IOERR, READONLY, CANTOPEN, CORRUPT, NOMEM,
+/// PROTOCOL and INTERRUPT.
+fn is_of_the_moment(message: &str) -> bool {
+    [
+        "database is locked",
+        "database table is locked",
+        "database schema is locked",
+        "database or disk is full",
+        "disk I/O error",
+        "attempt to write a readonly database",
+        "unable to open database file",
+        "database disk image is malformed",
+        "file is not a database",
+        "out of memory",
+        "locking protocol",
+        "interrupted",
+    ]
+    .iter()
+    .any(|known| message.starts_with(known))
+}
+
+fn reason(fault: Fault, error: &Error) -> String {
+    let said = describe(error);
+    let way_out = if said.starts_with("database or disk is full") {
+        "free space on the disk"
+    } else if said.starts_with("database is locked") {
+        "another process held the file for more than 5 seconds"
+    } else if fault == Fault::SetUp {
+        "run the migrations: `auditlog migrate`"
+    } else {
+        return said;
+    };
+    format!("{said} ({way_out})")
 }

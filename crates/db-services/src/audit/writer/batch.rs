@@ -31,6 +31,12 @@ pub(super) struct Batch {
     bytes: usize,
 }
 
+impl Batch {
+    pub(super) fn weight(&self) -> Weight {
+        Weight { entries: self.entries.len(), bytes: self.bytes }
+    }
+}
+
 /// Takes batches out of the queue, each within a bound.
 pub(super) struct Gatherer {
     bound: Weight,
@@ -43,9 +49,9 @@ impl Gatherer {
         Self { bound, carried: None }
     }
 
-    /// The numbers that wait outside the queue.
-    pub(super) fn carried(&self) -> Option<Range> {
-        self.carried.as_ref().map(|(group, weight)| group.range(*weight))
+    /// The numbers that wait outside the queue, and what they weigh.
+    pub(super) fn carried(&self) -> Option<(Range, Weight)> {
+        self.carried.as_ref().map(|(group, weight)| (group.range(*weight), *weight))
     }
 
     /// Takes the next batch; empty if nothing waits. A group stays whole unless it alone is beyond
@@ -82,14 +88,15 @@ impl Gatherer {
     fn split(&self, group: Group, weight: Weight) -> (Group, Weight, Option<(Group, Weight)>) {
         let each = weight.bytes / weight.entries.max(1);
         let room = (self.bound.bytes / each.max(1)).min(self.bound.entries).max(1);
-        let weigh = |entries| Weight { entries, bytes: each * entries };
         match group.entries {
             Entries::Many(mut entries) if entries.len() > room => {
                 let rest = entries.split_off(room);
-                let tail_weight = weigh(rest.len());
+                // To the byte: what is released later must be what was counted.
+                let head_weight = Weight { entries: room, bytes: each * room };
+                let tail_weight = Weight { entries: rest.len(), bytes: weight.bytes - head_weight.bytes };
                 let tail = Group { first_seq: group.first_seq + room as u64, entries: Entries::Many(rest) };
                 let head = Group { entries: Entries::Many(entries), ..group };
-                (head, weigh(room), Some((tail, tail_weight)))
+                (head, head_weight, Some((tail, tail_weight)))
             }
             entries => (Group { entries, ..group }, weight, None),
         }
@@ -132,7 +139,7 @@ mod tests {
             (!batch.entries.is_empty()).then(|| batch.entries.iter().map(|(seq, _)| *seq).collect::<Vec<_>>())
         })
         .collect();
-        assert!(gatherer.carried().is_none() && queue.held() == Weight::default());
+        assert!(gatherer.carried().is_none() && queue.pop().is_none());
         all
     }
 

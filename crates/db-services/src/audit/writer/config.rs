@@ -1,21 +1,37 @@
 //! How is a writer set up and started?
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::life::{Life, Loss, OnLoss};
 use super::queue::Weight;
-use super::{AuditWriter, Shared, WriterGuard, worker};
+use super::spooling::Started;
+use super::worker::{self, Equipment};
+use super::{AuditWriter, RetryPolicy, Shared, WriterGuard};
 use crate::audit::StartError;
-use crate::audit::sink::{PostgresSink, SqliteSink};
-use crate::client::{Database, Kind, writer_pool};
+use crate::audit::sink::{PostgresSink, Sink, SqliteSink};
+use crate::audit::spool::Spool;
+use crate::client::{Database, Kind};
 
 /// How strongly an entry is kept before it is in the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// In memory: a killed process loses what is queued.
+    /// In memory: a killed process loses what is queued, an outage what does not fit the queue.
     #[default]
     Memory,
+    /// In memory, and in a spool in this directory while the database does not take it: a killed
+    /// process loses what is queued, an outage nothing that was accepted, while the disk has room and
+    /// keeps up.
+    Spill(PathBuf),
+    /// In a spool in this directory first, synced: a killed process loses nothing whose receipt
+    /// resolved, and neither does an outage. Receipts resolve at the sync or at the commit, whichever
+    /// comes first.
+    WriteAhead(PathBuf),
 }
 
 /// Connections a writer holds to PostgreSQL. Two write up to twice what one does; more give no more.
@@ -27,45 +43,105 @@ const QUEUE: Weight = Weight { entries: 65_536, bytes: 64 << 20 };
 /// Bytes allowed for each entry of a queue whose capacity was set: an ordinary entry holds less.
 const BYTES_PER_ENTRY: usize = 2 << 10;
 
+/// What a spool file may hold unless told otherwise: 1 GiB.
+const SPOOL_BYTES: u64 = 1 << 30;
+
 /// Sets up an [`AuditWriter`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AuditWriterBuilder {
-    database: Database,
+    target: Target,
     durability: Durability,
     queue_capacity: usize,
     queue_bytes: Option<usize>,
+    spool_bytes: u64,
+    retry: RetryPolicy,
+    service: Option<String>,
+    on_loss: Option<OnLoss>,
     receipt_timeout: Duration,
     shutdown_timeout: Duration,
 }
 
+/// Where the entries go.
+#[derive(Clone, Debug)]
+enum Target {
+    Database(Database),
+    #[cfg(feature = "testing")]
+    Memory(crate::audit::testing::MemoryDatabase),
+}
+
 impl AuditWriterBuilder {
     pub(super) fn new(database: Database) -> Self {
+        Self::to(Target::Database(database))
+    }
+
+    #[cfg(feature = "testing")]
+    pub(in crate::audit) fn in_memory(database: crate::audit::testing::MemoryDatabase) -> Self {
+        Self::to(Target::Memory(database))
+    }
+
+    fn to(target: Target) -> Self {
         Self {
-            database,
+            target,
             durability: Durability::default(),
             queue_capacity: QUEUE.entries,
             queue_bytes: None,
+            spool_bytes: SPOOL_BYTES,
+            retry: RetryPolicy::default(),
+            service: None,
+            on_loss: None,
             receipt_timeout: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(5),
         }
     }
 
     /// Sets how strongly entries are kept; [`Durability::Memory`] unless set.
+    ///
+    /// A spool directory may be shared by several processes and kept from one start to the next: what
+    /// a process left there is written by the next writer to the same database.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// Sets how many entries may wait; 65,536 unless set. Beyond it the newest are dropped.
+    /// Sets how many entries may be in memory, queued or on their way; 65,536 unless set. Beyond it
+    /// the newest are dropped. With a spool, entries go there from half of it on.
     pub fn queue_capacity(mut self, entries: usize) -> Self {
         self.queue_capacity = entries;
         self
     }
 
-    /// Sets how much memory the waiting entries may hold, in bytes. Unless set it is 64 MiB, or
-    /// 2 KiB for each entry of [`queue_capacity`](Self::queue_capacity) if that is more.
+    /// Sets how much memory those entries may hold, in bytes. Unless set it is 64 MiB, or 2 KiB for
+    /// each entry of [`queue_capacity`](Self::queue_capacity) if that is more.
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets how many bytes of entries the spool file may hold; 1 GiB unless set. Once full, entries
+    /// wait in memory.
+    pub fn spool_bytes(mut self, bytes: u64) -> Self {
+        self.spool_bytes = bytes;
+        self
+    }
+
+    /// Sets how a database is treated that does not take a batch.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// Sets the name under which the writer goes on record; that of the program's file unless set.
+    pub fn service(mut self, name: impl Into<String>) -> Self {
+        self.service = Some(name.into());
+        self
+    }
+
+    /// Sets what is called with every loss: entries that a full queue refused, or that were given up.
+    /// Losses of one kind that follow each other come as one.
+    ///
+    /// It runs on the writer's thread, soon after the loss, and should return soon.
+    pub fn on_loss(mut self, callback: impl Fn(&Loss) + Send + Sync + 'static) -> Self {
+        self.on_loss = Some(Arc::new(callback));
         self
     }
 
@@ -82,12 +158,60 @@ impl AuditWriterBuilder {
     }
 
     /// Starts the writer on a thread of its own. The database is not contacted before the first
-    /// entry, and need not be reachable.
+    /// entry, and need not be reachable. A spool is opened at once.
     ///
     /// # Errors
-    /// When a bound is zero, or the operating system gives no thread.
+    /// When a bound is zero, the spool cannot be used, or the operating system gives no thread.
     pub fn start(self) -> Result<(AuditWriter, WriterGuard), StartError> {
-        let Self { database, durability: Durability::Memory, .. } = &self;
+        match self.target.clone() {
+            Target::Database(database) => {
+                let name = database.to_string();
+                match database.kind() {
+                    Kind::Postgres { config, .. } => {
+                        let lane = || PostgresSink::new((**config).clone(), self.retry.attempt_timeout);
+                        let lanes = std::iter::repeat_with(lane).take(CONNECTIONS).collect();
+                        self.start_on(name, Some(database.clone()), lanes)
+                    }
+                    Kind::Sqlite { location, .. } => {
+                        let lane = SqliteSink::start(location.clone())?;
+                        self.start_on(name, Some(database.clone()), vec![lane])
+                    }
+                }
+            }
+            #[cfg(feature = "testing")]
+            Target::Memory(database) => self.start_on("memory".to_owned(), None, vec![database.sink()]),
+        }
+    }
+
+    fn start_on<S: Sink>(
+        self,
+        name: String,
+        database: Option<Database>,
+        lanes: Vec<S>,
+    ) -> Result<(AuditWriter, WriterGuard), StartError> {
+        let bound = self.bound()?;
+        let shared = Arc::new(Shared::new(name.clone(), database, bound, self.receipt_timeout));
+        let (word, spool) = match &self.durability {
+            Durability::Memory => ("memory", None),
+            Durability::Spill(dir) => ("spill", Some((dir, false))),
+            Durability::WriteAhead(dir) => ("write_ahead", Some((dir, true))),
+        };
+        let spool = spool
+            .map(|(dir, ahead)| {
+                let (answers, incoming) = mpsc::unbounded_channel();
+                let spool = Spool::start(dir, shared.writer_id, name, self.spool_bytes, answers)?;
+                Ok::<_, StartError>(Started { spool, answers: incoming, ahead })
+            })
+            .transpose()?;
+        let about = json!({"durability": word, "queue_capacity": bound.entries});
+        let life = Life::new(shared.writer_id, self.service.unwrap_or_else(program), about);
+        let equipment = Equipment { policy: self.retry, life, spool, on_loss: self.on_loss };
+        worker::start(Arc::clone(&shared), lanes, equipment)?;
+        let writer = AuditWriter { shared };
+        Ok((writer.clone(), WriterGuard { writer, timeout: self.shutdown_timeout }))
+    }
+
+    fn bound(&self) -> Result<Weight, StartError> {
         let bytes = self.queue_bytes.unwrap_or_else(|| {
             QUEUE.bytes.max(if self.queue_capacity == QUEUE.entries {
                 0
@@ -100,23 +224,26 @@ impl AuditWriterBuilder {
                 return Err(StartError::ZeroBound(name));
             }
         }
-        let shared = Arc::new(Shared::new(
-            database.clone(),
-            // The highest bit of the count is the queue's own.
-            Weight { entries: self.queue_capacity.min(usize::MAX >> 2), bytes: bytes.min(usize::MAX >> 2) },
-            self.receipt_timeout,
-        ));
-        match database.kind() {
-            Kind::Postgres { config, .. } => {
-                let pool = writer_pool(config, database, CONNECTIONS)?;
-                let lanes = (0..CONNECTIONS).map(|_| PostgresSink::new(pool.clone())).collect();
-                worker::start(Arc::clone(&shared), lanes)?;
-            }
-            Kind::Sqlite { location, .. } => {
-                worker::start(Arc::clone(&shared), vec![SqliteSink::start(location.clone())?])?;
-            }
-        }
-        let writer = AuditWriter { shared };
-        Ok((writer.clone(), WriterGuard { writer, timeout: self.shutdown_timeout }))
+        // The highest bit of the count is the queue's own.
+        Ok(Weight { entries: self.queue_capacity.min(usize::MAX >> 2), bytes: bytes.min(usize::MAX >> 2) })
     }
+}
+
+impl std::fmt::Debug for AuditWriterBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuditWriterBuilder")
+            .field("target", &self.target)
+            .field("durability", &self.durability)
+            .field("queue_capacity", &self.queue_capacity)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The name of the program's file.
+fn program() -> String {
+    let path = std::env::current_exe().ok();
+    let stem = path.as_deref().and_then(Path::file_stem);
+    stem.map_or_else(|| "unknown".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }

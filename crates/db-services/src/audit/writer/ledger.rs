@@ -32,6 +32,15 @@ pub(super) struct Ledger {
     waiters: Vec<Waiter>,
 }
 
+/// How many numbers a call of [`Ledger::settle`] changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    /// That were open before.
+    pub(super) settled: u64,
+    /// That were spooled before.
+    pub(super) unspooled: u64,
+}
+
 struct Waiter {
     range: Range,
     deadline: Instant,
@@ -63,22 +72,49 @@ impl Range {
 }
 
 impl Ledger {
-    /// Notes what became of these ranges, and tells those who waited for the last of theirs.
-    pub(super) fn settle(&mut self, ranges: &[Range], delivery: &Delivery) {
+    /// Notes what became of these ranges.
+    ///
+    /// What is settled stays so; only what was spooled may still become something else.
+    pub(super) fn settle(&mut self, ranges: &[Range], delivery: &Delivery) -> Change {
+        let mut change = Change::default();
         for &range in ranges {
+            let mut parts = self.open_within(range);
+            change.settled += parts.iter().map(|part| part.len()).sum::<u64>();
+            if *delivery != Delivery::Spooled {
+                let spooled = self.take_spooled(range);
+                change.unspooled += spooled.iter().map(|part| part.len()).sum::<u64>();
+                parts.extend(spooled);
+            }
             if *delivery != Delivery::Committed {
-                self.except(range, delivery);
+                parts.into_iter().for_each(|part| self.except(part, delivery));
             }
             self.cover(range);
         }
-        if self.waiters.is_empty() {
-            return;
+        change
+    }
+
+    /// Tells those who waited for the last of theirs. Apart from settling, so that counters can be set
+    /// before anybody hears.
+    pub(super) fn tell(&mut self) {
+        if !self.waiters.is_empty() {
+            let (ready, waiting) = std::mem::take(&mut self.waiters)
+                .into_iter()
+                .partition(|waiter| self.is_settled(waiter.range) || waiter.reply.is_closed());
+            self.waiters = waiting;
+            self.answer(ready);
         }
-        let (ready, waiting) = std::mem::take(&mut self.waiters)
-            .into_iter()
-            .partition(|waiter| self.is_settled(waiter.range) || waiter.reply.is_closed());
-        self.waiters = waiting;
-        self.answer(ready);
+    }
+
+    /// The highest number up to which everything is committed, or was given up and said so: nothing
+    /// below it waits in a spool.
+    pub(super) fn resolved_through(&self) -> u64 {
+        let spooled = self.exceptions.iter().filter(|(_, delivery)| *delivery == Delivery::Spooled);
+        spooled.map(|(range, _)| range.first - 1).min().map_or(self.through, |low| low.min(self.through))
+    }
+
+    /// The highest number up to which everything is settled, be it as spooled.
+    pub(super) fn through(&self) -> u64 {
+        self.through
     }
 
     /// Gives what became of a range, if all of it is settled.
@@ -103,15 +139,7 @@ impl Ledger {
 
     /// The numbers up to `last` of which nothing is known.
     pub(super) fn unsettled(&self, last: u64) -> Vec<Range> {
-        let mut open = Vec::new();
-        let mut next = self.through + 1;
-        for (&first, &end) in &self.beyond {
-            open.push(Range { first: next, last: first - 1 });
-            next = end + 1;
-        }
-        open.push(Range { first: next, last });
-        open.retain(|range| range.first <= range.last);
-        open
+        self.open_within(Range { first: 1, last })
     }
 
     /// True if somebody waits for what is not settled.
@@ -131,13 +159,54 @@ impl Ledger {
         }
     }
 
+    fn open_within(&self, range: Range) -> Vec<Range> {
+        let mut open = Vec::new();
+        let mut next = range.first.max(self.through + 1);
+        for (&first, &last) in self.beyond.range(..=range.last) {
+            open.push(Range { first: next, last: first - 1 });
+            next = next.max(last + 1);
+        }
+        open.push(Range { first: next, last: range.last });
+        open.retain(|range| range.first <= range.last);
+        open
+    }
+
+    /// Removes the parts of a range that were settled as spooled, and gives them back.
+    fn take_spooled(&mut self, range: Range) -> Vec<Range> {
+        let mut taken = Vec::new();
+        let concerned = |known: Range, delivery: &Delivery| {
+            *delivery == Delivery::Spooled && known.overlap(range).is_some()
+        };
+        if !self.exceptions.iter().any(|(known, delivery)| concerned(*known, delivery)) {
+            return taken;
+        }
+        for (known, delivery) in std::mem::take(&mut self.exceptions) {
+            match known.overlap(range).filter(|_| concerned(known, &delivery)) {
+                Some(part) => {
+                    taken.push(part);
+                    let rest = [
+                        Range { first: known.first, last: part.first - 1 },
+                        Range { first: part.last + 1, last: known.last },
+                    ];
+                    let rest = rest.into_iter().filter(|rest| rest.first <= rest.last);
+                    self.exceptions.extend(rest.map(|rest| (rest, Delivery::Spooled)));
+                }
+                None => self.exceptions.push_back((known, delivery)),
+            }
+        }
+        taken
+    }
+
     fn except(&mut self, range: Range, delivery: &Delivery) {
         match self.exceptions.back_mut() {
             Some((last, same)) if last.last + 1 == range.first && same == delivery => last.last = range.last,
             _ => self.exceptions.push_back((range, delivery.clone())),
         }
+        // What is spooled will still change, and is not forgotten: its ranges are few.
         if self.exceptions.len() > REMEMBERED
-            && let Some((range, _)) = self.exceptions.pop_front()
+            && let Some(oldest) =
+                self.exceptions.iter().position(|(_, delivery)| *delivery != Delivery::Spooled)
+            && let Some((range, _)) = self.exceptions.remove(oldest)
         {
             self.forgotten = self.forgotten.max(range.last);
         }
@@ -230,8 +299,10 @@ mod tests {
         let mut answer = ledger.wait(range(2, 4), Instant::now());
         ledger.settle(&[range(4, 4)], &Delivery::Committed);
         ledger.settle(&[range(1, 2)], &full());
+        ledger.tell();
         assert!(answer.try_recv().is_err());
         ledger.settle(&[range(3, 3)], &Delivery::Committed);
+        ledger.tell();
         let counts = answer.try_recv().unwrap();
         assert_eq!((counts.committed, counts.dropped), (2, 1));
         assert_eq!(counts.weakest(), full());
@@ -250,6 +321,28 @@ mod tests {
         let counts = answer.try_recv().unwrap();
         assert_eq!((counts.committed, counts.pending), (1, 2));
         assert_eq!(counts.weakest(), Delivery::Pending);
+    }
+
+    #[test]
+    fn what_was_spooled_may_still_be_committed_and_nothing_else_changes() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.settle(&[range(1, 6)], &Delivery::Spooled), Change { settled: 6, unspooled: 0 });
+        assert_eq!((ledger.through(), ledger.resolved_through()), (6, 0));
+        assert_eq!(
+            ledger.settle(&[range(1, 2), range(4, 4)], &Delivery::Committed),
+            Change { settled: 0, unspooled: 3 }
+        );
+        assert_eq!(ledger.resolved_through(), 2);
+        assert_eq!(ledger.outcome(range(1, 6)).unwrap().spooled, 3);
+        assert_eq!(
+            ledger.settle(&[range(3, 8)], &Delivery::Quarantined),
+            Change { settled: 2, unspooled: 3 }
+        );
+        assert_eq!(ledger.settle(&[range(1, 8)], &Delivery::Spooled), Change::default());
+        assert_eq!(ledger.settle(&[range(1, 8)], &full()), Change::default());
+        let counts = ledger.outcome(range(1, 8)).unwrap();
+        assert_eq!((counts.committed, counts.quarantined, counts.dropped), (3, 5, 0));
+        assert_eq!(ledger.resolved_through(), 8);
     }
 
     #[test]

@@ -2,13 +2,21 @@
 //!
 //! `mod.rs` is the handle and the guard; `config.rs` starts them; `queue.rs` bounds what waits;
 //! `batch.rs` decides what goes together; `worker.rs` is the thread; `ledger.rs` knows what became
-//! of each entry, `receipt.rs` tells it; `stats.rs` counts.
+//! of each entry, `receipt.rs` tells it; `stats.rs` counts; `life.rs` is what goes on record about the
+//! writer itself.
 
 mod batch;
 mod config;
+mod end;
+mod flow;
+mod hand;
+mod health;
 mod ledger;
+mod life;
 mod queue;
 mod receipt;
+mod retry;
+mod spooling;
 mod stats;
 mod worker;
 
@@ -22,12 +30,15 @@ use uuid::Uuid;
 
 use self::batch::{Entries, Group};
 use self::ledger::{Ledger, Range};
+use self::life::Losses;
 use self::queue::{Queue, Refused, Weight};
 use self::stats::Counters;
 use super::{AuditEntry, limits};
 
 pub use config::{AuditWriterBuilder, Durability};
+pub use life::Loss;
 pub use receipt::{Delivery, DeliveryCounts, DropReason, Receipt};
+pub use retry::RetryPolicy;
 pub use stats::{WriterReport, WriterStats};
 
 use crate::client::Database;
@@ -57,8 +68,11 @@ pub struct WriterGuard {
 
 /// What the handles and the thread have in common.
 pub(super) struct Shared {
-    /// Shown in log lines, and kept: one in memory ends with its last owner.
-    database: Database,
+    /// The database's name in log lines.
+    name: String,
+    /// Kept: one in memory ends with its last owner.
+    _database: Option<Database>,
+    started: Instant,
     writer_id: Uuid,
     queue: Queue<Group>,
     next_seq: AtomicU64,
@@ -66,6 +80,10 @@ pub(super) struct Shared {
     asleep: AtomicBool,
     wake: Notify,
     ledger: Mutex<Ledger>,
+    /// What was lost and not yet looked at by the thread.
+    losses: Mutex<Losses>,
+    /// True once an entry came after the end, which is logged once.
+    came_late: AtomicBool,
     counters: Counters,
     receipt_timeout: Duration,
     /// The earliest time by which a shutdown was asked to be done.
@@ -115,16 +133,9 @@ impl AuditWriter {
 
     /// Gives the counters.
     pub fn stats(&self) -> WriterStats {
-        let report = self.shared.report();
         let held = self.shared.queue.held();
-        WriterStats {
-            given: self.shared.given(),
-            committed: report.committed,
-            dropped: report.lost,
-            unknown: report.unknown,
-            queued: held.entries,
-            queued_bytes: held.bytes,
-        }
+        let stats = self.shared.counters.stats(self.shared.given(), self.shared.started.elapsed());
+        WriterStats { queued: held.entries, queued_bytes: held.bytes, ..stats }
     }
 
     /// True once the writer takes no more entries.
@@ -154,7 +165,7 @@ impl AuditWriter {
 impl fmt::Debug for AuditWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuditWriter")
-            .field("database", &self.shared.database)
+            .field("database", &self.shared.name)
             .field("stats", &self.stats())
             .finish()
     }
@@ -162,7 +173,8 @@ impl fmt::Debug for AuditWriter {
 
 impl WriterGuard {
     /// Takes no more entries, writes what is queued for at most `timeout`, and stops the writer.
-    /// What is left then is lost, counted and logged.
+    /// What is left then goes to the spool, if there is one; without one it is lost, counted and
+    /// logged. For that a writer with a spool turns to it after half the time.
     ///
     /// # Cancel safety
     /// Dropping the future drops the guard, which waits as any drop of it does.
@@ -178,15 +190,19 @@ impl Drop for WriterGuard {
 }
 
 impl Shared {
-    fn new(database: Database, bound: Weight, receipt_timeout: Duration) -> Self {
+    fn new(name: String, database: Option<Database>, bound: Weight, receipt_timeout: Duration) -> Self {
         Self {
-            database,
+            name,
+            _database: database,
+            started: Instant::now(),
             writer_id: Uuid::now_v7(),
             queue: Queue::new(bound),
             next_seq: AtomicU64::new(1),
             asleep: AtomicBool::new(false),
             wake: Notify::new(),
             ledger: Mutex::default(),
+            losses: Mutex::default(),
+            came_late: AtomicBool::new(false),
             counters: Counters::default(),
             receipt_timeout,
             shut_by: Mutex::new(None),
@@ -208,6 +224,11 @@ impl Shared {
             };
             self.counters.refused.fetch_add(count, Ordering::Relaxed);
             self.settle(&[range], &Delivery::Dropped(reason.clone()));
+            if refused == Refused::Closed && !self.came_late.swap(true, Ordering::Relaxed) {
+                log::error!(
+                    "audit: an entry came after the writer's shutdown: it and all later ones are lost"
+                );
+            }
             // For the log line; the thread may be asleep if this alone was too large.
             self.wake.notify_one();
             return Receipt::settled(&Delivery::Dropped(reason), weight.entries);
@@ -223,16 +244,15 @@ impl Shared {
 
     /// Notes what became of these ranges and counts them.
     fn settle(&self, ranges: &[Range], delivery: &Delivery) {
-        let counter = match delivery {
-            Delivery::Committed => Some(&self.counters.committed),
-            Delivery::Dropped(_) => Some(&self.counters.dropped),
-            Delivery::Unknown => Some(&self.counters.unknown),
-            _ => None,
-        };
-        if let Some(counter) = counter {
-            counter.fetch_add(ranges.iter().map(|range| range.len()).sum(), Ordering::Relaxed);
+        let mut ledger = lock(&self.ledger);
+        let change = ledger.settle(ranges, delivery);
+        self.counters.count(delivery, change);
+        ledger.tell();
+        drop(ledger);
+        if let Delivery::Dropped(reason) = delivery {
+            let mut losses = lock(&self.losses);
+            ranges.iter().for_each(|range| losses.note(*range, reason));
         }
-        lock(&self.ledger).settle(ranges, delivery);
     }
 
     /// Waits for what became of a range, at most the time that a receipt may take.

@@ -25,7 +25,7 @@ pub(super) enum Refused {
 pub(super) struct Queue<T> {
     items: SegQueue<(T, Weight)>,
     bound: Weight,
-    /// Entries admitted and not yet taken out; [`CLOSED`] is added when nothing more is admitted.
+    /// Entries admitted and not yet released; [`CLOSED`] is added when nothing more is admitted.
     entries: AtomicUsize,
     bytes: AtomicUsize,
     full: AtomicBool,
@@ -77,14 +77,19 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Takes out the oldest item.
+    /// Takes out the oldest item. It counts against the bounds until it is released: what is being
+    /// written is still in memory.
     pub(super) fn pop(&self) -> Option<(T, Weight)> {
-        let (item, weight) = self.items.pop()?;
-        self.release(weight);
-        Some((item, weight))
+        self.items.pop()
     }
 
-    /// What is held, what is being pushed at this moment included.
+    /// Makes room again for what was taken out.
+    pub(super) fn release(&self, weight: Weight) {
+        self.entries.fetch_sub(weight.entries, Ordering::SeqCst);
+        self.bytes.fetch_sub(weight.bytes, Ordering::Relaxed);
+    }
+
+    /// What counts against the bounds, what is being pushed at this moment included.
     pub(super) fn held(&self) -> Weight {
         Weight {
             entries: self.entries.load(Ordering::SeqCst) & !CLOSED,
@@ -101,9 +106,14 @@ impl<T> Queue<T> {
         self.entries.load(Ordering::Relaxed) & CLOSED != 0
     }
 
-    fn release(&self, weight: Weight) {
-        self.entries.fetch_sub(weight.entries, Ordering::SeqCst);
-        self.bytes.fetch_sub(weight.bytes, Ordering::Relaxed);
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// True once more than half of either bound is used.
+    pub(super) fn is_half_full(&self) -> bool {
+        let held = self.held();
+        held.entries > self.bound.entries / 2 || held.bytes > self.bound.bytes / 2
     }
 
     fn below_nine_tenths(&self, held: Weight) -> bool {
@@ -130,12 +140,15 @@ mod tests {
             }
             assert_eq!(queue.push(10, ONE), Err((10, Refused::Full)));
             assert_eq!(queue.pop(), Some((0, ONE)));
+            assert_eq!(queue.held().entries, 10, "taken out, and still counted");
+            queue.release(ONE);
             assert_eq!(
                 queue.push(11, ONE),
                 Err((11, Refused::Full)),
                 "nine tenths are not below nine tenths"
             );
             assert_eq!(queue.pop(), Some((1, ONE)));
+            queue.release(ONE);
             assert_eq!(queue.push(12, ONE), Ok(()));
             assert_eq!(queue.held(), Weight { entries: 9, bytes: 90 });
         }
@@ -156,6 +169,7 @@ mod tests {
         assert_eq!(queue.push(2, ONE), Err((2, Refused::Closed)));
         assert_eq!(queue.held(), ONE);
         assert_eq!(queue.pop(), Some((1, ONE)));
+        queue.release(ONE);
         assert_eq!((queue.pop(), queue.held()), (None, Weight::default()));
     }
 
@@ -175,7 +189,8 @@ mod tests {
             }
             scope.spawn(|| {
                 while taken.load(Ordering::Relaxed) + refused.load(Ordering::Relaxed) < 40_000 {
-                    if queue.pop().is_some() {
+                    if let Some((_, weight)) = queue.pop() {
+                        queue.release(weight);
                         taken.fetch_add(1, Ordering::Relaxed);
                     }
                 }

@@ -71,7 +71,8 @@ pub enum Delivery {
     Spooled,
     /// The time to wait passed; it is still queued.
     Pending,
-    /// The database refuses this row; it is kept aside.
+    /// The database refuses this row. It is kept aside in the spool directory, if there is one, and
+    /// declared in the trail.
     Quarantined,
     /// It is lost, for this reason; counted and logged.
     Dropped(DropReason),
@@ -90,7 +91,7 @@ pub enum DropReason {
     QueueFull,
     /// The writer was shut down.
     ShutDown,
-    /// The database did not take it; what it said.
+    /// The database refuses it, and it could not be kept aside either; what was said.
     Database(Arc<str>),
     /// The environment names a database that cannot be used; why not.
     Configuration(Arc<str>),
@@ -118,12 +119,24 @@ impl fmt::Display for Delivery {
     }
 }
 
+impl DropReason {
+    /// One word for it, as the trail and metrics have it.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::ShutDown => "shut_down",
+            Self::Database(_) => "database",
+            Self::Configuration(_) => "configuration",
+        }
+    }
+}
+
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::QueueFull => f.write_str("the queue was full"),
             Self::ShutDown => f.write_str("the writer was shut down"),
-            Self::Database(said) => write!(f, "the database did not take it: {said}"),
+            Self::Database(said) => write!(f, "the database refuses it: {said}"),
             Self::Configuration(said) => write!(f, "the database cannot be used: {said}"),
         }
     }

@@ -1,6 +1,10 @@
 //! What has a writer done so far?
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Delivery;
+use super::ledger::Change;
 
 /// A writer's counters, from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -8,16 +12,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct WriterStats {
     /// Entries it was given.
     pub given: u64,
+    /// Entries that it took into its queue; the others of the given were dropped at once.
+    pub accepted: u64,
     /// Entries in the database.
     pub committed: u64,
-    /// Entries lost: refused by a full queue, by the database, or at shutdown.
+    /// Entries that wait in the local spool now.
+    pub spooled: u64,
+    /// Entries committed from the spool, those of earlier writers included.
+    pub replayed: u64,
+    /// Entries the database refuses.
+    pub quarantined: u64,
+    /// Entries lost: refused by a full queue, or given up at shutdown.
     pub dropped: u64,
     /// Entries the database was still working on when the writer was shut down.
     pub unknown: u64,
-    /// Entries that wait in the queue now.
+    /// Attempts to write a batch that failed and were repeated.
+    pub retries: u64,
+    /// Entries in memory now: queued, or on their way.
     pub queued: usize,
     /// The memory those hold, in bytes, estimated from above.
     pub queued_bytes: usize,
+    /// How long the oldest of those has been waiting, from when the writer's thread first saw it.
+    pub oldest_age: Duration,
 }
 
 /// What a flush or a shutdown leaves behind: totals since the writer's start.
@@ -28,6 +44,8 @@ pub struct WriterReport {
     pub committed: u64,
     /// Entries in the local spool.
     pub spooled: u64,
+    /// Entries the database refuses, kept aside in the spool directory if there is one.
+    pub quarantined: u64,
     /// Entries dropped.
     pub lost: u64,
     /// Entries not settled within the time-out; none after a shutdown.
@@ -39,23 +57,67 @@ pub struct WriterReport {
 
 #[derive(Default)]
 pub(super) struct Counters {
-    pub(super) committed: AtomicU64,
-    pub(super) dropped: AtomicU64,
+    committed: AtomicU64,
+    spooled: AtomicU64,
+    quarantined: AtomicU64,
+    dropped: AtomicU64,
+    unknown: AtomicU64,
     /// Those of the dropped that did not get into the queue.
     pub(super) refused: AtomicU64,
-    pub(super) unknown: AtomicU64,
+    pub(super) replayed: AtomicU64,
+    pub(super) retries: AtomicU64,
+    /// When the oldest entry in memory was first seen, in microseconds after the writer's start, and
+    /// one more; 0 if there is none.
+    pub(super) oldest: AtomicU64,
 }
 
 impl Counters {
+    /// Counts what the ledger changed to `delivery`.
+    pub(super) fn count(&self, delivery: &Delivery, change: Change) {
+        let counter = match delivery {
+            Delivery::Committed => &self.committed,
+            Delivery::Spooled => &self.spooled,
+            Delivery::Quarantined => &self.quarantined,
+            Delivery::Dropped(_) => &self.dropped,
+            Delivery::Pending | Delivery::Disabled | Delivery::Unknown => &self.unknown,
+        };
+        self.spooled.fetch_sub(change.unspooled, Ordering::Relaxed);
+        counter.fetch_add(change.settled + change.unspooled, Ordering::Relaxed);
+    }
+
     pub(super) fn report(&self, given: u64) -> WriterReport {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (committed, lost, unknown) = (of(&self.committed), of(&self.dropped), of(&self.unknown));
-        WriterReport {
-            committed,
-            spooled: 0,
-            lost,
-            pending: given.saturating_sub(committed + lost + unknown),
-            unknown,
+        let mut report = WriterReport {
+            committed: of(&self.committed),
+            spooled: of(&self.spooled),
+            quarantined: of(&self.quarantined),
+            lost: of(&self.dropped),
+            pending: 0,
+            unknown: of(&self.unknown),
+        };
+        let settled = report.committed + report.spooled + report.quarantined + report.lost + report.unknown;
+        report.pending = given.saturating_sub(settled);
+        report
+    }
+
+    pub(super) fn stats(&self, given: u64, uptime: Duration) -> WriterStats {
+        let report = self.report(given);
+        let oldest = of(&self.oldest).checked_sub(1).map(Duration::from_micros);
+        WriterStats {
+            given,
+            accepted: given.saturating_sub(of(&self.refused)),
+            committed: report.committed,
+            spooled: report.spooled,
+            replayed: of(&self.replayed),
+            quarantined: report.quarantined,
+            dropped: report.lost,
+            unknown: report.unknown,
+            retries: of(&self.retries),
+            oldest_age: oldest.map_or(Duration::ZERO, |seen| uptime.saturating_sub(seen)),
+            ..WriterStats::default()
         }
     }
+}
+
+fn of(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }

@@ -1,29 +1,34 @@
 //! What does the writer's thread do, and in which order?
 //!
 //! It takes batches from the queue, hands each to an idle lane (a sink with a task of its own, so
-//! that a statement under way is never cancelled), and settles what comes back. It never blocks:
-//! deadlines are kept even while the database hangs.
+//! that a statement under way is never cancelled), to the spool, or to both, and settles what comes
+//! back. It never blocks: deadlines are kept even while the database or the disk hangs.
+//!
+//! `worker.rs` is the loop and what comes in; `hand.rs` holds the batches in memory; `flow.rs`
+//! decides where a batch goes; `end.rs` is the shutdown.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use db_schema::NewAuditLog;
 use tokio::sync::mpsc;
 
-use super::batch::{Batch, Gatherer};
-use super::ledger::Range;
+use super::batch::Gatherer;
+use super::hand::{Hand, Place};
+use super::health::Health;
+use super::life::{Life, OnLoss};
 use super::queue::Weight;
 use super::receipt::{Delivery, DropReason};
-use super::{Shared, lock};
+use super::spooling::{self, Spooling};
+use super::{RetryPolicy, Shared, lock};
 use crate::audit::insert::BATCH_ROWS;
-use crate::audit::sink::{Sink, SinkError};
+use crate::audit::sink::{Fault, OnRepeat, Rows, Sink, SinkError};
 
 /// What one statement holds at the most.
-const BATCH: Weight = Weight { entries: BATCH_ROWS, bytes: 4 << 20 };
+pub(super) const BATCH: Weight = Weight { entries: BATCH_ROWS, bytes: 4 << 20 };
 
 /// How long a forgotten entry may wait for company, and how often a busy writer looks for more.
-const LINGER: Duration = Duration::from_millis(1);
+pub(super) const LINGER: Duration = Duration::from_millis(1);
 
 /// How many looks at an empty queue come before sleep: who writes now and then is spared the cost
 /// of waking the thread each time.
@@ -32,113 +37,102 @@ const IDLE_LOOKS: u32 = 20;
 /// A sleep that only a wake-up ends.
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// How often a loss that goes on is logged again.
-const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a busy writer with a spool looks whether the queue fills.
+const LEVEL_LOOK: Duration = Duration::from_millis(10);
+
+/// What a writer's thread is given besides its sinks.
+pub(super) struct Equipment {
+    pub(super) policy: RetryPolicy,
+    pub(super) life: Life,
+    pub(super) spool: Option<spooling::Started>,
+    pub(super) on_loss: Option<OnLoss>,
+}
 
 /// Starts the thread, with a lane for each sink.
-pub(super) fn start<S: Sink>(shared: Arc<Shared>, sinks: Vec<S>) -> std::io::Result<()> {
+pub(super) fn start<S: Sink>(
+    shared: Arc<Shared>,
+    sinks: Vec<S>,
+    equipment: Equipment,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("audit-writer".to_owned()).spawn(move || {
         // Dropped last, also when the loop panics.
-        let ending = Ending(shared);
-        runtime.block_on(async { Worker::new(Arc::clone(&ending.0), sinks).run().await });
+        let ending = super::end::Ending { shared, on_loss: equipment.on_loss.clone() };
+        runtime.block_on(async { Worker::new(Arc::clone(&ending.shared), sinks, equipment).run().await });
         // A statement that still hangs is given up with the runtime.
         runtime.shutdown_background();
     })?;
     Ok(())
 }
 
-/// Settles whatever the thread leaves behind, and says that it ended.
-struct Ending(Arc<Shared>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let shared = &self.0;
-        shared.queue.close();
-        // What a caller has counted and not yet pushed comes in a moment.
-        while shared.queue.held().entries > 0 {
-            match shared.queue.pop() {
-                Some((group, weight)) => {
-                    shared.settle(&[group.range(weight)], &Delivery::Dropped(DropReason::ShutDown));
-                }
-                None => std::thread::yield_now(),
-            }
-        }
-        if std::thread::panicking() {
-            // What the worker had in its hands: nobody knows.
-            let open = lock(&shared.ledger).unsettled(shared.given());
-            shared.settle(&open, &Delivery::Unknown);
-        }
-        let report = shared.report();
-        if report.lost + report.unknown > 0 {
-            log::error!(
-                "audit: the writer to {} ended: {} entries committed, {} lost, {} unknown",
-                shared.database,
-                report.committed,
-                report.lost,
-                report.unknown
-            );
-        }
-        shared.finish();
-    }
-}
-
-struct Worker {
-    shared: Arc<Shared>,
-    gatherer: Gatherer,
-    lanes: Vec<mpsc::UnboundedSender<Vec<NewAuditLog>>>,
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) policy: RetryPolicy,
+    pub(super) life: Life,
+    pub(super) spooling: Option<Spooling>,
+    on_loss: Option<OnLoss>,
+    pub(super) gatherer: Gatherer,
+    pub(super) hand: Hand,
+    pub(super) health: Health,
+    lanes: Vec<mpsc::UnboundedSender<Job>>,
     /// The lanes with nothing to do.
-    idle: Vec<usize>,
-    /// What each lane is writing.
-    under_way: Vec<Vec<Range>>,
+    pub(super) idle: Vec<usize>,
     done: mpsc::UnboundedReceiver<Done>,
     /// Since when forgotten entries wait for company.
-    gathering_since: Option<Instant>,
+    pub(super) gathering_since: Option<Instant>,
     idle_looks: u32,
-    /// How many entries the database did not take since it last took any; none if it does.
-    outage: Option<u64>,
-    /// When the full queue was last logged, and how many entries it had refused by then.
-    refusals_logged: (Option<Instant>, u64),
+    pub(super) closing: Option<super::end::Closing>,
 }
 
-/// What became of a lane's batch.
+/// A batch for a lane.
+pub(super) struct Job {
+    token: u64,
+    rows: Rows,
+    on_repeat: OnRepeat,
+}
+
+/// What became of it.
 struct Done {
     lane: usize,
+    token: u64,
     result: Result<(), SinkError>,
 }
 
 impl Worker {
-    fn new<S: Sink>(shared: Arc<Shared>, sinks: Vec<S>) -> Self {
+    fn new<S: Sink>(shared: Arc<Shared>, sinks: Vec<S>, equipment: Equipment) -> Self {
         let (finished, done) = mpsc::unbounded_channel();
         let idle: Vec<usize> = (0..sinks.len()).collect();
-        let under_way = vec![Vec::new(); sinks.len()];
         let lanes = sinks
             .into_iter()
             .enumerate()
             .map(|(lane, mut sink)| {
-                let (sender, mut batches) = mpsc::unbounded_channel();
+                let (sender, mut jobs) = mpsc::unbounded_channel::<Job>();
                 let finished = finished.clone();
                 tokio::spawn(async move {
-                    while let Some(rows) = batches.recv().await {
-                        let result = sink.write(rows).await;
+                    while let Some(Job { token, rows, on_repeat }) = jobs.recv().await {
+                        let result = sink.write(rows, on_repeat).await;
                         // The worker is gone only when everything ends.
-                        let _ = finished.send(Done { lane, result });
+                        let _ = finished.send(Done { lane, token, result });
                     }
                 });
                 sender
             })
             .collect();
         Self {
+            health: Health::new(shared.name.clone()),
             shared,
+            policy: equipment.policy,
+            life: equipment.life,
+            spooling: equipment.spool.map(Spooling::new),
+            on_loss: equipment.on_loss,
             gatherer: Gatherer::new(BATCH),
+            hand: Hand::default(),
             lanes,
             idle,
-            under_way,
             done,
             gathering_since: None,
             idle_looks: 0,
-            outage: None,
-            refusals_logged: (None, 0),
+            closing: None,
         }
     }
 
@@ -146,137 +140,181 @@ impl Worker {
     async fn run(mut self) {
         loop {
             let now = Instant::now();
-            self.send_batches(now);
-            self.log_refusals(now);
-            lock(&self.shared.ledger).expire(now);
-            let shut_by = *lock(&self.shared.shut_by);
-            if shut_by.is_some() && (self.is_done() || shut_by.is_some_and(|by| by <= now)) {
-                return self.give_up();
+            self.hear_losses(now);
+            if self.close(now) {
+                return self.end(now).await;
             }
-            let until = now + self.pause(shut_by, now);
+            self.take_batches(now);
+            self.spill(now);
+            self.dispatch(now);
+            self.note_oldest();
+            lock(&self.shared.ledger).expire(now);
+            let until = now + self.pause(now);
             tokio::select! {
                 biased;
-                Some(done) = self.done.recv() => self.settle(done),
+                Some(done) = self.done.recv() => self.written(done),
+                answer = spooling::next(&mut self.spooling) => self.spool_says(answer),
                 () = self.shared.wake.notified() => {}
                 () = tokio::time::sleep_until(until.into()) => {}
             }
         }
     }
 
-    fn is_done(&self) -> bool {
-        !self.waiting() && self.idle.len() == self.lanes.len()
+    /// Sends a batch that is in hand to an idle lane.
+    pub(super) fn send(&mut self, token: u64, lane: usize) {
+        let Some(batch) = self.hand.batches.get_mut(&token) else { return };
+        self.idle.retain(|idle| *idle != lane);
+        batch.place = Place::Lane;
+        let on_repeat = if batch.repeat { OnRepeat::Skip } else { OnRepeat::Fail };
+        // From here on it may be stored.
+        batch.repeat = true;
+        // A lane ends only with the worker.
+        let _ = self.lanes[lane].send(Job { token, rows: Arc::clone(&batch.rows), on_repeat });
     }
 
-    fn waiting(&self) -> bool {
-        self.gatherer.carried().is_some() || self.shared.queue.held().entries > 0
-    }
-
-    /// Gives every idle lane a batch, if one is due.
-    fn send_batches(&mut self, now: Instant) {
-        while let Some(&lane) = self.idle.last() {
-            if !self.is_due(now) {
-                return;
-            }
-            let batch = self.gatherer.next(&self.shared.queue);
-            if batch.entries.is_empty() {
-                // Counted but not pushed yet: the next look finds it.
-                return;
-            }
-            self.gathering_since = None;
-            self.idle.pop();
-            self.under_way[lane] = Range::of(batch.entries.iter().map(|(seq, _)| *seq).collect());
-            // A lane ends only with the worker.
-            let _ = self.lanes[lane].send(self.prepare(batch));
-        }
-    }
-
-    fn is_due(&mut self, now: Instant) -> bool {
-        let held = self.shared.queue.held();
-        if held.entries == 0 && self.gatherer.carried().is_none() {
-            self.gathering_since = None;
-            return false;
-        }
-        let enough =
-            held.entries >= BATCH.entries || held.bytes >= BATCH.bytes || self.gatherer.carried().is_some();
-        let urgent = enough || self.shared.queue.is_closed() || lock(&self.shared.ledger).is_awaited();
-        urgent || now.duration_since(*self.gathering_since.get_or_insert(now)) >= LINGER
-    }
-
-    /// Makes the rows of a batch: here, on the writer's thread, limits are applied and JSON is
-    /// written.
-    fn prepare(&self, batch: Batch) -> Vec<NewAuditLog> {
-        let row = |(seq, entry)| {
-            let mut row = NewAuditLog::from(entry);
-            row.writer_id = Some(self.shared.writer_id);
-            row.writer_seq = i64::try_from(seq).ok();
-            row
-        };
-        batch.entries.into_iter().map(row).collect()
-    }
-
-    /// Settles what the worker still has when its time is up; the queue's rest is settled by
-    /// [`Ending`].
-    fn give_up(mut self) {
-        for ranges in &self.under_way {
-            self.shared.settle(ranges, &Delivery::Unknown);
-        }
-        if let Some(range) = self.gatherer.carried() {
-            self.shared.settle(&[range], &Delivery::Dropped(DropReason::ShutDown));
-        }
-        self.log_refusals(Instant::now());
-    }
-
-    fn settle(&mut self, done: Done) {
-        self.idle.push(done.lane);
-        let ranges = std::mem::take(&mut self.under_way[done.lane]);
-        let delivery = match done.result {
+    /// Does what a lane's answer asks for.
+    fn written(&mut self, Done { lane, token, result }: Done) {
+        let now = Instant::now();
+        self.idle.push(lane);
+        match result {
             Ok(()) => {
-                if let Some(lost) = self.outage.take() {
-                    log::warn!("audit: {} takes entries again; {lost} were lost", self.shared.database);
-                }
-                Delivery::Committed
+                self.health.answered(self.spooling.as_ref().is_some_and(|spooling| spooling.backlog));
+                self.commit(token);
             }
-            Err(SinkError(reason)) => {
-                if self.outage.is_none() {
-                    log::error!(
-                        "audit: {} does not take entries, they are being lost: {reason} (is it up, is the table \
-                         migrated, may this user insert?)",
-                        self.shared.database
-                    );
-                }
-                *self.outage.get_or_insert(0) += ranges.iter().map(|range| range.len()).sum::<u64>();
-                Delivery::Dropped(DropReason::Database(reason.into()))
+            Err(error) if error.fault == Fault::Row => {
+                self.health.answered(false);
+                self.refused(token, &error, now);
             }
-        };
-        self.shared.settle(&ranges, &delivery);
+            Err(error) => {
+                self.shared.counters.retries.fetch_add(1, Ordering::Relaxed);
+                self.health.failed(token, &error, &self.policy, self.spooling.is_some(), now);
+                self.hand_back(token, error.fault);
+            }
+        }
     }
 
-    /// Says that the queue was full: at once, then once a minute while it goes on.
-    fn log_refusals(&mut self, now: Instant) {
-        let refused = self.shared.refused();
-        let (last, known) = self.refusals_logged;
-        if refused > known && last.is_none_or(|last| now.duration_since(last) >= LOSS_LOG_INTERVAL) {
-            log::error!(
-                "audit: the queue to {} was full: {} entries were lost (raise queue_capacity and queue_bytes, or \
-                 see why the database is slow)",
-                self.shared.database,
-                refused - known
-            );
-            self.refusals_logged = (Some(now), refused);
+    fn commit(&mut self, token: u64) {
+        let Some(batch) = self.hand.batches.remove(&token) else { return };
+        if let Some(spooling) = &mut self.spooling {
+            spooling.left_out.clear();
         }
+        self.shared.settle(&batch.ranges, &Delivery::Committed);
+        if batch.replayed {
+            self.shared.counters.replayed.fetch_add(batch.entries(), Ordering::Relaxed);
+        }
+        self.let_go(&batch);
+    }
+
+    /// A batch with a row that the database refuses: halves, until that row is alone.
+    fn refused(&mut self, token: u64, error: &SinkError, now: Instant) {
+        let Some(batch) = self.hand.batches.remove(&token) else { return };
+        if batch.rows.len() > 1 {
+            for half in batch.halves(self.shared.writer_id) {
+                let token = self.hand.add(half);
+                self.hand.ready.push_front(token);
+            }
+            return;
+        }
+        self.health.refused(error, now);
+        match &mut self.spooling {
+            Some(spooling) if spooling.is_usable(now) => {
+                let rows = Arc::clone(&batch.rows);
+                let token = self.hand.add(super::hand::Batch { place: Place::Aside, ..batch });
+                spooling.spool.set_aside(token, rows, error.reason.clone(), error.sqlstate.clone());
+            }
+            _ => self.quarantine(batch, error.sqlstate.as_deref()),
+        }
+    }
+
+    /// Settles a batch of one refused row.
+    pub(super) fn quarantine(&mut self, batch: super::hand::Batch, sqlstate: Option<&str>) {
+        self.shared.settle(&batch.ranges, &Delivery::Quarantined);
+        if !batch.ranges.is_empty() {
+            self.life.quarantined(&batch.rows[0], sqlstate, Instant::now());
+        }
+        self.let_go(&batch);
+    }
+
+    /// Takes back a batch that a lane could not write.
+    fn hand_back(&mut self, token: u64, fault: Fault) {
+        let Some(batch) = self.hand.batches.get_mut(&token) else { return };
+        if batch.replayed {
+            // It lies in the spool: no need to hold it here as well.
+            if let (Fault::SetUp, Some(spooling), Some(kept)) = (fault, &mut self.spooling, &batch.kept) {
+                spooling.leave_out(kept.id.get());
+            }
+            return self.back_to_spool(token);
+        }
+        batch.place = Place::Ready;
+        match fault {
+            // In the order of arrival.
+            Fault::Moment => self.hand.ready.push_front(token),
+            // Another one may go in where this one does not, and then tell whose fault it is.
+            Fault::SetUp | Fault::Row => self.hand.ready.push_back(token),
+        }
+    }
+
+    /// Drops what is done with: the room it took, and its copy in the spool.
+    pub(super) fn let_go(&mut self, batch: &super::hand::Batch) {
+        self.hand.taken.entries -= batch.weight.entries;
+        self.hand.taken.bytes -= batch.weight.bytes;
+        self.shared.queue.release(batch.weight);
+        if let (Some(kept), Some(spooling)) = (&batch.kept, &self.spooling) {
+            kept.parts.set(kept.parts.get() - 1);
+            if let (0, Some(id)) = (kept.parts.get(), kept.id.get()) {
+                spooling.spool.remove(id);
+            }
+        }
+    }
+
+    /// Passes on the losses that were noted since the last look, those at the callers' included.
+    pub(super) fn hear_losses(&mut self, now: Instant) {
+        self.health.log_refusals(self.shared.refused(), now);
+        let losses = lock(&self.shared.losses).take();
+        if !losses.is_empty() {
+            super::end::tell(self.on_loss.as_ref(), &losses);
+            self.life.lost(losses, now);
+        }
+    }
+
+    pub(super) fn resolved_through(&self) -> u64 {
+        lock(&self.shared.ledger).resolved_through()
+    }
+
+    /// What waits in the queue, not yet in a batch.
+    pub(super) fn waiting(&self) -> Weight {
+        let held = self.shared.queue.held();
+        Weight {
+            entries: held.entries.saturating_sub(self.hand.taken.entries),
+            bytes: held.bytes.saturating_sub(self.hand.taken.bytes),
+        }
+    }
+
+    fn note_oldest(&self) {
+        let batches =
+            self.hand.batches.values().filter(|batch| !batch.ranges.is_empty()).map(|batch| batch.since);
+        let oldest = batches.chain(self.gathering_since).min();
+        let since_start =
+            |at: Instant| at.saturating_duration_since(self.shared.started).as_micros() as u64 + 1;
+        self.shared.counters.oldest.store(oldest.map_or(0, since_start), Ordering::Relaxed);
     }
 
     /// How long to wait for something to happen.
-    fn pause(&mut self, shut_by: Option<Instant>, now: Instant) -> Duration {
-        let deadline = lock(&self.shared.ledger).next_deadline().into_iter().chain(shut_by).min();
-        let bound = deadline.map_or(LONG, |deadline| deadline.saturating_duration_since(now));
-        if self.idle.is_empty() {
-            // Every lane is busy: nothing to look for until one comes back.
-            return bound;
-        }
-        if self.waiting() {
+    fn pause(&mut self, now: Instant) -> Duration {
+        let deadlines = [lock(&self.shared.ledger).next_deadline(), self.next_turn(now)];
+        let bound = deadlines
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(LONG, |deadline| deadline.saturating_duration_since(now));
+        let waiting = self.waiting().entries > 0;
+        if waiting && self.takes_more(now) {
             self.idle_looks = 0;
             return bound.min(LINGER);
+        }
+        if waiting {
+            // Nothing to look for until a lane comes back; with a spool, how full the queue is.
+            return if self.spooling.is_some() { bound.min(LEVEL_LOOK) } else { bound };
         }
         if self.idle_looks < IDLE_LOOKS {
             self.idle_looks += 1;
@@ -284,10 +322,31 @@ impl Worker {
         }
         // To sleep; then one more look, for who pushed before the flag was up (see `Shared::push`).
         self.shared.asleep.store(true, Ordering::SeqCst);
-        if self.waiting() {
+        if self.waiting().entries > 0 {
             self.shared.asleep.store(false, Ordering::SeqCst);
             return bound.min(LINGER);
         }
         bound
+    }
+
+    /// Loses what is in hand, at the end of the time given.
+    pub(super) fn give_up(&mut self) {
+        for (_, batch) in std::mem::take(&mut self.hand.batches) {
+            self.shared.queue.release(batch.weight);
+            if batch.is_kept() {
+                // Settled as spooled, and so it stays.
+                continue;
+            }
+            // What was sent, to the database or to the disk, may be there.
+            let delivery = match batch.repeat || batch.kept.is_some() {
+                true => Delivery::Unknown,
+                false => Delivery::Dropped(DropReason::ShutDown),
+            };
+            self.shared.settle(&batch.ranges, &delivery);
+        }
+        if let Some((range, weight)) = self.gatherer.carried() {
+            self.shared.settle(&[range], &Delivery::Dropped(DropReason::ShutDown));
+            self.shared.queue.release(weight);
+        }
     }
 }

@@ -1,0 +1,129 @@
+//! How does an operator write what lies in a spool directory, without the application?
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use db_schema::NewAuditLog;
+
+use super::file::SpoolFile;
+use super::{Quarantine, SpoolError, codec, files};
+use crate::audit::sink::{Fault, OnRepeat, PostgresSink, Sink, SinkError, SqliteSink};
+use crate::audit::{RetryPolicy, StartError};
+use crate::client::{Database, Kind};
+
+/// What a replay did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Replayed {
+    /// Files that were emptied and removed.
+    pub files: u64,
+    /// Entries that are in the database now; some may have been there before.
+    pub entries: u64,
+    /// Entries that the database refuses, and lines that cannot be read: now in the quarantine.
+    pub quarantined: u64,
+    /// Files that another process uses, or that are for another database.
+    pub left: u64,
+    /// Why it ended early: the database took no more.
+    pub failure: Option<String>,
+}
+
+/// Writes the entries of orphaned spool files to a database, the oldest file first. Files for another
+/// database are left alone unless `any_target`; those in use always are. Each batch is removed once
+/// it is committed: repeating a replay that was cut short loses and doubles nothing.
+///
+/// `progress` is called with the number of entries after each batch.
+///
+/// # Errors
+/// When the directory or one of its files cannot be read. A database that takes no entries is told in
+/// [`Replayed::failure`].
+///
+/// # Cancel safety
+/// Dropping the future leaves the rest in the spool.
+pub async fn replay(
+    dir: &Path,
+    database: &Database,
+    any_target: bool,
+    progress: impl FnMut(u64),
+) -> Result<Replayed, StartError> {
+    let limit = RetryPolicy::default().attempt_timeout;
+    match database.kind() {
+        Kind::Postgres { config, .. } => {
+            let sink = PostgresSink::new((**config).clone(), limit);
+            Replay::new(dir, sink, progress).run(database, any_target).await
+        }
+        Kind::Sqlite { location, .. } => {
+            let sink = SqliteSink::start(location.clone())?;
+            Replay::new(dir, sink, progress).run(database, any_target).await
+        }
+    }
+}
+
+struct Replay<'a, S, P> {
+    dir: &'a Path,
+    sink: S,
+    progress: P,
+    done: Replayed,
+}
+
+impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
+    fn new(dir: &'a Path, sink: S, progress: P) -> Self {
+        Self { dir, sink, progress, done: Replayed::default() }
+    }
+
+    async fn run(mut self, database: &Database, any_target: bool) -> Result<Replayed, StartError> {
+        let target = database.to_string();
+        for path in files(self.dir, "spool")? {
+            let Some(mut file) = SpoolFile::adopt(&path)? else {
+                self.done.left += 1;
+                continue;
+            };
+            let failed = |error| SpoolError::at(&path, error);
+            if !any_target && file.target().map_err(failed)? != target {
+                self.done.left += 1;
+                continue;
+            }
+            while let Some(stored) = file.oldest(&[]).map_err(failed)? {
+                if let Err(error) = self.write(&stored.body).await? {
+                    self.done.failure = Some(error.reason);
+                    return Ok(self.done);
+                }
+                file.change(&[], &[stored.id]).map_err(failed)?;
+                (self.progress)(self.done.entries);
+            }
+            file.remove();
+            self.done.files += 1;
+        }
+        Ok(self.done)
+    }
+
+    /// Writes a batch; what is refused or cannot be read goes into the quarantine.
+    async fn write(&mut self, body: &[u8]) -> Result<Result<(), SinkError>, SpoolError> {
+        let (rows, damaged) = codec::decode(body);
+        for line in damaged {
+            Quarantine::open(self.dir)?.keep_line(&line, "damaged in the spool", None)?;
+            self.done.quarantined += 1;
+        }
+        let mut parts: VecDeque<Arc<Vec<NewAuditLog>>> = VecDeque::from([Arc::new(rows)]);
+        while let Some(part) = parts.pop_front().filter(|part| !part.is_empty()) {
+            match self.sink.write(Arc::clone(&part), OnRepeat::Skip).await {
+                Ok(()) => {
+                    self.done.entries += part.iter().filter(|row| row.writer_seq.is_some()).count() as u64
+                }
+                Err(error) if error.fault != Fault::Row => return Ok(Err(error)),
+                Err(error) => match &part[..] {
+                    [row] => {
+                        Quarantine::open(self.dir)?.keep(row, &error.reason, error.sqlstate.as_deref())?;
+                        self.done.quarantined += 1;
+                    }
+                    many => {
+                        let (first, second) = many.split_at(many.len() / 2);
+                        parts.push_front(Arc::new(second.to_vec()));
+                        parts.push_front(Arc::new(first.to_vec()));
+                    }
+                },
+            }
+        }
+        Ok(Ok(()))
+    }
+}

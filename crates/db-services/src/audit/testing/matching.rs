@@ -1,0 +1,108 @@
+//! Does an entry look as expected, and if not, how is that said so that it can be read?
+
+use std::fmt::Write;
+
+use db_schema::NewAuditLog;
+use serde_json::Value;
+
+use crate::audit::{AuditEntry, Outcome};
+
+/// What differs: the column, what was expected and what is there.
+pub(super) fn differences(expected: &AuditEntry, found: &NewAuditLog) -> Vec<(String, String, String)> {
+    let wanted = NewAuditLog::from(expected);
+    let texts = [
+        ("tenant_id", &wanted.tenant_id, &found.tenant_id),
+        ("actor_id", &wanted.actor_id, &found.actor_id),
+        ("actor_type", &wanted.actor_type, &found.actor_type),
+        ("on_behalf_of", &wanted.on_behalf_of, &found.on_behalf_of),
+        ("resource_type", &wanted.resource_type, &found.resource_type),
+        ("resource_id", &wanted.resource_id, &found.resource_id),
+        ("user_agent", &wanted.user_agent, &found.user_agent),
+        ("request_id", &wanted.request_id, &found.request_id),
+        ("trace_id", &wanted.trace_id, &found.trace_id),
+    ];
+    let mut differences = Vec::new();
+    let mut compare = |name: &str, wanted: Option<String>, found: Option<String>| {
+        if wanted.is_some() && wanted != found {
+            let text = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
+            differences.push((name.to_owned(), text(wanted), text(found)));
+        }
+    };
+    let quoted = |text: &String| format!("{text:?}");
+    compare("action", Some(quoted(&wanted.action)), Some(quoted(&found.action)));
+    for (name, wanted, found) in texts {
+        compare(name, wanted.as_ref().map(quoted), found.as_ref().map(quoted));
+    }
+    let outcome = (expected.outcome != Outcome::Success).then(|| wanted.outcome.clone());
+    compare("outcome", outcome, Some(found.outcome.clone()));
+    let address = |row: &NewAuditLog| row.ip_address.map(|net| net.addr().to_string());
+    compare("ip_address", address(&wanted), address(found));
+    let operation = |row: &NewAuditLog| row.operation_id.map(|id| id.to_string());
+    compare("operation_id", operation(&wanted), operation(found));
+    let has = found.metadata.parse().unwrap_or(Value::Null);
+    for (name, value) in wanted.metadata.parse().ok().iter().filter_map(Value::as_object).flatten() {
+        compare(&format!("metadata.{name}"), Some(value.to_string()), has.get(name).map(Value::to_string));
+    }
+    differences
+}
+
+/// What was wanted, and each entry with what differs, the nearest first.
+pub(super) fn report(wanted: &str, expected: &AuditEntry, entries: &[NewAuditLog]) -> String {
+    let mut text =
+        format!("expected {wanted} like {:?}, and {} were written", expected.action, entries.len());
+    let mut all: Vec<_> = entries.iter().map(|entry| (differences(expected, entry), entry)).collect();
+    all.sort_by_key(|(differences, _)| differences.len());
+    for (differences, entry) in all.iter().take(10) {
+        let _ = write!(text, "\n  {}", entry.action);
+        if differences.is_empty() {
+            text.push_str(": matches");
+        }
+        for (name, wanted, found) in differences {
+            let _ = write!(text, "\n    {name}: expected {wanted}, found {found}");
+        }
+    }
+    if all.len() > 10 {
+        let _ = write!(text, "\n  and {} more", all.len() - 10);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_expected_matters() {
+        let found = NewAuditLog::from(
+            AuditEntry::new("auth.login")
+                .actor("alice")
+                .tenant("acme")
+                .ip([10, 0, 0, 1])
+                .metadata(json!({"a": 1, "b": [2]})),
+        );
+        assert_eq!(differences(&AuditEntry::new("auth.login"), &found), []);
+        assert_eq!(
+            differences(&AuditEntry::new("auth.login").actor("alice").metadata(json!({"b": [2]})), &found),
+            []
+        );
+        let wrong =
+            AuditEntry::new("auth.logout").actor("bob").outcome(Outcome::Denied).metadata(json!({"c": 1}));
+        let names: Vec<_> = differences(&wrong, &found).into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(names, ["action", "actor_id", "outcome", "metadata.c"]);
+    }
+
+    #[test]
+    fn a_report_shows_the_nearest_first() {
+        let entries = [AuditEntry::new("x").actor("carol"), AuditEntry::new("auth.login").actor("bob")]
+            .map(NewAuditLog::from);
+        let report = report("exactly one entry", &AuditEntry::new("auth.login").actor("alice"), &entries);
+        assert_eq!(
+            report,
+            "expected exactly one entry like \"auth.login\", and 2 were written\n  auth.login\n    \
+             actor_id: expected \"alice\", found \"bob\"\n  x\n    action: expected \"auth.login\", found \"x\"\n    \
+             actor_id: expected \"alice\", found \"carol\""
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! What is a database in memory that fails on demand?
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use db_schema::NewAuditLog;
+
+use crate::audit::AuditWriterBuilder;
+use crate::audit::sink::{Fault, OnRepeat, Rows, Sink, SinkError};
+
+/// A database in memory, for tests of what an application does with its writer. Clones share it.
+#[derive(Clone, Default)]
+pub struct MemoryDatabase {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    rows: Vec<NewAuditLog>,
+    known: HashSet<(uuid::Uuid, chrono::DateTime<chrono::Utc>)>,
+    failure: Option<Failure>,
+    attempts: u64,
+}
+
+/// How a [`MemoryDatabase`] fails.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Failure {
+    /// It cannot be reached: batches are tried again until it is mended.
+    Unreachable,
+    /// It stores each batch, and the answer is lost: the repeat finds everything there.
+    AnswerLost,
+    /// Its table is missing.
+    NotSetUp,
+    /// It refuses the entries for which this is true, and takes the others.
+    Refuses(Arc<dyn Fn(&NewAuditLog) -> bool + Send + Sync>),
+}
+
+impl MemoryDatabase {
+    /// Makes an empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins to set up a writer on it.
+    pub fn writer(&self) -> AuditWriterBuilder {
+        AuditWriterBuilder::in_memory(self.clone())
+    }
+
+    /// Fails from now on.
+    pub fn fail(&self, failure: Failure) {
+        self.lock().failure = Some(failure);
+    }
+
+    /// Works again.
+    pub fn mend(&self) {
+        self.lock().failure = None;
+    }
+
+    /// Gives the entries it holds, in the order of their numbers in their writers; the writers' own
+    /// rows are left out.
+    pub fn entries(&self) -> Vec<NewAuditLog> {
+        let mut entries: Vec<_> =
+            self.lock().rows.iter().filter(|row| row.writer_seq.is_some()).cloned().collect();
+        entries.sort_by_key(|row| (row.writer_id, row.writer_seq));
+        entries
+    }
+
+    /// Gives all rows in the order in which they were stored.
+    pub fn rows(&self) -> Vec<NewAuditLog> {
+        self.lock().rows.clone()
+    }
+
+    /// How often a batch was sent, in vain or not.
+    pub fn attempts(&self) -> u64 {
+        self.lock().attempts
+    }
+
+    pub(in crate::audit) fn sink(&self) -> MemorySink {
+        MemorySink(self.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryDatabase").field("rows", &self.lock().rows.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "Unreachable",
+            Self::AnswerLost => "AnswerLost",
+            Self::NotSetUp => "NotSetUp",
+            Self::Refuses(_) => "Refuses",
+        })
+    }
+}
+
+/// Writes to memory.
+pub(in crate::audit) struct MemorySink(MemoryDatabase);
+
+impl Sink for MemorySink {
+    async fn write(&mut self, rows: Rows, _: OnRepeat) -> Result<(), SinkError> {
+        let mut inner = self.0.lock();
+        inner.attempts += 1;
+        let fail = |fault, reason: &str| Err(SinkError { fault, reason: reason.to_owned(), sqlstate: None });
+        match &inner.failure {
+            Some(Failure::Unreachable) => return fail(Fault::Moment, "unreachable, as the test asked"),
+            Some(Failure::NotSetUp) => return fail(Fault::SetUp, "no table, as the test asked"),
+            Some(Failure::Refuses(refused)) if rows.iter().any(|row| refused(row)) => {
+                return fail(Fault::Row, "refused, as the test asked");
+            }
+            _ => {}
+        }
+        for row in rows.iter() {
+            // What is there already is left as it is, sent once or again.
+            if inner.known.insert((row.id, row.created_at)) {
+                inner.rows.push(row.clone());
+            }
+        }
+        match &inner.failure {
+            Some(Failure::AnswerLost) => fail(Fault::Moment, "answer lost, as the test asked"),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! How does an application test its audit trail, without any database? (Feature `testing`.)
+//!
+//! [`capture`] gives back what is written inside a future, in parallel tests too:
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use db_services::audit::{AuditEntry, Outcome, testing, write_audit_log};
+//!
+//! async fn delete_skill(user: &str, skill: &str) {
+//!     // … delete it …
+//!     write_audit_log(AuditEntry::new("skill.delete").actor(user).resource("skill", skill));
+//! }
+//!
+//! let captured = testing::capture(delete_skill("alice", "s-1")).await;
+//! captured.assert_one(&AuditEntry::new("skill.delete").actor("alice"));
+//! assert_eq!(captured.entries()[0].outcome, Outcome::Success.as_str());
+//! # });
+//! ```
+//!
+//! [`MemoryDatabase`] is a database in memory that fails on demand: what does the application do when
+//! its receipts say `Pending` or `Dropped`?
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use std::time::Duration;
+//! use db_services::audit::testing::{Failure, MemoryDatabase};
+//! use db_services::audit::{AuditEntry, Delivery};
+//!
+//! let database = MemoryDatabase::new();
+//! let (writer, _guard) = database.writer().receipt_timeout(Duration::from_millis(50)).start().unwrap();
+//! database.fail(Failure::Unreachable);
+//! assert_eq!(writer.write(AuditEntry::new("auth.login")).await, Delivery::Pending);
+//! database.mend();
+//! assert_eq!(writer.flush(Duration::from_secs(10)).await.committed, 1);
+//! # });
+//! ```
+
+mod matching;
+mod memory;
+
+use std::time::Duration;
+
+use db_schema::NewAuditLog;
+
+use super::{AuditEntry, with_writer};
+
+pub use memory::{Failure, MemoryDatabase};
+
+/// The longest that [`capture`] waits for its writer, which waits for nothing but the processor.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What was written inside a future, and what the future gave.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Captured<T> {
+    /// What the future gave.
+    pub output: T,
+    entries: Vec<NewAuditLog>,
+}
+
+/// Runs a future and gives back the entries that it wrote with the free functions, as they would be
+/// stored. Tasks that it spawns are not part of it, unless they call
+/// [`with_writer`].
+///
+/// # Panics
+/// When no thread can be started.
+///
+/// # Cancel safety
+/// Dropping the future drops the captured entries with it.
+#[allow(clippy::panic)] // a test kit: a test ends by panicking
+pub async fn capture<F: Future>(future: F) -> Captured<F::Output> {
+    let database = MemoryDatabase::new();
+    let (writer, guard) = match database.writer().queue_capacity(1 << 20).start() {
+        Ok(started) => started,
+        Err(error) => panic!("{error}"),
+    };
+    let output = with_writer(writer, future).await;
+    guard.shutdown(PATIENCE).await;
+    Captured { output, entries: database.entries() }
+}
+
+impl<T> Captured<T> {
+    /// Gives the entries in the order in which they were written.
+    pub fn entries(&self) -> &[NewAuditLog] {
+        &self.entries
+    }
+
+    /// Checks that exactly one entry matches, and gives it. An entry matches if it has the action of
+    /// `expected`, every other column that `expected` sets (an outcome other than success among them),
+    /// and every member of its metadata. Ids, and times but for those set, do not matter.
+    ///
+    /// # Panics
+    /// When none does or several do; the message shows what differs.
+    #[track_caller]
+    pub fn assert_one(&self, expected: &AuditEntry) -> &NewAuditLog {
+        match &self.matching(expected)[..] {
+            [one] => one,
+            _ => self.disappoint("exactly one entry", expected),
+        }
+    }
+
+    /// Checks that no entry matches.
+    ///
+    /// # Panics
+    /// When one does.
+    #[track_caller]
+    pub fn assert_none(&self, expected: &AuditEntry) {
+        if !self.matching(expected).is_empty() {
+            self.disappoint("no entry", expected);
+        }
+    }
+
+    /// Gives the entries that match, as [`assert_one`](Self::assert_one) does.
+    pub fn matching(&self, expected: &AuditEntry) -> Vec<&NewAuditLog> {
+        self.entries.iter().filter(|entry| matching::differences(expected, entry).is_empty()).collect()
+    }
+
+    #[track_caller]
+    #[allow(clippy::panic)] // a test kit: a test ends by panicking
+    fn disappoint(&self, wanted: &str, expected: &AuditEntry) -> ! {
+        panic!("{}", matching::report(wanted, expected, &self.entries));
+    }
+}

@@ -1,0 +1,135 @@
+//! What does the writer's thread know of its spool?
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::hand::Kept;
+use super::ledger::Range;
+use crate::audit::spool::{Answer, Spool, SpoolId};
+
+/// How long a spool that failed is left alone.
+const BROKEN_FOR: Duration = Duration::from_secs(5);
+
+/// Appends that wait for the disk at a time: while one syncs the next gathers.
+pub(super) const APPENDS: usize = 2;
+
+/// Batches that are left out at a time.
+const LEFT_OUT: usize = 4;
+
+/// A spool on its way to the writer's thread.
+pub(super) struct Started {
+    pub(super) spool: Spool,
+    pub(super) answers: UnboundedReceiver<Answer>,
+    /// True for `WriteAhead`.
+    pub(super) ahead: bool,
+}
+
+/// The spool's end in the writer's thread.
+pub(super) struct Spooling {
+    pub(super) spool: Spool,
+    answers: UnboundedReceiver<Answer>,
+    /// True for `WriteAhead`: every batch goes there first.
+    pub(super) ahead: bool,
+    /// Appends that are not answered yet.
+    pub(super) asked: HashMap<u64, (Rc<Kept>, Vec<Range>)>,
+    /// True if there may be batches in the spool that are not in memory.
+    pub(super) backlog: bool,
+    /// True while the oldest batch is being read.
+    pub(super) reading: bool,
+    /// Batches that the database did not take for a lasting reason, while it took no other either:
+    /// the next is tried in their place.
+    pub(super) left_out: Vec<SpoolId>,
+    broken_until: Option<Instant>,
+    broken: bool,
+    in_use: bool,
+}
+
+impl Spooling {
+    pub(super) fn new(Started { spool, answers, ahead }: Started) -> Self {
+        Self {
+            spool,
+            answers,
+            ahead,
+            asked: HashMap::new(),
+            backlog: false,
+            reading: false,
+            left_out: Vec::new(),
+            broken_until: None,
+            broken: false,
+            in_use: false,
+        }
+    }
+
+    /// False for a while after it failed.
+    pub(super) fn is_usable(&self, now: Instant) -> bool {
+        self.broken_until.is_none_or(|until| until <= now)
+    }
+
+    /// True if an append may be asked for.
+    pub(super) fn has_room(&self, now: Instant) -> bool {
+        self.is_usable(now) && self.asked.len() < APPENDS
+    }
+
+    pub(super) fn broken_until(&self) -> Option<Instant> {
+        self.broken_until
+    }
+
+    pub(super) fn works(&mut self) {
+        if std::mem::take(&mut self.broken) {
+            log::warn!("audit: the spool takes entries again");
+        }
+        self.broken_until = None;
+    }
+
+    pub(super) fn fails(&mut self, reason: &str) {
+        if !std::mem::replace(&mut self.broken, true) {
+            log::error!("audit: the spool does not take entries, they wait in memory alone: {reason}");
+        }
+        self.broken_until = Some(Instant::now() + BROKEN_FOR);
+    }
+
+    /// Tries another batch before this one again.
+    pub(super) fn leave_out(&mut self, id: Option<SpoolId>) {
+        self.left_out.extend(id);
+        if self.left_out.len() > LEFT_OUT {
+            self.left_out.remove(0);
+        }
+    }
+
+    /// Notes that entries lie in the spool alone; says so once.
+    pub(super) fn is_used(&mut self) {
+        self.backlog = true;
+        if !std::mem::replace(&mut self.in_use, true) {
+            log::warn!("audit: entries go to the spool");
+        }
+    }
+
+    /// Notes that nothing is left in the spool but what is in memory too.
+    pub(super) fn is_empty(&mut self) {
+        self.backlog = false;
+        if std::mem::take(&mut self.in_use) {
+            log::warn!("audit: the spool is replayed");
+        }
+    }
+
+    /// Waits for the spool's thread to close its files, once nothing more is asked of it.
+    pub(super) async fn close(self, limit: Duration) {
+        let Self { spool, mut answers, .. } = self;
+        drop(spool);
+        let closed = async { while answers.recv().await.is_some() {} };
+        if tokio::time::timeout(limit, closed).await.is_err() {
+            log::error!("audit: the disk of the spool does not answer");
+        }
+    }
+}
+
+/// The spool's next answer; never, if there is no spool. None if its thread is gone.
+pub(super) async fn next(spooling: &mut Option<Spooling>) -> Option<Answer> {
+    match spooling {
+        Some(spooling) => spooling.answers.recv().await,
+        None => std::future::pending().await,
+    }
+}
