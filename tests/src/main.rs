@@ -5,12 +5,14 @@
 
 mod append_only;
 mod client;
+mod completeness;
 mod delivery;
 mod foreign_clients;
 mod migrations;
 mod partitions;
 mod process;
 mod round_trip;
+mod spool;
 mod support;
 mod transactions;
 mod writers;

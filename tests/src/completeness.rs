@@ -1,0 +1,83 @@
+//! Can anybody tell from the table alone whether an entry is missing?
+
+use std::time::Duration;
+
+use db_services::audit::{AuditEntry, AuditWriter, Verdict, WriterAccount, verify_writers};
+
+use crate::support::{TestDb, numbered, on_both};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+async fn accounts(db: &TestDb) -> Vec<WriterAccount> {
+    verify_writers(&mut db.connection().await).await.unwrap()
+}
+
+/// Removes rows as nobody may: past the guards.
+async fn remove(db: &TestDb, condition: &str) {
+    if db.is_postgres() {
+        let sql = format!(
+            "ALTER TABLE audit_logs DISABLE TRIGGER ALL; DELETE FROM audit_logs WHERE {condition}; \
+             ALTER TABLE audit_logs ENABLE TRIGGER ALL"
+        );
+        db.sql(&sql).await.unwrap();
+    } else {
+        db.sql(&format!("DROP TRIGGER audit_logs_no_delete; DELETE FROM audit_logs WHERE {condition}"))
+            .await
+            .unwrap();
+    }
+}
+
+on_both! {
+    async fn a_clean_end_is_complete(db: TestDb) {
+        let (writer, guard) =
+            AuditWriter::builder(db.database.clone()).service("shop").queue_capacity(4_000).start().unwrap();
+        for entry in numbered(2_345) {
+            drop(writer.write(entry));
+        }
+        guard.shutdown(PATIENCE).await;
+        let found = &accounts(&db).await[..];
+        let [account] = found else { panic!("{found:?}") };
+        assert_eq!((account.verdict, account.stored, account.missing), (Verdict::Complete, 2_345, 0));
+        assert_eq!((account.service.as_deref(), account.unknown_at_most), (Some("shop"), Some(0)));
+        assert_eq!(db.count().await, 2_345, "what a writer says of itself is no entry");
+    }
+
+    async fn a_writer_that_still_runs_is_open_and_says_how_much_may_be_missing(db: TestDb) {
+        let (writer, _guard) = AuditWriter::builder(db.database.clone()).queue_capacity(700).start().unwrap();
+        assert!(writer.write_all(numbered(10)).await.is_durable());
+        let account = &accounts(&db).await[0];
+        assert_eq!((account.verdict, account.stored, account.unknown_at_most), (Verdict::Open, 10, Some(700)));
+    }
+
+    async fn a_removed_row_is_missing(db: TestDb) {
+        let (writer, guard) = db.writer();
+        assert!(writer.write_all(numbered(100)).await.is_durable());
+        guard.shutdown(PATIENCE).await;
+        assert_eq!(accounts(&db).await[0].verdict, Verdict::Complete);
+        remove(&db, "resource_id IN ('20', '21', '99')").await;
+        let account = &accounts(&db).await[0];
+        assert_eq!((account.verdict, account.missing), (Verdict::Missing, 3));
+        assert_eq!(account.missing_ranges, [(21, 22), (100, 100)]);
+    }
+
+    async fn each_writer_is_accounted_for_by_itself(db: TestDb) {
+        for _ in 0..3 {
+            let (writer, guard) = db.writer();
+            assert!(writer.write(AuditEntry::new("x")).await.is_durable());
+            guard.shutdown(PATIENCE).await;
+        }
+        // Other clients have no writer, and break nothing.
+        db.sql("INSERT INTO audit_logs (action) VALUES ('by.hand')").await.unwrap();
+        let accounts = accounts(&db).await;
+        assert_eq!(accounts.len(), 3);
+        assert!(accounts.iter().all(|account| account.verdict == Verdict::Complete));
+    }
+
+    async fn a_caller_cannot_speak_for_a_writer(db: TestDb) {
+        let (writer, guard) = db.writer();
+        assert!(writer.write(AuditEntry::new("audit.writer_stopped").metadata(serde_json::json!({"last_seq": 0}))).await.is_durable());
+        assert_eq!(accounts(&db).await[0].verdict, Verdict::Open);
+        guard.shutdown(PATIENCE).await;
+        assert_eq!(db.rows().await[0].action, "app.audit.writer_stopped");
+    }
+}
