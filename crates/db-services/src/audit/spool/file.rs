@@ -230,7 +230,7 @@ pub(super) struct Glance {
 /// Looks at a file, also while another process uses it.
 pub(super) fn glance(path: &Path) -> Result<Glance, SpoolError> {
     let look = || {
-        let in_use = lock_file(path)?.is_none();
+        let in_use = lock_path(path).exists() && lock_file(path)?.is_none();
         let mut conn = connect(path)?;
         let target = target(&mut conn)?;
         let (batches, bytes) = measure(&mut conn)?;
@@ -255,8 +255,10 @@ pub(super) fn set_aside(path: &Path) -> PathBuf {
     aside
 }
 
+/// Opens a file that is there. Never makes one: it may have been removed a moment ago.
 fn connect(path: &Path) -> ConnectionResult<SqliteConnection> {
-    let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
+    let name = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let mut conn = SqliteConnection::establish(&format!("file:{name}?mode=rw"))?;
     conn.batch_execute(SETTINGS).map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(conn)
 }

@@ -84,7 +84,11 @@ pub fn status(dir: &Path) -> Result<Vec<SpoolStatus>, SpoolError> {
     };
     let mut all = Vec::new();
     for path in files(dir, "spool")? {
-        all.push(SpoolStatus { state: state(&path), path });
+        let state = state(&path);
+        // One that was replayed meanwhile is gone.
+        if path.exists() {
+            all.push(SpoolStatus { state, path });
+        }
     }
     all.extend(
         files(dir, "damaged")?.into_iter().map(|path| SpoolStatus { path, state: SpoolState::Damaged }),
