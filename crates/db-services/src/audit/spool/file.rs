@@ -193,10 +193,11 @@ impl SpoolFile {
     /// Removes the file and its lock.
     pub(super) fn remove(self) {
         let Self { path, conn, .. } = self;
-        // Closing removes SQLite's own two files.
         drop(conn);
-        let _ = std::fs::remove_file(&path);
-        let _ = std::fs::remove_file(lock_path(&path));
+        // Closing removes SQLite's own two files, unless somebody looks at them at this moment.
+        for extension in ["spool", "spool-wal", "spool-shm", "lock"] {
+            let _ = std::fs::remove_file(path.with_extension(extension));
+        }
     }
 
     /// Renames the damaged file, for people to look at.
