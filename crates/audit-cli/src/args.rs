@@ -26,8 +26,9 @@ Examples:
   auditlog list                                        look at it
   auditlog --database-url postgres://app@localhost/shop migrate
   auditlog import cloudtrail 2023-07-10/*.json.gz
+  auditlog verify writers                              is anything missing?
 
-Exit codes: 0 done, 1 done but some input was bad, 2 wrong arguments, 3 the database or a file failed."
+Exit codes: 0 done, 1 done but some input was bad or entries are missing, 2 wrong arguments, 3 the database or a file failed."
 )]
 pub(crate) struct Args {
     /// The database: postgres://user:password@host/name or sqlite://path. Without it
@@ -49,6 +50,11 @@ pub(crate) enum Command {
     Import(Import),
     /// Show the newest entries
     List(List),
+    /// Look at what waits on this machine's disk, and write it
+    Spool(Spool),
+    /// Check the trail
+    #[command(subcommand)]
+    Verify(Verify),
 }
 
 #[derive(Debug, clap::Args)]
@@ -183,4 +189,67 @@ pub(crate) struct List {
     /// Show what the writers put on record about themselves as well (actions that begin with audit.)
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  auditlog spool --dir /var/spool/shop status
+  auditlog spool --dir /var/spool/shop replay
+  auditlog spool --dir /var/spool/shop quarantine --json
+  auditlog spool --dir /var/spool/shop quarantine --retry
+
+A service replays its spool by itself; `replay` is for one that is gone for good. Files that a running service
+uses are left alone.")]
+pub(crate) struct Spool {
+    /// The spool directory
+    #[arg(long, env = "AUDIT_SPOOL_DIR")]
+    pub(crate) dir: PathBuf,
+    #[command(subcommand)]
+    pub(crate) action: SpoolAction,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum SpoolAction {
+    /// Show the files, and what waits in them
+    Status {
+        /// JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the entries of files that no process uses to the database, and remove them
+    Replay {
+        /// Also those that were meant for a database of another name
+        #[arg(long)]
+        any_target: bool,
+    },
+    /// Show the entries that the database refused
+    Quarantine {
+        /// JSON lines, each with the entry as it was kept
+        #[arg(long)]
+        json: bool,
+        /// Try to write them again, once the database was mended
+        #[arg(long, conflicts_with = "json")]
+        retry: bool,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verify {
+    /// Account for every entry that each writer was given
+    #[command(after_help = "\
+Examples:
+  auditlog verify writers
+  auditlog verify writers --json | jq 'select(.verdict == \"missing\")'
+
+Verdicts:
+  complete   it ended cleanly, and every entry is stored
+  declared   it ended cleanly, and every entry is stored, or declared lost or refused
+  open       it still runs, or it ended uncleanly: `unknown` says how many entries that can have cost
+  missing    entries are neither stored nor declared, or numbers are there twice (exit code 1)")]
+    Writers {
+        /// JSON lines
+        #[arg(long)]
+        json: bool,
+    },
 }

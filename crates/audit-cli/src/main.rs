@@ -1,7 +1,7 @@
 //! The `auditlog` command: who operates the trail.
 //!
-//! Exit codes: 0 done; 1 done in part, some input was bad; 2 wrong arguments; 3 the database or a
-//! file failed.
+//! Exit codes: 0 done; 1 done in part, some input was bad or something is missing; 2 wrong arguments;
+//! 3 the database or a file failed.
 
 mod args;
 mod cloudtrail;
@@ -11,6 +11,8 @@ mod import;
 mod list;
 mod migrate;
 mod output;
+mod spool;
+mod verify;
 mod write;
 
 use std::process::ExitCode;
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
             Command::Write(args) => write::run(url, *args).await,
             Command::Import(args) => import::run(url, args).await,
             Command::List(args) => list::run(url, args).await,
+            Command::Spool(args) => spool::run(url, args).await,
+            Command::Verify(args) => verify::run(url, args).await,
         }
     });
     match done {

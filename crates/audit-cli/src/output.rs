@@ -16,6 +16,18 @@ impl Cell {
         Self { text: printable(text.as_ref()), color: None }
     }
 
+    pub(crate) fn good(text: &str) -> Self {
+        Self { color: Some(Color::Green), ..Self::plain(text) }
+    }
+
+    pub(crate) fn doubtful(text: &str) -> Self {
+        Self { color: Some(Color::Yellow), ..Self::plain(text) }
+    }
+
+    pub(crate) fn bad(text: &str) -> Self {
+        Self { color: Some(Color::Red), ..Self::plain(text) }
+    }
+
     /// An outcome, in its colour.
     pub(crate) fn outcome(outcome: &str) -> Self {
         let color = match outcome {

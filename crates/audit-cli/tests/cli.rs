@@ -344,3 +344,137 @@ fn what_is_in_the_trail_cannot_move_the_cursor() {
     assert_eq!(out.lines().count(), 2, "{out}");
     assert!(!out.contains('\x1b'), "{out}");
 }
+
+/// Leaves three entries in a spool, for a database that was never there.
+fn leave_a_spool(dir: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let database = db_services::client::Database::from_url("sqlite:///nowhere/audit.db").unwrap();
+        let (writer, guard) = db_services::audit::AuditWriter::builder(database)
+            .durability(db_services::audit::Durability::Spill(dir.to_owned()))
+            .start()
+            .unwrap();
+        for n in 0..3 {
+            drop(writer.write(db_services::audit::AuditEntry::new("shop.order").actor(n.to_string())));
+        }
+        assert_eq!(guard.shutdown(std::time::Duration::from_secs(60)).await.spooled, 3);
+    });
+}
+
+#[test]
+fn a_spool_is_shown_and_replayed() {
+    for place in both() {
+        assert_eq!(place.run(&["migrate"]).0, 0);
+        let spool = place.dir.path().join("spool");
+        std::fs::create_dir(&spool).unwrap();
+        let at = |arguments: &[&str]| place.run(&[&["spool", "--dir", "spool"], arguments].concat());
+        assert_eq!(at(&["status"]), (0, "file\tstate\tentries\tbytes\tfor\n".to_owned(), String::new()));
+        leave_a_spool(&spool);
+        let (code, out, _) = at(&["status"]);
+        assert!(
+            code == 0 && out.contains("orphan\t5\t") && out.contains("sqlite:///nowhere/audit.db"),
+            "{out}"
+        );
+        let (_, out, _) = at(&["status", "--json"]);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["state"], "orphan");
+
+        let (code, out, _) = at(&["replay"]);
+        assert!(
+            code == 0 && out.contains("wrote 0 entries") && out.contains("1 files are in use or for another"),
+            "{out}"
+        );
+        let (code, out, err) = at(&["replay", "--any-target"]);
+        assert!(code == 0 && out.starts_with("wrote 3 entries of 1 files"), "{out}{err}");
+        assert_eq!(place.rows().len(), 3);
+        assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0);
+
+        let (code, out, err) = place.run(&["verify", "writers"]);
+        assert!(code == 0 && out.contains("\tcomplete\t3\t0\t0\t0\t0"), "{out}{err}");
+        let (_, out, _) = place.run(&["list", "--all"]);
+        assert!(out.contains("audit.writer_started") && out.contains("audit.writer_stopped"), "{out}");
+    }
+}
+
+#[test]
+fn a_replay_that_fails_keeps_the_spool() {
+    let place = Place::new();
+    let spool = place.dir.path().join("spool");
+    std::fs::create_dir(&spool).unwrap();
+    leave_a_spool(&spool);
+    // A database without the table.
+    std::fs::write(place.dir.path().join("empty.db"), "").unwrap();
+    let (code, _, err) = place.run(&[
+        "--database-url",
+        "sqlite://empty.db",
+        "spool",
+        "--dir",
+        "spool",
+        "replay",
+        "--any-target",
+    ]);
+    assert!(
+        code == 3 && err.contains("auditlog migrate") && err.contains("stays in the spool"),
+        "{code} {err}"
+    );
+    assert!(std::fs::read_dir(&spool).unwrap().count() > 0);
+    let (code, _, err) = place.run(&["spool", "--dir", "nowhere", "status"]);
+    assert!(code == 3 && err.contains("no such directory"), "{err}");
+}
+
+#[test]
+fn the_quarantine_is_shown_and_tried_again() {
+    for place in both() {
+        assert_eq!(place.run(&["migrate"]).0, 0);
+        let spool = place.dir.path().join("spool");
+        std::fs::create_dir(&spool).unwrap();
+        let at = |arguments: &[&str]| place.run(&[&["spool", "--dir", "spool"], arguments].concat());
+        assert_eq!(at(&["quarantine", "--retry"]).1, "wrote 0 entries, 0 stay in quarantine\n");
+        let sql = |postgres: &str, sqlite: &str| match &place.postgres {
+            Some(database) => execute(database, postgres),
+            None => on_sqlite(&place, sqlite),
+        };
+        sql(
+            "ALTER TABLE audit_logs ADD CONSTRAINT polite CHECK (action <> 'shop.order')",
+            "CREATE TRIGGER polite BEFORE INSERT ON audit_logs WHEN NEW.action = 'shop.order' BEGIN SELECT RAISE(ABORT, 'rude'); END",
+        );
+        leave_a_spool(&spool);
+        let (code, out, err) = at(&["replay", "--any-target"]);
+        assert!(code == 1 && out.contains("3 were put into quarantine"), "{out}{err}");
+        let (_, out, _) = at(&["quarantine"]);
+        assert_eq!(out.matches("shop.order").count(), 3, "{out}");
+        assert_eq!(at(&["quarantine", "--json"]).1.lines().count(), 3);
+        assert_eq!(
+            at(&["quarantine", "--retry"]),
+            (1, "wrote 0 entries, 3 stay in quarantine\n".to_owned(), String::new())
+        );
+        sql("ALTER TABLE audit_logs DROP CONSTRAINT polite", "DROP TRIGGER polite");
+        assert_eq!(at(&["quarantine", "--retry"]).1, "wrote 3 entries, 0 stay in quarantine\n");
+        assert_eq!(place.rows().len(), 3);
+    }
+}
+
+#[test]
+fn missing_entries_are_exit_code_1() {
+    let place = Place::new();
+    assert_eq!(place.run(&["migrate"]).0, 0);
+    let writer = "x'0123456789abcdef0123456789abcdef'";
+    on_sqlite(
+        &place,
+        &format!(
+            "INSERT INTO audit_logs (action, writer_id, writer_seq) VALUES ('a', {writer}, 1), ('b', {writer}, 4);
+             INSERT INTO audit_logs (action, writer_id, metadata) VALUES ('audit.writer_stopped', {writer}, '{{\"last_seq\": 4}}')"
+        ),
+    );
+    let (code, out, err) = place.run(&["verify", "writers"]);
+    assert!(code == 1 && out.contains("missing") && err.contains("numbers 2-3"), "{out}{err}");
+    let (_, out, _) = place.run(&["verify", "writers", "--json"]);
+    let account: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&account["verdict"], &account["missing"]), (&"missing".into(), &2.into()));
+}
+
+fn on_sqlite(place: &Place, sql: &str) {
+    use diesel::Connection;
+    use diesel::connection::SimpleConnection;
+    let path = place.dir.path().join("audit.db");
+    diesel::SqliteConnection::establish(&path.display().to_string()).unwrap().batch_execute(sql).unwrap();
+}
