@@ -12,6 +12,8 @@ mod binaries;
 mod cluster;
 mod database;
 mod error;
+mod migrations;
+mod sql;
 
 pub use database::{Postgres, server_url};
 pub use error::SetupError;
