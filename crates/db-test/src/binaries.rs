@@ -5,9 +5,22 @@ use std::process::Command;
 
 use crate::SetupError;
 
-/// Finds the directory that holds `initdb` and `postgres`: on PATH, where Debian and Homebrew put
-/// them (newest version first), or where `pg_config` says.
+/// Finds the directory that holds `initdb` and `postgres`: what `PG_BIN_DIR` names and nothing
+/// else, or on PATH, where Debian and Homebrew put them (newest version first), or where
+/// `pg_config` says.
 pub(crate) fn find() -> Result<PathBuf, SetupError> {
+    match std::env::var_os("PG_BIN_DIR") {
+        Some(dir) if !dir.is_empty() => named(dir.into()),
+        _ => installed(),
+    }
+}
+
+/// Looks nowhere else: a suite that silently ran on another version would prove nothing about this one.
+fn named(dir: PathBuf) -> Result<PathBuf, SetupError> {
+    if holds_server(&dir) { Ok(dir) } else { Err(SetupError::BinDir(dir)) }
+}
+
+fn installed() -> Result<PathBuf, SetupError> {
     on_path()
         .into_iter()
         .chain(versions("/usr/lib/postgresql", "bin"))
@@ -54,4 +67,23 @@ fn entries(root: &str) -> Vec<PathBuf> {
 fn pg_config() -> Option<PathBuf> {
     let output = Command::new("pg_config").arg("--bindir").output().ok()?;
     Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_directory_is_taken_or_refused_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = || named(dir.path().to_owned());
+        std::fs::write(dir.path().join("initdb"), "").unwrap();
+        let refused = of().unwrap_err().to_string();
+        assert!(
+            refused.contains("PG_BIN_DIR") && refused.contains(&dir.path().display().to_string()),
+            "{refused}"
+        );
+        std::fs::write(dir.path().join("postgres"), "").unwrap();
+        assert_eq!(of().unwrap(), dir.path());
+    }
 }

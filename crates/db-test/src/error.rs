@@ -12,6 +12,12 @@ pub enum SetupError {
          `brew install postgresql@17`, or name a server in TEST_DATABASE_URL"
     )]
     NoBinaries,
+    /// `PG_BIN_DIR` names a directory without the binaries.
+    #[error(
+        "PG_BIN_DIR names {0}, which does not hold initdb and postgres; name the directory of one version's \
+         binaries, as `pg_config --bindir` prints it, or unset it"
+    )]
+    BinDir(PathBuf),
     /// Root may not run PostgreSQL, and there is no other user to run it as.
     #[error(
         "PostgreSQL does not run as root, and neither a user postgres nor nobody exists; run the tests as another user"

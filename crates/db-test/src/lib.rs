@@ -7,6 +7,7 @@
 //! operating system closes.
 //!
 //! `TEST_DATABASE_URL` names a server to use instead; its user must be allowed to create databases.
+//! `PG_BIN_DIR` names the directory of the binaries to start, for a run on another version.
 
 mod binaries;
 mod cluster;
