@@ -1,10 +1,9 @@
 //! How does each test get a database, and how does it look into it as any SQL client would?
 
-use std::time::{Duration, Instant};
-
 use db_services::audit::{AuditEntry, AuditLog, AuditWriter, WriterGuard, count, latest};
 use db_services::client::{Connection, Database};
 use db_test::Postgres;
+pub use db_test::wait_for;
 use diesel::QueryableByName;
 use diesel::sql_types::Text;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
@@ -99,15 +98,6 @@ impl TestDb {
 /// Entries with their number as resource, so that each can be found again.
 pub fn numbered(count: usize) -> impl Iterator<Item = AuditEntry> {
     (0..count).map(|n| AuditEntry::new("test.write").actor("alice").resource("number", n.to_string()))
-}
-
-/// Looks until something is so, for at most a minute.
-pub async fn wait_for(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so().await {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} did not come within a minute");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Makes a test for each database of an `async fn(db: TestDb)`.

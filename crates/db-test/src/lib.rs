@@ -15,6 +15,8 @@ mod database;
 mod error;
 mod migrations;
 mod sql;
+mod waiting;
 
 pub use database::{Postgres, server_url};
 pub use error::SetupError;
+pub use waiting::wait_for;
