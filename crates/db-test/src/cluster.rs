@@ -1,122 +1,143 @@
-//! How does a private PostgreSQL start, and how does it surely end?
+//! How does a private PostgreSQL start, stop, and surely end?
 
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tempfile::TempDir;
 
+use crate::account::Account;
+use crate::keeper::Keeper;
+use crate::sql::execute;
 use crate::{SetupError, binaries};
 
 /// How long a server may take to accept connections.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs the server and waits for the end of standard input, which comes when the test process ends
-/// in whatever way. In a process group of its own, so that Ctrl-C does not end it first.
-const KEEPER: &str = r#"
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c full_page_writes=off \
-    -c max_connections=200 -c timezone=UTC >"$2/log" 2>&1 </dev/null &
-server=$!
-cat >/dev/null
-kill -QUIT "$server"
-wait "$server"
-rm -rf "$2"
-"#;
+/// What every server is started with; of a setting given twice the later one counts.
+const DEFAULTS: [(&str, &str); 5] = [
+    ("listen_addresses", ""),
+    ("fsync", "off"),
+    ("full_page_writes", "off"),
+    ("max_connections", "200"),
+    ("timezone", "UTC"),
+];
 
-/// A running private server. Lives as long as the process that holds it.
+/// The superuser enters as before; every other role must know its password.
+const PASSWORDS: &str = "local all postgres trust\nlocal all all scram-sha-256\n\
+                         host all postgres samehost trust\nhost all all samehost scram-sha-256\n";
+
+/// What a server is to be like.
+#[derive(Default)]
+pub(crate) struct Plan<'a> {
+    /// The directory in which its data directory is made, instead of its own.
+    pub(crate) data_in: Option<&'a Path>,
+    /// Settings beyond the defaults, or against them.
+    pub(crate) settings: &'a [(&'a str, &'a str)],
+    /// Whether roles other than the superuser must give their password.
+    pub(crate) passwords: bool,
+}
+
+/// A private server. Ends with this value and with the process that holds it.
 pub(crate) struct Cluster {
-    dir: PathBuf,
-    keeper: Child,
+    /// Before the directory, so that it ends before the directory is removed.
+    keeper: Mutex<Keeper>,
+    /// Its socket and its log, and its data unless that lies elsewhere.
+    home: TempDir,
 }
 
 impl Cluster {
     /// Makes and starts a server; returns when it accepts connections.
-    pub(crate) fn start() -> Result<Self, SetupError> {
+    pub(crate) fn start(plan: &Plan) -> Result<Self, SetupError> {
         let bin = binaries::find()?;
         // Not below TMPDIR: a socket's path may have about a hundred bytes.
-        let dir = tempfile::Builder::new()
+        let home = tempfile::Builder::new()
             .prefix("db-test-")
             .tempdir_in("/tmp")
-            .map_err(SetupError::start("making its directory"))?
-            .keep();
-        let user = unprivileged_user(&dir)?;
-        let run = |program: &Path| {
-            let mut command = Command::new(program);
-            command.current_dir(&dir).env_remove("PGDATA").env("LC_ALL", "C");
-            if let Some((uid, gid)) = user {
-                command.uid(uid).gid(gid);
-            }
-            command
-        };
-
-        let made = run(&bin.join("initdb"))
-            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
-            .args(["--no-instructions", "-D"])
-            .arg(dir.join("data"))
-            .output()
-            .map_err(SetupError::start("initdb"))?;
-        if !made.status.success() {
-            let detail = String::from_utf8_lossy(&made.stderr).trim().to_owned();
-            return Err(SetupError::Start { step: "initdb", detail });
-        }
-
-        let keeper = run(Path::new("/bin/sh"))
-            .args(["-c", KEEPER, "keeper"])
-            .args([&bin, &dir])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .map_err(SetupError::start("its keeper"))?;
-        let mut cluster = Self { dir, keeper };
+            .map_err(SetupError::start("making its directory"))?;
+        let account = Account::choose(home.path())?;
+        account.own(home.path())?;
+        let data = make_data(&bin, account, home.path(), plan)?;
+        let settings = DEFAULTS.iter().chain(plan.settings).map(|(name, value)| format!("{name}={value}"));
+        let keeper = Keeper::start(account, &bin, home.path(), &data, settings)?;
+        let cluster = Self { keeper: Mutex::new(keeper), home };
         cluster.wait_until_ready()?;
         Ok(cluster)
     }
 
-    /// The connection URL of one of its databases.
-    pub(crate) fn url(&self, database: &str) -> String {
-        let socket = self.dir.display().to_string();
-        format!("postgres://postgres@{}/{database}", utf8_percent_encode(&socket, NON_ALPHANUMERIC))
+    /// The connection URL of one of its databases, for a user with or without a password.
+    pub(crate) fn url(&self, user: &str, database: &str) -> String {
+        let socket = self.home.path().display().to_string();
+        format!("postgres://{user}@{}/{database}", utf8_percent_encode(&socket, NON_ALPHANUMERIC))
     }
 
-    /// The socket appears when the server listens; it may still answer "starting up" for a moment,
-    /// which the first connection repeats over.
-    fn wait_until_ready(&mut self) -> Result<(), SetupError> {
+    /// Ends the server with a signal, `QUIT` or `INT`; returns when it has ended.
+    pub(crate) fn stop(&self, signal: &str) -> Result<(), SetupError> {
+        self.order(signal)
+    }
+
+    /// Starts the server unless it runs; returns when it accepts connections.
+    pub(crate) fn start_again(&self) -> Result<(), SetupError> {
+        self.order("start")?;
+        self.wait_until_ready()
+    }
+
+    fn order(&self, order: &str) -> Result<(), SetupError> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner).order(order)
+    }
+
+    /// The socket appears when the server listens; it may then still answer "starting up" for a
+    /// moment, which a first statement waits out.
+    fn wait_until_ready(&self) -> Result<(), SetupError> {
+        let listens = || self.home.path().join(".s.PGSQL.5432").exists();
         let begun = Instant::now();
-        while !self.dir.join(".s.PGSQL.5432").exists() {
-            let log = || {
-                let mut text = String::new();
-                let _ = std::fs::File::open(self.dir.join("log")).map(|mut f| f.read_to_string(&mut text));
-                text.trim().to_owned()
-            };
-            let ended = matches!(self.keeper.try_wait(), Ok(Some(_))) || log().contains("shut down");
-            if ended || begun.elapsed() > START_LIMIT {
-                return Err(SetupError::Ended(log()));
+        while !listens() {
+            let log = std::fs::read(self.home.path().join("log")).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            // Read before the socket is looked for again: what a client is refused is FATAL, too.
+            let failed = ["FATAL", "PANIC", "shut down"].iter().any(|word| log.contains(word)) && !listens();
+            if failed || begun.elapsed() > START_LIMIT {
+                return Err(SetupError::Ended(log.trim().to_owned()));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(())
+        execute(&self.url("postgres", "postgres"), "SELECT 1".to_owned())
     }
 }
 
-/// The user to run as, when this is root; the directory is given to it.
-fn unprivileged_user(dir: &Path) -> Result<Option<(u32, u32)>, SetupError> {
-    let step = SetupError::start("giving its directory to another user");
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(&step)?;
-    if std::fs::metadata(dir).map_err(&step)?.uid() != 0 {
-        return Ok(None);
+/// Makes the data directory, or nothing.
+fn make_data(bin: &Path, account: Account, home: &Path, plan: &Plan) -> Result<PathBuf, SetupError> {
+    if let Some(dir) = plan.data_in {
+        account.own(dir)?;
     }
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let ids = |name: &str| {
-        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
-        let mut fields = line.split(':').skip(2);
-        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-    };
-    let (uid, gid) = ids("postgres").or_else(|| ids("nobody")).ok_or(SetupError::NoUser)?;
-    chown(dir, Some(uid), Some(gid)).map_err(&step)?;
-    Ok(Some((uid, gid)))
+    let step = SetupError::start("making its data directory");
+    let data = std::path::absolute(plan.data_in.unwrap_or(home).join("data")).map_err(&step)?;
+    // It must be new: in the end it is removed.
+    std::fs::create_dir(&data).map_err(&step)?;
+    let filled = fill(bin, account, home, &data, plan.passwords);
+    if filled.is_err() {
+        let _ = std::fs::remove_dir_all(&data);
+    }
+    filled.map(|()| data)
+}
+
+fn fill(bin: &Path, account: Account, home: &Path, data: &Path, passwords: bool) -> Result<(), SetupError> {
+    account.own(data)?;
+    let made = account
+        .command(&bin.join("initdb"), home)
+        .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
+        .args(["--no-instructions", "-D"])
+        .arg(data)
+        .output()
+        .map_err(SetupError::start("initdb"))?;
+    if !made.status.success() {
+        let detail = String::from_utf8_lossy(&made.stderr).trim().to_owned();
+        return Err(SetupError::Start { step: "initdb", detail });
+    }
+    if passwords {
+        std::fs::write(data.join("pg_hba.conf"), PASSWORDS)
+            .map_err(SetupError::start("writing pg_hba.conf"))?;
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use uuid::Uuid;
 
 use crate::SetupError;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Plan};
 use crate::migrations::Migrations;
 use crate::sql::{blocking, connect, execute, run};
 
@@ -75,7 +75,7 @@ enum Shared {
 impl Shared {
     fn url(&self, database: &str) -> String {
         match self {
-            Self::Private(cluster) => cluster.url(database),
+            Self::Private(cluster) => cluster.url("postgres", database),
             Self::Named { before, after } => format!("{before}/{database}{after}"),
         }
     }
@@ -91,7 +91,7 @@ fn server() -> Result<&'static Shared, SetupError> {
     }
     let server = match std::env::var("TEST_DATABASE_URL") {
         Ok(url) if !url.is_empty() => named(&url),
-        _ => Shared::Private(Cluster::start()?),
+        _ => Shared::Private(Cluster::start(&Plan::default())?),
     };
     Ok(SERVER.get_or_init(|| server))
 }

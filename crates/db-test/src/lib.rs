@@ -9,14 +9,18 @@
 //! `TEST_DATABASE_URL` names a server to use instead; its user must be allowed to create databases.
 //! `PG_BIN_DIR` names the directory of the binaries to start, for a run on another version.
 
+mod account;
 mod binaries;
 mod cluster;
 mod database;
 mod error;
+mod keeper;
 mod migrations;
+mod server;
 mod sql;
 mod waiting;
 
 pub use database::{Postgres, server_url};
 pub use error::SetupError;
+pub use server::Server;
 pub use waiting::wait_for;
