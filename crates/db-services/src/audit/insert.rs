@@ -23,6 +23,9 @@ use crate::client::{AsyncSqliteConnection, Connection};
 /// The most entries that go into one INSERT.
 pub(super) const BATCH_ROWS: usize = 1_000;
 
+/// The most bytes of memory that the entries of one INSERT of a writer hold: 4 MiB.
+pub(super) const BATCH_BYTES: usize = 4 << 20;
+
 /// Inserts one entry on the caller's connection: inside a transaction it is committed or rolled
 /// back with it. Limits apply as everywhere; `writer_id` and `writer_seq` stay empty.
 ///

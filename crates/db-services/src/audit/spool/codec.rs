@@ -70,8 +70,14 @@ pub(super) fn encode(rows: &[NewAuditLog]) -> Vec<u8> {
 
 /// Reads lines back: the rows, and the lines that are damaged.
 pub(super) fn decode(body: &[u8]) -> (Vec<NewAuditLog>, Vec<Vec<u8>>) {
+    decode_all([body])
+}
+
+/// Reads the lines of several bodies. Damage at the end of one does not reach into the next.
+pub(super) fn decode_all<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> (Vec<NewAuditLog>, Vec<Vec<u8>>) {
     let (mut rows, mut damaged) = (Vec::new(), Vec::new());
-    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+    let lines = bodies.into_iter().flat_map(|body| body.split(|byte| *byte == b'\n'));
+    for line in lines.filter(|line| !line.is_empty()) {
         match decode_line(line) {
             Some(row) => rows.push(row),
             None => damaged.push(line.to_vec()),

@@ -13,6 +13,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use super::SpoolError;
+use crate::audit::insert::{BATCH_BYTES, BATCH_ROWS};
 
 diesel::table! {
     about (key) {
@@ -37,6 +38,9 @@ const SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; P
 
 /// A file larger than this is made small again once nothing is in it, in bytes.
 const SHRINK_BEYOND: u64 = 16 << 20;
+
+/// Batches that are read together at the most.
+const TOGETHER: i64 = 250;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -152,15 +156,27 @@ impl SpoolFile {
         Ok(ids)
     }
 
-    /// The oldest batch that is not among those to skip.
-    pub(super) fn oldest(&mut self, skip: &[i64]) -> QueryResult<Option<Stored>> {
-        batches::table
+    /// The oldest batches that are not among those to skip: as many as fit one statement together, at
+    /// least one if there is any.
+    pub(super) fn oldest(&mut self, skip: &[i64]) -> QueryResult<Vec<Stored>> {
+        let sizes: Vec<(i64, i64, i64)> = batches::table
             .filter(batches::id.ne_all(skip))
             .order(batches::id)
+            .limit(TOGETHER)
+            .select((batches::id, batches::entries, length(batches::body)))
+            .load(&mut self.conn)?;
+        let (mut entries, mut bytes) = (0, 0);
+        let fits = |(_, more, size): &&(i64, i64, i64)| {
+            (entries, bytes) = (entries + more, bytes + size);
+            entries == *more || (entries <= BATCH_ROWS as i64 && bytes <= BATCH_BYTES as i64)
+        };
+        let ids: Vec<i64> = sizes.iter().take_while(fits).map(|(id, ..)| *id).collect();
+        batches::table
+            .filter(batches::id.eq_any(ids))
+            .order(batches::id)
             .select((batches::id, batches::body))
-            .first::<(i64, Vec<u8>)>(&mut self.conn)
-            .optional()
-            .map(|found| found.map(|(id, body)| Stored { id, body }))
+            .load::<(i64, Vec<u8>)>(&mut self.conn)
+            .map(|found| found.into_iter().map(|(id, body)| Stored { id, body }).collect())
     }
 
     /// Reads what can be read of a damaged file: from the beginning up to the damage, then from the

@@ -30,10 +30,13 @@ fn as_if_killed(from: &Path) -> (TempDir, PathBuf) {
 
 fn all(file: &mut SpoolFile) -> Vec<Stored> {
     let mut seen = Vec::new();
-    while let Some(stored) = file.oldest(&seen.iter().map(|s: &Stored| s.id).collect::<Vec<_>>()).unwrap() {
-        seen.push(stored);
+    loop {
+        let next = file.oldest(&seen.iter().map(|s: &Stored| s.id).collect::<Vec<_>>()).unwrap();
+        if next.is_empty() {
+            return seen;
+        }
+        seen.extend(next);
     }
-    seen
 }
 
 #[derive(Clone, Debug)]
@@ -152,4 +155,23 @@ fn an_emptied_file_gives_its_space_back() {
     assert!(size() > 24 << 20);
     file.change(&[], &ids).unwrap();
     assert!(size() < 1 << 20, "{}", size());
+}
+
+#[test]
+fn batches_that_fit_one_statement_are_read_together() {
+    let dir = TempDir::new().unwrap();
+    let mut file = SpoolFile::create(dir.path(), "together", "there").unwrap();
+    let rows = BATCH_ROWS as i64;
+    let large = vec![b'x'; BATCH_BYTES + 1];
+    let small = || b"x".to_vec();
+    let add =
+        [(rows - 1, small()), (1, small()), (1, small()), (1, large), (rows + 1, small()), (1, small())];
+    let ids = file.change(&add, &[]).unwrap();
+    let mut read = 0;
+    for expected in [2, 1, 1, 1, 1] {
+        let found: Vec<i64> = file.oldest(&ids[..read]).unwrap().iter().map(|stored| stored.id).collect();
+        assert_eq!(found, ids[read..read + expected]);
+        read += expected;
+    }
+    assert!(file.oldest(&ids).unwrap().is_empty());
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use db_schema::NewAuditLog;
 
-use super::file::SpoolFile;
+use super::file::{SpoolFile, Stored};
 use super::{Quarantine, SpoolError, codec, files};
 use crate::audit::sink::{Fault, OnRepeat, PostgresSink, Sink, SinkError, SqliteSink};
 use crate::audit::{RetryPolicy, StartError};
@@ -83,12 +83,17 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
                 self.done.left += 1;
                 continue;
             }
-            while let Some(stored) = file.oldest(&[]).map_err(failed)? {
-                if let Err(error) = self.write(&stored.body).await? {
+            loop {
+                let found = file.oldest(&[]).map_err(failed)?;
+                if found.is_empty() {
+                    break;
+                }
+                if let Err(error) = self.write(&found).await? {
                     self.done.failure = Some(error.reason);
                     return Ok(self.done);
                 }
-                file.change(&[], &[stored.id]).map_err(failed)?;
+                let ids: Vec<i64> = found.iter().map(|stored| stored.id).collect();
+                file.change(&[], &ids).map_err(failed)?;
                 (self.progress)(self.done.entries);
             }
             file.remove();
@@ -97,9 +102,9 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
         Ok(self.done)
     }
 
-    /// Writes a batch; what is refused or cannot be read goes into the quarantine.
-    async fn write(&mut self, body: &[u8]) -> Result<Result<(), SinkError>, SpoolError> {
-        let (rows, damaged) = codec::decode(body);
+    /// Writes batches together; what is refused or cannot be read goes into the quarantine.
+    async fn write(&mut self, batches: &[Stored]) -> Result<Result<(), SinkError>, SpoolError> {
+        let (rows, damaged) = codec::decode_all(batches.iter().map(|stored| &stored.body[..]));
         for line in damaged {
             Quarantine::open(self.dir)?.keep_line(&line, "damaged in the spool", None)?;
             self.done.quarantined += 1;

@@ -37,8 +37,8 @@ pub(crate) struct SpoolId {
 pub(crate) enum Answer {
     /// A batch is synced, or why it is not.
     Appended { token: u64, result: Result<SpoolId, String> },
-    /// The oldest batch that is not to be skipped, if there is one.
-    Oldest(Option<(SpoolId, Vec<NewAuditLog>)>),
+    /// The oldest batches that are not to be skipped and fit one statement, if there are any.
+    Oldest(Option<(Vec<SpoolId>, Vec<NewAuditLog>)>),
     /// A refused row is kept and synced, or why it is not.
     SetAside { token: u64, sqlstate: Option<String>, result: Result<(), String> },
     /// An orphan was found: there is something to replay.
@@ -96,7 +96,7 @@ impl Spool {
         self.ask(Request::Remove(id));
     }
 
-    /// Asks for the oldest batch, those that are being dealt with left out; answered by `Oldest`.
+    /// Asks for the oldest batches, those that are being dealt with left out; answered by `Oldest`.
     pub(crate) fn oldest(&self, skip: Vec<SpoolId>) {
         self.ask(Request::Oldest { skip });
     }
@@ -221,8 +221,8 @@ impl Thread {
         }
     }
 
-    /// The oldest batch: adopted files first, they are older.
-    fn oldest(&mut self, skip: &[SpoolId]) -> Option<(SpoolId, Vec<NewAuditLog>)> {
+    /// The oldest batches of one file: adopted files first, they are older.
+    fn oldest(&mut self, skip: &[SpoolId]) -> Option<(Vec<SpoolId>, Vec<NewAuditLog>)> {
         let keys: Vec<u32> =
             self.files.keys().copied().filter(|key| *key != self.own).chain([self.own]).collect();
         for key in keys {
@@ -236,23 +236,23 @@ impl Thread {
                     .collect();
                 let Some(file) = self.files.get_mut(&key) else { break };
                 let stored = match file.oldest(&skip) {
-                    Ok(Some(stored)) => stored,
-                    Ok(None) => break,
+                    Ok(stored) if stored.is_empty() => break,
+                    Ok(stored) => stored,
                     Err(error) => {
                         log::error!("audit: {}: {error}", file.path().display());
                         self.salvage(key);
                         break;
                     }
                 };
-                let (rows, damaged) = codec::decode(&stored.body);
+                let (rows, damaged) = codec::decode_all(stored.iter().map(|stored| &stored.body[..]));
                 if !self.keep_damaged(&damaged) {
                     break;
                 }
-                let id = SpoolId { file: key, id: stored.id };
+                let ids = stored.into_iter().map(|stored| stored.id);
                 if !rows.is_empty() {
-                    return Some((id, rows));
+                    return Some((ids.map(|id| SpoolId { file: key, id }).collect(), rows));
                 }
-                self.removals.entry(key).or_default().push(stored.id);
+                self.removals.entry(key).or_default().extend(ids);
             }
         }
         None

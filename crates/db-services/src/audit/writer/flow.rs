@@ -159,7 +159,7 @@ impl Worker {
         let (Some(spooling), Some(batch)) = (&mut self.spooling, self.hand.batches.get_mut(&token)) else {
             return;
         };
-        let kept = Rc::new(Kept { id: None.into(), parts: 1.into() });
+        let kept = Rc::new(Kept { parts: 1.into(), ..Kept::default() });
         spooling.asked.insert(token, (Rc::clone(&kept), batch.ranges.clone()));
         spooling.spool.append(token, Arc::clone(&batch.rows));
         batch.kept = Some(kept);
@@ -178,7 +178,7 @@ impl Worker {
             match (batch.place, &batch.kept) {
                 // What was read from the spool is the next to be tried.
                 (Place::Ready, Some(kept))
-                    if kept.id.get().is_some() && kept.parts.get() == 1 && !batch.replayed =>
+                    if kept.is_synced() && kept.parts.get() == 1 && !batch.replayed =>
                 {
                     self.hand.ready.retain(|ready| *ready != token);
                     self.back_to_spool(token);
@@ -259,7 +259,7 @@ impl Worker {
             // Committed before it was synced.
             return spooling.spool.remove(id);
         }
-        kept.id.set(Some(id));
+        kept.ids.borrow_mut().push(id);
         self.shared.settle(&ranges, &Delivery::Spooled);
         let place = self.hand.batches.get(&token).map(|batch| batch.place);
         if place == Some(Place::Spool) {
@@ -289,16 +289,17 @@ impl Worker {
     }
 
     /// Takes a batch from the spool into the line.
-    fn read(&mut self, found: Option<(SpoolId, Vec<NewAuditLog>)>) {
+    fn read(&mut self, found: Option<(Vec<SpoolId>, Vec<NewAuditLog>)>) {
         let Some(spooling) = &mut self.spooling else { return };
         spooling.reading = false;
-        let Some((id, rows)) = found else {
+        let Some((ids, rows)) = found else {
             if spooling.left_out.is_empty() {
                 spooling.is_empty();
             }
             return spooling.left_out.clear();
         };
-        if self.hand.kept_ids().contains(&id) {
+        let held = self.hand.kept_ids();
+        if ids.iter().any(|id| held.contains(id)) {
             // Synced since the question was put, and still in memory.
             return;
         }
@@ -306,7 +307,7 @@ impl Worker {
         batch.replayed = true;
         // What is read again may have been stored before.
         batch.repeat = true;
-        batch.kept = Some(Rc::new(Kept { id: Some(id).into(), parts: 1.into() }));
+        batch.kept = Some(Rc::new(Kept { ids: ids.into(), parts: 1.into() }));
         let token = self.hand.add(batch);
         self.hand.ready.push_front(token);
     }

@@ -1,6 +1,6 @@
 //! Which batches does the writer's thread hold, and where is each of them?
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,11 +46,18 @@ pub(super) enum Place {
 }
 
 /// The copy of a batch in the spool.
+#[derive(Default)]
 pub(super) struct Kept {
-    /// Where; none until it is synced.
-    pub(super) id: Cell<Option<SpoolId>>,
+    /// Where: none until it is synced, several where batches were read together.
+    pub(super) ids: RefCell<Vec<SpoolId>>,
     /// How many batches in memory came from it: more than one after it was halved.
     pub(super) parts: Cell<usize>,
+}
+
+impl Kept {
+    pub(super) fn is_synced(&self) -> bool {
+        !self.ids.borrow().is_empty()
+    }
 }
 
 /// The batches in memory.
@@ -79,8 +86,8 @@ impl Hand {
 
     /// The copies in the spool that are being dealt with from memory.
     pub(super) fn kept_ids(&self) -> Vec<SpoolId> {
-        let mut ids: Vec<SpoolId> =
-            self.batches.values().filter_map(|batch| batch.kept.as_ref()?.id.get()).collect();
+        let kept = self.batches.values().filter_map(|batch| batch.kept.as_ref());
+        let mut ids: Vec<SpoolId> = kept.flat_map(|kept| kept.ids.borrow().clone()).collect();
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -95,7 +102,7 @@ impl Hand {
 impl Batch {
     /// True if it lies in the spool, synced.
     pub(super) fn is_kept(&self) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.id.get().is_some())
+        self.kept.as_ref().is_some_and(|kept| kept.is_synced())
     }
 
     /// How many of its rows are entries: all but the writers' own.

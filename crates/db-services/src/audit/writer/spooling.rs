@@ -16,8 +16,8 @@ const BROKEN_FOR: Duration = Duration::from_secs(5);
 /// Appends that wait for the disk at a time: while one syncs the next gathers.
 pub(super) const APPENDS: usize = 2;
 
-/// Batches that are left out at a time.
-const LEFT_OUT: usize = 4;
+/// Batches that are left out at a time, about.
+const LEFT_OUT: usize = 1_000;
 
 /// A spool on its way to the writer's thread.
 pub(super) struct Started {
@@ -92,11 +92,11 @@ impl Spooling {
     }
 
     /// Tries another batch before this one again.
-    pub(super) fn leave_out(&mut self, id: Option<SpoolId>) {
-        self.left_out.extend(id);
+    pub(super) fn leave_out(&mut self, ids: &[SpoolId]) {
         if self.left_out.len() > LEFT_OUT {
-            self.left_out.remove(0);
+            self.left_out.clear();
         }
+        self.left_out.extend(ids);
     }
 
     /// Notes that entries lie in the spool alone; says so once.

@@ -21,11 +21,11 @@ use super::queue::Weight;
 use super::receipt::{Delivery, DropReason};
 use super::spooling::{self, Spooling};
 use super::{RetryPolicy, Shared, lock};
-use crate::audit::insert::BATCH_ROWS;
+use crate::audit::insert::{BATCH_BYTES, BATCH_ROWS};
 use crate::audit::sink::{Fault, OnRepeat, Rows, Sink, SinkError};
 
 /// What one statement holds at the most.
-pub(super) const BATCH: Weight = Weight { entries: BATCH_ROWS, bytes: 4 << 20 };
+pub(super) const BATCH: Weight = Weight { entries: BATCH_ROWS, bytes: BATCH_BYTES };
 
 /// How long a forgotten entry may wait for company, and how often a busy writer looks for more.
 pub(super) const LINGER: Duration = Duration::from_millis(1);
@@ -241,7 +241,7 @@ impl Worker {
         if batch.replayed {
             // It lies in the spool: no need to hold it here as well.
             if let (Fault::SetUp, Some(spooling), Some(kept)) = (fault, &mut self.spooling, &batch.kept) {
-                spooling.leave_out(kept.id.get());
+                spooling.leave_out(&kept.ids.borrow());
             }
             return self.back_to_spool(token);
         }
@@ -261,8 +261,8 @@ impl Worker {
         self.shared.queue.release(batch.weight);
         if let (Some(kept), Some(spooling)) = (&batch.kept, &self.spooling) {
             kept.parts.set(kept.parts.get() - 1);
-            if let (0, Some(id)) = (kept.parts.get(), kept.id.get()) {
-                spooling.spool.remove(id);
+            if kept.parts.get() == 0 {
+                kept.ids.borrow().iter().for_each(|id| spooling.spool.remove(*id));
             }
         }
     }
