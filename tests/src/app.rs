@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use db_services::audit::{self, AuditEntry, AuditWriter, write_audit_log, write_audit_logs};
+use db_services::audit::{
+    self, AuditEntry, AuditWriter, Durability, RetryPolicy, write_audit_log, write_audit_logs,
+};
 use db_services::client::Database;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,6 +34,23 @@ fn main() {
         Some("shutdown") => runtime().block_on(async {
             forget();
             println!("{:?}", audit::shutdown(PATIENCE).await);
+        }),
+        // Writes as fast as it can, and prints the id of each entry that is safe. Ends when killed.
+        Some("write-ahead") => runtime().block_on(async {
+            let dir = std::env::args().nth(2).unwrap();
+            let mut retry = RetryPolicy::default();
+            retry.first_pause = Duration::from_millis(5);
+            retry.longest_pause = Duration::from_millis(50);
+            retry.spill_after = Duration::from_millis(50);
+            let (writer, _guard) = AuditWriter::builder(Database::from_env().unwrap().unwrap())
+                .durability(Durability::WriteAhead(dir.into()))
+                .retry(retry)
+                .start()
+                .unwrap();
+            let callers: Vec<_> = (0..16).map(|_| tokio::spawn(print_what_is_safe(writer.clone()))).collect();
+            for caller in callers {
+                caller.await.unwrap();
+            }
         }),
         // No runtime anywhere.
         Some("blocking") => {
@@ -61,6 +80,16 @@ fn main() {
             println!("{:?}", audit::shutdown_blocking(PATIENCE));
         }
         other => panic!("unknown argument {other:?}"),
+    }
+}
+
+async fn print_what_is_safe(writer: AuditWriter) {
+    loop {
+        let entry = AuditEntry::new("app.safe");
+        let id = entry.id;
+        if writer.write(entry).await.is_durable() {
+            println!("{id}");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod client;
 mod completeness;
 mod delivery;
 mod foreign_clients;
+mod kill;
 mod migrations;
 mod partitions;
 mod process;

@@ -1,0 +1,125 @@
+//! Does a process that is killed lose anything whose receipt resolved?
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use db_services::audit::spool::{self, SpoolState};
+use db_services::audit::{AuditWriter, Durability};
+use db_services::client::Database;
+use db_test::{Server, wait_for};
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::RunQueryDsl;
+use tempfile::TempDir;
+
+use crate::support::TestDb;
+
+/// How often the process is killed with the database in one condition.
+const ROUNDS: usize = 10;
+
+/// Runs the application until it has said so much, kills it (SIGKILL), and gives the ids it printed.
+fn write_until_killed(url: &str, dir: &Path, lines: usize, meanwhile: impl Fn(usize)) -> Vec<String> {
+    let mut app = Command::new(env!("CARGO_BIN_EXE_app"))
+        .arg("write-ahead")
+        .arg(dir)
+        .env("AUDIT_DATABASE_URL", url)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(app.stdout.take().unwrap()).lines();
+    let mut ids = Vec::new();
+    while ids.len() < lines {
+        ids.push(output.next().expect("it goes on until killed").unwrap());
+        meanwhile(ids.len());
+    }
+    app.kill().unwrap();
+    // What was printed before the kill counts as well; the last line may be cut off.
+    ids.extend(output.map_while(Result::ok).filter(|line| line.len() == 36));
+    app.wait().unwrap();
+    ids
+}
+
+/// A number from 1 to `most`, at random.
+fn random(most: usize) -> usize {
+    1 + uuid::Uuid::new_v4().as_u128() as usize % most
+}
+
+#[derive(QueryableByName)]
+struct Found {
+    #[diesel(sql_type = Text)]
+    id: String,
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+}
+
+async fn rows_by_id(database: &Database) -> HashMap<String, i64> {
+    let mut conn = database.connection().await.unwrap();
+    let found: Vec<Found> = match &mut conn {
+        db_services::client::Connection::Postgres(conn) => {
+            diesel::sql_query("SELECT id::text AS id, count(*) AS rows FROM audit_logs GROUP BY id").load(conn).await.unwrap()
+        }
+        db_services::client::Connection::Sqlite(conn) => diesel::sql_query(
+            "SELECT lower(substr(hex(id),1,8)||'-'||substr(hex(id),9,4)||'-'||substr(hex(id),13,4)||'-'||substr(hex(id),17,4)||'-'||substr(hex(id),21)) AS id, \
+             count(*) AS rows FROM audit_logs GROUP BY id",
+        )
+        .load(conn)
+        .await
+        .unwrap(),
+    };
+    found.into_iter().map(|row| (row.id, row.rows)).collect()
+}
+
+/// Starts a writer on the directory, waits until nothing is left in it, and looks for every id.
+async fn all_are_there_once(url: &str, dir: &Path, printed: &[String]) {
+    let database = Database::from_url(url).unwrap();
+    let (_writer, _guard) =
+        AuditWriter::builder(database.clone()).durability(Durability::Spill(dir.to_owned())).start().unwrap();
+    wait_for("the replay", async || {
+        let waits = |state: &SpoolState| !matches!(state, SpoolState::Waiting { entries: 0, .. });
+        spool::status(dir).unwrap().iter().all(|file| !waits(&file.state))
+    })
+    .await;
+    let rows = rows_by_id(&database).await;
+    let wrong: Vec<_> = printed.iter().filter(|id| rows.get(*id) != Some(&1)).collect();
+    assert!(wrong.is_empty(), "{} of {} are not there exactly once", wrong.len(), printed.len());
+    assert!(rows.values().all(|rows| *rows == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_process_loses_nothing_it_acknowledged() {
+    let server = Server::start(&[]).unwrap();
+    let url = server.migrated().unwrap();
+    let dir = TempDir::new().unwrap();
+    let mut printed = Vec::new();
+    for _ in 0..ROUNDS {
+        printed.extend(write_until_killed(&url, dir.path(), random(3_000), |_| {}));
+    }
+    for _ in 0..ROUNDS {
+        let restart_at = random(500);
+        printed.extend(write_until_killed(&url, dir.path(), restart_at + random(1_000), |lines| {
+            if lines == restart_at {
+                server.restart_immediate().unwrap();
+            }
+        }));
+    }
+    server.stop_immediate().unwrap();
+    for _ in 0..ROUNDS {
+        printed.extend(write_until_killed(&url, dir.path(), random(3_000), |_| {}));
+    }
+    server.start_again().unwrap();
+    all_are_there_once(&url, dir.path(), &printed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_on_sqlite() {
+    let db = TestDb::sqlite().await;
+    let dir = TempDir::new().unwrap();
+    let mut printed = Vec::new();
+    for _ in 0..ROUNDS {
+        printed.extend(write_until_killed(&db.url, dir.path(), random(1_000), |_| {}));
+    }
+    all_are_there_once(&db.url, dir.path(), &printed).await;
+}
