@@ -10,6 +10,7 @@ mod delivery;
 mod foreign_clients;
 mod kill;
 mod migrations;
+mod model;
 mod partitions;
 mod process;
 mod round_trip;

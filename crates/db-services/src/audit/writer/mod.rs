@@ -13,6 +13,8 @@ mod hand;
 mod health;
 mod ledger;
 mod life;
+#[cfg(test)]
+mod model_tests;
 mod queue;
 mod receipt;
 mod retry;
