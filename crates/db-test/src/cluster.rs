@@ -110,17 +110,21 @@ impl Cluster {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner).order(order)
     }
 
-    /// The socket appears when the server listens; it may then still answer "starting up" for a
-    /// moment, which a first statement waits out.
+    /// The socket appears a moment before the server listens on it; the word in `postmaster.pid`, which
+    /// may be that of an earlier server until then, when it accepts connections.
     fn wait_until_ready(&self) -> Result<(), SetupError> {
         let socket = self.home.path().join(format!(".s.PGSQL.{}", self.port));
-        let listens = || socket.exists();
+        let is_ready = || {
+            let state = std::fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
+            socket.exists() && state.lines().any(|line| line.starts_with("ready"))
+        };
         let begun = Instant::now();
-        while !listens() {
+        while !is_ready() {
             let log = std::fs::read(self.home.path().join("log")).unwrap_or_default();
             let log = String::from_utf8_lossy(&log);
-            // Read before the socket is looked for again: what a client is refused is FATAL, too.
-            let failed = ["FATAL", "PANIC", "shut down"].iter().any(|word| log.contains(word)) && !listens();
+            // Read before the socket is looked for: what a client is refused is FATAL, too.
+            let failed = ["FATAL", "PANIC", "shut down"].iter().any(|word| log.contains(word));
+            let failed = failed && !socket.exists();
             if failed || begun.elapsed() > START_LIMIT {
                 return Err(SetupError::Ended(log.trim().to_owned()));
             }
