@@ -51,8 +51,8 @@ pub async fn replay(
 ) -> Result<Replayed, StartError> {
     let limit = RetryPolicy::default().attempt_timeout;
     match database.kind() {
-        Kind::Postgres { config, .. } => {
-            let sink = PostgresSink::new((**config).clone(), limit);
+        Kind::Postgres { route, .. } => {
+            let sink = PostgresSink::new((**route).clone(), limit);
             Replay::new(dir, sink, progress).run(database, any_target).await
         }
         Kind::Sqlite { location, .. } => {
