@@ -16,5 +16,6 @@ mod process;
 mod round_trip;
 mod spool;
 mod support;
+mod tls;
 mod transactions;
 mod writers;
