@@ -248,6 +248,9 @@ async fn the_writer_tells_what_must_be_mended_from_what_will_pass() {
     let plain = Site::plain().await;
     let (must_be_mended, text) = complaint(&plain.url("db.test", "sslmode=require"), &ca);
     assert!(must_be_mended && text.contains("ssl = on"), "{text}");
+    let without = plain.url("db.test", "").replace(":hush", "");
+    let (must_be_mended, text) = complaint(&without, &ca);
+    assert!(must_be_mended && text.contains("password missing"), "{text}");
 
     site.stop();
     let (must_be_mended, text) = complaint(&url, &ca);
