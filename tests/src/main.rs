@@ -3,6 +3,7 @@
 // The support of a test fails loudly: that is its way to report.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+mod ambiguous;
 mod append_only;
 mod client;
 mod completeness;
@@ -11,6 +12,7 @@ mod foreign_clients;
 mod kill;
 mod migrations;
 mod model;
+mod outage;
 mod partitions;
 mod process;
 mod round_trip;
