@@ -2,6 +2,9 @@
 //! it prints what it is told about its entries.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+#[path = "app/flood.rs"]
+mod flood;
+
 use std::time::Duration;
 
 use db_services::audit::{
@@ -52,6 +55,7 @@ fn main() {
                 caller.await.unwrap();
             }
         }),
+        Some("flood") => flood::flood(),
         // No runtime anywhere.
         Some("blocking") => {
             forget();

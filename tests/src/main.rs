@@ -10,6 +10,8 @@ mod completeness;
 mod delivery;
 mod foreign_clients;
 mod kill;
+#[cfg(target_os = "linux")]
+mod memory;
 mod migrations;
 mod model;
 mod outage;
