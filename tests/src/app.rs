@@ -4,6 +4,8 @@
 
 #[path = "app/flood.rs"]
 mod flood;
+#[path = "app/leave.rs"]
+mod leave;
 
 use std::time::Duration;
 
@@ -56,6 +58,7 @@ fn main() {
             }
         }),
         Some("flood") => flood::flood(),
+        Some("leave") => runtime().block_on(leave::leave()),
         // No runtime anywhere.
         Some("blocking") => {
             forget();

@@ -8,6 +8,7 @@ mod append_only;
 mod client;
 mod completeness;
 mod delivery;
+mod exit;
 mod foreign_clients;
 mod kill;
 #[cfg(target_os = "linux")]
