@@ -111,8 +111,8 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
             (_, Err(error)) if sound => return Err(SpoolError::at(file.path(), error)),
             _ => {}
         }
-        while sound {
-            let Ok(found) = file.oldest(&[]) else { break };
+        // Until nothing is left, or the damage is met.
+        while let Some(Ok(found)) = sound.then(|| file.oldest(&[])) {
             if found.is_empty() {
                 file.remove();
                 self.done.files += 1;
