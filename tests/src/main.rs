@@ -22,5 +22,6 @@ mod round_trip;
 mod spool;
 mod support;
 mod tls;
+mod tenants;
 mod transactions;
 mod writers;
