@@ -5,6 +5,7 @@
 
 mod ambiguous;
 mod append_only;
+mod attacks;
 mod client;
 mod completeness;
 mod delivery;

@@ -27,6 +27,7 @@ BEGIN
         END IF;
     END LOOP;
 
+    GRANT EXECUTE ON FUNCTION audit_uuid_v7() TO PUBLIC;
     DROP FUNCTION audit_role(text), audit_close_table(regclass), audit_owner_only(text, oid);
     DROP TABLE audit_roles;
 

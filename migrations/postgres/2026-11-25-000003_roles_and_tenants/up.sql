@@ -288,7 +288,7 @@ BEGIN
     FOR part IN SELECT 'audit_logs'::regclass UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass LOOP
         PERFORM audit_close_table(part);
     END LOOP;
-    FOREACH f IN ARRAY ARRAY['audit_logs_make_month(timestamp)', 'audit_logs_ensure_partitions(timestamptz, timestamptz)',
+    FOREACH f IN ARRAY ARRAY['audit_uuid_v7()', 'audit_logs_make_month(timestamp)', 'audit_logs_ensure_partitions(timestamptz, timestamptz)',
                              'audit_logs_index_closed_months()', 'audit_role(text)', 'audit_owner_only(text, oid)',
                              'audit_close_table(regclass)']::regprocedure[] LOOP
         PERFORM audit_owner_only('FUNCTION', f);
