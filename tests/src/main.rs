@@ -19,6 +19,7 @@ mod model;
 mod outage;
 mod partitions;
 mod process;
+mod roles;
 mod round_trip;
 mod spool;
 mod support;

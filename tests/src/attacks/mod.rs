@@ -1,6 +1,6 @@
 //! Who can change, forge or see what, if they try? As each role, as the owner and as a superuser.
 
-mod field;
+pub mod field;
 mod list;
 mod mutants;
 
