@@ -27,6 +27,13 @@ fuzz target seconds="60":
     # Without sanitizers, which want an unstable compiler: there is no unsafe code here.
     cd fuzz && cargo fuzz run --sanitizer none {{ target }} -- -max_total_time={{ seconds }} -max_len=16384
 
+# Pass all tests on PostgreSQL 14 to 18, got from npm (Linux on x86-64)
+test-versions *arguments:
+    for version in 14 15 16 17 18; do \
+        echo "PostgreSQL $version"; \
+        PG_BIN_DIR=$(scripts/postgres $version) TEST_DATABASE_URL= cargo test --workspace --all-features {{ arguments }} || exit 1; \
+    done
+
 # Everything that must be clean before a commit
 check: setup check-code check-schema
 

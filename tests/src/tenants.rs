@@ -8,7 +8,8 @@ use diesel::QueryDsl;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use tokio::sync::Notify;
 
-use crate::support::{TestDb, on_both};
+use crate::attacks::field::{connect, text};
+use crate::support::{TestDb, on_both, wait_for};
 
 /// Two rows of acme's, one of globex's, one of nobody's and one of the tenant that has no name.
 async fn fill(db: &TestDb) {
@@ -78,6 +79,12 @@ on_both! {
         });
         assert!(matches!(write.await.unwrap_err(), TenantError::Query(_)));
         assert_eq!(db.count().await, 0);
+        // Nor elsewhere, where the reader might have a right to.
+        let elsewhere = for_tenant(&db.database, "acme", async |conn| match conn {
+            Connection::Postgres(conn) => diesel::sql_query("CREATE TEMP TABLE t ()").execute(conn).await,
+            Connection::Sqlite(_) => Err(diesel::result::Error::NotFound),
+        });
+        assert!(elsewhere.await.is_err());
         insert(&mut db.connection().await, &AuditEntry::new("x").tenant("acme")).await.unwrap();
         assert_eq!(db.count().await, 1);
     }
@@ -116,6 +123,7 @@ on_both! {
             .map(|(): ()| ())
         });
         assert!(panicking.await.unwrap_err().is_panic());
+        no_transaction_is_left(&db).await;
         assert_eq!(session(&db).await.seen, first.seen, "after a panic");
 
         let (database, within) = (db.database.clone(), Arc::new(Notify::new()));
@@ -131,8 +139,19 @@ on_both! {
         within.notified().await;
         cancelled.abort();
         assert!(cancelled.await.unwrap_err().is_cancelled());
+        no_transaction_is_left(&db).await;
         assert_eq!(session(&db).await.seen, first.seen, "after a cancellation");
         assert_eq!(seen_by(&db.database, "globex").await, ["g.one"]);
+    }
+}
+
+/// Nothing waits in the pool with a transaction open, which would hold old rows until its next user.
+async fn no_transaction_is_left(db: &TestDb) {
+    if db.is_postgres() {
+        let client = connect(&db.url).await;
+        let open = "SELECT pid::text FROM pg_stat_activity \
+                    WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+        wait_for("the transaction's end", async || text(&client, open).await.is_empty()).await;
     }
 }
 

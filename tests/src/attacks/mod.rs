@@ -3,6 +3,7 @@
 pub mod field;
 mod list;
 mod mutants;
+mod sqlite;
 
 use field::{ATTACKERS, Field};
 use list::{ATTACKS, How};
@@ -41,13 +42,17 @@ fn table(field: &Field, columns: &[Vec<String>]) -> String {
     table
 }
 
-/// The documentation's tables, without what this version of PostgreSQL does not know.
-fn documented(field: &Field) -> String {
+/// The documentation's tables for one kind of database.
+fn section(kind: &str) -> &'static str {
     let page = include_str!("../../../docs/append-only.md");
-    let (_, rest) = page.split_once("<!-- postgresql -->\n").unwrap();
-    let (tables, _) = rest.split_once("<!-- end -->").unwrap();
+    let (_, rest) = page.split_once(&format!("<!-- {kind} -->\n")).unwrap();
+    rest.split_once("<!-- end -->").unwrap().0
+}
+
+/// Without what this version of PostgreSQL does not know.
+fn documented(field: &Field) -> String {
     let known = |line: &&str| field.version >= 150_000 || !line.starts_with("| MERGE ");
-    tables.lines().filter(known).map(|line| format!("{line}\n")).collect()
+    section("postgresql").lines().filter(known).map(|line| format!("{line}\n")).collect()
 }
 
 #[tokio::test]

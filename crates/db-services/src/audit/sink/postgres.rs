@@ -162,7 +162,7 @@ fn way_out(code: &SqlState) -> Option<&'static str> {
         }
         "3D000" => "create the database, or correct its name in the URL",
         "3F000" | "42P01" | "42703" | "42883" => "run the migrations: `auditlog migrate`",
-        "42501" => "GRANT INSERT ON audit_logs to this user",
+        "42501" => "make this user a member of the writers' role: GRANT audit_writer TO …",
         "53300" => "raise max_connections, or put a pooler in front",
         "53100" => "free space on the server's disk",
         "25006" => "the server is a standby or read-only; point the URL at the primary",
