@@ -68,6 +68,37 @@ async fn databases_of_a_cluster_share_the_roles_and_leave_each_other_theirs() {
     assert_eq!(roles(&server, "audit_").await, [""; 0]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_may_be_migrated_and_reverted_at_once() {
+    let server = server();
+    let mut shops = Vec::new();
+    for name in ["one", "two", "three", "four"] {
+        admin(&server, "postgres", &format!("CREATE DATABASE {name}")).await;
+        shops.push(database(&server.url(name)));
+    }
+    let [one, two, three, four] = &shops[..] else { panic!("four of them") };
+    for database in &shops[..2] {
+        database.migrate().await.unwrap();
+        revert_roles(database).await;
+    }
+    assert_eq!(roles(&server, "audit_").await, [""; 0]);
+    // All of them make the roles, then two of them want to drop what the others begin to use.
+    for _ in 0..5 {
+        let (a, b) = tokio::join!(one.migrate(), two.migrate());
+        assert_eq!((a.unwrap().len(), b.unwrap().len()), (1, 1));
+        let (_, _, c, d) =
+            tokio::join!(revert_roles(one), revert_roles(two), three.migrate(), four.migrate());
+        c.unwrap();
+        d.unwrap();
+        for shop in ["three", "four"] {
+            admin(&server, shop, "GRANT audit_writer TO postgres; REVOKE audit_writer FROM postgres").await;
+        }
+        revert_roles(three).await;
+        revert_roles(four).await;
+        assert_eq!(roles(&server, "audit_").await, [""; 0]);
+    }
+}
+
 #[tokio::test]
 async fn an_owner_who_may_not_create_roles_is_told_which_and_takes_those_it_finds() {
     let server = server();
@@ -192,6 +223,9 @@ async fn writers_own(server: &Server) -> (String, Database) {
     admin(server, "postgres", "CREATE ROLE app LOGIN PASSWORD 'pw' IN ROLE audit_writer").await;
     let app = database(&server.url_as("app", "pw", &name));
     assert!(latest(&mut app.connection().await.unwrap(), 1, true).await.is_err(), "it may not read");
+    let error =
+        for_tenant(&app, "acme", async |conn| latest(conn, 1, true).await).await.unwrap_err().to_string();
+    assert!(error.contains("GRANT audit_reader") && !error.contains("pw"), "{error}");
     (name, app)
 }
 

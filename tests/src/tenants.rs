@@ -204,3 +204,30 @@ async fn without_a_tenant_a_reader_sees_nothing() {
         assert_eq!(row.value, rows, "after {before}");
     }
 }
+
+/// Row security's condition is one that the index on tenants serves.
+#[tokio::test]
+async fn a_tenants_page_is_read_from_the_index() {
+    let db = TestDb::postgres().await;
+    db.sql(
+        "INSERT INTO audit_logs (action, tenant_id, created_at) \
+         SELECT 'x', 'tenant ' || n % 500, now() - n * interval '1 second' FROM generate_series(1, 20000) AS n; \
+         ANALYZE audit_logs",
+    )
+    .await
+    .unwrap();
+    let plan = for_tenant(&db.database, "tenant 7", async |conn| {
+        let Connection::Postgres(conn) = conn else { panic!("not PostgreSQL") };
+        #[derive(diesel::QueryableByName)]
+        struct Line {
+            #[diesel(sql_type = diesel::sql_types::Text, column_name = "QUERY PLAN")]
+            line: String,
+        }
+        let page = "EXPLAIN SELECT * FROM audit_logs WHERE created_at > now() - interval '1 day' \
+                    ORDER BY created_at DESC LIMIT 50";
+        let lines: Vec<Line> = diesel::sql_query(page).get_results(conn).await?;
+        Ok(lines.into_iter().map(|line| line.line).collect::<Vec<_>>().join("\n"))
+    });
+    let plan = plan.await.unwrap();
+    assert!(plan.contains("Index Cond: ((tenant_id = NULLIF("), "{plan}");
+}

@@ -245,7 +245,7 @@ BEGIN
                     missing := missing || format('CREATE ROLE %I NOLOGIN;', wanted);
                     EXIT;
                 -- Made or dropped by another database's migration meanwhile.
-                WHEN duplicate_object OR undefined_object OR unique_violation THEN
+                WHEN duplicate_object OR undefined_object OR unique_violation OR lock_not_available THEN
                     IF attempt = 10 THEN
                         RAISE;
                     END IF;
