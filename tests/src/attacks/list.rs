@@ -102,6 +102,10 @@ attacks! {
             "CREATE TRIGGER mine BEFORE INSERT ON $part FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"
         "a rule of one's own" Done "CREATE RULE mine AS ON INSERT TO audit_logs DO ALSO NOTHING"
         "DETACH PARTITION" Done "ALTER TABLE audit_logs DETACH PARTITION audit_logs_default"
+        "DETACH PARTITION, then DELETE" Rows
+            "ALTER TABLE audit_logs DETACH PARTITION audit_logs_default; DELETE FROM audit_logs_default"
+        "DETACH PARTITION, then TRUNCATE" Done
+            "ALTER TABLE audit_logs DETACH PARTITION audit_logs_default; TRUNCATE audit_logs_default"
         "DROP of a partition" EveryPartition "DROP TABLE $part"
         "DROP TABLE" Done "DROP TABLE audit_logs"
         "DISABLE ROW LEVEL SECURITY" Done "ALTER TABLE audit_logs DISABLE ROW LEVEL SECURITY"

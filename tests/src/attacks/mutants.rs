@@ -108,29 +108,21 @@ async fn every_defence_is_missed_when_it_is_gone() {
     let expected = differs(&field, &client, None).await.unwrap();
     assert_eq!(differs(&field, &client, Some(&expected)).await.as_ref(), Ok(&expected), "twice the same");
     let mut unnoticed = Vec::new();
-    for undo in text(&client, DEFENCES).await {
+    let alone = text(&client, DEFENCES).await.into_iter().map(|undo| (String::new(), undo));
+    let doubled = DOUBLED.iter().map(|(behind, undo)| (behind.to_string(), undo.to_string()));
+    for (behind, undo) in alone.chain(doubled) {
         client.batch_execute("SAVEPOINT defence").await.unwrap();
-        if !notices(&field, &client, &undo, &expected).await {
-            unnoticed.push(undo);
-        }
-        client.batch_execute("ROLLBACK TO defence; RELEASE defence").await.unwrap();
-    }
-    for (behind, undo) in DOUBLED {
-        client.batch_execute("SAVEPOINT defence").await.unwrap();
-        client.batch_execute(behind).await.unwrap();
-        let expected = differs(&field, &client, None).await.unwrap();
-        if !notices(&field, &client, undo, &expected).await {
-            unnoticed.push(undo.to_owned());
+        client.batch_execute(&behind).await.unwrap();
+        let before = match behind.is_empty() {
+            true => expected.clone(),
+            false => differs(&field, &client, None).await.unwrap(),
+        };
+        client.batch_execute(&undo).await.unwrap_or_else(|error| panic!("{undo}: {error:?}"));
+        match differs(&field, &client, Some(&before)).await {
+            Err(difference) => println!("{undo}: {difference}"),
+            Ok(_) => unnoticed.push(undo),
         }
         client.batch_execute("ROLLBACK TO defence; RELEASE defence").await.unwrap();
     }
     assert!(unnoticed.is_empty(), "nothing fails without {unnoticed:#?}");
-}
-
-/// Takes a defence away and tells whether an attack then ends otherwise than expected.
-async fn notices(field: &Field, client: &Client, undo: &str, expected: &[Vec<String>]) -> bool {
-    client.batch_execute(undo).await.unwrap_or_else(|error| panic!("{undo}: {error:?}"));
-    let noticed = differs(field, client, Some(expected)).await;
-    println!("{undo}: {}", noticed.as_ref().err().map_or("nothing", |difference| difference));
-    noticed.is_err()
 }
