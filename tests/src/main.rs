@@ -23,7 +23,7 @@ mod roles;
 mod round_trip;
 mod spool;
 mod support;
-mod tls;
 mod tenants;
+mod tls;
 mod transactions;
 mod writers;
