@@ -1,6 +1,6 @@
 //! Does every migration go up, down and up again, empty and filled, on any runtime?
 
-use db_services::audit::{AuditEntry, insert};
+use db_services::audit::{AuditEntry, count, for_tenant, insert};
 
 use crate::support::TestDb;
 
@@ -90,4 +90,7 @@ async fn the_table_may_live_in_another_schema() {
         "3"
     );
     assert_eq!(db.text("SELECT count(*)::text AS value FROM audit.audit_logs").await, "1");
+    // The roles may use the schema, which is not open to all.
+    let rows = for_tenant(&elsewhere, "nobody", async |conn| count(conn).await).await.unwrap();
+    assert_eq!(rows, 0);
 }

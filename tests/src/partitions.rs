@@ -2,7 +2,8 @@
 
 use db_services::audit::{AuditEntry, Delivery, ensure_partitions, insert};
 
-use crate::support::TestDb;
+use crate::attacks::field::{connect, text};
+use crate::support::{TestDb, wait_for};
 
 async fn partition_of(db: &TestDb, action: &str) -> String {
     db.text(&format!("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = '{action}'"))
@@ -75,6 +76,24 @@ async fn two_who_make_the_same_month_both_succeed() {
     let make = "SELECT audit_logs_ensure_partitions('2019-01-01', '2019-12-31')::text AS value";
     let (one, other) = tokio::join!(db.text(make), db.text(make));
     assert_eq!(one.parse::<u32>().unwrap() + other.parse::<u32>().unwrap(), 12);
+}
+
+/// Longer than a lock on a table may be waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_second_waits_for_the_first() {
+    let db = TestDb::postgres().await;
+    let (first, second, admin) = (connect(&db.url).await, connect(&db.url).await, connect(&db.url).await);
+    let make = "SELECT audit_logs_ensure_partitions('2019-01-01', '2019-03-31')";
+    first.batch_execute("BEGIN").await.unwrap();
+    first.batch_execute(make).await.unwrap();
+    let makes = tokio::spawn(async move { second.batch_execute(make).await });
+    let waits = "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() \
+                 AND wait_event = 'advisory' AND clock_timestamp() - query_start > interval '1 second'";
+    wait_for("a second of waiting", async || makes.is_finished() || !text(&admin, waits).await.is_empty())
+        .await;
+    assert!(!makes.is_finished(), "{makes:?}");
+    first.batch_execute("COMMIT").await.unwrap();
+    makes.await.unwrap().unwrap();
 }
 
 /// A reader that holds every partition delays a new month; writers do not notice.

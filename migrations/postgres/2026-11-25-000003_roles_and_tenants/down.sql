@@ -9,7 +9,6 @@ DROP POLICY audit_logs_read_tenant ON audit_logs;
 DO $do$
 DECLARE
     part   regclass;
-    f      regprocedure;
     named  name;
     home   constant name := current_schema();
     roles  constant name[] := (SELECT array_agg(audit_role(kind)) FROM audit_roles);

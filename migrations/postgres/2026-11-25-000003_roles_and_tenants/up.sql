@@ -109,8 +109,11 @@ DECLARE
     ends     constant timestamptz := (month_start + interval '1 month') AT TIME ZONE 'UTC';
     attempts int := 0;
 BEGIN
-    -- One maker at a time; the others find the month made. Released with the transaction.
+    -- One maker at a time; the others find the month made. Released with the transaction. Who waits here
+    -- is in nobody's way, and may wait longer than for a table.
+    PERFORM set_config('lock_timeout', '5s', true);
     PERFORM pg_advisory_xact_lock(hashtextextended('audit_logs partitions', parent::oid::bigint));
+    PERFORM set_config('lock_timeout', '400ms', true);
     IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                WHERE i.inhparent = parent AND c.relname = part) THEN
         RETURN false;
@@ -181,7 +184,9 @@ DECLARE
     wanted record;
     made   integer := 0;
 BEGIN
+    PERFORM set_config('lock_timeout', '5s', true);
     PERFORM pg_advisory_xact_lock(hashtextextended('audit_logs partitions', '@schema@.audit_logs'::regclass::oid::bigint));
+    PERFORM set_config('lock_timeout', '400ms', true);
     FOR month IN
         SELECT n.nspname AS home, c.relname AS part
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
