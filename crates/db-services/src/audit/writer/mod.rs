@@ -2,8 +2,8 @@
 //!
 //! `mod.rs` is the handle and the guard; `config.rs` starts them; `queue.rs` bounds what waits;
 //! `batch.rs` decides what goes together; `worker.rs` is the thread; `ledger.rs` knows what became
-//! of each entry, `receipt.rs` tells it; `stats.rs` counts; `life.rs` is what goes on record about the
-//! writer itself.
+//! of each entry, `receipt.rs` tells it; `stats.rs` counts, `metrics.rs` passes the counts on; `life.rs` is
+//! what goes on record about the writer itself.
 
 mod batch;
 mod config;
@@ -13,6 +13,8 @@ mod hand;
 mod health;
 mod ledger;
 mod life;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod queue;
 mod receipt;
 mod retry;
@@ -85,6 +87,8 @@ pub(super) struct Shared {
     /// True once an entry came after the end, which is logged once.
     came_late: AtomicBool,
     counters: Counters,
+    #[cfg(feature = "metrics")]
+    metrics: Mutex<metrics::Metrics>,
     receipt_timeout: Duration,
     /// The earliest time by which a shutdown was asked to be done.
     shut_by: Mutex<Option<Instant>>,
@@ -133,9 +137,7 @@ impl AuditWriter {
 
     /// Gives the counters.
     pub fn stats(&self) -> WriterStats {
-        let held = self.shared.queue.held();
-        let stats = self.shared.counters.stats(self.shared.given(), self.shared.started.elapsed());
-        WriterStats { queued: held.entries, queued_bytes: held.bytes, ..stats }
+        self.shared.stats()
     }
 
     /// True once the writer takes no more entries.
@@ -204,6 +206,8 @@ impl Shared {
             losses: Mutex::default(),
             came_late: AtomicBool::new(false),
             counters: Counters::default(),
+            #[cfg(feature = "metrics")]
+            metrics: Mutex::default(),
             receipt_timeout,
             shut_by: Mutex::new(None),
             finished: watch::Sender::new(false),
@@ -295,6 +299,12 @@ impl Shared {
     /// Entries that did not get into the queue.
     fn refused(&self) -> u64 {
         self.counters.refused.load(Ordering::Relaxed)
+    }
+
+    fn stats(&self) -> WriterStats {
+        let held = self.queue.held();
+        let stats = self.counters.stats(self.given(), self.started.elapsed());
+        WriterStats { queued: held.entries, queued_bytes: held.bytes, ..stats }
     }
 
     fn report(&self) -> WriterReport {
