@@ -1,5 +1,6 @@
 //! How does a private PostgreSQL start, stop, and surely end?
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -87,10 +88,10 @@ impl Cluster {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner).order(order)
     }
 
-    /// The socket appears when the server listens; it may then still answer "starting up" for a
-    /// moment, which a first statement waits out.
+    /// The socket appears a moment before the server listens on it: until then it refuses. It may
+    /// then still answer "starting up" for a while, which a first statement waits out.
     fn wait_until_ready(&self) -> Result<(), SetupError> {
-        let listens = || self.home.path().join(".s.PGSQL.5432").exists();
+        let listens = || UnixStream::connect(self.home.path().join(".s.PGSQL.5432")).is_ok();
         let begun = Instant::now();
         while !listens() {
             let log = std::fs::read(self.home.path().join("log")).unwrap_or_default();
