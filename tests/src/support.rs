@@ -20,6 +20,7 @@ pub struct TestDb {
 enum Held {
     Postgres(#[allow(dead_code)] Postgres),
     Sqlite(#[allow(dead_code)] TempDir),
+    Elsewhere,
 }
 
 impl TestDb {
@@ -43,6 +44,11 @@ impl TestDb {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", dir.path().join("audit.db").display());
         Self::of(url, Held::Sqlite(dir))
+    }
+
+    /// One that is kept and removed by somebody else.
+    pub fn at(url: String) -> Self {
+        Self::of(url, Held::Elsewhere)
     }
 
     fn of(url: String, held: Held) -> Self {

@@ -121,6 +121,12 @@ async fn a_recorder_hears_what_the_writer_counts() {
     assert_eq!(told.map(|name| kept.counter(name)), [report.unknown, report.lost]);
     assert_eq!(report.unknown + report.lost, 7);
 
+    // A writer that has nothing more to do tells what it did before it sleeps.
+    database.mend();
+    let (writer, _guard) = database.writer().start().unwrap();
+    assert!(writer.write_all((0..3).map(|_| entry("quiet"))).await.is_durable());
+    wait_for("the last of it", async || kept.counter("audit_entries_committed_total") == 18).await;
+
     let documented = include_str!("../src/audit/mod.rs");
     let names: Vec<String> = kept.described.lock().unwrap().keys().cloned().collect();
     assert_eq!(names.len(), 12);
