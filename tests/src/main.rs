@@ -12,6 +12,7 @@ mod kill;
 mod log_lines;
 mod migrations;
 mod partitions;
+mod poison;
 mod process;
 mod round_trip;
 mod set_up_faults;
