@@ -190,7 +190,7 @@ on_both! {
         let wanted = write_poison(&writer);
         wait_for("the spool", async || writer.stats().spooled == wanted.len() as u64).await;
         db.sql("ALTER TABLE hidden RENAME TO audit_logs").await.unwrap();
-        wait_for("the replay", async || writer.stats().replayed == wanted.len() as u64).await;
+        wait_for("the replay", async || writer.stats().committed == wanted.len() as u64).await;
         guard.shutdown(PATIENCE).await;
         all_are_there(&db, &wanted).await;
         assert!(!Quarantine::exists(dir.path()));

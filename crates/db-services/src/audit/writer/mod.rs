@@ -246,8 +246,8 @@ impl Shared {
         Receipt::numbered(Arc::clone(self), range)
     }
 
-    /// Notes what became of these ranges and counts them.
-    fn settle(&self, ranges: &[Range], delivery: &Delivery) {
+    /// Notes what became of these ranges and counts them; gives of how many it was news.
+    fn settle(&self, ranges: &[Range], delivery: &Delivery) -> u64 {
         let mut ledger = lock(&self.ledger);
         let change = ledger.settle(ranges, delivery);
         self.counters.count(delivery, change);
@@ -257,6 +257,7 @@ impl Shared {
             let mut losses = lock(&self.losses);
             ranges.iter().for_each(|range| losses.note(*range, reason));
         }
+        change.settled + change.unspooled
     }
 
     /// Waits for what became of a range, at most the time that a receipt may take.

@@ -230,8 +230,10 @@ impl Worker {
 
     /// Settles a batch of one refused row.
     pub(super) fn quarantine(&mut self, batch: super::hand::Batch, sqlstate: Option<&str>) {
-        self.shared.settle(&batch.ranges, &Delivery::Quarantined);
-        if !batch.ranges.is_empty() {
+        let news = self.shared.settle(&batch.ranges, &Delivery::Quarantined);
+        // Once: the copy in the spool of a batch that was halved since holds refused rows as well, and
+        // may be replayed.
+        if news > 0 {
             self.life.quarantined(&batch.rows[0], sqlstate, Instant::now());
         }
         self.let_go(&batch);
