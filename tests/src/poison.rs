@@ -247,6 +247,23 @@ on_both! {
         }
     }
 
+    async fn a_rule_that_every_row_of_ours_breaks_is_told_from_a_broken_database(db: TestDb) {
+        // Until an entry goes in, nothing tells whose fault it is: the row is held, not put aside.
+        refuse(&db, "action NOT LIKE 'shop.%'").await;
+        for spooled in [true, false] {
+            let dir = TempDir::new().unwrap();
+            let (writer, guard) = if spooled { spilling(&db, dir.path()) } else { db.writer() };
+            drop(writer.write(AuditEntry::new("rude.word")));
+            wait_for("attempts", async || writer.stats().retries >= 2).await;
+            assert_eq!(writer.stats().quarantined, 0);
+            drop(writer.write(AuditEntry::new("shop.order")));
+            wait_for("both", async || writer.stats().committed == 1 && writer.stats().quarantined == 1).await;
+            let report = guard.shutdown(PATIENCE).await;
+            assert_eq!((report.committed, report.quarantined, report.lost, report.spooled), (1, 1, 0, 0));
+        }
+        assert_eq!(db.count().await, 2);
+    }
+
     async fn forged_rows_of_writers_do_not_blind_the_account(db: TestDb) {
         let (writer, guard) = db.writer();
         assert!(writer.write_all(numbered(10)).await.is_durable());

@@ -58,6 +58,9 @@ struct Known {
 /// The largest metadata of a row that is remembered, in bytes.
 const REMEMBERED_BYTES: usize = 4 << 10;
 
+/// Rows of a batch that are tried one by one.
+const TRIED: usize = 16;
+
 impl Known {
     /// Remembers a row that was committed: what the operator's own constraints ask for, it has.
     fn committed(&mut self, rows: &[NewAuditLog]) {
@@ -66,11 +69,17 @@ impl Known {
         }
     }
 
-    /// Rows to try: the one that went in before, and one with every column filled.
-    fn candidates(&self) -> Vec<NewAuditLog> {
+    /// Rows to try: the one that went in before, one with every column filled, and some of the refused
+    /// batch itself, now these and now others. A rule of the operator's own may refuse all but those.
+    fn candidates(&self, batch: &[NewAuditLog]) -> Vec<NewAuditLog> {
         let fresh =
             |row: &NewAuditLog| NewAuditLog { id: Uuid::now_v7(), created_at: Utc::now(), ..row.clone() };
-        self.good.iter().chain([&filled()]).map(fresh).collect()
+        // One that is alone was tried just now.
+        let others = if batch.len() > 1 { batch } else { &[] };
+        let begin = Uuid::new_v4().as_u128() as usize % others.len().max(1);
+        let some =
+            others[begin..].iter().chain(&others[..begin]).step_by(others.len().div_ceil(TRIED).max(1));
+        self.good.iter().chain([&filled()]).chain(some).map(fresh).collect()
     }
 }
 
@@ -98,3 +107,6 @@ fn filled() -> NewAuditLog {
         writer_seq: Some(0),
     }
 }
+
+#[cfg(test)]
+mod fault_tests;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use db_schema::NewAuditLog;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Config, Error};
 
 use super::{Fault, Known, OnRepeat, Rows, Sink, SinkError};
@@ -37,7 +37,7 @@ impl PostgresSink {
             None => Session::open(&self.config).await?,
         };
         if let Err(error) = session.write(rows, on_repeat).await {
-            return Err(session.find_fault(&error, &self.known).await);
+            return Err(session.find_fault(&error, &self.known, rows).await);
         }
         self.known.committed(rows);
         self.session = Some(session);
@@ -79,9 +79,7 @@ impl Session {
                 self.insert.run(&self.client, rows, OnRepeat::Skip).await
             }
             // No default partition, and no month for it: have it made.
-            Err(error)
-                if error.code() == Some(&SqlState::CHECK_VIOLATION) && self.make_months(rows).await =>
-            {
+            Err(error) if lacks_partition(&error) && self.make_months(rows).await => {
                 self.insert.run(&self.client, rows, on_repeat).await
             }
             other => other,
@@ -105,18 +103,18 @@ impl Session {
 
     /// Tells by the SQLSTATE what is plainly of the moment; of everything else by experiment whether
     /// the database takes another row.
-    async fn find_fault(&mut self, error: &Error, known: &Known) -> SinkError {
+    async fn find_fault(&mut self, error: &Error, known: &Known, rows: &[NewAuditLog]) -> SinkError {
         let fault = match error.code() {
             None => Fault::Moment,
             Some(code) if is_of_the_moment(code) => Fault::Moment,
-            Some(_) => self.takes_any(known).await,
+            Some(_) => self.takes_any(known.candidates(rows)).await,
         };
         sink_error(fault, error)
     }
 
     /// Tries rows that ought to go in, each in a transaction that is rolled back.
-    async fn takes_any(&mut self, known: &Known) -> Fault {
-        for row in known.candidates() {
+    async fn takes_any(&mut self, candidates: Vec<NewAuditLog>) -> Fault {
+        for row in candidates {
             let tried = async {
                 self.client.batch_execute("BEGIN").await?;
                 let inserted =
@@ -141,13 +139,22 @@ fn is_of_the_moment(code: &SqlState) -> bool {
     ["08", "25", "40", "53", "55", "57", "58", "72", "XX"].contains(&&code.code()[..2])
 }
 
+/// True where no partition takes a row. The code is that of any CHECK; but this one has no name.
+fn lacks_partition(error: &Error) -> bool {
+    let unnamed = |error: &DbError| error.constraint().is_none();
+    error.code() == Some(&SqlState::CHECK_VIOLATION) && error.as_db_error().is_some_and(unnamed)
+}
+
 fn sink_error(fault: Fault, error: &Error) -> SinkError {
     let said = match error.as_db_error() {
         // Not its detail: PostgreSQL quotes the refused row there.
         Some(server) => server.message().to_owned(),
         None => describe(error),
     };
-    let reason = match error.code().and_then(way_out) {
+    let no_partition = lacks_partition(error).then_some(
+        "make its month: SELECT audit_logs_ensure_partitions(), or GRANT EXECUTE on that function to this user",
+    );
+    let reason = match no_partition.or_else(|| error.code().and_then(way_out)) {
         Some(way_out) => format!("{said} ({way_out})"),
         None => said,
     };

@@ -76,7 +76,7 @@ impl File {
                 Ok(())
             }
             Err(error) => {
-                let fault = find_fault(&mut conn, &error, &self.known);
+                let fault = find_fault(&mut conn, &error, &self.known, rows);
                 Err(sink_error(fault, describe(&error)))
             }
         }
@@ -91,7 +91,7 @@ fn is_constraint(kind: &DatabaseErrorKind) -> bool {
 /// Tells by SQLite's own message what cannot be the row's fault (compiled in, in one language; its
 /// codes do not pass diesel); of everything else by experiment whether the database takes another
 /// row. A full disk cannot be found by experiment: a transaction that is rolled back writes nothing.
-fn find_fault(conn: &mut SqliteConnection, error: &Error, known: &Known) -> Fault {
+fn find_fault(conn: &mut SqliteConnection, error: &Error, known: &Known, rows: &[NewAuditLog]) -> Fault {
     let Error::DatabaseError(_, information) = error else { return Fault::Moment };
     if passes_by_itself(information.message()) {
         return Fault::Moment;
@@ -99,7 +99,7 @@ fn find_fault(conn: &mut SqliteConnection, error: &Error, known: &Known) -> Faul
     if is_of_the_file(information.message()) {
         return Fault::SetUp;
     }
-    for row in known.candidates() {
+    for row in known.candidates(rows) {
         let mut inserted = Ok(0);
         let rolled_back = conn.immediate_transaction(|conn| {
             inserted = sqlite_insert(conn, std::slice::from_ref(&row), OnRepeat::Fail);
