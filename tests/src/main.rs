@@ -18,6 +18,7 @@ mod round_trip;
 mod set_up_faults;
 mod small_disk;
 mod spool;
+mod stats;
 mod support;
 mod transactions;
 mod writers;

@@ -137,7 +137,8 @@ impl AuditWriterBuilder {
     }
 
     /// Sets what is called with every loss: entries that a full queue refused, or that were given up.
-    /// Losses of one kind that follow each other come as one.
+    /// Losses of one kind that follow each other come as one. Entries that come after the shutdown are
+    /// told by their receipts alone: there is no thread to call from.
     ///
     /// It runs on the writer's thread, soon after the loss, and should return soon.
     pub fn on_loss(mut self, callback: impl Fn(&Loss) + Send + Sync + 'static) -> Self {
