@@ -17,7 +17,7 @@ use db_test::Server;
 use tempfile::TempDir;
 
 use crate::log_lines;
-use crate::small_disk::SmallDisk;
+use crate::small_disk::{SmallDisk, ran_in_a_name_space};
 use crate::support::{TestDb, numbered, on_both, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -274,6 +274,9 @@ async fn sqlite_on(disk: &SmallDisk) -> TestDb {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_sqlite_file_whose_disk_is_full() {
+    if ran_in_a_name_space("set_up_faults::an_sqlite_file_whose_disk_is_full") {
+        return;
+    }
     let disk = SmallDisk::mount(8);
     let db = sqlite_on(&disk).await;
     let mut trial = Trial::start(&db.url);
@@ -286,6 +289,9 @@ async fn an_sqlite_file_whose_disk_is_full() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_sqlite_file_whose_disk_is_full_before_it_is_opened() {
+    if ran_in_a_name_space("set_up_faults::an_sqlite_file_whose_disk_is_full_before_it_is_opened") {
+        return;
+    }
     let disk = SmallDisk::mount(8);
     let db = sqlite_on(&disk).await;
     disk.fill_but(0);
@@ -298,6 +304,9 @@ async fn an_sqlite_file_whose_disk_is_full_before_it_is_opened() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_sqlite_file_that_may_not_be_written() {
+    if ran_in_a_name_space("set_up_faults::an_sqlite_file_that_may_not_be_written") {
+        return;
+    }
     let mut disk = SmallDisk::mount(8);
     let db = sqlite_on(&disk).await;
     disk.forbid_writing();
@@ -325,6 +334,9 @@ async fn an_sqlite_file_whose_directory_is_missing() {
 /// they wait in memory. Once there is room they go to the spool, and from there to the database.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spool_whose_disk_is_full() {
+    if ran_in_a_name_space("set_up_faults::a_spool_whose_disk_is_full") {
+        return;
+    }
     for durability in [Durability::Spill, Durability::WriteAhead] {
         let (disk, db) = (SmallDisk::mount(8), TestDb::sqlite().await);
         let mut trial = Trial::with_spool(&db.url, disk.path(), durability);

@@ -3,6 +3,8 @@
 //! A file system in memory (tmpfs) of a few MiB, held by a shell that takes it down when the test's
 //! process ends in whatever way. Root mounts it where everybody sees it. Anybody else mounts it in a
 //! name space of the shell's own (user_namespaces(7)), and reaches it through `/proc/<shell>/root`.
+//! SQLite follows that link to where nothing is mounted: its tests run again in a process that is
+//! within such a name space, [`ran_in_a_name_space`].
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -17,10 +19,36 @@ trap '' PIPE
 mount -t tmpfs -o "size=$2m,mode=0777" small "$1" || exit 1
 echo done
 while read -r order; do
-    mount -o "remount,$order,size=$2m" "$1" && echo done
+    mount -o "remount,bind,$order" "$1" && echo done
 done
 umount -l "$1"
+rmdir "$1"
 "#;
+
+/// What makes a user the root of a name space.
+const NAME_SPACE: [&str; 4] = ["unshare", "--user", "--map-root-user", "--mount"];
+
+/// Set for a test that runs in one.
+const WITHIN: &str = "WITHIN_A_NAME_SPACE";
+
+/// Runs a test of this program again, within a name space, if only there a file system may be mounted.
+/// True if it did, and passed.
+pub fn ran_in_a_name_space(test: &str) -> bool {
+    if std::env::var_os(WITHIN).is_some() || SmallDisk::try_mount(&["sh"], 1).is_some() {
+        return false;
+    }
+    let mut again = Command::new(NAME_SPACE[0]);
+    again
+        .args(&NAME_SPACE[1..])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env(WITHIN, "1");
+    let output = again.output().expect("unshare is there: run this test as root, or install util-linux");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{test}: {said}{error}");
+    true
+}
 
 /// A file system of a few MiB.
 pub struct SmallDisk {
@@ -34,7 +62,7 @@ pub struct SmallDisk {
 impl SmallDisk {
     /// Mounts one; where neither way is open the test fails and says so, rather than show nothing.
     pub fn mount(mebibytes: u32) -> Self {
-        let own_name_space = ["unshare", "--user", "--map-root-user", "--mount", "sh"];
+        let own_name_space = [&NAME_SPACE[..], &["sh"]].concat();
         Self::try_mount(&["sh"], mebibytes).or_else(|| Self::try_mount(&own_name_space, mebibytes)).expect(
             "a small file system must be mounted: run this test as root, or where user name spaces are allowed",
         )
@@ -49,6 +77,7 @@ impl SmallDisk {
             .arg(mebibytes.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .ok()?;
         let mut answers = BufReader::new(shell.stdout.take()?);
