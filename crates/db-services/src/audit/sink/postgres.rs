@@ -30,6 +30,11 @@ impl PostgresSink {
         Self { config, limit, session: None, known: Known::default() }
     }
 
+    /// Another connection for the same writer.
+    pub(crate) fn beside(&self) -> Self {
+        Self { config: self.config.clone(), limit: self.limit, session: None, known: self.known.clone() }
+    }
+
     async fn attempt(&mut self, rows: &[NewAuditLog], on_repeat: OnRepeat) -> Result<(), SinkError> {
         // Taken: if this is cut short or fails, the next attempt begins with a new connection.
         let mut session = match self.session.take().filter(|session| !session.client.is_closed()) {

@@ -169,8 +169,8 @@ impl AuditWriterBuilder {
                 let name = database.to_string();
                 match database.kind() {
                     Kind::Postgres { config, .. } => {
-                        let lane = || PostgresSink::new((**config).clone(), self.retry.attempt_timeout);
-                        let lanes = std::iter::repeat_with(lane).take(CONNECTIONS).collect();
+                        let lane = PostgresSink::new((**config).clone(), self.retry.attempt_timeout);
+                        let lanes = std::iter::repeat_with(|| lane.beside()).take(CONNECTIONS).collect();
                         self.start_on(name, Some(database.clone()), lanes)
                     }
                     Kind::Sqlite { location, .. } => {
