@@ -67,36 +67,26 @@ fn poison() -> Vec<AuditEntry> {
     all
 }
 
-/// As a row reads back: jsonb keeps another spelling of the same value.
-fn readable(row: &NewAuditLog) -> (String, Vec<Option<String>>, DateTime<Utc>, Value) {
-    let texts = [
-        &row.tenant_id,
-        &row.actor_id,
-        &row.actor_type,
-        &row.on_behalf_of,
-        &row.resource_type,
-        &row.resource_id,
-        &row.user_agent,
-        &row.request_id,
-        &row.trace_id,
-    ];
-    (row.action.clone(), texts.map(Clone::clone).into(), row.created_at, row.metadata.parse().unwrap())
+/// What is compared: jsonb keeps another spelling of the same value.
+type Content = (String, [Option<String>; 9], DateTime<Utc>, Value);
+
+/// The content of a row, to be inserted or read.
+macro_rules! content {
+    ($row:expr, $metadata:expr) => {{
+        let row = $row;
+        let who = [&row.tenant_id, &row.actor_id, &row.actor_type, &row.on_behalf_of];
+        let what = [&row.resource_type, &row.resource_id, &row.user_agent, &row.request_id, &row.trace_id];
+        let texts = std::array::from_fn(|nth| who.iter().chain(&what).nth(nth).unwrap().to_owned().clone());
+        (row.action.clone(), texts, row.created_at, $metadata.parse().unwrap())
+    }};
 }
 
-fn read(row: &AuditLog) -> (String, Vec<Option<String>>, DateTime<Utc>, Value) {
-    let texts = [
-        &row.tenant_id,
-        &row.actor_id,
-        &row.actor_type,
-        &row.on_behalf_of,
-        &row.resource_type,
-        &row.resource_id,
-        &row.user_agent,
-        &row.request_id,
-        &row.trace_id,
-    ];
-    let metadata = row.metadata.as_ref().unwrap().parse().unwrap();
-    (row.action.clone(), texts.map(Clone::clone).into(), row.created_at, metadata)
+fn wanted_content(row: &NewAuditLog) -> Content {
+    content!(row, row.metadata)
+}
+
+fn read_content(row: &AuditLog) -> Content {
+    content!(row, row.metadata.as_ref().unwrap())
 }
 
 /// Writes the poison with a neighbour before and after each, on a thread with an ordinary stack, and
@@ -109,9 +99,12 @@ fn write_poison(writer: &AuditWriter) -> HashMap<Uuid, NewAuditLog> {
             wanted.insert(entry.id, NewAuditLog::from(&entry));
             let [before, after] = [AuditEntry::new("before"), AuditEntry::new("after")];
             wanted.extend([&before, &after].map(|entry| (entry.id, NewAuditLog::from(entry))));
-            match nth % 2 {
-                0 => drop(writer.write_all([before, entry, after])),
-                _ => [before, entry, after].map(|entry| drop(writer.write(entry))).into_iter().collect(),
+            if nth % 2 == 0 {
+                drop(writer.write_all([before, entry, after]));
+            } else {
+                for entry in [before, entry, after] {
+                    drop(writer.write(entry));
+                }
             }
         }
         wanted
@@ -123,7 +116,7 @@ async fn all_are_there(db: &TestDb, wanted: &HashMap<Uuid, NewAuditLog>) {
     let rows = db.rows().await;
     assert_eq!(rows.len(), wanted.len());
     for row in &rows {
-        assert_eq!(read(row), readable(&wanted[&row.id]));
+        assert_eq!(read_content(row), wanted_content(&wanted[&row.id]));
     }
 }
 
