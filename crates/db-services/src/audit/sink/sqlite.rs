@@ -96,9 +96,6 @@ fn find_fault(conn: &mut SqliteConnection, error: &Error, known: &Known, rows: &
     if passes_by_itself(information.message()) {
         return Fault::Moment;
     }
-    if is_of_the_file(information.message()) {
-        return Fault::SetUp;
-    }
     for row in known.candidates(rows) {
         let mut inserted = Ok(0);
         let rolled_back = conn.immediate_transaction(|conn| {
