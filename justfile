@@ -21,13 +21,28 @@ demo:
 test *arguments:
     cargo test --workspace --all-features {{ arguments }}
 
+# Fuzz a target (ndjson, spool_recovery) for so many seconds, from the kept corpus on; needs a C++ compiler
+fuzz target seconds="60":
+    scripts/setup fuzz
+    # Without sanitizers, which want an unstable compiler: there is no unsafe code here.
+    cd fuzz && cargo fuzz run --sanitizer none {{ target }} -- -max_total_time={{ seconds }} -max_len=16384
+
+# Pass all tests on PostgreSQL 14 to 18, got from npm (Linux on x86-64)
+test-versions *arguments:
+    for version in 14 15 16 17 18; do \
+        echo "PostgreSQL $version"; \
+        PG_BIN_DIR=$(scripts/postgres $version) TEST_DATABASE_URL= cargo test --workspace --all-features {{ arguments }} || exit 1; \
+    done
+
 # Everything that must be clean before a commit
 check: setup check-code check-schema
 
 # Formatting, lints, documentation, dependencies
 check-code:
     cargo fmt --check
+    cargo fmt --check --manifest-path fuzz/Cargo.toml
     cargo clippy --workspace --all-targets --all-features -- -D warnings
+    cargo clippy --manifest-path fuzz/Cargo.toml -- -D warnings
     cargo clippy -p db-schema --no-default-features --features postgres -- -D warnings
     cargo clippy -p db-schema --no-default-features --features sqlite -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
@@ -55,6 +70,7 @@ schema:
 # Format the code
 fmt:
     cargo fmt
+    cargo fmt --manifest-path fuzz/Cargo.toml
 
 # What runs on every change
 ci:

@@ -2,6 +2,11 @@
 //! it prints what it is told about its entries.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+#[path = "app/flood.rs"]
+mod flood;
+#[path = "app/leave.rs"]
+mod leave;
+
 use std::time::Duration;
 
 use db_services::audit::{
@@ -52,6 +57,8 @@ fn main() {
                 caller.await.unwrap();
             }
         }),
+        Some("flood") => flood::flood(),
+        Some("leave") => runtime().block_on(leave::leave()),
         // No runtime anywhere.
         Some("blocking") => {
             forget();

@@ -3,22 +3,32 @@
 // The support of a test fails loudly: that is its way to report.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+mod ambiguous;
 mod append_only;
+mod attacks;
 mod client;
 mod completeness;
 mod delivery;
+mod exit;
 mod foreign_clients;
 mod kill;
 mod log_lines;
+#[cfg(target_os = "linux")]
+mod memory;
 mod migrations;
+mod model;
+mod outage;
 mod partitions;
 mod poison;
 mod process;
+mod roles;
 mod round_trip;
 mod set_up_faults;
 mod small_disk;
 mod spool;
 mod stats;
 mod support;
+mod tenants;
+mod tls;
 mod transactions;
 mod writers;

@@ -42,7 +42,7 @@ async fn up_down_up_on_sqlite() {
 async fn the_rows_outlive_the_partition_functions() {
     let db = TestDb::postgres().await;
     insert(&mut db.connection().await, &AuditEntry::new("x")).await.unwrap();
-    db.database.revert_migration().await.unwrap();
+    while !db.database.revert_migration().await.unwrap().ends_with("000002") {}
     assert_eq!(db.count().await, 1);
     db.database.migrate().await.unwrap();
     insert(&mut db.connection().await, &AuditEntry::new("y")).await.unwrap();

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use crate::support::{TestDb, on_both};
 
 /// Runs the application with this environment; log lines go to its standard error.
-fn app(argument: &str, environment: &[(&str, &str)]) -> Output {
+pub fn app(argument: &str, environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
     command.arg(argument).env("RUST_LOG", "info").env("RUST_BACKTRACE", "0");
     for name in ["DATABASE_URL", "AUDIT_DATABASE_URL", "AUDIT_LOG", "AUDIT_SPOOL_DIR"] {
@@ -14,7 +14,7 @@ fn app(argument: &str, environment: &[(&str, &str)]) -> Output {
     command.envs(environment.iter().copied()).output().unwrap()
 }
 
-fn lines(bytes: &[u8]) -> Vec<String> {
+pub fn lines(bytes: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
 }
 
@@ -81,8 +81,8 @@ fn a_database_out_of_reach_is_one_error_line() {
 fn a_url_that_cannot_be_used_is_one_error_line() {
     for url in [
         "mysql://u:hush@localhost/db",
-        "postgres://u:hush@db.example/db",
-        "postgres://u:hush@localhost/db?sslmode=require",
+        "postgres://u:hush@db.example/db?sslmode=verify-ca",
+        "postgres://u:hush@localhost/db?sslcert=me.crt",
     ] {
         let output = app("await", &[("DATABASE_URL", url)]);
         assert!(output.status.success(), "{output:?}");

@@ -178,7 +178,7 @@ struct App {
 
 impl App {
     async fn on(server: &Server) -> Self {
-        let db = TestDb::at(server.migrated().unwrap());
+        let db = TestDb::on(server);
         let name = db.url.rsplit('/').next().unwrap().to_owned();
         let role = format!("app_{name}");
         db.sql(&format!(
@@ -251,7 +251,7 @@ async fn a_server_whose_disk_is_full() {
     let disk = SmallDisk::mount(192);
     let small_log = [("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
     let server = Server::start_in(disk.path(), &small_log).unwrap();
-    let db = TestDb::at(server.migrated().unwrap());
+    let db = TestDb::on(&server);
     let mut trial = Trial::start(&db.url);
     trial.commits().await;
     // A file of the log that is still empty: the table is the first to run out of room.

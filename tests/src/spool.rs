@@ -55,9 +55,11 @@ fn files(dir: &Path) -> Vec<String> {
     names
 }
 
+/// Entries that wait in files that are whole.
 fn waiting(dir: &Path) -> u64 {
     let entries = |state| match state {
         SpoolState::Waiting { entries, .. } => entries,
+        SpoolState::Damaged => 0,
         other => panic!("{other:?}"),
     };
     spool::status(dir).unwrap().into_iter().map(|file| entries(file.state)).sum()
@@ -161,6 +163,56 @@ async fn entries_for_another_database_are_not_adopted() {
     assert_eq!((replayed.files, replayed.entries, replayed.failure), (1, 10, None));
     assert_eq!(db.count().await, 11);
     assert_eq!(files(dir.path()), [""; 0]);
+}
+
+/// Leaves batches of 100 entries in a spool file and damages a page in its middle. Gives back how many
+/// entries were in it.
+async fn leave_damaged(database: &MemoryDatabase, dir: &Path) -> usize {
+    database.fail(Failure::Unreachable);
+    let (writer, guard) = start(ahead(database, dir));
+    for batch in numbered(3_000).collect::<Vec<_>>().chunks(100) {
+        assert_eq!(writer.write_all(batch.to_vec()).await, Delivery::Spooled);
+    }
+    guard.shutdown(PATIENCE).await;
+    let name = files(dir).into_iter().find(|name| name.ends_with(".spool")).unwrap();
+    let mut bytes = std::fs::read(dir.join(&name)).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 4096].fill(0xA5);
+    std::fs::write(dir.join(name), bytes).unwrap();
+    3_000
+}
+
+/// Most of a damaged file arrives, each entry once, and the file lies aside.
+fn is_salvaged(found: usize, of: usize, dir: &Path) {
+    assert!(found >= of / 2 && found < of, "{found} of {of}");
+    let states: Vec<_> = spool::status(dir).unwrap().into_iter().map(|file| file.state).collect();
+    assert!(states.contains(&SpoolState::Damaged), "{states:?}");
+}
+
+#[tokio::test]
+async fn what_can_be_read_of_a_damaged_file_is_written_and_the_rest_is_set_aside() {
+    let (database, dir) = (MemoryDatabase::new(), TempDir::new().unwrap());
+    let of = leave_damaged(&database, dir.path()).await;
+    database.mend();
+    let (writer, guard) = start(spilling(&database, dir.path()));
+    wait_for("the adoption", async || writer.stats().replayed > 0).await;
+    wait_for("the replay", async || waiting(dir.path()) == 0).await;
+    assert_eq!(writer.write(AuditEntry::new("later").resource("number", "3000")).await, Delivery::Committed);
+    drop(guard);
+    is_salvaged(stored(&database).len() - 1, of, dir.path());
+}
+
+on_both! {
+    async fn a_damaged_file_does_not_stop_a_replay_by_hand(db: TestDb) {
+        let dir = TempDir::new().unwrap();
+        let of = leave_damaged(&MemoryDatabase::new(), dir.path()).await;
+        std::fs::write(dir.path().join("00000000-garbage.spool"), [0xA5; 5_000]).unwrap();
+        let replayed = spool::replay(dir.path(), &db.database, true, |_| {}).await.unwrap();
+        assert_eq!((replayed.damaged, replayed.files, replayed.failure), (2, 0, None));
+        is_salvaged(db.count().await as usize, of, dir.path());
+        let again = spool::replay(dir.path(), &db.database, true, |_| {}).await.unwrap();
+        assert_eq!((again.damaged, again.entries), (0, 0));
+    }
 }
 
 #[tokio::test]

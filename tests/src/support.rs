@@ -2,8 +2,8 @@
 
 use db_services::audit::{AuditEntry, AuditLog, AuditWriter, WriterGuard, count, latest};
 use db_services::client::{Connection, Database};
-use db_test::Postgres;
 pub use db_test::wait_for;
+use db_test::{Postgres, Server};
 use diesel::QueryableByName;
 use diesel::sql_types::Text;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
@@ -20,6 +20,7 @@ pub struct TestDb {
 enum Held {
     Postgres(#[allow(dead_code)] Postgres),
     Sqlite(#[allow(dead_code)] TempDir),
+    /// A server of the test's own.
     Elsewhere,
 }
 
@@ -27,6 +28,11 @@ impl TestDb {
     pub async fn postgres() -> Self {
         let postgres = Postgres::migrated().unwrap_or_else(|error| panic!("{error}"));
         Self::of(postgres.url().to_owned(), Held::Postgres(postgres))
+    }
+
+    /// A database of a server of the test's own; it ends with that.
+    pub fn on(server: &Server) -> Self {
+        Self::of(server.migrated().unwrap_or_else(|error| panic!("{error}")), Held::Elsewhere)
     }
 
     pub async fn sqlite() -> Self {

@@ -85,11 +85,17 @@ async fn replay(url: Option<&str>, dir: &Path, any_target: bool) -> Done {
         output::number(done.quarantined),
         output::number(done.left)
     );
+    if done.damaged > 0 {
+        eprintln!(
+            "{} files are damaged and were set aside: `auditlog spool status` shows them",
+            done.damaged
+        );
+    }
     match done.failure {
         Some(reason) => {
             Err(Failure::new(format!("{database} takes no more, the rest stays in the spool: {reason}")))
         }
-        None if done.quarantined > 0 => Ok(ExitCode::from(IN_PART)),
+        None if done.quarantined + done.damaged > 0 => Ok(ExitCode::from(IN_PART)),
         None => Ok(ExitCode::SUCCESS),
     }
 }

@@ -257,7 +257,7 @@ fn wrong_arguments_are_explained_and_tell_no_password() {
         (&["write", "--action", "x", "--metadata", "[1]"], "expected a JSON object"),
         (&["write", "--action", "x", "events.ndjson"], "cannot be used with"),
         (&["--database-url", "mysql://u:hush@h/d", "list"], "expected postgres://"),
-        (&["--database-url", "postgres://u:hush@db.example/d", "list"], "sslmode=disable"),
+        (&["--database-url", "postgres://u:hush@db.example/d?sslmode=verify-ca", "list"], "sslrootcert"),
     ] {
         let (code, _, err) = place.run(arguments);
         assert_eq!(code, 2, "{arguments:?}: {err}");

@@ -7,6 +7,11 @@
 #[doc = include_str!("../../../README.md")]
 pub struct Readme;
 
+/// The guide's code, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/exit-and-signals.md")]
+pub struct ExitAndSignals;
+
 pub mod audit;
 pub mod client;
 

@@ -30,9 +30,18 @@ impl Account {
 
     /// Gives a directory to the user, closed to all others.
     pub(crate) fn own(self, dir: &Path) -> Result<(), SetupError> {
-        let step = SetupError::start("giving its directory to another user");
-        std::fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(&step)?;
-        self.0.map_or(Ok(()), |(uid, gid)| chown(dir, Some(uid), Some(gid)).map_err(&step))
+        self.give(dir, 0o700)
+    }
+
+    /// Gives a file to the user, closed to all others.
+    pub(crate) fn own_file(self, file: &Path) -> Result<(), SetupError> {
+        self.give(file, 0o600)
+    }
+
+    fn give(self, path: &Path, mode: u32) -> Result<(), SetupError> {
+        let step = SetupError::start("giving its directory or a file in it to another user");
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(&step)?;
+        self.0.map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)).map_err(&step))
     }
 
     /// Prepares a command that runs as the user in a directory, unmoved by the caller's settings.

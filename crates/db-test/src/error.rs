@@ -37,6 +37,14 @@ pub enum SetupError {
     /// The migrations could not be read.
     #[error("cannot read the migrations at {0}: {1}")]
     Migrations(PathBuf, std::io::Error),
+    /// A step of the proxy failed.
+    #[error("the proxy failed: {step}: {detail}")]
+    Proxy {
+        /// What was being done.
+        step: &'static str,
+        /// What the operating system said.
+        detail: String,
+    },
     /// A statement to the server failed.
     #[error("the test server refused to {doing}: {detail}")]
     Server {
@@ -50,6 +58,10 @@ pub enum SetupError {
 impl SetupError {
     pub(crate) fn start(step: &'static str) -> impl Fn(std::io::Error) -> Self {
         move |error| Self::Start { step, detail: error.to_string() }
+    }
+
+    pub(crate) fn proxy(step: &'static str) -> impl Fn(std::io::Error) -> Self {
+        move |error| Self::Proxy { step, detail: error.to_string() }
     }
 
     pub(crate) fn server(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {

@@ -6,6 +6,8 @@
 //! The server ends with the process, however that ends: its keeper waits on a pipe that the
 //! operating system closes.
 //!
+//! A [`Server`] is one test's own, to be stopped and crashed; a [`Proxy`] is a network that fails.
+//!
 //! `TEST_DATABASE_URL` names a server to use instead; its user must be allowed to create databases.
 //! `PG_BIN_DIR` names the directory of the binaries to start, for a run on another version.
 
@@ -16,11 +18,13 @@ mod database;
 mod error;
 mod keeper;
 mod migrations;
+mod proxy;
 mod server;
 mod sql;
 mod waiting;
 
 pub use database::{Postgres, server_url};
 pub use error::SetupError;
+pub use proxy::{Network, Proxy, Seen};
 pub use server::Server;
 pub use waiting::wait_for;

@@ -34,7 +34,7 @@ impl Server {
     /// When there is none to be had, with the way out; with the server's log, when it does not
     /// accept a setting.
     pub fn start(settings: &[(&str, &str)]) -> Result<Self, SetupError> {
-        let plan = Plan { data_in: None, settings, passwords: true };
+        let plan = Plan { data_in: None, settings, passwords: true, tcp: false };
         Ok(Self { cluster: Cluster::start(&plan)? })
     }
 
@@ -47,8 +47,32 @@ impl Server {
     /// # Errors
     /// As [`start`](Self::start); also when `data` exists.
     pub fn start_in(dir: impl AsRef<Path>, settings: &[(&str, &str)]) -> Result<Self, SetupError> {
-        let plan = Plan { data_in: Some(dir.as_ref()), settings, passwords: true };
+        let plan = Plan { data_in: Some(dir.as_ref()), settings, passwords: true, tcp: false };
         Ok(Self { cluster: Cluster::start(&plan)? })
+    }
+
+    /// Starts a server that listens on a TCP port of 127.0.0.1, too: [`port`](Self::port).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_on_tcp(settings: &[(&str, &str)]) -> Result<Self, SetupError> {
+        let plan = Plan { data_in: None, settings, passwords: true, tcp: true };
+        Ok(Self { cluster: Cluster::start(&plan)? })
+    }
+
+    /// The port that is part of its socket's name, on which it also listens if it was started so.
+    /// The same after a restart.
+    pub fn port(&self) -> u16 {
+        self.cluster.port()
+    }
+
+    /// Puts a file into its data directory, for its user only: `pg_hba.conf`, `server.crt`,
+    /// `server.key`. It reads them when it starts again.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn put(&self, file: &str, content: &str) -> Result<(), SetupError> {
+        self.cluster.put(file, content)
     }
 
     /// The URL of one of its databases, as the superuser `postgres`. There is a database `postgres`.

@@ -286,8 +286,6 @@ fn write_json(out: &mut String, value: &Value, level: usize, deep: &mut bool) {
 /// How many bytes of memory an entry holds, estimated from above, and whether its metadata is
 /// nested too deep to be queued as it is.
 pub(super) fn weigh(entry: &AuditEntry) -> (usize, bool) {
-    /// An allocation's overhead.
-    const ALLOCATION: usize = 16;
     let texts = [
         &entry.tenant_id,
         &entry.actor_id,
@@ -300,17 +298,26 @@ pub(super) fn weigh(entry: &AuditEntry) -> (usize, bool) {
         &entry.trace_id,
         &entry.ip_text,
     ];
-    let held: usize = texts.into_iter().flatten().map(|text| text.capacity() + ALLOCATION).sum();
+    let held: usize = texts.into_iter().flatten().map(|text| allocated(text.capacity())).sum();
     let mut deep = false;
     let metadata = weigh_members(&entry.metadata, 1, &mut deep);
-    (size_of::<AuditEntry>() + entry.action.capacity() + ALLOCATION + held + metadata, deep)
+    (size_of::<AuditEntry>() + allocated(entry.action.capacity()) + held + metadata, deep)
+}
+
+/// What an allocation takes: eight bytes more, in steps of sixteen, at least 32, as the GNU C library
+/// has it. Short texts are mostly that: counted without it, a full queue took an eighth more than its
+/// bound.
+fn allocated(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
 }
 
 fn weigh_members(members: &Map<String, Value>, level: usize, deep: &mut bool) -> usize {
     /// A node of the map, room for eleven members, of which at least five are in use.
     const NODE: usize = 11 * (size_of::<String>() + size_of::<Value>()) + 32;
-    let inside: usize =
-        members.iter().map(|(key, value)| key.capacity() + 16 + weigh_value(value, level + 1, deep)).sum();
+    let inside: usize = members
+        .iter()
+        .map(|(key, value)| allocated(key.capacity()) + weigh_value(value, level + 1, deep))
+        .sum();
     members.len().div_ceil(5) * NODE + inside
 }
 
@@ -321,10 +328,10 @@ fn weigh_value(value: &Value, level: usize, deep: &mut bool) -> usize {
             *deep = true;
             0
         }
-        Value::String(text) => text.capacity() + 16,
+        Value::String(text) => allocated(text.capacity()),
         Value::Array(items) => {
             let inside: usize = items.iter().map(|item| weigh_value(item, level + 1, deep)).sum();
-            items.capacity() * size_of::<Value>() + 16 + inside
+            allocated(items.capacity() * size_of::<Value>()) + inside
         }
         Value::Object(members) => weigh_members(members, level, deep),
         _ => 0,

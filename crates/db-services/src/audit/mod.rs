@@ -10,7 +10,7 @@
 //!    another for the length of a future.
 //! 4. [`shutdown`], or dropping the [`WriterGuard`], writes what is queued before `main` returns.
 //! 5. [`insert`] and [`insert_many`] write on the caller's own connection, in its transaction.
-//! 6. [`latest`] and [`count`] read the trail back.
+//! 6. [`latest`] and [`count`] read the trail back; inside of [`for_tenant`] they see one tenant's rows.
 //!
 //! | | a killed process loses | a database outage loses |
 //! | --- | --- | --- |
@@ -54,6 +54,7 @@ mod pg_values;
 mod query;
 mod sink;
 pub mod spool;
+mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod writer;
@@ -70,6 +71,7 @@ pub use insert::{AuditConnection, insert, insert_many};
 pub use partitions::ensure_partitions;
 pub use query::{count, latest};
 pub use spool::SpoolError;
+pub use tenant::{TenantError, for_tenant};
 pub use writer::{
     AuditWriter, AuditWriterBuilder, Delivery, DeliveryCounts, DropReason, Durability, Loss, Receipt,
     RetryPolicy, WriterGuard, WriterReport, WriterStats,

@@ -13,9 +13,10 @@ use diesel_async::pooled_connection::{
 };
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use futures_util::FutureExt;
-use tokio_postgres::NoTls;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{NoTls, Socket};
 
-use super::{AsyncSqliteConnection, DatabaseError, SqliteLocation};
+use super::{AsyncSqliteConnection, DatabaseError, SqliteLocation, Tls, tls};
 
 /// The longest that waiting for, opening or checking a pooled connection may take.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,20 +31,43 @@ const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode =
 const SYNCED_COMMIT: &str = "SELECT set_config('synchronous_commit', 'local', false) \
      WHERE current_setting('synchronous_commit') = 'off'";
 
+/// How a PostgreSQL server is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(super) config: tokio_postgres::Config,
+    /// None: unencrypted.
+    pub(super) tls: Option<Tls>,
+}
+
 /// Opens a connection to PostgreSQL.
-pub(crate) async fn connect_postgres(config: &tokio_postgres::Config) -> ConnectionResult<AsyncPgConnection> {
+pub(crate) async fn connect_postgres(route: &Route) -> ConnectionResult<AsyncPgConnection> {
+    match &route.tls {
+        Some(tls) => connect_pooled(&route.config, tls.clone()).await,
+        None => connect_pooled(&route.config, NoTls).await,
+    }
+}
+
+async fn connect_pooled<T>(config: &tokio_postgres::Config, tls: T) -> ConnectionResult<AsyncPgConnection>
+where
+    T: MakeTlsConnect<Socket, Stream: Send + 'static>,
+{
     let (client, connection) = config
-        .connect(NoTls)
+        .connect(tls)
         .await
         .map_err(|error| ConnectionError::CouldntSetupConfiguration(driver(&error)))?;
     AsyncPgConnection::try_from_client_and_connection(client, connection).await
 }
 
-/// A driver error as diesel's, with its cause in the text.
+/// A driver error as diesel's, with its cause, and what helps, in the text.
 fn driver(error: &tokio_postgres::Error) -> diesel::result::Error {
+    let said = super::error::describe(error);
+    let text = match tls::way_out(error) {
+        Some(way_out) => format!("{said} ({way_out})"),
+        None => said,
+    };
     diesel::result::Error::DatabaseError(
         diesel::result::DatabaseErrorKind::UnableToSendCommand,
-        Box::new(super::error::describe(error)),
+        Box::new(text),
     )
 }
 
@@ -67,30 +91,42 @@ pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteC
 
 /// Makes a pool of connections to PostgreSQL.
 pub(super) fn postgres_pool(
-    config: tokio_postgres::Config,
+    route: Route,
     shown: &str,
     size: usize,
 ) -> Result<Pool<AsyncPgConnection>, DatabaseError> {
     pool(shown, size, move || {
-        let config = config.clone();
-        async move { connect_postgres(&config).await }.boxed()
+        let route = route.clone();
+        async move { connect_postgres(&route).await }.boxed()
     })
 }
 
 /// Opens a connection of an audit writer: it shows under its own name, and a commit on it means at
 /// least a synced local disk, whatever the server's or the user's setting. The driver's task runs on
 /// the current runtime until the client is dropped.
-pub(crate) async fn connect_writer(
-    config: &tokio_postgres::Config,
-) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
-    let mut config = config.clone();
+pub(crate) async fn connect_writer(route: &Route) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let mut config = route.config.clone();
     if config.get_application_name() == Some(super::url::APPLICATION_NAME) {
         config.application_name("audit-writer");
     }
-    let (client, connection) = config.connect(NoTls).await?;
+    let client = match &route.tls {
+        Some(tls) => connect_driven(&config, tls.clone()).await?,
+        None => connect_driven(&config, NoTls).await?,
+    };
+    client.batch_execute(SYNCED_COMMIT).await?;
+    Ok(client)
+}
+
+async fn connect_driven<T>(
+    config: &tokio_postgres::Config,
+    tls: T,
+) -> Result<tokio_postgres::Client, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket, Stream: Send + 'static>,
+{
+    let (client, connection) = config.connect(tls).await?;
     // Its error is what the client's calls give as well.
     tokio::spawn(async move { drop(connection.await) });
-    client.batch_execute(SYNCED_COMMIT).await?;
     Ok(client)
 }
 

@@ -9,15 +9,12 @@ pub enum DatabaseError {
     /// The URL cannot be understood.
     #[error("{0}")]
     Url(String),
-    /// The URL asks for what only TLS gives, or would send data in the clear to another machine.
-    #[error(
-        "{database}: {reason}; this version has no TLS: use a Unix socket, a loopback address or an encrypted \
-         tunnel, or set sslmode=disable if the network may be trusted"
-    )]
+    /// What the URL asks of TLS contradicts itself, or is not to be had.
+    #[error("{database}: {reason}")]
     Tls {
         /// The URL without credentials.
         database: String,
-        /// What it asks for.
+        /// What is wrong with it.
         reason: &'static str,
     },
     /// No connection could be made.

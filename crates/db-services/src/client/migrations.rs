@@ -7,7 +7,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 use tokio::sync::oneshot;
 
 use super::connect::{connect_postgres, open_sqlite};
-use super::{Database, DatabaseError, Kind};
+use super::{Database, DatabaseError, Kind, Route};
 
 /// A migration and whether the database has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Database {
         let database = self.clone();
         let run = move || {
             let outcome = match database.kind() {
-                Kind::Postgres { config, .. } => on_postgres(config, step),
+                Kind::Postgres { route, .. } => on_postgres(route, step),
                 Kind::Sqlite { location, .. } => {
                     open_sqlite(location).map_err(Into::into).and_then(|mut connection| {
                         step(&mut On {
@@ -102,14 +102,11 @@ impl Database {
     }
 }
 
-fn on_postgres<T>(
-    config: &tokio_postgres::Config,
-    step: impl FnOnce(&mut dyn Harness) -> Outcome<T>,
-) -> Outcome<T> {
+fn on_postgres<T>(route: &Route, step: impl FnOnce(&mut dyn Harness) -> Outcome<T>) -> Outcome<T> {
     // One worker drives the connection while this thread waits for it.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _entered = runtime.enter();
-    let mut connection: AsyncConnectionWrapper<_> = runtime.block_on(connect_postgres(config))?.into();
+    let mut connection: AsyncConnectionWrapper<_> = runtime.block_on(connect_postgres(route))?.into();
     connection.batch_execute(POSTGRES_LOCK)?;
     step(&mut On { connection: &mut connection, migrations: || db_schema::MIGRATIONS })
 }

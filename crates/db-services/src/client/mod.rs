@@ -4,6 +4,7 @@
 mod connect;
 mod error;
 mod migrations;
+mod tls;
 mod url;
 
 use std::fmt;
@@ -15,10 +16,11 @@ use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
-pub(crate) use connect::{connect_writer, open_sqlite};
+pub(crate) use connect::{Route, connect_writer, open_sqlite};
 pub use error::DatabaseError;
 pub(crate) use error::describe;
 pub use migrations::MigrationState;
+pub(crate) use tls::{Tls, needs_mending, way_out};
 
 /// The most connections one [`Database`] holds open.
 const POOL_SIZE: usize = 10;
@@ -54,7 +56,7 @@ struct Inner {
 }
 
 pub(crate) enum Kind {
-    Postgres { config: Box<tokio_postgres::Config>, pool: Pool<AsyncPgConnection> },
+    Postgres { route: Box<Route>, pool: Pool<AsyncPgConnection> },
     Sqlite { location: SqliteLocation, pool: Pool<AsyncSqliteConnection> },
 }
 
@@ -79,18 +81,31 @@ impl Database {
     /// Takes the database a URL names: `postgres://user:password@host:port/name`,
     /// `sqlite://path/to/file.db`, or `sqlite::memory:` for one that lives as long as this value.
     ///
-    /// A PostgreSQL host that is missing means `localhost`. PostgreSQL is reached without encryption,
-    /// and so only by a Unix socket, on a loopback address, or where `sslmode=disable` says so.
+    /// A PostgreSQL host that is missing means `localhost`. By a Unix socket, and on a loopback address
+    /// whose URL says nothing about TLS, PostgreSQL is reached unencrypted; everywhere else
+    /// `verify-full` holds unless `sslmode` says otherwise:
+    ///
+    /// | `sslmode` | encrypted | the server's certificate |
+    /// | --- | --- | --- |
+    /// | `disable` | no | |
+    /// | `allow`, `prefer` | if the server offers it | as `require` |
+    /// | `require` | yes | as `verify-ca` with `sslrootcert`, else not looked at |
+    /// | `verify-ca` | yes | is of an authority in `sslrootcert`, which must be given |
+    /// | `verify-full` | yes | is, for this host's name, of an authority in `sslrootcert`, else of the system's |
+    ///
+    /// `sslrootcert`, `sslcert` and `sslkey` name PEM files, read at each connection; a key that
+    /// others may read is refused. `sslrootcert=system` asks for the system's authorities, which
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` replace. All other options of libpq about TLS are errors.
     ///
     /// # Errors
-    /// When the URL cannot be understood, or asks for TLS or for an unencrypted connection to
-    /// another machine. Nothing is connected to.
+    /// When the URL cannot be understood, or what it asks of TLS contradicts itself. Nothing is
+    /// connected to, no file is read.
     pub fn from_url(url: &str) -> Result<Self, DatabaseError> {
         let target = url::parse(url)?;
         let (shown, kind) = match target {
-            url::Target::Postgres { shown, config } => {
-                let pool = connect::postgres_pool((*config).clone(), &shown, POOL_SIZE)?;
-                (shown, Kind::Postgres { config, pool })
+            url::Target::Postgres { shown, route } => {
+                let pool = connect::postgres_pool((*route).clone(), &shown, POOL_SIZE)?;
+                (shown, Kind::Postgres { route, pool })
             }
             url::Target::SqliteFile(path) => {
                 let shown = format!("sqlite://{}", path.display());

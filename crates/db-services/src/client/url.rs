@@ -1,4 +1,4 @@
-//! What does a connection URL ask for, and may it be had without TLS?
+//! What does a connection URL ask for?
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
-use super::DatabaseError;
+use super::tls::{Options, Reach};
+use super::{DatabaseError, Route};
 
 /// What a URL names.
 pub(super) enum Target {
-    Postgres { shown: String, config: Box<Config> },
+    Postgres { shown: String, route: Box<Route> },
     SqliteFile(PathBuf),
     SqliteMemory,
 }
@@ -21,10 +22,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The name under which connections show in `pg_stat_activity`, unless the URL gives one.
 pub(super) const APPLICATION_NAME: &str = "db-services";
-
-/// libpq options that only make sense with TLS.
-const TLS_OPTIONS: [&str; 7] =
-    ["sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir", "sslpassword", "sslnegotiation"];
 
 pub(super) fn parse(url: &str) -> Result<Target, DatabaseError> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
@@ -49,8 +46,9 @@ pub(super) fn parse(url: &str) -> Result<Target, DatabaseError> {
 
 fn postgres(url: &str) -> Result<Target, DatabaseError> {
     let shown = without_secrets(url);
-    let plain_wanted = plain_wanted(url, &shown)?;
-    let mut config: Config = without_sslmode(url).parse().map_err(|_| {
+    let refused = |reason| DatabaseError::Tls { database: shown.clone(), reason };
+    let (options, rest) = Options::take_from(url).map_err(refused)?;
+    let mut config: Config = rest.parse().map_err(|_| {
         // The parser's message can quote a piece of a password that was not percent-encoded.
         DatabaseError::Url(
             "cannot read the PostgreSQL URL: expected postgres://user:password@host:port/database; characters \
@@ -58,16 +56,35 @@ fn postgres(url: &str) -> Result<Target, DatabaseError> {
                 .to_owned(),
         )
     })?;
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+    name_hosts(&mut config);
+    let reach = reach(&config);
+    let encryption = options.decide(reach).map_err(refused)?;
+    if encryption.mode == SslMode::Require && config.get_hosts().iter().any(is_socket) {
+        return Err(refused("a Unix socket cannot be encrypted, and so not stand beside other hosts"));
+    }
+    if let (Reach::Network, Some(weakness)) = (reach, encryption.weakness()) {
+        log::warn!("{shown}: {weakness}; sslmode=verify-full is safe");
+    }
+    config.ssl_mode(encryption.mode);
+    set_defaults(&mut config);
+    Ok(Target::Postgres { shown, route: Box::new(Route { config, tls: encryption.tls }) })
+}
+
+/// No host is this machine; an address without a name is its own name, for its certificate.
+fn name_hosts(config: &mut Config) {
+    if !config.get_hosts().is_empty() {
+        return;
+    }
+    let addresses = config.get_hostaddrs().to_vec();
+    if addresses.is_empty() {
         config.host("localhost");
     }
-    if !plain_wanted && !stays_on_this_machine(&config) {
-        return Err(DatabaseError::Tls {
-            database: shown,
-            reason: "another machine would be reached unencrypted",
-        });
+    for address in addresses {
+        config.host(address.to_string());
     }
-    config.ssl_mode(SslMode::Disable);
+}
+
+fn set_defaults(config: &mut Config) {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
     }
@@ -79,7 +96,6 @@ fn postgres(url: &str) -> Result<Target, DatabaseError> {
         .keepalives_idle(Duration::from_secs(30))
         .keepalives_interval(Duration::from_secs(10))
         .keepalives_retries(3);
-    Ok(Target::Postgres { shown, config: Box::new(config) })
 }
 
 /// The URL without user, password and options. Everything before the *last* `@` goes, wherever it
@@ -91,50 +107,26 @@ fn without_secrets(url: &str) -> String {
     format!("postgres://{credentials}{place}")
 }
 
-fn options(url: &str) -> impl Iterator<Item = (&str, &str)> {
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    query.split('&').filter_map(|option| option.split_once('='))
-}
-
-/// True if `sslmode=disable` asks for plain connections.
-fn plain_wanted(url: &str, shown: &str) -> Result<bool, DatabaseError> {
-    let tls = |reason| Err(DatabaseError::Tls { database: shown.to_owned(), reason });
-    let mut plain = false;
-    for (name, value) in options(url) {
-        match (name, value) {
-            ("sslmode", "disable") => plain = true,
-            ("sslmode", "allow" | "prefer") => {}
-            ("sslmode", "require") => return tls("sslmode=require asks for TLS"),
-            ("sslmode", "verify-ca") => return tls("sslmode=verify-ca asks for TLS"),
-            ("sslmode", "verify-full") => return tls("sslmode=verify-full asks for TLS"),
-            ("sslmode", _) => {
-                return Err(DatabaseError::Url(format!(
-                    "{shown}: unknown sslmode; expected disable, allow, prefer, require, verify-ca or verify-full"
-                )));
-            }
-            (name, _) if TLS_OPTIONS.contains(&name) => return tls("its options ask for TLS"),
-            _ => {}
-        }
-    }
-    Ok(plain)
-}
-
-/// tokio-postgres does not know every sslmode; ours is decided already.
-fn without_sslmode(url: &str) -> String {
-    let Some((base, query)) = url.split_once('?') else { return url.to_owned() };
-    let kept: Vec<_> = query.split('&').filter(|option| !option.starts_with("sslmode=")).collect();
-    if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) }
-}
-
-fn stays_on_this_machine(config: &Config) -> bool {
-    if !config.get_hostaddrs().is_empty() {
-        return config.get_hostaddrs().iter().all(IpAddr::is_loopback);
-    }
-    config.get_hosts().iter().all(|host| match host {
+fn reach(config: &Config) -> Reach {
+    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    let near = |host: &Host| match host {
         Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
         #[cfg(unix)]
         Host::Unix(_) => true,
-    })
+    };
+    let all_near = match addresses {
+        [] => hosts.iter().all(near),
+        _ => addresses.iter().all(IpAddr::is_loopback),
+    };
+    match all_near {
+        true if addresses.is_empty() && hosts.iter().all(is_socket) => Reach::Socket,
+        true => Reach::Loopback,
+        false => Reach::Network,
+    }
+}
+
+fn is_socket(host: &Host) -> bool {
+    !matches!(host, Host::Tcp(_))
 }
 
 #[cfg(test)]
@@ -148,45 +140,103 @@ mod tests {
         }
     }
 
-    #[test]
-    fn this_machine_needs_no_tls() {
-        for url in [
-            "postgres://u:p@localhost/db",
-            "postgresql://u@127.0.0.1:5433/db",
-            "postgres://u@[::1]/db?sslmode=prefer",
-            "postgres://u@%2Fvar%2Frun%2Fpostgresql/db",
-            "postgres:///db",
-            "postgres://u@db.example/db?sslmode=disable",
-            "postgres://u@name/db?hostaddr=127.0.0.1",
-        ] {
-            assert!(matches!(parse(url), Ok(Target::Postgres { .. })), "{url}");
+    /// The driver's mode, and what is trusted.
+    fn encryption(url: &str) -> (SslMode, String) {
+        match parse(url) {
+            Ok(Target::Postgres { route, .. }) => {
+                (route.config.get_ssl_mode(), route.tls.map_or_else(String::new, |tls| format!("{tls:?}")))
+            }
+            Ok(_) => panic!("{url} is no PostgreSQL"),
+            Err(error) => panic!("{url}: {error}"),
         }
     }
 
     #[test]
-    fn nothing_is_sent_in_the_clear_unasked() {
+    fn plain_only_on_this_machine_or_when_told() {
         for url in [
-            "postgres://u:hush@db.example/db",
-            "postgres://u:hush@10.0.0.1/db?sslmode=prefer",
-            "postgres://u:hush@localhost/db?sslmode=require",
-            "postgres://u:hush@localhost/db?sslmode=verify-full",
-            "postgres://u:hush@localhost,db.example/db",
-            "postgres://u:hush@localhost/db?hostaddr=10.0.0.1",
-            "postgres://u:hush@localhost/db?sslrootcert=ca.pem",
+            "postgres://u:p@localhost/db",
+            "postgresql://u@127.0.0.1:5433/db",
+            "postgres://u@[::1]/db",
+            "postgres://u@%2Fvar%2Frun%2Fpostgresql/db",
+            "postgres:///db",
+            "postgres://u@name/db?hostaddr=127.0.0.1",
+            "postgres://u@db.example/db?sslmode=disable",
+            "postgres://u@db.example/db?sslmode=disable&sslrootcert=ca.pem",
+            // PostgreSQL has no TLS on Unix sockets.
+            "postgres://u@%2Fvar%2Frun%2Fpostgresql/db?sslmode=verify-full&sslrootcert=ca.pem",
         ] {
-            let error = error(url);
-            assert!(error.contains("TLS") && !error.contains("hush"), "{url}: {error}");
+            assert_eq!(encryption(url), (SslMode::Disable, String::new()), "{url}");
         }
+    }
+
+    #[test]
+    fn all_else_is_verified_unless_told_otherwise() {
+        let (require, prefer) = (SslMode::Require, SslMode::Prefer);
+        for (url, mode, trust) in [
+            ("postgres://u@db.example/db", require, "Name(None)"),
+            ("postgres://u@10.0.0.1/db", require, "Name(None)"),
+            ("postgres://u@localhost,db.example/db", require, "Name(None)"),
+            ("postgres://u@localhost/db?hostaddr=10.0.0.1", require, "Name(None)"),
+            ("postgres://u@localhost/db?sslmode=verify-full", require, "Name(None)"),
+            ("postgres://u@localhost/db?sslrootcert=system", require, "Name(None)"),
+            ("postgres://u@localhost/db?sslrootcert=ca%20%40.pem", require, "Name(Some(\"ca @.pem\"))"),
+            ("postgres://u@h/db?sslmode=verify-full&sslrootcert=ca.pem", require, "Name(Some(\"ca.pem\"))"),
+            ("postgres://u@h/db?sslmode=verify-ca&sslrootcert=ca.pem", require, "Authority(\"ca.pem\")"),
+            ("postgres://u@h/db?sslmode=require&sslrootcert=ca.pem", require, "Authority(\"ca.pem\")"),
+            ("postgres://u@h/db?sslmode=prefer&sslrootcert=ca.pem", prefer, "Authority(\"ca.pem\")"),
+            ("postgres://u@h/db?sslmode=require", require, "Anyone"),
+            ("postgres://u@h/db?sslmode=prefer", prefer, "Anyone"),
+            ("postgres://u@localhost/db?sslmode=allow", prefer, "Anyone"),
+            // The driver takes what stands before the first @ for the user and the password.
+            ("postgres://u:a?sslmode=disable&b@h/db", require, "Name(None)"),
+        ] {
+            let (driven, tls) = encryption(url);
+            assert_eq!(driven, mode, "{url}");
+            assert!(tls.contains(&format!("trust: {trust}")), "{url}: {tls}");
+        }
+        let (_, tls) = encryption("postgres://u@localhost/db?sslcert=me.crt&sslkey=me.key");
+        assert!(tls.contains("Name(None)") && tls.contains("me.crt") && tls.contains("me.key"), "{tls}");
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for (options, said) in [
+            ("sslmode=verify-ca", "needs sslrootcert=FILE"),
+            ("sslmode=require&sslrootcert=system", "needs sslmode=verify-full"),
+            ("sslmode=prefer&sslrootcert=system", "needs sslmode=verify-full"),
+            ("sslmode=require&sslcert=me.crt", "need each other"),
+            ("sslkey=me.key", "need each other"),
+            ("sslrootcert=", "must name a file"),
+            ("sslmode=hush", "unknown sslmode"),
+            ("sslmode=disable&sslmode=verify-full", "given twice"),
+            ("sslrootcert=a&sslrootcert=b", "given twice"),
+            ("sslcrl=crl.pem", "supported"),
+            ("sslnegotiation=direct", "supported"),
+            ("ssl_min_protocol_version=TLSv1.3", "supported"),
+        ] {
+            let error = error(&format!("postgres://u:hush@localhost/db?{options}"));
+            assert!(error.contains(said) && !error.contains("hush"), "{options}: {error}");
+        }
+        let mixed = error("postgres://u:hush@%2Frun,db.example/db");
+        assert!(mixed.contains("Unix socket"), "{mixed}");
+    }
+
+    #[test]
+    fn an_address_alone_is_its_own_name() {
+        let Ok(Target::Postgres { route, .. }) = parse("postgres:///db?hostaddr=10.0.0.1") else {
+            panic!("not understood")
+        };
+        assert_eq!(route.config.get_hosts(), [Host::Tcp("10.0.0.1".to_owned())]);
     }
 
     #[test]
     fn no_part_of_a_password_is_shown() {
         for url in [
-            "postgres://u:hush@hush@db.example/db",
-            "postgres://u:hush/hush@db.example/db",
-            "postgres://u:hush?hush@db.example/db",
+            "postgres://u:hush@hush@db.example:port/db",
+            "postgres://u:hush/hush@db.example:port/db",
+            "postgres://u:hush?hush@db.example:port/db",
             "postgres://u:hush#hush@db.example:port/db",
-            "postgres://db.example/db?user=u&password=hush",
+            "postgres://db.example:port/db?user=u&password=hush",
             "postgres://u:p@localhost/db?sslmode=hush",
             "postgres://u:p@localhost:99999/db?password=hush",
             "mysql://u:hush@db.example/db",

@@ -95,8 +95,8 @@ impl Writes {
 
     fn within(url: &str, limit: Duration) -> Self {
         match Database::from_url(url).unwrap().kind() {
-            Kind::Postgres { config, .. } => {
-                Self::Postgres(Box::new(PostgresSink::new((**config).clone(), limit)))
+            Kind::Postgres { route, .. } => {
+                Self::Postgres(Box::new(PostgresSink::new((**route).clone(), limit)))
             }
             Kind::Sqlite { location, .. } => Self::Sqlite(SqliteSink::start(location.clone()).unwrap()),
         }

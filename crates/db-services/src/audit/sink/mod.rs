@@ -42,7 +42,8 @@ pub(super) struct SinkError {
 pub(super) enum Fault {
     /// The moment's: no connection, no answer, no resources, read-only. It will pass.
     Moment,
-    /// The set-up's: no table, no column, no right, a wrong password. Somebody must mend it.
+    /// The set-up's: no table, no column, no right, a wrong password or certificate. Somebody must
+    /// mend it.
     SetUp,
     /// That of a row of this batch: the database takes others.
     Row,

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use db_schema::NewAuditLog;
 use tokio_postgres::error::{DbError, SqlState};
-use tokio_postgres::{Client, Config, Error};
+use tokio_postgres::{Client, Error};
 
 use super::{Fault, Known, OnRepeat, Rows, Sink, SinkError};
 use crate::audit::insert::PreparedInsert;
-use crate::client::{connect_writer, describe};
+use crate::client::{self, Route, connect_writer, describe, needs_mending};
 
 /// Writes to PostgreSQL on one connection of its own, opened when first needed and again after an
 /// error that may have harmed it.
 pub(crate) struct PostgresSink {
-    config: Config,
+    route: Route,
     /// The longest that an attempt may take, connecting and finding the fault included.
     limit: Duration,
     session: Option<Session>,
@@ -26,20 +26,20 @@ struct Session {
 }
 
 impl PostgresSink {
-    pub(crate) fn new(config: Config, limit: Duration) -> Self {
-        Self { config, limit, session: None, known: Known::default() }
+    pub(crate) fn new(route: Route, limit: Duration) -> Self {
+        Self { route, limit, session: None, known: Known::default() }
     }
 
     /// Another connection for the same writer.
     pub(crate) fn beside(&self) -> Self {
-        Self { config: self.config.clone(), limit: self.limit, session: None, known: self.known.clone() }
+        Self { route: self.route.clone(), limit: self.limit, session: None, known: self.known.clone() }
     }
 
     async fn attempt(&mut self, rows: &[NewAuditLog], on_repeat: OnRepeat) -> Result<(), SinkError> {
         // Taken: if this is cut short or fails, the next attempt begins with a new connection.
         let mut session = match self.session.take().filter(|session| !session.client.is_closed()) {
             Some(session) => session,
-            None => Session::open(&self.config).await?,
+            None => Session::open(&self.route).await?,
         };
         if let Err(error) = session.write(rows, on_repeat).await {
             return Err(session.find_fault(&error, &self.known, rows).await);
@@ -64,15 +64,15 @@ impl Sink for PostgresSink {
 }
 
 impl Session {
-    async fn open(config: &Config) -> Result<Self, SinkError> {
+    async fn open(route: &Route) -> Result<Self, SinkError> {
         let open = async {
-            let client = connect_writer(config).await?;
+            let client = connect_writer(route).await?;
             let insert = PreparedInsert::new(&client).await?;
             Ok(Self { client, insert })
         };
         // No row was sent yet: what the server refuses here is the set-up's fault.
         open.await.map_err(|error: Error| {
-            let set_up = error.code().is_some_and(|code| !is_of_the_moment(code));
+            let set_up = error.code().map_or_else(|| needs_mending(&error), |code| !is_of_the_moment(code));
             sink_error(if set_up { Fault::SetUp } else { Fault::Moment }, &error)
         })
     }
@@ -159,7 +159,8 @@ fn sink_error(fault: Fault, error: &Error) -> SinkError {
     let no_partition = lacks_partition(error).then_some(
         "make its month: SELECT audit_logs_ensure_partitions(), or GRANT EXECUTE on that function to this user",
     );
-    let reason = match no_partition.or_else(|| error.code().and_then(way_out)) {
+    let known = || error.code().map_or_else(|| client::way_out(error), way_out);
+    let reason = match no_partition.or_else(known) {
         Some(way_out) => format!("{said} ({way_out})"),
         None => said,
     };
@@ -174,7 +175,7 @@ fn way_out(code: &SqlState) -> Option<&'static str> {
         }
         "3D000" => "create the database, or correct its name in the URL",
         "3F000" | "42P01" | "42703" | "42883" => "run the migrations: `auditlog migrate`",
-        "42501" => "GRANT INSERT ON audit_logs to this user",
+        "42501" => "make this user a member of the writers' role: GRANT audit_writer TO …",
         "53300" => "raise max_connections, or put a pooler in front",
         "53100" => "free space on the server's disk",
         "25006" => "the server is a standby or read-only; point the URL at the primary",

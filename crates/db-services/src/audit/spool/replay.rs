@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use db_schema::NewAuditLog;
 
-use super::file::{SpoolFile, Stored};
+use super::file::{self, SpoolFile, Stored};
 use super::{Quarantine, SpoolError, codec, files};
 use crate::audit::sink::{Fault, OnRepeat, PostgresSink, Sink, SinkError, SqliteSink};
 use crate::audit::{RetryPolicy, StartError};
@@ -24,19 +24,22 @@ pub struct Replayed {
     pub quarantined: u64,
     /// Files that another process uses, or that are for another database.
     pub left: u64,
+    /// Damaged files: what can be read of them was written, and they were set aside as `.damaged`.
+    pub damaged: u64,
     /// Why it ended early: the database took no more.
     pub failure: Option<String>,
 }
 
 /// Writes the entries of orphaned spool files to a database, the oldest file first. Files for another
 /// database are left alone unless `any_target`; those in use always are. Each batch is removed once
-/// it is committed: repeating a replay that was cut short loses and doubles nothing.
+/// it is committed: repeating a replay that was cut short loses and doubles nothing. Of a damaged file
+/// what can be read is written.
 ///
 /// `progress` is called with the number of entries after each batch.
 ///
 /// # Errors
-/// When the directory or one of its files cannot be read. A database that takes no entries is told in
-/// [`Replayed::failure`].
+/// When the directory cannot be read or a file in it not changed. A database that takes no entries is
+/// told in [`Replayed::failure`].
 ///
 /// # Cancel safety
 /// Dropping the future leaves the rest in the spool.
@@ -48,8 +51,8 @@ pub async fn replay(
 ) -> Result<Replayed, StartError> {
     let limit = RetryPolicy::default().attempt_timeout;
     match database.kind() {
-        Kind::Postgres { config, .. } => {
-            let sink = PostgresSink::new((**config).clone(), limit);
+        Kind::Postgres { route, .. } => {
+            let sink = PostgresSink::new((**route).clone(), limit);
             Replay::new(dir, sink, progress).run(database, any_target).await
         }
         Kind::Sqlite { location, .. } => {
@@ -72,34 +75,70 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
     }
 
     async fn run(mut self, database: &Database, any_target: bool) -> Result<Replayed, StartError> {
-        let target = database.to_string();
+        let target = (!any_target).then(|| database.to_string());
         for path in files(self.dir, "spool")? {
-            let Some(mut file) = SpoolFile::adopt(&path)? else {
-                self.done.left += 1;
-                continue;
+            let written = match SpoolFile::adopt(&path) {
+                Ok(Some(file)) => self.file(file, target.as_deref()).await?,
+                Ok(None) => {
+                    self.done.left += 1;
+                    continue;
+                }
+                Err(error) => {
+                    self.is_damaged(&error.detail, &file::set_aside(&path));
+                    continue;
+                }
             };
-            let failed = |error| SpoolError::at(&path, error);
-            if !any_target && file.target().map_err(failed)? != target {
-                self.done.left += 1;
-                continue;
+            if let Err(error) = written {
+                self.done.failure = Some(error.reason);
+                break;
             }
-            loop {
-                let found = file.oldest(&[]).map_err(failed)?;
-                if found.is_empty() {
-                    break;
-                }
-                if let Err(error) = self.write(&found).await? {
-                    self.done.failure = Some(error.reason);
-                    return Ok(self.done);
-                }
-                let ids: Vec<i64> = found.iter().map(|stored| stored.id).collect();
-                file.change(&[], &ids).map_err(failed)?;
-                (self.progress)(self.done.entries);
-            }
-            file.remove();
-            self.done.files += 1;
         }
         Ok(self.done)
+    }
+
+    async fn file(
+        &mut self,
+        mut file: SpoolFile,
+        wanted: Option<&str>,
+    ) -> Result<Result<(), SinkError>, SpoolError> {
+        let sound = file.is_sound();
+        match (wanted, file.target()) {
+            (Some(wanted), Ok(target)) if target != wanted => {
+                self.done.left += 1;
+                return Ok(Ok(()));
+            }
+            // Whose it is cannot be read: as likely this database's as any.
+            (_, Err(error)) if sound => return Err(SpoolError::at(file.path(), error)),
+            _ => {}
+        }
+        // Until nothing is left, or the damage is met.
+        while let Some(Ok(found)) = sound.then(|| file.oldest(&[])) {
+            if found.is_empty() {
+                file.remove();
+                self.done.files += 1;
+                return Ok(Ok(()));
+            }
+            if let Err(error) = self.write(&found).await? {
+                return Ok(Err(error));
+            }
+            let ids: Vec<i64> = found.iter().map(|stored| stored.id).collect();
+            file.change(&[], &ids).map_err(|error| SpoolError::at(file.path(), error))?;
+            (self.progress)(self.done.entries);
+        }
+        for stored in file.salvage() {
+            if let Err(error) = self.write(&[stored]).await? {
+                // It stays as it is, for the next try.
+                return Ok(Err(error));
+            }
+            (self.progress)(self.done.entries);
+        }
+        self.is_damaged("what can be read of it was written", &file.set_aside());
+        Ok(Ok(()))
+    }
+
+    fn is_damaged(&mut self, detail: &str, aside: &Path) {
+        log::error!("audit: a damaged spool file was set aside as {}: {detail}", aside.display());
+        self.done.damaged += 1;
     }
 
     /// Writes batches together; what is refused or cannot be read goes into the quarantine.

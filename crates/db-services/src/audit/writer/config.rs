@@ -168,8 +168,8 @@ impl AuditWriterBuilder {
             Target::Database(database) => {
                 let name = database.to_string();
                 match database.kind() {
-                    Kind::Postgres { config, .. } => {
-                        let lane = PostgresSink::new((**config).clone(), self.retry.attempt_timeout);
+                    Kind::Postgres { route, .. } => {
+                        let lane = PostgresSink::new((**route).clone(), self.retry.attempt_timeout);
                         let lanes = std::iter::repeat_with(|| lane.beside()).take(CONNECTIONS).collect();
                         self.start_on(name, Some(database.clone()), lanes)
                     }

@@ -59,7 +59,10 @@ impl Worker {
     /// True if a further batch would be taken from the queue.
     pub(super) fn takes_more(&self, now: Instant) -> bool {
         match (self.way(now), &self.spooling) {
-            (Way::Spool | Way::Both, Some(spooling)) => spooling.has_room(now),
+            // What the spool did not take waits in memory as it is: no more of that before it does.
+            (Way::Spool | Way::Both, Some(spooling)) => {
+                spooling.has_room(now) && !(spooling.is_broken() && self.hand.has_unkept())
+            }
             _ if self.health.is_set_up_wrong() => {
                 self.health.allows(now) && self.hand.batches.len() < TRIED && !self.idle.is_empty()
             }
@@ -170,8 +173,10 @@ impl Worker {
         if !self.diverts(now) {
             return;
         }
-        let tokens: Vec<u64> = self.hand.batches.keys().copied().collect();
+        let mut tokens: Vec<u64> = self.hand.batches.keys().copied().collect();
+        tokens.sort_unstable();
         for token in tokens {
+            let has_room = self.spooling.as_ref().is_some_and(|spooling| spooling.has_room(now));
             let Some(batch) = self.hand.batches.get(&token) else { continue };
             let overdue =
                 self.closing.is_some() || now.duration_since(batch.since) >= self.policy.spill_after;
@@ -184,7 +189,7 @@ impl Worker {
                     self.back_to_spool(token);
                 }
                 // A lane that hangs has it too; whichever is done first settles it.
-                (Place::Ready | Place::Lane, None) if overdue => self.append(token),
+                (Place::Ready | Place::Lane, None) if overdue && has_room => self.append(token),
                 _ => {}
             }
         }
@@ -343,3 +348,7 @@ impl Worker {
         times.into_iter().flatten().filter(|time| *time > now).min()
     }
 }
+
+#[cfg(test)]
+#[path = "flow_tests.rs"]
+mod tests;

@@ -93,6 +93,11 @@ impl Hand {
         ids
     }
 
+    /// True if a batch waits for a lane and has no copy in the spool.
+    pub(super) fn has_unkept(&self) -> bool {
+        self.batches.values().any(|batch| batch.place == Place::Ready && batch.kept.is_none())
+    }
+
     /// True if a batch from the spool is in memory.
     pub(super) fn replays(&self) -> bool {
         self.batches.values().any(|batch| batch.replayed)

@@ -15,6 +15,8 @@ mod ledger;
 mod life;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(test)]
+mod model_tests;
 mod queue;
 mod receipt;
 mod retry;
@@ -106,7 +108,8 @@ impl AuditWriter {
     /// Takes an entry. Returns at once: never waits, fails or panics. Await the receipt to hear
     /// what became of it, or drop it.
     pub fn write(&self, mut entry: AuditEntry) -> Receipt {
-        let bytes = queueable(&mut entry);
+        // It lies in its place in the queue.
+        let bytes = Queue::<Group>::PLACE + queueable(&mut entry) - size_of::<AuditEntry>();
         self.shared.push(Entries::One(entry), Weight { entries: 1, bytes })
     }
 
@@ -117,7 +120,8 @@ impl AuditWriter {
         if entries.is_empty() {
             return Receipt::settled(&Delivery::Committed, 0);
         }
-        let bytes = entries.iter_mut().map(queueable).sum();
+        let spare = (entries.capacity() - entries.len()) * size_of::<AuditEntry>();
+        let bytes = Queue::<Group>::PLACE + spare + entries.iter_mut().map(queueable).sum::<usize>();
         let weight = Weight { entries: entries.len(), bytes };
         self.shared.push(Entries::Many(entries), weight)
     }

@@ -35,6 +35,10 @@ pub(super) struct Queue<T> {
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 impl<T> Queue<T> {
+    /// What the queue itself takes for an item, in bytes: its place, and a word that says whether it is
+    /// there.
+    pub(super) const PLACE: usize = size_of::<(T, Weight)>() + size_of::<usize>();
+
     pub(super) fn new(bound: Weight) -> Self {
         Self {
             items: SegQueue::new(),

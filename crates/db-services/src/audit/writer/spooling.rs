@@ -73,6 +73,11 @@ impl Spooling {
         self.is_usable(now) && self.asked.len() < APPENDS
     }
 
+    /// True from a failure until it takes a batch again.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     pub(super) fn broken_until(&self) -> Option<Instant> {
         self.broken_until
     }

@@ -99,7 +99,7 @@ struct Done {
 }
 
 impl Worker {
-    fn new<S: Sink>(shared: Arc<Shared>, sinks: Vec<S>, equipment: Equipment) -> Self {
+    pub(super) fn new<S: Sink>(shared: Arc<Shared>, sinks: Vec<S>, equipment: Equipment) -> Self {
         let (finished, done) = mpsc::unbounded_channel();
         let idle: Vec<usize> = (0..sinks.len()).collect();
         let lanes = sinks

@@ -1,0 +1,100 @@
+//! How is a connection to PostgreSQL encrypted, and whom does it trust?
+
+mod files;
+mod options;
+mod refusal;
+mod verifier;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::client::WantsClientCert;
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, ConfigBuilder};
+use tokio_postgres::Socket;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+pub(super) use options::{Options, Reach};
+pub(crate) use refusal::{needs_mending, way_out};
+use verifier::AnyName;
+
+/// A connector for what a URL asks of TLS. It reads its files for each connection, as libpq does: a
+/// renewed certificate counts without a restart, and a file may come later than the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tls {
+    trust: Trust,
+    identity: Option<Identity>,
+}
+
+/// Which servers are believed to be who they should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Any: whoever listens learns nothing, whoever sits in between learns all.
+    Anyone,
+    /// Those with a certificate of an authority in this file, whatever their name.
+    Authority(PathBuf),
+    /// Those with a certificate for the host's name, of an authority in this file, else of one that
+    /// the system trusts.
+    Name(Option<PathBuf>),
+}
+
+/// Files with the client's own certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// Why TLS cannot be set up on this side: a file, and what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unusable(String);
+
+impl Tls {
+    fn client_config(&self) -> Result<ClientConfig, Unusable> {
+        // Named, not installed as the process's default: that choice is the application's.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = self.trusting(provider)?;
+        let Some(Identity { certificate, key }) = &self.identity else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let chain = files::certificates("sslcert", certificate)?;
+        builder.with_client_auth_cert(chain, files::private_key(key)?).map_err(|error| {
+            Unusable(format!(
+                "the certificate in sslcert={} and the key in sslkey={} do not go together: {error}",
+                certificate.display(),
+                key.display()
+            ))
+        })
+    }
+
+    fn trusting(
+        &self,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Unusable> {
+        let algorithms = provider.signature_verification_algorithms;
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Unusable(error.to_string()))?;
+        let roots = match &self.trust {
+            Trust::Name(Some(file)) => return Ok(builder.with_root_certificates(files::authorities(file)?)),
+            Trust::Name(None) => return Ok(builder.with_root_certificates(files::system_authorities()?)),
+            Trust::Authority(file) => Some(files::authorities(file)?),
+            Trust::Anyone => None,
+        };
+        let verifier = AnyName::new(roots, algorithms);
+        Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)))
+    }
+}
+
+impl MakeTlsConnect<Socket> for Tls {
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+    type Error = Unusable;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, Unusable> {
+        let mut connector = MakeRustlsConnect::new(self.client_config()?);
+        MakeTlsConnect::<Socket>::make_tls_connect(&mut connector, host).map_err(|never| match never {})
+    }
+}

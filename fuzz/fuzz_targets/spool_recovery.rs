@@ -1,0 +1,113 @@
+//! Is what a replay reads of a damaged spool file what was written, each entry once, and does it end?
+//!
+//! The first byte of the input chooses: damage to a file that was sound, or lines of any content with a
+//! correct sum in a sound file.
+#![no_main]
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use db_services::audit::spool::{self, Replayed};
+use db_services::audit::testing::{Failure, MemoryDatabase};
+use db_services::audit::{self, AuditEntry, Durability};
+use db_services::client::Database;
+use diesel::prelude::*;
+use libfuzzer_sys::fuzz_target;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// A sound spool file, and the ids of what is in it.
+struct Sound {
+    bytes: Vec<u8>,
+    ids: HashSet<String>,
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+static SOUND: LazyLock<Sound> = LazyLock::new(|| {
+    let (database, dir) = (MemoryDatabase::new(), TempDir::new().unwrap());
+    database.fail(Failure::Unreachable);
+    let (writer, guard) =
+        database.writer().durability(Durability::WriteAhead(dir.path().to_owned())).start().unwrap();
+    let mut ids = HashSet::new();
+    runtime().block_on(async {
+        for batch in 0..20 {
+            let entries: Vec<AuditEntry> =
+                (0..10).map(|n| AuditEntry::new(format!("batch.{batch}")).actor(n.to_string())).collect();
+            ids.extend(entries.iter().map(|entry| entry.id.to_string()));
+            assert!(writer.write_all(entries).await.is_durable());
+        }
+        guard.shutdown(Duration::from_secs(60)).await;
+    });
+    let file = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "spool"))
+        .unwrap();
+    Sound { bytes: std::fs::read(file).unwrap(), ids }
+});
+
+fuzz_target!(|input: &[u8]| {
+    let Some((choice, rest)) = input.split_first() else { return };
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("0.spool");
+    let damage = choice % 2 == 0;
+    if damage {
+        std::fs::write(&path, damaged(rest)).unwrap();
+    } else {
+        std::fs::write(&path, &SOUND.bytes).unwrap();
+        put_lines(&path, rest);
+    }
+    runtime().block_on(async {
+        let _ = spool::status(dir.path()).unwrap();
+        let database = Database::from_url("sqlite::memory:").unwrap();
+        database.migrate().await.unwrap();
+        let Ok(done) = spool::replay(dir.path(), &database, true, |_| {}).await else { return };
+        assert_eq!(done.failure, None);
+        let mut conn = database.connection().await.unwrap();
+        let rows = audit::latest(&mut conn, 10_000, false).await.unwrap();
+        if damage {
+            let ids: HashSet<String> = rows.iter().map(|row| row.id.to_string()).collect();
+            assert_eq!(ids.len(), rows.len(), "each once");
+            assert!(ids.is_subset(&SOUND.ids), "nothing is invented");
+        }
+        let again = spool::replay(dir.path(), &database, true, |_| {}).await.unwrap();
+        assert_eq!(again, Replayed::default(), "nothing is left");
+    });
+});
+
+/// The sound file with bytes changed: three bytes of the input say where, the fourth to what. An odd
+/// number of bytes at the end cuts it off.
+fn damaged(edits: &[u8]) -> Vec<u8> {
+    let mut bytes = SOUND.bytes.clone();
+    let chunks = edits.chunks_exact(4);
+    if let [low, high, ..] = chunks.remainder() {
+        bytes.truncate(usize::from(*high) << 8 | usize::from(*low));
+    }
+    for edit in chunks {
+        let at = u32::from_le_bytes([edit[0], edit[1], edit[2], 0]) as usize % SOUND.bytes.len();
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte = edit[3];
+        }
+    }
+    bytes
+}
+
+/// Replaces what is in the first batch by these lines, each with its sum.
+fn put_lines(path: &Path, input: &[u8]) {
+    let mut body = Vec::new();
+    for line in input.split(|byte| *byte == b'\n') {
+        body.extend_from_slice(format!("{:08x} ", crc32fast::hash(line)).as_bytes());
+        body.extend_from_slice(line);
+        body.push(b'\n');
+    }
+    let mut conn = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
+    diesel::sql_query("UPDATE batches SET body = $1 WHERE id = (SELECT min(id) FROM batches)")
+        .bind::<diesel::sql_types::Binary, _>(body)
+        .execute(&mut conn)
+        .unwrap();
+}

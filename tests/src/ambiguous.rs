@@ -1,0 +1,152 @@
+//! What becomes of an entry whose commit succeeded while the answer was lost?
+
+use std::time::Duration;
+
+use db_services::audit::{
+    AuditEntry, AuditWriter, AuditWriterBuilder, Delivery, Durability, RetryPolicy, Verdict, verify_writers,
+};
+use db_services::client::Database;
+use db_test::{Network, Proxy};
+use tempfile::TempDir;
+
+use crate::support::{TestDb, numbered, wait_for};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Tries again soon, and does not turn to the spool meanwhile.
+fn patient() -> RetryPolicy {
+    let mut policy = RetryPolicy::default();
+    policy.first_pause = Duration::from_millis(5);
+    policy.longest_pause = Duration::from_millis(50);
+    policy.spill_after = PATIENCE;
+    policy
+}
+
+/// A writer by way of a proxy that loses answers.
+fn builder(proxy: &Proxy, durability: Durability) -> AuditWriterBuilder {
+    AuditWriter::builder(Database::from_url(proxy.url()).unwrap())
+        .durability(durability)
+        .retry(patient())
+        .receipt_timeout(PATIENCE)
+}
+
+fn strengths(dir: &TempDir) -> [Durability; 3] {
+    let dir = || dir.path().to_owned();
+    [Durability::Memory, Durability::Spill(dir()), Durability::WriteAhead(dir())]
+}
+
+async fn answers_lost(proxy: &Proxy, more: u64) {
+    let before = proxy.seen().answers_lost;
+    wait_for("lost answers", async || proxy.seen().answers_lost >= before + more).await;
+}
+
+/// So many entries are there, each once, and no number is missing.
+async fn are_there_once(db: &TestDb, entries: u64) {
+    let found = db
+        .text(
+            "SELECT concat_ws(' ', count(*), count(DISTINCT id), max(writer_seq)) AS value \
+             FROM audit_logs WHERE writer_seq IS NOT NULL",
+        )
+        .await;
+    assert_eq!(found, format!("{entries} {entries} {entries}"));
+    let account = &verify_writers(&mut db.connection().await).await.unwrap()[0];
+    assert_eq!((account.verdict, account.stored), (Verdict::Complete, entries), "{account:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_committed_once_and_its_receipt_says_so() {
+    let dir = TempDir::new().unwrap();
+    for durability in strengths(&dir) {
+        let db = TestDb::postgres().await;
+        let proxy = Proxy::to(&db.url).unwrap();
+        let ahead = matches!(durability, Durability::WriteAhead(_));
+        let (writer, guard) = builder(&proxy, durability).start().unwrap();
+        proxy.set(Network::LosesAnswers).unwrap();
+        let receipt = writer.write(AuditEntry::new("test.one"));
+        answers_lost(&proxy, 1).await;
+        assert_eq!(
+            (db.count().await, writer.stats().committed),
+            (1, 0),
+            "stored, and the writer does not know"
+        );
+        proxy.set(Network::Passes).unwrap();
+        let delivery = receipt.await;
+        if ahead {
+            assert!(delivery.is_durable(), "at its sync or at its commit: {delivery}");
+        } else {
+            assert_eq!(delivery, Delivery::Committed);
+        }
+        wait_for("the repeat", async || writer.stats().committed == 1).await;
+        let report = guard.shutdown(PATIENCE).await;
+        assert_eq!((report.committed, report.quarantined, report.lost, report.unknown), (1, 0, 0, 0));
+        are_there_once(&db, 1).await;
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing spooled, nothing set aside");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_are_batches_of_many() {
+    let dir = TempDir::new().unwrap();
+    for durability in strengths(&dir) {
+        let db = TestDb::postgres().await;
+        let proxy = Proxy::to(&db.url).unwrap();
+        let ahead = matches!(durability, Durability::WriteAhead(_));
+        let (writer, guard) = builder(&proxy, durability).start().unwrap();
+        proxy.set(Network::LosesAnswers).unwrap();
+        let receipt = writer.write_all(numbered(2_500));
+        answers_lost(&proxy, 3).await;
+        assert!(db.count().await >= 1_000, "a batch is stored, and the writer does not know");
+        assert_eq!(writer.stats().committed, 0);
+        proxy.set(Network::Passes).unwrap();
+        let counts = receipt.counts().await;
+        let spooled = if ahead { counts.spooled } else { 0 };
+        assert_eq!(counts.committed + spooled, 2_500, "{counts:?}");
+        wait_for("the repeats", async || writer.stats().committed == 2_500).await;
+        let report = guard.shutdown(PATIENCE).await;
+        assert_eq!((report.committed, report.quarantined, report.lost, report.unknown), (2_500, 0, 0, 0));
+        are_there_once(&db, 2_500).await;
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing spooled, nothing set aside");
+    }
+}
+
+/// A repeat that collides must not be taken for a refusal, nor a refusal for a repeat.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_answers_among_refused_entries_confuse_nobody() {
+    let dir = TempDir::new().unwrap();
+    for durability in strengths(&dir) {
+        let db = TestDb::postgres().await;
+        db.sql("ALTER TABLE audit_logs ADD CONSTRAINT polite CHECK (action <> 'rude.word')").await.unwrap();
+        let proxy = Proxy::to(&db.url).unwrap();
+        let (writer, guard) = builder(&proxy, durability).start().unwrap();
+        for round in 0..10 {
+            proxy.set(Network::LosesAnswers).unwrap();
+            let entries = numbered(100).enumerate().map(|(n, entry)| match n {
+                37 => AuditEntry::new("rude.word"),
+                _ => entry,
+            });
+            let receipt = writer.write_all(entries);
+            answers_lost(&proxy, 1).await;
+            proxy.set(Network::Passes).unwrap();
+            let counts = receipt.counts().await;
+            assert_eq!(counts.committed + counts.spooled + counts.quarantined, 100, "{counts:?}");
+            // As the halves go in, an answer or two is lost again.
+            if round % 2 == 0 {
+                proxy.set(Network::LosesAnswers).unwrap();
+                drop(writer.write_all(numbered(50)));
+                answers_lost(&proxy, 2).await;
+                proxy.set(Network::Passes).unwrap();
+            }
+        }
+        let stored = 10 * 99 + 5 * 50;
+        wait_for("all of them", async || writer.stats().committed == stored).await;
+        let report = guard.shutdown(PATIENCE).await;
+        assert_eq!((report.committed, report.quarantined, report.lost), (stored, 10, 0));
+        let found = db
+            .text(
+                "SELECT concat_ws(' ', count(*), count(DISTINCT id)) AS value \
+                 FROM audit_logs WHERE writer_seq IS NOT NULL",
+            )
+            .await;
+        assert_eq!(found, format!("{stored} {stored}"));
+    }
+}

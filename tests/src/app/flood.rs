@@ -1,0 +1,72 @@
+//! How much memory does a writer take that is given far more than it can hold?
+
+use std::time::Duration;
+
+use db_services::audit::{AuditEntry, AuditWriter, Durability, Outcome, RetryPolicy};
+use db_services::client::Database;
+use serde_json::json;
+
+/// Threads that write as fast as they can.
+const PRODUCERS: usize = 2;
+
+/// `flood BYTES ENTRIES KIND [DIR]`: offers so many entries of a kind to a writer whose queue holds so
+/// many bytes, with a spool in the directory that holds an eighth of them. Prints by how many KiB its
+/// memory grew at the most, then how many entries were offered, accepted and spooled, and how many
+/// bytes the queue counted.
+pub(crate) fn flood() {
+    let argument = |nth: usize| std::env::args().nth(nth);
+    let number = |nth: usize| argument(nth).unwrap().parse::<usize>().unwrap();
+    let (bytes, entries, kind) = (number(2), number(3), argument(4).unwrap());
+    let mut retry = RetryPolicy::default();
+    retry.spill_after = Duration::from_millis(20);
+    let mut builder = AuditWriter::builder(Database::from_env().unwrap().unwrap())
+        .queue_capacity(usize::MAX)
+        .queue_bytes(bytes)
+        .spool_bytes(bytes as u64 / 8)
+        .retry(retry)
+        .shutdown_timeout(Duration::ZERO);
+    if let Some(dir) = argument(5) {
+        builder = builder.durability(Durability::Spill(dir.into()));
+    }
+    let (writer, _guard) = builder.start().unwrap();
+    let before = memory("VmRSS:");
+    std::thread::scope(|scope| {
+        for _ in 0..PRODUCERS {
+            scope.spawn(|| {
+                for n in 0..entries / PRODUCERS {
+                    drop(writer.write(entry(&kind, n)));
+                }
+            });
+        }
+    });
+    let (grown, stats) = (memory("VmHWM:").saturating_sub(before), writer.stats());
+    println!("{grown} {} {} {} {}", stats.given, stats.accepted, stats.spooled, stats.queued_bytes);
+}
+
+fn entry(kind: &str, n: usize) -> AuditEntry {
+    match kind {
+        "bare" => AuditEntry::new("app.bare"),
+        "usual" => AuditEntry::new("invoice.delete")
+            .tenant("acme")
+            .actor(format!("user-{n}"))
+            .actor_type("user")
+            .resource("invoice", n.to_string())
+            .ip_text("203.0.113.7")
+            .user_agent("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0")
+            .request_id(format!("req-{n}"))
+            .outcome(Outcome::Denied)
+            .metadata(json!({"reason": "not the owner", "amount": n, "currency": "EUR", "tags": ["a", "b"]})),
+        "large" => {
+            let list: Vec<_> = (0..200).map(|m| json!({"id": m, "name": format!("item {m}")})).collect();
+            AuditEntry::new("order.import").metadata(json!({"number": n, "items": list}))
+        }
+        other => panic!("unknown kind {other}"),
+    }
+}
+
+/// What the kernel says of this process's memory, in KiB.
+fn memory(field: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

@@ -1,0 +1,46 @@
+//! What does a process leave behind that ends without a word?
+
+use std::time::Duration;
+
+use db_services::audit::{AuditEntry, AuditWriter, Durability, RetryPolicy};
+use db_services::client::Database;
+
+/// `leave exit|abort|flush [DIR]`: writes an entry and says when it is committed. Once a line comes in it
+/// writes a thousand more, and ends in that way. Without a directory it forgets them; with one it
+/// writes ahead, and prints the id of each that is safe.
+pub(crate) async fn leave() {
+    let argument = |nth: usize| std::env::args().nth(nth);
+    let mut retry = RetryPolicy::default();
+    retry.longest_pause = Duration::from_millis(100);
+    let mut builder = AuditWriter::builder(Database::from_env().unwrap().unwrap())
+        .queue_capacity(5_000)
+        .retry(retry)
+        .receipt_timeout(Duration::from_secs(60));
+    let dir = argument(3);
+    if let Some(dir) = &dir {
+        builder = builder.durability(Durability::WriteAhead(dir.into()));
+    }
+    let (writer, _guard) = builder.start().unwrap();
+    writer.write(AuditEntry::new("app.first")).await;
+    while writer.stats().committed == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    println!("committed");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    let entries = (0..1_000).map(|_| AuditEntry::new("app.last"));
+    let written: Vec<_> = entries.map(|entry| (entry.id, writer.write(entry))).collect();
+    for (id, receipt) in written.into_iter().filter(|_| dir.is_some()) {
+        if receipt.await.is_durable() {
+            println!("{id}");
+        }
+    }
+    match argument(2).as_deref() {
+        Some("exit") => std::process::exit(7),
+        Some("abort") => std::process::abort(),
+        Some("flush") => {
+            println!("{} committed", writer.flush(Duration::from_secs(60)).await.committed);
+            std::process::exit(7);
+        }
+        other => panic!("unknown end {other:?}"),
+    }
+}

@@ -1,0 +1,130 @@
+//! What could somebody try?
+
+/// Something to try on a PostgreSQL database with rows in it, inside a transaction that is rolled back.
+pub struct Attack {
+    /// As the documentation names it.
+    pub what: &'static str,
+    pub sql: &'static str,
+    pub how: How,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum How {
+    /// Counts the rows that the last statement gives or changes.
+    Rows,
+    /// Gets it done or not.
+    Done,
+    /// Sends one line to `COPY … FROM STDIN`.
+    Copy,
+    /// As `Rows`, and unknown before PostgreSQL 15.
+    RowsFrom15,
+    /// As `Rows`, for each partition that holds a row, `$part`, and the row's time, `$at`.
+    EachPartition,
+    /// As `Done`, for every partition there is.
+    EveryPartition,
+}
+
+macro_rules! attacks {
+    ($($title:literal { $($what:literal $how:ident $sql:literal)* })*) => {
+        /// All of them, by what they are after.
+        pub const ATTACKS: &[(&str, &[Attack])] =
+            &[$(($title, &[$(Attack { what: $what, sql: $sql, how: How::$how }),*])),*];
+    };
+}
+
+attacks! {
+    "To change or remove rows" {
+        "UPDATE" Rows "UPDATE audit_logs SET action = 'forged'"
+        "UPDATE that moves a row to another month" Rows
+            "UPDATE audit_logs SET created_at = created_at - interval '40 days'"
+        "DELETE" Rows "DELETE FROM audit_logs"
+        "TRUNCATE" Done "TRUNCATE audit_logs"
+        "MERGE" RowsFrom15
+            "MERGE INTO audit_logs a USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE"
+        "INSERT … ON CONFLICT DO UPDATE" Rows
+            "INSERT INTO audit_logs (id, created_at, action) VALUES ('00000000-0000-7000-8000-000000000001', '2031-05-05', 'forged')
+             ON CONFLICT (id, created_at) DO UPDATE SET action = 'forged'"
+        "UPDATE of a partition" EachPartition "UPDATE $part SET action = 'forged'"
+        "DELETE from a partition" EachPartition "DELETE FROM $part"
+        "TRUNCATE of a partition" EveryPartition "TRUNCATE $part"
+        "UPDATE of a partition made by hand" Rows "UPDATE made_by_hand SET action = 'forged'"
+        "TRUNCATE of a partition made by hand" Done "TRUNCATE made_by_hand"
+        "DELETE as a replica" Rows "SET session_replication_role = replica; DELETE FROM audit_logs"
+        "DELETE from a partition as a replica" EachPartition
+            "SET session_replication_role = replica; DELETE FROM $part"
+        "TRUNCATE as a replica" Done "SET session_replication_role = replica; TRUNCATE audit_logs"
+        "TRUNCATE of a partition as a replica" EveryPartition
+            "SET session_replication_role = replica; TRUNCATE $part"
+    }
+    "To write what is not true" {
+        "INSERT of an entry, every column of a caller" Rows
+            "INSERT INTO audit_logs (id, created_at, tenant_id, actor_id, actor_type, on_behalf_of, action, outcome, resource_type, resource_id,
+                                     ip_address, user_agent, request_id, trace_id, operation_id, metadata, writer_id, writer_seq)
+             VALUES (gen_random_uuid(), now(), 't', 'a', 'user', 'b', 'x.y', 'denied', 'r', 'i', '::1', 'u', 'q', 'c', gen_random_uuid(), '{}', gen_random_uuid(), 1)"
+        "INSERT of an action alone" Rows "INSERT INTO audit_logs (action) VALUES ('x.y')"
+        "INSERT of an entry that is there, ON CONFLICT DO NOTHING" Rows
+            "INSERT INTO audit_logs (id, created_at, action) VALUES ('00000000-0000-7000-8000-000000000001', '2031-05-05', 'x') ON CONFLICT DO NOTHING"
+        "INSERT of an entry that is there" Rows
+            "INSERT INTO audit_logs (id, created_at, action) VALUES ('00000000-0000-7000-8000-000000000001', '2031-05-05', 'x')"
+        "INSERT with a recorded_at" Rows
+            "INSERT INTO audit_logs (action, recorded_at) VALUES ('x', '2020-01-01')"
+        "INSERT with a tx_id" Rows "INSERT INTO audit_logs (action, tx_id) VALUES ('x', 1)"
+        "INSERT into a partition" EachPartition "INSERT INTO $part (created_at, action) VALUES ($at, 'x')"
+        "COPY" Copy "COPY audit_logs (action) FROM STDIN"
+        "COPY with a recorded_at" Copy "COPY audit_logs (action, recorded_at) FROM STDIN"
+        "a partition of one's own" Done
+            "CREATE TABLE forged (LIKE audit_logs INCLUDING ALL);
+             ALTER TABLE audit_logs ATTACH PARTITION forged FOR VALUES FROM ('1970-01-01') TO ('1970-02-01')"
+    }
+    "To see what is not one's own" {
+        "SELECT" Rows "SELECT FROM audit_logs"
+        "SELECT with a tenant set" Rows
+            "SELECT set_config('audit.tenant_id', 'acme', true); SELECT FROM audit_logs"
+        "SELECT of another tenant's rows" Rows
+            "SELECT set_config('audit.tenant_id', 'acme', true); SELECT FROM audit_logs WHERE tenant_id <> 'acme'"
+        "SELECT of rows without a tenant" Rows
+            "SELECT set_config('audit.tenant_id', 'acme', true); SELECT FROM audit_logs WHERE tenant_id IS NULL"
+        "SELECT with row_security = off" Rows "SET row_security = off; SELECT FROM audit_logs"
+        "SELECT from a partition" EachPartition "SELECT FROM $part"
+        "SELECT … FOR UPDATE" Rows "SELECT FROM audit_logs FOR UPDATE"
+        "INSERT … RETURNING" Rows "INSERT INTO audit_logs (action) VALUES ('x') RETURNING recorded_at"
+        "the planner's statistics of tenants" Rows
+            "SELECT FROM pg_stats WHERE tablename LIKE 'audit_logs%' AND attname = 'tenant_id'"
+    }
+    "To take away what refuses it" {
+        "DISABLE TRIGGER" Done "ALTER TABLE audit_logs DISABLE TRIGGER ALL"
+        "DROP TRIGGER" Done "DROP TRIGGER audit_logs_append_only ON audit_logs"
+        "another body for the trigger" Done
+            "CREATE OR REPLACE FUNCTION audit_logs_refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'"
+        "a trigger of one's own" Done
+            "CREATE TRIGGER mine BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+        "a trigger of one's own on a partition" EveryPartition
+            "CREATE TRIGGER mine BEFORE INSERT ON $part FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+        "a rule of one's own" Done "CREATE RULE mine AS ON INSERT TO audit_logs DO ALSO NOTHING"
+        "DETACH PARTITION" Done "ALTER TABLE audit_logs DETACH PARTITION audit_logs_default"
+        "DETACH PARTITION, then DELETE" Rows
+            "ALTER TABLE audit_logs DETACH PARTITION audit_logs_default; DELETE FROM audit_logs_default"
+        "DETACH PARTITION, then TRUNCATE" Done
+            "ALTER TABLE audit_logs DETACH PARTITION audit_logs_default; TRUNCATE audit_logs_default"
+        "DROP of a partition" EveryPartition "DROP TABLE $part"
+        "DROP TABLE" Done "DROP TABLE audit_logs"
+        "DISABLE ROW LEVEL SECURITY" Done "ALTER TABLE audit_logs DISABLE ROW LEVEL SECURITY"
+        "a policy of one's own" Done "CREATE POLICY mine ON audit_logs USING (true)"
+        "another owner" Done "ALTER TABLE audit_logs OWNER TO CURRENT_USER"
+        "GRANT" Done "GRANT ALL ON audit_logs TO PUBLIC;
+             DO $$ BEGIN IF NOT has_table_privilege('attack_stranger', 'audit_logs', 'DELETE') THEN RAISE insufficient_privilege; END IF; END $$"
+        "LOCK TABLE, which stops all writers" Done "LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE"
+        "another role for a part" Rows "UPDATE audit_roles SET role = role"
+        "SET ROLE to the owner" Done "SET ROLE attack_owner"
+        "SET ROLE to the auditor" Done "SET ROLE audit_auditor"
+        "a table in the schema" Done "CREATE TABLE mine ()"
+    }
+    "To use the owner's functions" {
+        "audit_logs_ensure_partitions" Done "SELECT audit_logs_ensure_partitions('2041-01-01', '2041-01-01')"
+        "audit_logs_index_closed_months" Done "SELECT audit_logs_index_closed_months()"
+        "audit_logs_make_month" Done "SELECT audit_logs_make_month('2041-01-01')"
+        "audit_owner_only" Done "SELECT audit_owner_only('TABLE', 'audit_logs'::regclass)"
+        "audit_close_table" Done "SELECT audit_close_table('audit_logs')"
+        "audit_role" Done "SELECT audit_role('writer')"
+    }
+}

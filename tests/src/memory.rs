@@ -1,0 +1,73 @@
+//! Does a writer that is given far more than it can hold keep within its bound?
+
+use std::path::Path;
+use std::process::Command;
+
+use db_services::audit::spool::{self, SpoolState, SpoolStatus};
+use db_test::Server;
+use tempfile::TempDir;
+
+/// What a writer may take beyond its bound: threads, connections, batches on their way, the allocator's
+/// own. An estimate that is wrong in proportion shows at a large bound.
+const BESIDES: u64 = 16 << 20;
+
+/// Entries of one kind, how many bytes of them the queue may hold, and how many are offered.
+type Flood = (&'static str, u64, u64);
+
+/// Runs the application with its database stopped, and looks at what it took. A process of its own:
+/// what others allocate here does not count.
+fn flood(url: &str, (kind, bound, entries): Flood, spool: Option<&Path>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_app"))
+        .args(["flood", &bound.to_string(), &entries.to_string(), kind])
+        .args(spool)
+        .env("AUDIT_DATABASE_URL", url)
+        .env("RUST_LOG", "off")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let numbers: Vec<u64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    let [grown, given, accepted, spooled, queued_bytes] = numbers[..] else { panic!("{text}") };
+    assert!(
+        grown << 10 <= bound + BESIDES,
+        "{kind} entries: it grew by {grown} KiB with a bound of {} KiB, spool: {spool:?}",
+        bound >> 10
+    );
+    assert_eq!(given, entries);
+    assert!(
+        given - accepted > 2 * (accepted - spooled),
+        "it was not offered much more than it holds: {text}"
+    );
+    assert!(queued_bytes > bound / 10 * 8 && queued_bytes <= bound, "the queue was not full: {text}");
+}
+
+fn stopped() -> (Server, String) {
+    let server = Server::start(&[]).unwrap();
+    let url = server.migrated().unwrap();
+    server.stop_immediate().unwrap();
+    (server, url)
+}
+
+#[test]
+fn with_the_database_stopped_memory_stays_within_the_bound() {
+    let (_server, url) = stopped();
+    for kind in [("bare", 160 << 20, 1_300_000), ("usual", 32 << 20, 200_000), ("large", 32 << 20, 8_000)] {
+        flood(&url, kind, None);
+    }
+}
+
+#[test]
+fn also_with_a_spool_that_is_full() {
+    let (_server, url) = stopped();
+    for kind in [("bare", 32 << 20, 400_000), ("usual", 32 << 20, 200_000), ("large", 32 << 20, 8_000)] {
+        let dir = TempDir::new().unwrap();
+        flood(&url, kind, Some(dir.path()));
+        let files = spool::status(dir.path()).unwrap();
+        let [SpoolStatus { state: SpoolState::Waiting { bytes, .. }, .. }] = &files[..] else {
+            panic!("{files:?}")
+        };
+        // As much as the application allows it.
+        let limit = kind.1 / 8;
+        assert!(*bytes <= limit && *bytes > limit / 2, "{kind:?}: {bytes} of {limit} bytes");
+    }
+}
