@@ -168,7 +168,7 @@ on_both! {
 /// A server with roles and passwords, for all tests of this module that leave it running.
 static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]).unwrap());
 
-/// A database on a server, and a role of its own that may insert there.
+/// A database on a server, and a login of its own that may write there.
 struct App {
     db: TestDb,
     role: String,
@@ -181,11 +181,9 @@ impl App {
         let db = TestDb::on(server);
         let name = db.url.rsplit('/').next().unwrap().to_owned();
         let role = format!("app_{name}");
-        db.sql(&format!(
-            "CREATE ROLE {role} LOGIN PASSWORD 'hush-1'; GRANT SELECT, INSERT ON audit_logs TO {role}"
-        ))
-        .await
-        .unwrap();
+        db.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'hush-1'; GRANT audit_writer TO {role}"))
+            .await
+            .unwrap();
         let url = server.url_as(&role, "hush-1", &name);
         Self { db, role, url }
     }
@@ -205,9 +203,9 @@ async fn a_grant_that_is_revoked() {
     let app = App::on(&SERVER).await;
     let mut trial = Trial::start(&app.url);
     trial.commits().await;
-    app.db.sql(&format!("REVOKE INSERT ON audit_logs FROM {}", app.role)).await.unwrap();
-    trial.fails(&["is not set up", "GRANT INSERT ON audit_logs"]).await;
-    app.db.sql(&format!("GRANT INSERT ON audit_logs TO {}", app.role)).await.unwrap();
+    app.db.sql(&format!("REVOKE audit_writer FROM {}", app.role)).await.unwrap();
+    trial.fails(&["is not set up", "GRANT audit_writer"]).await;
+    app.db.sql(&format!("GRANT audit_writer TO {}", app.role)).await.unwrap();
     trial.recovers(&app.db, &["permission denied"]).await;
 }
 

@@ -301,7 +301,10 @@ async fn a_month_that_may_not_be_made_is_said_to_be() {
     let url = server.migrated().unwrap();
     let admin = client(&url).await;
     admin
-        .batch_execute("DROP TABLE audit_logs_default; CREATE ROLE app LOGIN PASSWORD 'hush'; GRANT INSERT ON audit_logs TO app")
+        .batch_execute(
+            "DROP TABLE audit_logs_default; CREATE ROLE app LOGIN PASSWORD 'hush'; GRANT audit_writer TO app; \
+             REVOKE EXECUTE ON FUNCTION audit_logs_ensure_partitions(timestamptz, timestamptz) FROM audit_writer",
+        )
         .await
         .unwrap();
     let mut sink = Writes::to(&server.url_as("app", "hush", url.rsplit('/').next().unwrap()));
