@@ -52,6 +52,11 @@ impl TestDb {
         Self::of(url, Held::Sqlite(dir))
     }
 
+    /// One that is kept and removed by somebody else.
+    pub fn at(url: String) -> Self {
+        Self::of(url, Held::Elsewhere)
+    }
+
     fn of(url: String, held: Held) -> Self {
         Self { database: Database::from_url(&url).unwrap(), url, _held: held }
     }

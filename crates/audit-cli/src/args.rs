@@ -86,8 +86,8 @@ Examples:
 Each line of a file is a JSON object with the names of the columns: action (required), id, created_at,
 tenant_id, actor_id, actor_type, on_behalf_of, outcome, resource_type, resource_id, ip_address, user_agent,
 request_id, trace_id, operation_id, metadata. Lines with both id and created_at can be written again: they
-are stored once. A line that is not such an object is reported with its number and left out; the exit code
-is then 1.")]
+are stored once. A line that is not such an object, or is longer than 16 MiB, is reported with its number and
+left out; the exit code is then 1. Of a metadata key that is there twice, the last counts.")]
 #[command(override_usage = "auditlog write --action <ACTION> [OPTIONS]\n       auditlog write <FILE>")]
 pub(crate) struct Write {
     /// A file of JSON lines, an event each; - for standard input

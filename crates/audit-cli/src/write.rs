@@ -18,8 +18,9 @@ use crate::output;
 /// The longest line that is read, in bytes: far beyond any entry, far below the memory.
 const LINE_LIMIT: usize = 16 << 20;
 
-/// Lines that are sent together.
+/// Lines that are sent together, and how many bytes they may have before they are.
 const BATCH: usize = 1_000;
+const BATCH_BYTES: usize = 4 << 20;
 
 pub(crate) async fn run(url: Option<&str>, args: Write) -> Done {
     match args.file {
@@ -75,6 +76,7 @@ async fn write_lines(url: Option<&str>, file: &Path) -> Done {
         name: if length.is_some() { file.display().to_string() } else { "line".to_owned() },
         bar: output::progress(length, "writing"),
         ready: Vec::with_capacity(BATCH),
+        ready_bytes: 0,
         written: 0,
         known: 0,
         bad: 0,
@@ -103,6 +105,8 @@ struct Writing {
     bar: ProgressBar,
     /// Entries to be sent, with their line numbers.
     ready: Vec<(u64, AuditEntry)>,
+    /// How long those lines were.
+    ready_bytes: usize,
     written: u64,
     known: u64,
     bad: u64,
@@ -119,7 +123,7 @@ impl Writing {
                     self.take(number, &bytes);
                 }
             }
-            if self.ready.len() == BATCH {
+            if self.ready.len() == BATCH || self.ready_bytes >= BATCH_BYTES {
                 self.send().await?;
             }
         }
@@ -133,7 +137,10 @@ impl Writing {
             return;
         }
         match serde_json::from_slice(bytes) {
-            Ok(entry) => self.ready.push((number, entry)),
+            Ok(entry) => {
+                self.ready.push((number, entry));
+                self.ready_bytes += bytes.len();
+            }
             Err(error) => {
                 // Each line is a document of its own: its place is the column alone.
                 let text = error.to_string();
@@ -147,6 +154,7 @@ impl Writing {
     /// refused ones are left out.
     async fn send(&mut self) -> Result<(), Failure> {
         let (numbers, entries): (Vec<_>, Vec<_>) = self.ready.drain(..).unzip();
+        self.ready_bytes = 0;
         if let Ok(new) = audit::insert_many(&mut self.conn, &entries).await {
             self.count(new, entries.len());
             return Ok(());

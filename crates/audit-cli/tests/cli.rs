@@ -1,72 +1,12 @@
 //! Does the command do what its help says, on both databases?
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
-use db_test::Postgres;
-use tempfile::TempDir;
-
-/// A directory to work in, and the environment of a command run there.
-struct Place {
-    dir: TempDir,
-    postgres: Option<Postgres>,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), postgres: None }
-    }
-
-    fn on_postgres() -> Self {
-        Self { postgres: Some(Postgres::empty().unwrap_or_else(|error| panic!("{error}"))), ..Self::new() }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_auditlog"));
-        command.args(arguments).current_dir(&self.dir);
-        for name in ["AUDIT_DATABASE_URL", "DATABASE_URL", "RUST_LOG"] {
-            command.env_remove(name);
-        }
-        if let Some(postgres) = &self.postgres {
-            command.env("DATABASE_URL", postgres.url());
-        }
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        told(self.command(arguments).output().unwrap())
-    }
-
-    fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> (i32, String, String) {
-        let mut child = self
-            .command(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        told(child.wait_with_output().unwrap())
-    }
-
-    /// The rows as JSON, the newest first.
-    fn rows(&self) -> Vec<serde_json::Value> {
-        let (code, out, err) = self.run(&["list", "--json", "-n", "10000"]);
-        assert_eq!(code, 0, "{err}");
-        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
-
-fn told(output: Output) -> (i32, String, String) {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-fn both() -> [Place; 2] {
-    [Place::new(), Place::on_postgres()]
-}
+use support::{Place, both, execute, on_sqlite, told};
 
 fn sample() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../db-services/examples/cloudtrail");
@@ -232,15 +172,6 @@ fn a_row_the_database_refuses_is_named_and_its_neighbours_are_written() {
     assert_eq!(code, 1, "{err}");
     assert_eq!(out, "wrote 2,499 entries, 0 were there already, 1 lines were bad\n");
     assert!(err.contains("events.ndjson:1235: ") && err.contains("check constraint"), "{err}");
-}
-
-fn execute(postgres: &Postgres, sql: &str) {
-    let database = db_services::client::Database::from_url(postgres.url()).unwrap();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
-        let mut conn = database.connection().await.unwrap();
-        let db_services::client::Connection::Postgres(conn) = &mut conn else { panic!("not PostgreSQL") };
-        diesel_async::SimpleAsyncConnection::batch_execute(conn, sql).await.unwrap();
-    });
 }
 
 #[test]
@@ -470,11 +401,4 @@ fn missing_entries_are_exit_code_1() {
     let (_, out, _) = place.run(&["verify", "writers", "--json"]);
     let account: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&account["verdict"], &account["missing"]), (&"missing".into(), &2.into()));
-}
-
-fn on_sqlite(place: &Place, sql: &str) {
-    use diesel::Connection;
-    use diesel::connection::SimpleConnection;
-    let path = place.dir.path().join("audit.db");
-    diesel::SqliteConnection::establish(&path.display().to_string()).unwrap().batch_execute(sql).unwrap();
 }

@@ -8,12 +8,12 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::JsonText;
-use super::stored::{StoredIp, StoredTime, StoredUuid};
+use super::stored::{StoredIp, StoredText, StoredTime, StoredUuid};
 
 /// A row of `audit_logs`, from either database.
 ///
 /// Loads from `schema::audit_logs` and from `sqlite::schema::audit_logs`, all columns in their order.
-/// Times that chrono cannot hold come as its first or last moment.
+/// Times that chrono cannot hold come as its first or last moment, bytes that are no UTF-8 as U+FFFD.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct AuditLog {
@@ -71,18 +71,18 @@ pub struct Columns {
     id: StoredUuid,
     created_at: StoredTime,
     recorded_at: StoredTime,
-    tenant_id: Option<String>,
-    actor_id: Option<String>,
-    actor_type: Option<String>,
-    on_behalf_of: Option<String>,
-    action: String,
-    outcome: String,
-    resource_type: Option<String>,
-    resource_id: Option<String>,
+    tenant_id: Option<StoredText>,
+    actor_id: Option<StoredText>,
+    actor_type: Option<StoredText>,
+    on_behalf_of: Option<StoredText>,
+    action: StoredText,
+    outcome: StoredText,
+    resource_type: Option<StoredText>,
+    resource_id: Option<StoredText>,
     ip_address: Option<StoredIp>,
-    user_agent: Option<String>,
-    request_id: Option<String>,
-    trace_id: Option<String>,
+    user_agent: Option<StoredText>,
+    request_id: Option<StoredText>,
+    trace_id: Option<StoredText>,
     operation_id: Option<StoredUuid>,
     metadata: Option<JsonText>,
     writer_id: Option<StoredUuid>,
@@ -92,22 +92,23 @@ pub struct Columns {
 
 impl From<Columns> for AuditLog {
     fn from(row: Columns) -> Self {
+        let text = |stored: Option<StoredText>| stored.map(|text| text.0);
         Self {
             id: row.id.0,
             created_at: row.created_at.0,
             recorded_at: row.recorded_at.0,
-            tenant_id: row.tenant_id,
-            actor_id: row.actor_id,
-            actor_type: row.actor_type,
-            on_behalf_of: row.on_behalf_of,
-            action: row.action,
-            outcome: row.outcome,
-            resource_type: row.resource_type,
-            resource_id: row.resource_id,
+            tenant_id: text(row.tenant_id),
+            actor_id: text(row.actor_id),
+            actor_type: text(row.actor_type),
+            on_behalf_of: text(row.on_behalf_of),
+            action: row.action.0,
+            outcome: row.outcome.0,
+            resource_type: text(row.resource_type),
+            resource_id: text(row.resource_id),
             ip_address: row.ip_address.and_then(|ip| ip.0),
-            user_agent: row.user_agent,
-            request_id: row.request_id,
-            trace_id: row.trace_id,
+            user_agent: text(row.user_agent),
+            request_id: text(row.request_id),
+            trace_id: text(row.trace_id),
             operation_id: row.operation_id.map(|id| id.0),
             metadata: row.metadata,
             writer_id: row.writer_id.map(|id| id.0),

@@ -1,5 +1,6 @@
 //! How is JSON kept that may be more than a JSON parser accepts?
 
+use std::borrow::Cow;
 use std::fmt;
 
 use diesel::deserialize::FromSqlRow;
@@ -42,9 +43,15 @@ impl JsonText {
 }
 
 impl Serialize for JsonText {
-    /// Gives the text as it is, as JSON in JSON; text that is no JSON as a string.
+    /// Gives the text as it is, as JSON in JSON, but for line breaks, which would end a JSON line in its
+    /// middle; text that is no JSON as a string.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match serde_json::from_str::<&RawValue>(&self.0) {
+        // In JSON they stand between tokens alone: within a string they are escaped.
+        let line = match self.0.contains(['\n', '\r']) {
+            true => Cow::Owned(self.0.replace(['\n', '\r'], " ")),
+            false => Cow::Borrowed(&self.0),
+        };
+        match serde_json::from_str::<&RawValue>(&line) {
             Ok(json) => json.serialize(serializer),
             Err(_) => self.0.serialize(serializer),
         }
@@ -99,8 +106,8 @@ mod sqlite {
     use super::JsonText;
 
     impl FromSql<Text, Sqlite> for JsonText {
-        fn from_sql(value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
-            <String as FromSql<Text, Sqlite>>::from_sql(value).map(Self)
+        fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+            Ok(Self(value.read_text().to_owned()))
         }
     }
 

@@ -19,6 +19,10 @@ pub struct StoredTime(pub(crate) DateTime<Utc>);
 #[derive(Clone, Copy, Debug, FromSqlRow)]
 pub struct StoredUuid(pub(crate) Uuid);
 
+/// Text. SQLite keeps any bytes in a column of text: what is no UTF-8 becomes U+FFFD.
+#[derive(Clone, Debug, FromSqlRow)]
+pub struct StoredText(pub(crate) String);
+
 /// A network address; none where SQLite holds a text that is no address.
 #[derive(Clone, Copy, Debug, FromSqlRow)]
 pub struct StoredIp(pub(crate) Option<IpNet>);
@@ -47,9 +51,9 @@ mod pg {
     use diesel::data_types::PgTimestamp;
     use diesel::deserialize::{FromSql, Result};
     use diesel::pg::{Pg, PgValue};
-    use diesel::sql_types::{Inet, Timestamptz, Uuid as PgUuid};
+    use diesel::sql_types::{Inet, Text, Timestamptz, Uuid as PgUuid};
 
-    use super::{StoredIp, StoredTime, StoredUuid};
+    use super::{StoredIp, StoredText, StoredTime, StoredUuid};
 
     /// 2000-01-01, where PostgreSQL's timestamps begin, in microseconds since 1970.
     const PG_EPOCH: i64 = 946_684_800_000_000;
@@ -67,6 +71,12 @@ mod pg {
         }
     }
 
+    impl FromSql<Text, Pg> for StoredText {
+        fn from_sql(value: PgValue<'_>) -> Result<Self> {
+            Ok(Self(String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        }
+    }
+
     impl FromSql<Inet, Pg> for StoredIp {
         fn from_sql(value: PgValue<'_>) -> Result<Self> {
             FromSql::<Inet, Pg>::from_sql(value).map(|net| Self(Some(net)))
@@ -81,7 +91,7 @@ mod sqlite {
     use diesel::sqlite::{Sqlite, SqliteValue};
     use uuid::Uuid;
 
-    use super::{StoredIp, StoredTime, StoredUuid};
+    use super::{StoredIp, StoredText, StoredTime, StoredUuid};
 
     impl FromSql<BigInt, Sqlite> for StoredTime {
         fn from_sql(value: SqliteValue<'_, '_, '_>) -> Result<Self> {
@@ -96,9 +106,15 @@ mod sqlite {
         }
     }
 
+    impl FromSql<Text, Sqlite> for StoredText {
+        fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> Result<Self> {
+            Ok(Self(value.read_text().to_owned()))
+        }
+    }
+
     impl FromSql<Text, Sqlite> for StoredIp {
-        fn from_sql(value: SqliteValue<'_, '_, '_>) -> Result<Self> {
-            <String as FromSql<Text, Sqlite>>::from_sql(value).map(|text| Self::parse(&text))
+        fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> Result<Self> {
+            Ok(Self::parse(value.read_text()))
         }
     }
 }

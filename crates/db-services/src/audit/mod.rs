@@ -17,6 +17,32 @@
 //! | forgotten or awaited [`write_audit_log`] | what is queued | the batches that fail meanwhile, and what does not fit the queue; counted and logged |
 //! | one that awaited [`Delivery::Committed`] | nothing | nothing |
 //! | [`insert`] | nothing: it is the caller's transaction | the caller sees the error |
+//!
+//! # Metrics
+//!
+//! With the feature `metrics` each writer tells the recorder of the
+//! [`metrics`](https://docs.rs/metrics) facade what it counts, from its own thread, once a second and
+//! when it ends. Install the recorder before the first entry: what was counted earlier is not told.
+//! The label `database` is its URL without credentials. Writers of one process to the same database
+//! add up in the counters; of the gauges that of the last one counts.
+//!
+//! | name | kind | what |
+//! | --- | --- | --- |
+//! | `audit_entries_given_total` | counter | entries that writers were given |
+//! | `audit_entries_accepted_total` | counter | those of them that got into the queue |
+//! | `audit_entries_committed_total` | counter | entries in the database |
+//! | `audit_entries_replayed_total` | counter | entries committed from the spool, those of earlier writers included |
+//! | `audit_entries_quarantined_total` | counter | entries the database refuses |
+//! | `audit_entries_dropped_total` | counter | entries lost; label `reason`: `queue_full`, `shut_down`, `database` |
+//! | `audit_entries_unknown_total` | counter | entries the database still worked on at the end of a shutdown |
+//! | `audit_retries_total` | counter | attempts to write a batch that failed and were repeated |
+//! | `audit_spool_entries` | gauge | entries that wait in the local spool |
+//! | `audit_queue_entries` | gauge | entries in memory, queued or on their way |
+//! | `audit_queue_bytes` | gauge | the memory those hold, estimated from above |
+//! | `audit_oldest_entry_age_seconds` | gauge | how long the oldest of those has been waiting |
+//!
+//! An alarm wants `audit_entries_dropped_total` and `audit_entries_quarantined_total` to stay as they
+//! are, and `audit_oldest_entry_age_seconds` and `audit_spool_entries` to come back to 0.
 
 mod entry;
 mod error;

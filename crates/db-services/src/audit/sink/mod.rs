@@ -3,7 +3,7 @@
 mod postgres;
 mod sqlite;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::Utc;
 use db_schema::{JsonText, NewAuditLog};
@@ -50,28 +50,42 @@ pub(super) enum Fault {
 }
 
 /// Which row surely goes in, if any does? Written in a transaction that is rolled back, it tells a
-/// refused row from a database that takes none.
-#[derive(Default)]
+/// refused row from a database that takes none. The lanes of a writer share what they know: a refused
+/// row may be tried again by one that has written nothing yet.
+#[derive(Clone, Default)]
 struct Known {
-    good: Option<NewAuditLog>,
+    good: Arc<OnceLock<NewAuditLog>>,
 }
 
 /// The largest metadata of a row that is remembered, in bytes.
 const REMEMBERED_BYTES: usize = 4 << 10;
 
+/// Rows of a batch that are tried one by one.
+const TRIED: usize = 16;
+
 impl Known {
     /// Remembers a row that was committed: what the operator's own constraints ask for, it has.
-    fn committed(&mut self, rows: &[NewAuditLog]) {
-        if self.good.is_none() {
-            self.good = rows.iter().find(|row| row.metadata.as_str().len() <= REMEMBERED_BYTES).cloned();
+    fn committed(&self, rows: &[NewAuditLog]) {
+        let small = |row: &&NewAuditLog| row.metadata.as_str().len() <= REMEMBERED_BYTES;
+        if self.good.get().is_none()
+            && let Some(row) = rows.iter().find(small)
+        {
+            // Another lane may have been first.
+            let _ = self.good.set(row.clone());
         }
     }
 
-    /// Rows to try: the one that went in before, and one with every column filled.
-    fn candidates(&self) -> Vec<NewAuditLog> {
+    /// Rows to try: the one that went in before, one with every column filled, and some of the refused
+    /// batch itself, now these and now others. A rule of the operator's own may refuse all but those.
+    fn candidates(&self, batch: &[NewAuditLog]) -> Vec<NewAuditLog> {
         let fresh =
             |row: &NewAuditLog| NewAuditLog { id: Uuid::now_v7(), created_at: Utc::now(), ..row.clone() };
-        self.good.iter().chain([&filled()]).map(fresh).collect()
+        // One that is alone was tried just now.
+        let others = if batch.len() > 1 { batch } else { &[] };
+        let begin = Uuid::new_v4().as_u128() as usize % others.len().max(1);
+        let some =
+            others[begin..].iter().chain(&others[..begin]).step_by(others.len().div_ceil(TRIED).max(1));
+        self.good.get().into_iter().chain([&filled()]).chain(some).map(fresh).collect()
     }
 }
 
@@ -99,3 +113,6 @@ fn filled() -> NewAuditLog {
         writer_seq: Some(0),
     }
 }
+
+#[cfg(test)]
+mod fault_tests;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use db_schema::NewAuditLog;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Error};
 
 use super::{Fault, Known, OnRepeat, Rows, Sink, SinkError};
@@ -30,6 +30,11 @@ impl PostgresSink {
         Self { route, limit, session: None, known: Known::default() }
     }
 
+    /// Another connection for the same writer.
+    pub(crate) fn beside(&self) -> Self {
+        Self { route: self.route.clone(), limit: self.limit, session: None, known: self.known.clone() }
+    }
+
     async fn attempt(&mut self, rows: &[NewAuditLog], on_repeat: OnRepeat) -> Result<(), SinkError> {
         // Taken: if this is cut short or fails, the next attempt begins with a new connection.
         let mut session = match self.session.take().filter(|session| !session.client.is_closed()) {
@@ -37,7 +42,7 @@ impl PostgresSink {
             None => Session::open(&self.route).await?,
         };
         if let Err(error) = session.write(rows, on_repeat).await {
-            return Err(session.find_fault(&error, &self.known).await);
+            return Err(session.find_fault(&error, &self.known, rows).await);
         }
         self.known.committed(rows);
         self.session = Some(session);
@@ -79,9 +84,7 @@ impl Session {
                 self.insert.run(&self.client, rows, OnRepeat::Skip).await
             }
             // No default partition, and no month for it: have it made.
-            Err(error)
-                if error.code() == Some(&SqlState::CHECK_VIOLATION) && self.make_months(rows).await =>
-            {
+            Err(error) if lacks_partition(&error) && self.make_months(rows).await => {
                 self.insert.run(&self.client, rows, on_repeat).await
             }
             other => other,
@@ -105,18 +108,18 @@ impl Session {
 
     /// Tells by the SQLSTATE what is plainly of the moment; of everything else by experiment whether
     /// the database takes another row.
-    async fn find_fault(&mut self, error: &Error, known: &Known) -> SinkError {
+    async fn find_fault(&mut self, error: &Error, known: &Known, rows: &[NewAuditLog]) -> SinkError {
         let fault = match error.code() {
             None => Fault::Moment,
             Some(code) if is_of_the_moment(code) => Fault::Moment,
-            Some(_) => self.takes_any(known).await,
+            Some(_) => self.takes_any(known.candidates(rows)).await,
         };
         sink_error(fault, error)
     }
 
     /// Tries rows that ought to go in, each in a transaction that is rolled back.
-    async fn takes_any(&mut self, known: &Known) -> Fault {
-        for row in known.candidates() {
+    async fn takes_any(&mut self, candidates: Vec<NewAuditLog>) -> Fault {
+        for row in candidates {
             let tried = async {
                 self.client.batch_execute("BEGIN").await?;
                 let inserted =
@@ -141,13 +144,23 @@ fn is_of_the_moment(code: &SqlState) -> bool {
     ["08", "25", "40", "53", "55", "57", "58", "72", "XX"].contains(&&code.code()[..2])
 }
 
+/// True where no partition takes a row. The code is that of any CHECK; but this one has no name.
+fn lacks_partition(error: &Error) -> bool {
+    let unnamed = |error: &DbError| error.constraint().is_none();
+    error.code() == Some(&SqlState::CHECK_VIOLATION) && error.as_db_error().is_some_and(unnamed)
+}
+
 fn sink_error(fault: Fault, error: &Error) -> SinkError {
     let said = match error.as_db_error() {
         // Not its detail: PostgreSQL quotes the refused row there.
         Some(server) => server.message().to_owned(),
         None => describe(error),
     };
-    let reason = match error.code().map_or_else(|| client::way_out(error), way_out) {
+    let no_partition = lacks_partition(error).then_some(
+        "make its month: SELECT audit_logs_ensure_partitions(), or GRANT EXECUTE on that function to this user",
+    );
+    let known = || error.code().map_or_else(|| client::way_out(error), way_out);
+    let reason = match no_partition.or_else(known) {
         Some(way_out) => format!("{said} ({way_out})"),
         None => said,
     };

@@ -36,11 +36,7 @@ impl SqliteSink {
 
 impl Sink for SqliteSink {
     async fn write(&mut self, rows: Rows, on_repeat: OnRepeat) -> Result<(), SinkError> {
-        let gone = || SinkError {
-            fault: Fault::Moment,
-            reason: "the SQLite thread ended".to_owned(),
-            sqlstate: None,
-        };
+        let gone = || sink_error(Fault::Moment, "the SQLite thread ended".to_owned());
         let (reply, answer) = oneshot::channel();
         self.jobs.send((rows, on_repeat, reply)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
@@ -59,10 +55,11 @@ impl File {
     fn write(&mut self, rows: &[NewAuditLog], on_repeat: OnRepeat) -> Result<(), SinkError> {
         let mut conn = match self.open.take() {
             Some(conn) => conn,
-            None => open_sqlite(&self.location).map_err(|error| SinkError {
-                fault: Fault::SetUp,
-                reason: describe(&error),
-                sqlstate: None,
+            None => open_sqlite(&self.location).map_err(|error| {
+                let said = describe(&error);
+                // No row was sent yet: what does not pass by itself is the set-up's fault.
+                let fault = if passes_by_itself(&said) { Fault::Moment } else { Fault::SetUp };
+                sink_error(fault, said)
             })?,
         };
         let written = match sqlite_insert(&mut conn, rows, on_repeat) {
@@ -79,8 +76,8 @@ impl File {
                 Ok(())
             }
             Err(error) => {
-                let fault = find_fault(&mut conn, &error, &self.known);
-                Err(SinkError { fault, reason: reason(fault, &error), sqlstate: None })
+                let fault = find_fault(&mut conn, &error, &self.known, rows);
+                Err(sink_error(fault, describe(&error)))
             }
         }
     }
@@ -91,15 +88,15 @@ fn is_constraint(kind: &DatabaseErrorKind) -> bool {
     matches!(kind, DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::Unknown)
 }
 
-/// Tells by SQLite's own message what is plainly of the moment (compiled in, in one language; its
+/// Tells by SQLite's own message what cannot be the row's fault (compiled in, in one language; its
 /// codes do not pass diesel); of everything else by experiment whether the database takes another
 /// row. A full disk cannot be found by experiment: a transaction that is rolled back writes nothing.
-fn find_fault(conn: &mut SqliteConnection, error: &Error, known: &Known) -> Fault {
+fn find_fault(conn: &mut SqliteConnection, error: &Error, known: &Known, rows: &[NewAuditLog]) -> Fault {
     let Error::DatabaseError(_, information) = error else { return Fault::Moment };
-    if is_of_the_moment(information.message()) {
+    if passes_by_itself(information.message()) {
         return Fault::Moment;
     }
-    for row in known.candidates() {
+    for row in known.candidates(rows) {
         let mut inserted = Ok(0);
         let rolled_back = conn.immediate_transaction(|conn| {
             inserted = sqlite_insert(conn, std::slice::from_ref(&row), OnRepeat::Fail);
@@ -114,19 +111,14 @@ fn find_fault(conn: &mut SqliteConnection, error: &Error, known: &Known) -> Faul
     Fault::SetUp
 }
 
-/// SQLite's messages for SQLITE_BUSY, LOCKED, FULL, IOERR, READONLY, CANTOPEN, CORRUPT, NOMEM,
-/// PROTOCOL and INTERRUPT.
-fn is_of_the_moment(message: &str) -> bool {
+/// SQLite's messages for SQLITE_BUSY, LOCKED, FULL, IOERR, NOMEM, PROTOCOL and INTERRUPT.
+fn passes_by_itself(message: &str) -> bool {
     [
         "database is locked",
         "database table is locked",
         "database schema is locked",
         "database or disk is full",
         "disk I/O error",
-        "attempt to write a readonly database",
-        "unable to open database file",
-        "database disk image is malformed",
-        "file is not a database",
         "out of memory",
         "locking protocol",
         "interrupted",
@@ -135,16 +127,45 @@ fn is_of_the_moment(message: &str) -> bool {
     .any(|known| message.starts_with(known))
 }
 
-fn reason(fault: Fault, error: &Error) -> String {
-    let said = describe(error);
-    let way_out = if said.starts_with("database or disk is full") {
-        "free space on the disk"
-    } else if said.starts_with("database is locked") {
-        "another process held the file for more than 5 seconds"
-    } else if fault == Fault::SetUp {
-        "run the migrations: `auditlog migrate`"
-    } else {
-        return said;
+/// SQLite's messages for SQLITE_READONLY, CANTOPEN, CORRUPT and NOTADB.
+fn is_of_the_file(message: &str) -> bool {
+    ["attempt to write a readonly database", "unable to open database file"]
+        .iter()
+        .any(|known| message.starts_with(known))
+        || is_damaged(message)
+}
+
+fn is_damaged(message: &str) -> bool {
+    message.starts_with("database disk image is malformed") || message.starts_with("file is not a database")
+}
+
+fn sink_error(fault: Fault, said: String) -> SinkError {
+    let reason = match way_out(fault, &said) {
+        Some(way_out) => format!("{said} ({way_out})"),
+        None => said,
     };
-    format!("{said} ({way_out})")
+    SinkError { fault, reason, sqlstate: None }
+}
+
+/// What to do about an error, where that is known.
+fn way_out(fault: Fault, said: &str) -> Option<&'static str> {
+    if said.starts_with("database or disk is full") {
+        return Some("free space on the disk");
+    }
+    if said.starts_with("disk I/O error") {
+        return Some("see whether the disk is full, or damaged");
+    }
+    if said.starts_with("database is locked") {
+        return Some("another process held the file for more than 5 seconds");
+    }
+    if is_damaged(said) {
+        return Some("keep a copy of the file, then restore a backup, or recover it with sqlite3's .recover");
+    }
+    match fault {
+        // Opening it says so itself where it can.
+        _ if said.contains("may it be written to?") => None,
+        _ if is_of_the_file(said) => Some("make the file and its directory writable for this user"),
+        Fault::SetUp => Some("run the migrations: `auditlog migrate`"),
+        Fault::Moment | Fault::Row => None,
+    }
 }

@@ -190,7 +190,7 @@ impl Thread {
             }
             Some(own) => own
                 .change(bodies, remove)
-                .map_err(|error| format!("{}: {}", own.path().display(), crate::client::describe(&error))),
+                .map_err(|error| not_written(own.path(), &crate::client::describe(&error))),
         };
         match result {
             Ok(ids) => {
@@ -362,6 +362,13 @@ impl Thread {
         }
         let _ = self.answers.send(Answer::Adopted);
     }
+}
+
+/// Why a file took nothing, and what helps. SQLite calls some failures of a full disk an I/O error.
+fn not_written(path: &Path, said: &str) -> String {
+    let full = ["database or disk is full", "disk I/O error"].iter().any(|known| said.starts_with(known));
+    let way_out = if full { " (free space on its disk)" } else { "" };
+    format!("{}: {said}{way_out}", path.display())
 }
 
 /// Makes a directory that only this user may read; one that is there is left as it is.

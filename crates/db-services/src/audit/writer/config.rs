@@ -137,7 +137,8 @@ impl AuditWriterBuilder {
     }
 
     /// Sets what is called with every loss: entries that a full queue refused, or that were given up.
-    /// Losses of one kind that follow each other come as one.
+    /// Losses of one kind that follow each other come as one. Entries that come after the shutdown are
+    /// told by their receipts alone: there is no thread to call from.
     ///
     /// It runs on the writer's thread, soon after the loss, and should return soon.
     pub fn on_loss(mut self, callback: impl Fn(&Loss) + Send + Sync + 'static) -> Self {
@@ -168,8 +169,8 @@ impl AuditWriterBuilder {
                 let name = database.to_string();
                 match database.kind() {
                     Kind::Postgres { route, .. } => {
-                        let lane = || PostgresSink::new((**route).clone(), self.retry.attempt_timeout);
-                        let lanes = std::iter::repeat_with(lane).take(CONNECTIONS).collect();
+                        let lane = PostgresSink::new((**route).clone(), self.retry.attempt_timeout);
+                        let lanes = std::iter::repeat_with(|| lane.beside()).take(CONNECTIONS).collect();
                         self.start_on(name, Some(database.clone()), lanes)
                     }
                     Kind::Sqlite { location, .. } => {

@@ -129,6 +129,8 @@ impl Drop for Ending {
                 report.unknown
             );
         }
+        #[cfg(feature = "metrics")]
+        shared.tell_last_metrics();
         shared.finish();
     }
 }

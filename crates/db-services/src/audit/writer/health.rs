@@ -31,6 +31,20 @@ struct Down {
     try_again: Instant,
     /// The batch that tries whether it does again.
     trial: Option<u64>,
+    /// What is wrong with the set-up, as far as it was logged.
+    said: Vec<String>,
+}
+
+/// Different reasons of one outage that are logged at the most.
+const REASONS: usize = 16;
+
+impl Down {
+    /// True for another kind of fault, and for a further one in the set-up: who has made the missing
+    /// directory must hear that the table is missing too.
+    fn is_news(&self, error: &SinkError) -> bool {
+        let further = || !self.said.contains(&error.reason) && self.said.len() < REASONS;
+        self.fault != error.fault || (error.fault == Fault::SetUp && further())
+    }
 }
 
 impl Health {
@@ -90,8 +104,9 @@ impl Health {
             Some(down) => down.failures + 1,
             None => 1,
         };
-        let changed = self.down.as_ref().is_none_or(|down| down.fault != error.fault);
-        if changed {
+        let news = self.down.as_ref().is_none_or(|down| down.is_news(error));
+        let mut said = self.down.as_mut().map(|down| std::mem::take(&mut down.said)).unwrap_or_default();
+        if news {
             let waits = if spool { "they wait in memory, then in the spool" } else { "they wait in memory" };
             match error.fault {
                 Fault::SetUp => log::error!(
@@ -101,6 +116,7 @@ impl Health {
                 ),
                 _ => log::error!("audit: {} does not take entries, {waits}: {}", self.name, error.reason),
             }
+            said.push(error.reason.clone());
         }
         // 53 random bits are what a float between 0 and 1 holds.
         let random = (Uuid::new_v4().as_u128() >> 75) as f64 / (1_u64 << 53) as f64;
@@ -110,6 +126,7 @@ impl Health {
             fault: error.fault,
             try_again: now + policy.pause(failures, random),
             trial: None,
+            said,
         });
     }
 

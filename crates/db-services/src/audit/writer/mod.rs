@@ -2,8 +2,8 @@
 //!
 //! `mod.rs` is the handle and the guard; `config.rs` starts them; `queue.rs` bounds what waits;
 //! `batch.rs` decides what goes together; `worker.rs` is the thread; `ledger.rs` knows what became
-//! of each entry, `receipt.rs` tells it; `stats.rs` counts; `life.rs` is what goes on record about the
-//! writer itself.
+//! of each entry, `receipt.rs` tells it; `stats.rs` counts, `metrics.rs` passes the counts on; `life.rs` is
+//! what goes on record about the writer itself.
 
 mod batch;
 mod config;
@@ -13,6 +13,8 @@ mod hand;
 mod health;
 mod ledger;
 mod life;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(test)]
 mod model_tests;
 mod queue;
@@ -87,6 +89,8 @@ pub(super) struct Shared {
     /// True once an entry came after the end, which is logged once.
     came_late: AtomicBool,
     counters: Counters,
+    #[cfg(feature = "metrics")]
+    metrics: Mutex<metrics::Metrics>,
     receipt_timeout: Duration,
     /// The earliest time by which a shutdown was asked to be done.
     shut_by: Mutex<Option<Instant>>,
@@ -137,9 +141,7 @@ impl AuditWriter {
 
     /// Gives the counters.
     pub fn stats(&self) -> WriterStats {
-        let held = self.shared.queue.held();
-        let stats = self.shared.counters.stats(self.shared.given(), self.shared.started.elapsed());
-        WriterStats { queued: held.entries, queued_bytes: held.bytes, ..stats }
+        self.shared.stats()
     }
 
     /// True once the writer takes no more entries.
@@ -208,6 +210,8 @@ impl Shared {
             losses: Mutex::default(),
             came_late: AtomicBool::new(false),
             counters: Counters::default(),
+            #[cfg(feature = "metrics")]
+            metrics: Mutex::default(),
             receipt_timeout,
             shut_by: Mutex::new(None),
             finished: watch::Sender::new(false),
@@ -246,8 +250,8 @@ impl Shared {
         Receipt::numbered(Arc::clone(self), range)
     }
 
-    /// Notes what became of these ranges and counts them.
-    fn settle(&self, ranges: &[Range], delivery: &Delivery) {
+    /// Notes what became of these ranges and counts them; gives of how many it was news.
+    fn settle(&self, ranges: &[Range], delivery: &Delivery) -> u64 {
         let mut ledger = lock(&self.ledger);
         let change = ledger.settle(ranges, delivery);
         self.counters.count(delivery, change);
@@ -257,6 +261,7 @@ impl Shared {
             let mut losses = lock(&self.losses);
             ranges.iter().for_each(|range| losses.note(*range, reason));
         }
+        change.settled + change.unspooled
     }
 
     /// Waits for what became of a range, at most the time that a receipt may take.
@@ -299,6 +304,12 @@ impl Shared {
     /// Entries that did not get into the queue.
     fn refused(&self) -> u64 {
         self.counters.refused.load(Ordering::Relaxed)
+    }
+
+    fn stats(&self) -> WriterStats {
+        let held = self.queue.held();
+        let stats = self.counters.stats(self.given(), self.started.elapsed());
+        WriterStats { queued: held.entries, queued_bytes: held.bytes, ..stats }
     }
 
     fn report(&self) -> WriterReport {

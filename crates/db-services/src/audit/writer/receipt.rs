@@ -120,13 +120,20 @@ impl fmt::Display for Delivery {
 }
 
 impl DropReason {
-    /// One word for it, as the trail and metrics have it.
+    /// One word for each reason, as the trail and metrics have it.
+    pub(super) const LABELS: [&'static str; 4] = ["queue_full", "shut_down", "database", "configuration"];
+
     pub(super) fn label(&self) -> &'static str {
+        Self::LABELS[self.nth()]
+    }
+
+    /// Its place among the labels.
+    pub(super) fn nth(&self) -> usize {
         match self {
-            Self::QueueFull => "queue_full",
-            Self::ShutDown => "shut_down",
-            Self::Database(_) => "database",
-            Self::Configuration(_) => "configuration",
+            Self::QueueFull => 0,
+            Self::ShutDown => 1,
+            Self::Database(_) => 2,
+            Self::Configuration(_) => 3,
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Delivery;
 use super::ledger::Change;
+use super::{Delivery, DropReason};
 
 /// A writer's counters, from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,8 @@ pub(super) struct Counters {
     committed: AtomicU64,
     spooled: AtomicU64,
     quarantined: AtomicU64,
-    dropped: AtomicU64,
+    /// By reason.
+    dropped: [AtomicU64; DropReason::LABELS.len()],
     unknown: AtomicU64,
     /// Those of the dropped that did not get into the queue.
     pub(super) refused: AtomicU64,
@@ -78,11 +79,16 @@ impl Counters {
             Delivery::Committed => &self.committed,
             Delivery::Spooled => &self.spooled,
             Delivery::Quarantined => &self.quarantined,
-            Delivery::Dropped(_) => &self.dropped,
+            Delivery::Dropped(reason) => &self.dropped[reason.nth()],
             Delivery::Pending | Delivery::Disabled | Delivery::Unknown => &self.unknown,
         };
         self.spooled.fetch_sub(change.unspooled, Ordering::Relaxed);
         counter.fetch_add(change.settled + change.unspooled, Ordering::Relaxed);
+    }
+
+    /// Entries lost, by reason in the order of [`DropReason::LABELS`].
+    pub(super) fn dropped(&self) -> [u64; DropReason::LABELS.len()] {
+        self.dropped.each_ref().map(of)
     }
 
     pub(super) fn report(&self, given: u64) -> WriterReport {
@@ -90,7 +96,7 @@ impl Counters {
             committed: of(&self.committed),
             spooled: of(&self.spooled),
             quarantined: of(&self.quarantined),
-            lost: of(&self.dropped),
+            lost: self.dropped().iter().sum(),
             pending: 0,
             unknown: of(&self.unknown),
         };

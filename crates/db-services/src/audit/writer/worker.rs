@@ -35,7 +35,7 @@ pub(super) const LINGER: Duration = Duration::from_millis(1);
 const IDLE_LOOKS: u32 = 20;
 
 /// A sleep that only a wake-up ends.
-const LONG: Duration = Duration::from_secs(3_600);
+pub(super) const LONG: Duration = Duration::from_secs(3_600);
 
 /// How often a busy writer with a spool looks whether the queue fills.
 const LEVEL_LOOK: Duration = Duration::from_millis(10);
@@ -148,6 +148,8 @@ impl Worker {
             self.spill(now);
             self.dispatch(now);
             self.note_oldest();
+            #[cfg(feature = "metrics")]
+            self.shared.tell_metrics(now);
             lock(&self.shared.ledger).expire(now);
             let until = now + self.pause(now);
             tokio::select! {
@@ -228,8 +230,10 @@ impl Worker {
 
     /// Settles a batch of one refused row.
     pub(super) fn quarantine(&mut self, batch: super::hand::Batch, sqlstate: Option<&str>) {
-        self.shared.settle(&batch.ranges, &Delivery::Quarantined);
-        if !batch.ranges.is_empty() {
+        let news = self.shared.settle(&batch.ranges, &Delivery::Quarantined);
+        // Once: the copy in the spool of a batch that was halved since holds refused rows as well, and
+        // may be replayed.
+        if news > 0 {
             self.life.quarantined(&batch.rows[0], sqlstate, Instant::now());
         }
         self.let_go(&batch);
@@ -307,6 +311,8 @@ impl Worker {
             .flatten()
             .min()
             .map_or(LONG, |deadline| deadline.saturating_duration_since(now));
+        #[cfg(feature = "metrics")]
+        let bound = bound.min(self.shared.metrics_pause(now));
         let waiting = self.waiting().entries > 0;
         if waiting && self.takes_more(now) {
             self.idle_looks = 0;

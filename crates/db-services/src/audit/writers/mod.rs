@@ -18,7 +18,7 @@ mod account;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Binary, Text};
 use diesel::{QueryResult, QueryableByName};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
@@ -111,7 +111,8 @@ pub async fn verify_writers(conn: &mut Connection) -> QueryResult<Vec<WriterAcco
     // The vows first: what they vouch for was committed before them.
     let mut declared: BTreeMap<String, Declared> = BTreeMap::new();
     for said in said(conn).await? {
-        declared.entry(said.writer.clone()).or_default().hear(&said.action, &said.metadata);
+        let text = String::from_utf8_lossy;
+        declared.entry(said.writer).or_default().hear(&text(&said.action), &text(&said.metadata));
     }
     let mut accounts = Vec::new();
     for sums in sums(conn).await? {
@@ -123,14 +124,16 @@ pub async fn verify_writers(conn: &mut Connection) -> QueryResult<Vec<WriterAcco
     Ok(accounts)
 }
 
+/// What stands in a row as if a writer had said it. Bytes, because SQLite keeps any in a column of
+/// text, and one such row must not stop the reading of all others.
 #[derive(QueryableByName)]
 struct Said {
     #[diesel(sql_type = Text)]
     writer: String,
-    #[diesel(sql_type = Text)]
-    action: String,
-    #[diesel(sql_type = Text)]
-    metadata: String,
+    #[diesel(sql_type = Binary)]
+    action: Vec<u8>,
+    #[diesel(sql_type = Binary)]
+    metadata: Vec<u8>,
 }
 
 /// A run of numbers that no row has.
@@ -155,9 +158,11 @@ macro_rules! ask {
 async fn said(conn: &mut Connection) -> QueryResult<Vec<Said>> {
     ask!(
         conn,
-        "SELECT writer_id::text AS writer, action, coalesce(metadata::text, '{}') AS metadata FROM audit_logs \
+        "SELECT writer_id::text AS writer, convert_to(action, 'UTF8') AS action, \
+         convert_to(coalesce(metadata::text, '{}'), 'UTF8') AS metadata FROM audit_logs \
          WHERE writer_id IS NOT NULL AND writer_seq IS NULL AND action LIKE 'audit.%'",
-        "SELECT hex(writer_id) AS writer, action, coalesce(metadata, '{}') AS metadata FROM audit_logs \
+        "SELECT hex(writer_id) AS writer, CAST(action AS BLOB) AS action, \
+         CAST(coalesce(metadata, '{}') AS BLOB) AS metadata FROM audit_logs \
          WHERE writer_id IS NOT NULL AND writer_seq IS NULL AND action LIKE 'audit.%'"
     )
 }
@@ -165,10 +170,11 @@ async fn said(conn: &mut Connection) -> QueryResult<Vec<Said>> {
 async fn sums(conn: &mut Connection) -> QueryResult<Vec<Sums>> {
     ask!(
         conn,
+        // Times within what 64 bits of microseconds hold: a row may claim infinity.
         "SELECT writer_id::text AS writer, count(writer_seq) AS stored, count(DISTINCT writer_seq) AS numbers, \
          coalesce(max(writer_seq), 0) AS highest, \
-         (extract(epoch FROM min(created_at)) * 1000000)::bigint AS first_seen, \
-         (extract(epoch FROM max(created_at)) * 1000000)::bigint AS last_seen \
+         (extract(epoch FROM least(greatest(min(created_at), '4713-01-01 BC'), '262000-12-31')) * 1000000)::bigint AS first_seen, \
+         (extract(epoch FROM least(greatest(max(created_at), '4713-01-01 BC'), '262000-12-31')) * 1000000)::bigint AS last_seen \
          FROM audit_logs WHERE writer_id IS NOT NULL GROUP BY writer_id",
         "SELECT hex(writer_id) AS writer, count(writer_seq) AS stored, count(DISTINCT writer_seq) AS numbers, \
          coalesce(max(writer_seq), 0) AS highest, min(created_at) AS first_seen, max(created_at) AS last_seen \

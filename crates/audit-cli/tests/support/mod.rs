@@ -1,0 +1,86 @@
+//! How does a test run the command, and in which place?
+
+// Each test program uses its share.
+#![allow(dead_code)]
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use db_test::Postgres;
+use tempfile::TempDir;
+
+/// A directory to work in, and the environment of a command run there.
+pub(crate) struct Place {
+    pub(crate) dir: TempDir,
+    pub(crate) postgres: Option<Postgres>,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), postgres: None }
+    }
+
+    pub(crate) fn on_postgres() -> Self {
+        Self { postgres: Some(Postgres::empty().unwrap_or_else(|error| panic!("{error}"))), ..Self::new() }
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_auditlog"));
+        command.args(arguments).current_dir(&self.dir);
+        for name in ["AUDIT_DATABASE_URL", "DATABASE_URL", "RUST_LOG"] {
+            command.env_remove(name);
+        }
+        if let Some(postgres) = &self.postgres {
+            command.env("DATABASE_URL", postgres.url());
+        }
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        told(self.command(arguments).output().unwrap())
+    }
+
+    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        told(child.wait_with_output().unwrap())
+    }
+
+    /// The rows as JSON, the newest first.
+    pub(crate) fn rows(&self) -> Vec<serde_json::Value> {
+        let (code, out, err) = self.run(&["list", "--json", "-n", "10000"]);
+        assert_eq!(code, 0, "{err}");
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+pub(crate) fn told(output: Output) -> (i32, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+pub(crate) fn both() -> [Place; 2] {
+    [Place::new(), Place::on_postgres()]
+}
+
+pub(crate) fn execute(postgres: &Postgres, sql: &str) {
+    let database = db_services::client::Database::from_url(postgres.url()).unwrap();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+        let mut conn = database.connection().await.unwrap();
+        let db_services::client::Connection::Postgres(conn) = &mut conn else { panic!("not PostgreSQL") };
+        diesel_async::SimpleAsyncConnection::batch_execute(conn, sql).await.unwrap();
+    });
+}
+
+pub(crate) fn on_sqlite(place: &Place, sql: &str) {
+    use diesel::Connection;
+    use diesel::connection::SimpleConnection;
+    let path = place.dir.path().join("audit.db");
+    diesel::SqliteConnection::establish(&path.display().to_string()).unwrap().batch_execute(sql).unwrap();
+}
