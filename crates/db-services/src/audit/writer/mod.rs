@@ -16,6 +16,7 @@ mod life;
 mod queue;
 mod receipt;
 mod retry;
+mod returning;
 mod spooling;
 mod stats;
 mod worker;
@@ -248,17 +249,18 @@ impl Shared {
         Receipt::numbered(self, range)
     }
 
-    /// Notes what became of these ranges and counts them.
-    fn settle(&self, ranges: &[Range], delivery: &Delivery) {
+    /// Notes what became of these ranges and counts them. Gives how many callers heard of it.
+    fn settle(&self, ranges: &[Range], delivery: &Delivery) -> usize {
         let mut ledger = lock(&self.ledger);
         let change = ledger.settle(ranges, delivery);
         self.counters.count(delivery, change);
-        ledger.tell();
+        let told = ledger.tell();
         drop(ledger);
         if let Delivery::Dropped(reason) = delivery {
             let mut losses = lock(&self.losses);
             ranges.iter().for_each(|range| losses.note(*range, reason));
         }
+        told
     }
 
     /// Waits for what became of a range, at most the time that a receipt may take.
