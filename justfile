@@ -17,9 +17,17 @@ setup:
 demo:
     cargo run --quiet --example quickstart
 
-# Pass all tests, on a PostgreSQL started for them (or TEST_DATABASE_URL)
+# Pass all tests but the benchmark's, on a PostgreSQL started for them (or TEST_DATABASE_URL)
 test *arguments:
-    cargo test --workspace --all-features {{ arguments }}
+    cargo test --all-features {{ arguments }}
+
+# Measure how fast it is, beside what else could be used; `just bench ingest --json` for one part
+bench *arguments:
+    cargo run --quiet --release -p db-bench -- {{ arguments }}
+
+# Pass the benchmark's own tests: every part with small counts. Its peers take minutes to compile
+test-bench:
+    cargo test -p db-bench
 
 # Fuzz a target (ndjson, spool_recovery) for so many seconds, from the kept corpus on; needs a C++ compiler
 fuzz target seconds="60":

@@ -57,7 +57,7 @@ enum NoWriter {
 /// is logged once; `AUDIT_LOG=off` says that it is meant.
 pub fn write_audit_log(entry: AuditEntry) -> Receipt {
     match current() {
-        Ok(writer) => writer.write(entry),
+        Ok(writer) => writer.write_once(entry),
         Err(none) => none.receipt([entry]),
     }
 }

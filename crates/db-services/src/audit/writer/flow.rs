@@ -116,7 +116,9 @@ impl Worker {
         let enough = waiting.entries >= BATCH.entries
             || waiting.bytes >= BATCH.bytes
             || self.gatherer.carried().is_some();
-        let urgent = enough || self.shared.queue.is_closed() || lock(&self.shared.ledger).is_awaited();
+        let awaited =
+            || !self.returning.more_than(waiting.entries, now) && lock(&self.shared.ledger).is_awaited();
+        let urgent = enough || self.shared.queue.is_closed() || awaited();
         urgent || now.duration_since(since) >= LINGER
     }
 
@@ -265,7 +267,8 @@ impl Worker {
             return spooling.spool.remove(id);
         }
         kept.ids.borrow_mut().push(id);
-        self.shared.settle(&ranges, &Delivery::Spooled);
+        let told = self.shared.settle(&ranges, &Delivery::Spooled).told;
+        self.returning.answered(told, Instant::now());
         let place = self.hand.batches.get(&token).map(|batch| batch.place);
         if place == Some(Place::Spool) {
             self.back_to_spool(token);

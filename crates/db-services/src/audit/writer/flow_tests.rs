@@ -28,7 +28,8 @@ fn worker(dir: &TempDir) -> Worker {
     let bound = Weight { entries: 10_000, bytes: 64 << 20 };
     let shared = Arc::new(Shared::new("silent".to_owned(), None, bound, Duration::ZERO));
     for _ in 0..bound.entries {
-        let receipt = shared.push(Entries::One(AuditEntry::new("x")), Weight { entries: 1, bytes: 1 });
+        let receipt =
+            Arc::clone(&shared).push(Entries::One(AuditEntry::new("x")), Weight { entries: 1, bytes: 1 });
         drop(receipt);
     }
     let (answers, incoming) = mpsc::unbounded_channel();

@@ -93,16 +93,19 @@ impl Ledger {
         change
     }
 
-    /// Tells those who waited for the last of theirs. Apart from settling, so that counters can be set
-    /// before anybody hears.
-    pub(super) fn tell(&mut self) {
-        if !self.waiters.is_empty() {
-            let (ready, waiting) = std::mem::take(&mut self.waiters)
-                .into_iter()
-                .partition(|waiter| self.is_settled(waiter.range) || waiter.reply.is_closed());
-            self.waiters = waiting;
-            self.answer(ready);
+    /// Tells those who waited for the last of theirs, and gives how many there were. Apart from
+    /// settling, so that counters can be set before anybody hears.
+    pub(super) fn tell(&mut self) -> usize {
+        if self.waiters.is_empty() {
+            return 0;
         }
+        let (ready, waiting): (Vec<_>, _) = std::mem::take(&mut self.waiters)
+            .into_iter()
+            .partition(|waiter| self.is_settled(waiter.range) || waiter.reply.is_closed());
+        self.waiters = waiting;
+        let told = ready.len();
+        self.answer(ready);
+        told
     }
 
     /// The highest number up to which everything is committed, or was given up and said so: nothing

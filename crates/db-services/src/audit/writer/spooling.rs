@@ -13,8 +13,8 @@ use crate::audit::spool::{Answer, Spool, SpoolId};
 /// How long a spool that failed is left alone.
 const BROKEN_FOR: Duration = Duration::from_secs(5);
 
-/// Appends that wait for the disk at a time: while one syncs the next gathers.
-pub(super) const APPENDS: usize = 2;
+/// Appends that wait for the disk at a time: while two are synced together the next two are made.
+pub(super) const APPENDS: usize = 4;
 
 /// Batches that are left out at a time, about.
 const LEFT_OUT: usize = 1_000;

@@ -19,6 +19,7 @@ use super::health::Health;
 use super::life::{Life, OnLoss};
 use super::queue::Weight;
 use super::receipt::{Delivery, DropReason};
+use super::returning::Returning;
 use super::spooling::{self, Spooling};
 use super::{RetryPolicy, Shared, lock};
 use crate::audit::insert::{BATCH_BYTES, BATCH_ROWS};
@@ -81,6 +82,7 @@ pub(super) struct Worker {
     /// Since when forgotten entries wait for company.
     pub(super) gathering_since: Option<Instant>,
     idle_looks: u32,
+    pub(super) returning: Returning,
     pub(super) closing: Option<super::end::Closing>,
 }
 
@@ -132,6 +134,7 @@ impl Worker {
             done,
             gathering_since: None,
             idle_looks: 0,
+            returning: Returning::default(),
             closing: None,
         }
     }
@@ -151,13 +154,21 @@ impl Worker {
             #[cfg(feature = "metrics")]
             self.shared.tell_metrics(now);
             lock(&self.shared.ledger).expire(now);
-            let until = now + self.pause(now);
+            // To give way to the lanes and look again, or to sleep.
+            let looks = self.expects_more(now);
+            let until = if looks { now } else { now + self.pause(now) };
+            let rest = async {
+                match looks {
+                    true => tokio::task::yield_now().await,
+                    false => tokio::time::sleep_until(until.into()).await,
+                }
+            };
             tokio::select! {
                 biased;
                 Some(done) = self.done.recv() => self.written(done),
                 answer = spooling::next(&mut self.spooling) => self.spool_says(answer),
                 () = self.shared.wake.notified() => {}
-                () = tokio::time::sleep_until(until.into()) => {}
+                () = rest => {}
             }
         }
     }
@@ -200,7 +211,8 @@ impl Worker {
         if let Some(spooling) = &mut self.spooling {
             spooling.left_out.clear();
         }
-        self.shared.settle(&batch.ranges, &Delivery::Committed);
+        let told = self.shared.settle(&batch.ranges, &Delivery::Committed).told;
+        self.returning.answered(told, Instant::now());
         if batch.replayed {
             self.shared.counters.replayed.fetch_add(batch.entries(), Ordering::Relaxed);
         }
@@ -230,7 +242,7 @@ impl Worker {
 
     /// Settles a batch of one refused row.
     pub(super) fn quarantine(&mut self, batch: super::hand::Batch, sqlstate: Option<&str>) {
-        let news = self.shared.settle(&batch.ranges, &Delivery::Quarantined);
+        let news = self.shared.settle(&batch.ranges, &Delivery::Quarantined).news;
         // Once: the copy in the spool of a batch that was halved since holds refused rows as well, and
         // may be replayed.
         if news > 0 {
@@ -301,6 +313,12 @@ impl Worker {
         let since_start =
             |at: Instant| at.saturating_duration_since(self.shared.started).as_micros() as u64 + 1;
         self.shared.counters.oldest.store(oldest.map_or(0, since_start), Ordering::Relaxed);
+    }
+
+    /// True while it is not worth to sleep: a lane is idle, and callers who were just answered are on
+    /// their way back. Timers are too coarse for that.
+    fn expects_more(&self, now: Instant) -> bool {
+        self.returning.more_than(self.waiting().entries, now) && self.takes_more(now)
     }
 
     /// How long to wait for something to happen.

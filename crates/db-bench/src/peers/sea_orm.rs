@@ -1,0 +1,81 @@
+//! How fast is SeaORM?
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sea_orm::entity::prelude::*;
+use sea_orm::{ActiveValue, Database};
+
+use super::{Single, WARM_UP, one_by_one};
+use crate::Fallible;
+use crate::clock::Sample;
+use crate::event::Event;
+use crate::place::{Place, Table};
+
+/// The conventional table, every type as text that the database casts: SeaORM's features for types
+/// take sqlx-sqlite into the lock file. Id and time are left to the table's defaults.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "audit_events")]
+#[allow(missing_docs, unreachable_pub)] // derived
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false, save_as = "uuid")]
+    id: String,
+    tenant_id: String,
+    actor_id: String,
+    actor_type: String,
+    action: String,
+    outcome: String,
+    resource_type: String,
+    resource_id: String,
+    #[sea_orm(save_as = "inet")]
+    ip_address: String,
+    user_agent: String,
+    request_id: String,
+    #[sea_orm(save_as = "jsonb")]
+    metadata: String,
+}
+
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+#[allow(missing_docs, unreachable_pub)] // the derive asks for it
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Each with a connection from a pool as it comes.
+pub(crate) fn single(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+    async move {
+        let fresh = place.fresh(Table::Conventional).await?;
+        let mut options = sea_orm::ConnectOptions::new(fresh.url.clone());
+        options.max_connections(10);
+        let database = Database::connect(options).await?;
+        let sample = one_by_one(rows, Pooled(database.clone())).await?;
+        database.close().await?;
+        fresh.settle(WARM_UP + rows).await?;
+        Ok(sample)
+    }
+    .boxed()
+}
+
+struct Pooled(DatabaseConnection);
+
+impl Single for Pooled {
+    async fn insert(&mut self, nth: usize) -> Fallible<()> {
+        let event = Event::nth(nth);
+        let text = |text: &str| ActiveValue::Set(text.to_owned());
+        let row = ActiveModel {
+            id: ActiveValue::NotSet,
+            tenant_id: ActiveValue::Set(event.tenant),
+            actor_id: ActiveValue::Set(event.actor),
+            actor_type: text(event.actor_type),
+            action: text(event.action),
+            outcome: text(event.outcome),
+            resource_type: text(event.resource_type),
+            resource_id: ActiveValue::Set(event.resource),
+            ip_address: ActiveValue::Set(event.ip.to_string()),
+            user_agent: text(event.user_agent),
+            request_id: ActiveValue::Set(event.request),
+            metadata: ActiveValue::Set(event.metadata.to_string()),
+        };
+        Entity::insert(row).exec_without_returning(&self.0).await?;
+        Ok(())
+    }
+}
