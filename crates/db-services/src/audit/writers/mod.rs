@@ -167,17 +167,20 @@ async fn said(conn: &mut Connection) -> QueryResult<Vec<Said>> {
     )
 }
 
+/// What the table holds of each writer. Numbers begin with 1: others are forged, and say nothing.
 async fn sums(conn: &mut Connection) -> QueryResult<Vec<Sums>> {
     ask!(
         conn,
         // Times within what 64 bits of microseconds hold: a row may claim infinity.
-        "SELECT writer_id::text AS writer, count(writer_seq) AS stored, count(DISTINCT writer_seq) AS numbers, \
-         coalesce(max(writer_seq), 0) AS highest, \
+        "SELECT writer_id::text AS writer, count(writer_seq) FILTER (WHERE writer_seq > 0) AS stored, \
+         count(DISTINCT writer_seq) FILTER (WHERE writer_seq > 0) AS numbers, \
+         greatest(max(writer_seq), 0) AS highest, \
          (extract(epoch FROM least(greatest(min(created_at), '4713-01-01 BC'), '262000-12-31')) * 1000000)::bigint AS first_seen, \
          (extract(epoch FROM least(greatest(max(created_at), '4713-01-01 BC'), '262000-12-31')) * 1000000)::bigint AS last_seen \
          FROM audit_logs WHERE writer_id IS NOT NULL GROUP BY writer_id",
-        "SELECT hex(writer_id) AS writer, count(writer_seq) AS stored, count(DISTINCT writer_seq) AS numbers, \
-         coalesce(max(writer_seq), 0) AS highest, min(created_at) AS first_seen, max(created_at) AS last_seen \
+        "SELECT hex(writer_id) AS writer, count(writer_seq) FILTER (WHERE writer_seq > 0) AS stored, \
+         count(DISTINCT writer_seq) FILTER (WHERE writer_seq > 0) AS numbers, \
+         max(0, coalesce(max(writer_seq), 0)) AS highest, min(created_at) AS first_seen, max(created_at) AS last_seen \
          FROM audit_logs WHERE writer_id IS NOT NULL GROUP BY writer_id"
     )
 }
@@ -188,11 +191,11 @@ async fn gaps(conn: &mut Connection, writer: &str) -> QueryResult<Vec<Gap>> {
         conn,
         "SELECT before + 1 AS first, writer_seq - 1 AS last FROM ( \
              SELECT writer_seq, lag(writer_seq, 1, 0::bigint) OVER (ORDER BY writer_seq) AS before \
-             FROM audit_logs WHERE writer_id = $1::uuid AND writer_seq IS NOT NULL \
+             FROM audit_logs WHERE writer_id = $1::uuid AND writer_seq > 0 \
          ) AS numbered WHERE writer_seq > before + 1 ORDER BY writer_seq",
         "SELECT before + 1 AS first, writer_seq - 1 AS last FROM ( \
              SELECT writer_seq, lag(writer_seq, 1, 0) OVER (ORDER BY writer_seq) AS before \
-             FROM audit_logs WHERE hex(writer_id) = ?1 AND writer_seq IS NOT NULL \
+             FROM audit_logs WHERE hex(writer_id) = ?1 AND writer_seq > 0 \
          ) AS numbered WHERE writer_seq > before + 1 ORDER BY writer_seq",
         writer
     )
