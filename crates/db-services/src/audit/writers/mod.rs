@@ -12,6 +12,9 @@
 //! | `audit.writer_stopped` | `last_seq` | at a clean end |
 //!
 //! Numbers prove accidents, not malice: whoever may insert may also forge them.
+//!
+//! On PostgreSQL whole months can be dropped on record (`audit_retention_ledger`). The record has the
+//! numbers that went and what the writers had declared there, so that neither becomes missing.
 
 mod account;
 
@@ -54,6 +57,8 @@ pub struct WriterAccount {
     pub verdict: Verdict,
     /// Entries in the table.
     pub stored: u64,
+    /// Entries that went with months that were dropped on record, and are not back.
+    pub dropped: u64,
     /// Entries that it declared lost.
     pub declared_lost: u64,
     /// Entries that the database refused, declared.
@@ -75,9 +80,9 @@ pub struct WriterAccount {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It ended cleanly, and every entry is stored.
+    /// It ended cleanly, and every entry is stored, or was until its month was dropped on record.
     Complete,
-    /// It ended cleanly, and every entry is stored or declared lost or refused.
+    /// The same, except that some entries were declared lost or refused.
     Declared,
     /// It still runs, or it ended uncleanly; nothing it vouched for is missing.
     Open,
@@ -114,6 +119,9 @@ pub async fn verify_writers(conn: &mut Connection) -> QueryResult<Vec<WriterAcco
         let text = String::from_utf8_lossy;
         declared.entry(said.writer).or_default().hear(&text(&said.action), &text(&said.metadata));
     }
+    for run in dropped(conn).await? {
+        declared.entry(run.writer).or_default().dropped(run.first, run.last);
+    }
     let mut accounts = Vec::new();
     for sums in sums(conn).await? {
         let declared = declared.remove(&sums.writer).unwrap_or_default();
@@ -136,6 +144,17 @@ struct Said {
     metadata: Vec<u8>,
 }
 
+/// A run of a writer's numbers that went with a dropped month.
+#[derive(QueryableByName)]
+struct Dropped {
+    #[diesel(sql_type = Text)]
+    writer: String,
+    #[diesel(sql_type = BigInt)]
+    first: i64,
+    #[diesel(sql_type = BigInt)]
+    last: i64,
+}
+
 /// A run of numbers that no row has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
 struct Gap {
@@ -155,16 +174,26 @@ macro_rules! ask {
     };
 }
 
+/// What the writers said. A month that was dropped and restored says it twice; UNION takes it once.
 async fn said(conn: &mut Connection) -> QueryResult<Vec<Said>> {
     ask!(
         conn,
         "SELECT writer_id::text AS writer, convert_to(action, 'UTF8') AS action, \
          convert_to(coalesce(metadata::text, '{}'), 'UTF8') AS metadata FROM audit_logs \
-         WHERE writer_id IS NOT NULL AND writer_seq IS NULL AND action LIKE 'audit.%'",
+         WHERE writer_id IS NOT NULL AND writer_seq IS NULL AND action LIKE 'audit.%' \
+         UNION SELECT writer_id::text, convert_to(action, 'UTF8'), convert_to(metadata::text, 'UTF8') \
+         FROM audit_retention_declarations",
         "SELECT hex(writer_id) AS writer, CAST(action AS BLOB) AS action, \
          CAST(coalesce(metadata, '{}') AS BLOB) AS metadata FROM audit_logs \
          WHERE writer_id IS NOT NULL AND writer_seq IS NULL AND action LIKE 'audit.%'"
     )
+}
+
+async fn dropped(conn: &mut Connection) -> QueryResult<Vec<Dropped>> {
+    let Connection::Postgres(conn) = conn else { return Ok(Vec::new()) };
+    let query = "SELECT writer_id::text AS writer, lower(run) AS first, upper(run) - 1 AS last \
+                 FROM audit_retention_writers, unnest(numbers) AS run";
+    diesel::sql_query(query).load(conn).await
 }
 
 /// What the table holds of each writer. Numbers begin with 1: others are forged, and say nothing.
