@@ -193,3 +193,28 @@ async fn a_month_that_cannot_be_made_moves_nothing() {
     db.sql("DROP TABLE audit_logs_2019_02").await.unwrap();
     assert_eq!(partitions::adopt(&mut conn, &strays[0]).await.unwrap(), 1);
 }
+
+/// The entry waits for the default partition, and its month is another one when it may go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_waits_meanwhile_gets_into_the_month() {
+    use db_services::audit::{AuditEntry, Delivery};
+    use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+    let db = with_a_stray().await;
+    let (writer, _guard) = db.writer();
+    assert_eq!(writer.write(AuditEntry::new("before")).await, Delivery::Committed);
+    let mut mover = AsyncPgConnection::establish(&db.url).await.unwrap();
+    mover.batch_execute("BEGIN; SELECT audit_logs_adopt_month('2019-02-01')").await.unwrap();
+    let late = AuditEntry::new("late").created_at("2019-02-20T00:00:00Z".parse().unwrap());
+    let receipt = writer.write(late);
+    crate::support::wait_for("the entry to wait", async || {
+        let waiting = "SELECT count(*)::text AS value FROM pg_locks WHERE relation = 'audit_logs_default'::regclass AND NOT granted";
+        db.text(waiting).await != "0"
+    })
+    .await;
+    mover.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(receipt.await, Delivery::Committed);
+    assert_eq!(
+        db.text("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = 'late'").await,
+        "audit_logs_2019_02"
+    );
+}
