@@ -5,8 +5,8 @@
 
 mod ambiguous;
 mod append_only;
-mod attacks;
 mod archive;
+mod attacks;
 mod client;
 mod completeness;
 mod delivery;
@@ -23,8 +23,8 @@ mod outage;
 mod partitions;
 mod poison;
 mod process;
-mod roles;
 mod retention;
+mod roles;
 mod round_trip;
 mod set_up_faults;
 mod small_disk;

@@ -6,7 +6,7 @@ use db_schema::NewAuditLog;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Error};
 
-use super::{Fault, Known, OnRepeat, Rows, Sink, SinkError};
+use super::{Fault, Horizon, Known, OnRepeat, Rows, Sink, SinkError};
 use crate::audit::insert::PreparedInsert;
 use crate::client::{self, Route, connect_writer, describe, needs_mending};
 
@@ -18,6 +18,7 @@ pub(crate) struct PostgresSink {
     limit: Duration,
     session: Option<Session>,
     known: Known,
+    horizon: Option<Horizon>,
 }
 
 struct Session {
@@ -27,12 +28,18 @@ struct Session {
 
 impl PostgresSink {
     pub(crate) fn new(route: Route, limit: Duration) -> Self {
-        Self { route, limit, session: None, known: Known::default() }
+        Self { route, limit, session: None, known: Known::default(), horizon: None }
+    }
+
+    /// Looks after the months ahead as well.
+    pub(crate) fn with_horizon(self) -> Self {
+        Self { horizon: Some(Horizon::default()), ..self }
     }
 
     /// Another connection for the same writer.
     pub(crate) fn beside(&self) -> Self {
-        Self { route: self.route.clone(), limit: self.limit, session: None, known: self.known.clone() }
+        let (known, horizon) = (self.known.clone(), self.horizon.clone());
+        Self { route: self.route.clone(), limit: self.limit, session: None, known, horizon }
     }
 
     async fn attempt(&mut self, rows: &[NewAuditLog], on_repeat: OnRepeat) -> Result<(), SinkError> {
@@ -45,6 +52,9 @@ impl PostgresSink {
             return Err(session.find_fault(&error, &self.known, rows).await);
         }
         self.known.committed(rows);
+        if let Some(horizon) = &self.horizon {
+            horizon.look_ahead(&self.route);
+        }
         self.session = Some(session);
         Ok(())
     }
