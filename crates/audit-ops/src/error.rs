@@ -15,6 +15,11 @@ pub enum OpsError {
          archive, and run `auditlog migrate`"
     )]
     Sqlite,
+    /// The database lacks the functions.
+    #[error(
+        "this database has no retention yet, or not in this user's search_path; run `auditlog migrate` on it first"
+    )]
+    NotMigrated,
     /// The database refused, or did not answer.
     #[error("{}", said(.0))]
     Database(#[from] Error),

@@ -22,3 +22,4 @@ mod pg;
 pub mod retention;
 
 pub use error::OpsError;
+pub use pg::ready;

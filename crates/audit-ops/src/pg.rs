@@ -3,7 +3,7 @@
 use db_services::client::Connection;
 use diesel::QueryableByName;
 use diesel::sql_types::BigInt;
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::OpsError;
 
@@ -12,6 +12,21 @@ pub(crate) fn postgres(conn: &mut Connection) -> Result<&mut AsyncPgConnection, 
     match conn {
         Connection::Postgres(conn) => Ok(conn),
         Connection::Sqlite(_) => Err(OpsError::Sqlite),
+    }
+}
+
+/// Makes sure that the database has what this crate calls.
+///
+/// # Errors
+/// When it is SQLite, lacks the migration, or does not answer.
+///
+/// # Cancel safety
+/// Dropping the future loses nothing.
+pub async fn ready(conn: &mut Connection) -> Result<(), OpsError> {
+    let query = diesel::sql_query("SELECT count(to_regproc('audit_retention_turn')) AS value");
+    match query.get_result::<Number>(postgres(conn)?).await?.value {
+        0 => Err(OpsError::NotMigrated),
+        _ => Ok(()),
     }
 }
 

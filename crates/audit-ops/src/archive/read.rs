@@ -168,7 +168,7 @@ mod tests {
         assert!(manifests(dir.path()).is_err());
         let manifest = archive(&dir, |_| {});
         for path in [dir.path(), &manifest, &dir.path().join("audit_logs_2024-01.0.ndjson.gz")] {
-            assert_eq!(manifests(path).unwrap(), [manifest.clone()]);
+            assert_eq!(manifests(path).unwrap(), std::slice::from_ref(&manifest));
         }
         assert_eq!(check(&manifest).unwrap().manifest.rows, 2);
     }
@@ -177,7 +177,8 @@ mod tests {
     fn each_figure_of_the_manifest_is_compared() {
         let dir = TempDir::new().unwrap();
         let other = "0".repeat(64);
-        let changes: [(&str, fn(&mut Manifest, &str)); 7] = [
+        type Change = fn(&mut Manifest, &str);
+        let changes: [(&str, Change); 7] = [
             ("format", |m, _| m.format = "auditlog-archive/2".to_owned()),
             ("rows", |m, _| m.rows = 3),
             ("bytes", |m, _| m.bytes += 1),
