@@ -110,8 +110,8 @@ async fn nobody_removes_a_row_that_way() {
     let decoy = "CREATE TABLE audit_logs_moving (LIKE audit_logs INCLUDING DEFAULTS);";
     let copy = "INSERT INTO audit_logs_moving SELECT * FROM audit_logs_default;";
     let delete = "DELETE FROM audit_logs_default;";
-    let attacks = [
-        // No copy at all.
+    let without_a_copy = [
+        // None at all.
         delete.to_owned(),
         "DELETE FROM audit_logs;".to_owned(),
         format!("{decoy} {delete}"),
@@ -121,7 +121,23 @@ async fn nobody_removes_a_row_that_way() {
             "{decoy} {copy} UPDATE audit_logs_moving SET recorded_at = recorded_at + interval '1 microsecond'; {delete}"
         ),
         format!("{decoy} {copy} UPDATE audit_logs_moving SET actor_id = ''; {delete}"),
-        // The same in every bit, and it never gets into the trail.
+        // Not a table.
+        format!("CREATE VIEW audit_logs_moving AS SELECT * FROM audit_logs_default; {delete}"),
+        format!("CREATE TEMP TABLE audit_logs_moving (LIKE audit_logs); {copy} {delete}"),
+        // Not the owner's.
+        format!("{decoy} {copy} ALTER TABLE audit_logs_moving OWNER TO audit_writer; {delete}"),
+        // Operators of the attacker's own, that find everything the same and match better.
+        format!(
+            "{decoy} {copy} UPDATE audit_logs_moving SET actor_id = 'x'; CREATE SCHEMA evil; \
+             CREATE FUNCTION evil.same(audit_logs_moving, record) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true;END'; \
+             CREATE FUNCTION evil.same(audit_logs, record) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true;END'; \
+             CREATE OPERATOR evil.*= (LEFTARG = audit_logs_moving, RIGHTARG = record, FUNCTION = evil.same); \
+             CREATE OPERATOR evil.*= (LEFTARG = audit_logs, RIGHTARG = record, FUNCTION = evil.same); \
+             SET search_path = evil, public, pg_catalog; {delete}"
+        ),
+    ];
+    let never_in_the_trail = [
+        // The same in every bit.
         format!("{decoy} {copy} {delete}"),
         format!("{decoy} {copy} DELETE FROM audit_logs;"),
         format!("{decoy} {copy} {delete} DROP TABLE audit_logs_moving;"),
@@ -133,23 +149,10 @@ async fn nobody_removes_a_row_that_way() {
             "{decoy} {copy} {delete} UPDATE audit_logs_moving SET actor_id = 'alice'; \
              ALTER TABLE audit_logs ATTACH PARTITION audit_logs_moving FOR VALUES FROM ('2019-02-01') TO ('2019-03-01');"
         ),
-        // Not a table.
-        format!("CREATE VIEW audit_logs_moving AS SELECT * FROM audit_logs_default; {delete}"),
-        format!("CREATE TEMP TABLE audit_logs_moving (LIKE audit_logs); {copy} {delete}"),
-        // Operators of the attacker's own, that find everything the same and match better.
-        format!(
-            "{decoy} {copy} UPDATE audit_logs_moving SET actor_id = 'x'; CREATE SCHEMA evil; \
-             CREATE FUNCTION evil.same(audit_logs_moving, record) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true;END'; \
-             CREATE FUNCTION evil.same(audit_logs, record) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true;END'; \
-             CREATE OPERATOR evil.*= (LEFTARG = audit_logs_moving, RIGHTARG = record, FUNCTION = evil.same); \
-             CREATE OPERATOR evil.*= (LEFTARG = audit_logs, RIGHTARG = record, FUNCTION = evil.same); \
-             SET search_path = evil, public, pg_catalog; {delete}"
-        ),
-        // Another table's guard is not open either.
-        format!("{decoy} {copy} DELETE FROM audit_retention_ledger; {delete}"),
     ];
-    for attack in attacks {
-        let db = with_a_stray().await;
+    let without_a_copy = without_a_copy.map(|attack| (attack, false));
+    let db = with_a_stray().await;
+    for (attack, later) in without_a_copy.into_iter().chain(never_in_the_trail.map(|attack| (attack, true))) {
         let rows = db.text("SELECT string_agg(a::text, '') AS value FROM audit_logs a").await;
         // As one transaction, and as one statement after the other.
         for transaction in [
@@ -158,10 +161,12 @@ async fn nobody_removes_a_row_that_way() {
         ] {
             let error = apart(&db, &transaction).await.expect_err(&transaction);
             assert!(error.contains("append-only"), "{transaction}: {error}");
+            // The first guard refuses at once, the second what is nowhere in the end.
+            assert_eq!(error.contains("was not moved"), later, "{transaction}: {error}");
             // What the attack may have left.
             for left in [
                 "VIEW audit_logs_moving",
-                "TABLE audit_logs_moving",
+                "TABLE audit_logs_moving CASCADE",
                 "TABLE audit_logs_2019_02",
                 "SCHEMA evil CASCADE",
             ] {
