@@ -72,6 +72,12 @@ fn main() {
             println!("{}", audit::install(writer).unwrap_err());
             forget();
         }
+        // Runs until its input ends.
+        Some("until-told") => runtime().block_on(async {
+            println!("{}", write_audit_log(AuditEntry::new("app.await")).await);
+            std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+            audit::shutdown(PATIENCE).await;
+        }),
         Some("panic") => {
             let (writer, _guard) =
                 AuditWriter::builder(Database::from_env().unwrap().unwrap()).start().unwrap();

@@ -73,6 +73,19 @@ on_both! {
         assert!(accounts.iter().all(|account| account.verdict == Verdict::Complete));
     }
 
+    async fn a_number_that_no_writer_gives_breaks_nothing(db: TestDb) {
+        let (writer, guard) = db.writer();
+        assert!(writer.write_all(numbered(3)).await.is_durable());
+        guard.shutdown(PATIENCE).await;
+        let before = accounts(&db).await;
+        for number in ["-5", "0", "-9223372036854775808"] {
+            let same = "SELECT writer_id FROM audit_logs WHERE writer_seq = 1";
+            db.sql(&format!("INSERT INTO audit_logs (action, writer_id, writer_seq) VALUES ('forged', ({same}), {number})")).await.unwrap();
+        }
+        let after = accounts(&db).await;
+        assert_eq!((after[0].verdict, after[0].stored, after[0].missing), (Verdict::Complete, 3, before[0].missing));
+    }
+
     async fn a_caller_cannot_speak_for_a_writer(db: TestDb) {
         let (writer, guard) = db.writer();
         assert!(writer.write(AuditEntry::new("audit.writer_stopped").metadata(serde_json::json!({"last_seq": 0}))).await.is_durable());

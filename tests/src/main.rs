@@ -5,12 +5,14 @@
 
 mod ambiguous;
 mod append_only;
+mod archive;
 mod attacks;
 mod client;
 mod completeness;
 mod delivery;
 mod exit;
 mod foreign_clients;
+mod holds;
 mod kill;
 mod log_lines;
 #[cfg(target_os = "linux")]
@@ -21,14 +23,17 @@ mod outage;
 mod partitions;
 mod poison;
 mod process;
+mod retention;
 mod roles;
 mod round_trip;
 mod set_up_faults;
 mod small_disk;
 mod spool;
 mod stats;
+mod strays;
 mod support;
 mod tenants;
 mod tls;
 mod transactions;
+mod upkeep;
 mod writers;

@@ -1,5 +1,8 @@
 //! Are the months there before their rows, made without stopping anyone?
 
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
 use db_services::audit::{AuditEntry, Delivery, ensure_partitions, insert};
 
 use crate::attacks::field::{connect, text};
@@ -178,4 +181,93 @@ async fn a_value_too_long_for_an_index_does_not_stop_the_others() {
     let months_closed = 1 + i32::from(closed_last_month(&db).await);
     let made = db.text("SELECT audit_logs_index_closed_months()::text AS value").await;
     assert_eq!(made, (3 * months_closed - 1).to_string());
+}
+
+/// Leaves only the months up to the next one.
+async fn shorten(db: &TestDb) {
+    db.sql(
+        "DO $$ DECLARE part text; BEGIN FOR part IN SELECT m.part FROM audit_logs_months() m WHERE from_time > now() + interval '1 month' \
+         LOOP EXECUTE format('DROP TABLE %I', part); END LOOP; END $$",
+    )
+    .await
+    .unwrap();
+    assert_eq!(months_ahead(db).await, "0");
+}
+
+async fn months_ahead(db: &TestDb) -> String {
+    db.text("SELECT count(*)::text AS value FROM audit_logs_months() WHERE from_time > now() + interval '1 month'").await
+}
+
+fn as_writer(db: &TestDb) -> String {
+    format!("{}?options=-c%20role%3Daudit_writer", db.url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_makes_the_months_ahead() {
+    let db = TestDb::postgres().await;
+    shorten(&db).await;
+    let database = db_services::client::Database::from_url(&as_writer(&db)).unwrap();
+    let (writer, _guard) = db_services::audit::AuditWriter::builder(database).start().unwrap();
+    assert_eq!(months_ahead(&db).await, "0", "not before there is something to write");
+    assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
+    wait_for("the months", async || months_ahead(&db).await == "23").await;
+    wait_for("the connection to be closed", async || {
+        db.text("SELECT count(*)::text AS value FROM pg_stat_activity WHERE application_name = 'audit-months' AND datname = current_database()").await == "0"
+    })
+    .await;
+}
+
+/// The entries of a writer do not wait for months that cannot be made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_does_not_wait_for_the_months() {
+    use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+    let db = TestDb::postgres().await;
+    shorten(&db).await;
+    let mut reader = AsyncPgConnection::establish(&db.url).await.unwrap();
+    reader.batch_execute("BEGIN; SELECT count(*) FROM audit_logs").await.unwrap();
+    let (writer, _guard) = db.writer();
+    assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
+    wait_for("the maker to wait for the reader", async || {
+        db.text("SELECT count(*)::text AS value FROM pg_locks WHERE relation = 'audit_logs_default'::regclass AND NOT granted").await != "0"
+    })
+    .await;
+    for _ in 0..50 {
+        assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
+    }
+    assert_eq!(months_ahead(&db).await, "0");
+    reader.batch_execute("COMMIT").await.unwrap();
+    wait_for("the months", async || months_ahead(&db).await == "23").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_make_months_says_so_once_and_only_if_few_are_left() {
+    let db = TestDb::postgres().await;
+    db.sql("REVOKE EXECUTE ON FUNCTION audit_logs_ensure_partitions FROM audit_writer").await.unwrap();
+    for (few, level) in [(false, "db_services=debug"), (true, "db_services=warn")] {
+        if few {
+            shorten(&db).await;
+        }
+        let mut app = Command::new(env!("CARGO_BIN_EXE_app"))
+            .arg("until-told")
+            .env("AUDIT_DATABASE_URL", as_writer(&db))
+            .env("RUST_LOG", level)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(app.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "committed\n");
+        let mut log = BufReader::new(app.stderr.take().unwrap());
+        let mut logged = String::new();
+        while !logged.contains("permission denied") {
+            assert_ne!(log.read_line(&mut logged).unwrap(), 0, "{logged}");
+        }
+        assert_eq!(logged.contains("auditlog partitions ensure"), few, "{logged}");
+        drop(app.stdin.take());
+        log.read_to_string(&mut logged).unwrap();
+        assert!(app.wait().unwrap().success());
+        assert_eq!(logged.lines().filter(|line| line.contains("WARN")).count(), usize::from(few), "{logged}");
+    }
 }

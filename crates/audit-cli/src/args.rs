@@ -1,5 +1,7 @@
 //! Which commands are there, with which options?
 
+mod upkeep;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -7,6 +9,8 @@ use chrono::{DateTime, Utc};
 use clap::builder::styling::{AnsiColor, Styles};
 use db_services::audit::Outcome;
 use uuid::Uuid;
+
+pub(crate) use upkeep::{Apply, Covers, Hold, Keep, Partitions, Restore, Retention};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -27,8 +31,9 @@ Examples:
   auditlog --database-url postgres://app@localhost/shop migrate
   auditlog import cloudtrail 2023-07-10/*.json.gz
   auditlog verify writers                              is anything missing?
+  auditlog retention plan --keep 13months              what is past its time?
 
-Exit codes: 0 done, 1 done but some input was bad or entries are missing, 2 wrong arguments, 3 the database or a file failed."
+Exit codes: 0 done, 1 done but some input was bad, entries are missing or something stays undone, 2 wrong arguments, 3 the database or a file failed."
 )]
 pub(crate) struct Args {
     /// The database: postgres://user:password@host/name or sqlite://path. Without it
@@ -55,6 +60,17 @@ pub(crate) enum Command {
     /// Check the trail
     #[command(subcommand)]
     Verify(Verify),
+    /// Make months ahead, and put rows of no month into one
+    #[command(subcommand)]
+    Partitions(Partitions),
+    /// Drop months that are past their time, on record
+    #[command(subcommand)]
+    Retention(Retention),
+    /// Keep rows that a court or an audit asks for, whatever their age
+    #[command(subcommand)]
+    Hold(Hold),
+    /// Put archived months back
+    Restore(Restore),
 }
 
 #[derive(Debug, clap::Args)]
@@ -243,8 +259,8 @@ Examples:
   auditlog verify writers --json | jq 'select(.verdict == \"missing\")'
 
 Verdicts:
-  complete   it ended cleanly, and every entry is stored
-  declared   it ended cleanly, and every entry is stored, or declared lost or refused
+  complete   it ended cleanly, and every entry is stored, or was dropped by the retention, on record
+  declared   the same, except that some entries were declared lost or refused
   open       it still runs, or it ended uncleanly: `unknown` says how many entries that can have cost
   missing    entries are neither stored nor declared, or numbers are there twice (exit code 1)")]
     Writers {

@@ -1,16 +1,20 @@
 //! The `auditlog` command: who operates the trail.
 //!
-//! Exit codes: 0 done; 1 done in part, some input was bad or something is missing; 2 wrong arguments;
+//! Exit codes: 0 done; 1 done in part, some input was bad, or something is missing or stays undone; 2 wrong arguments;
 //! 3 the database or a file failed.
 
 mod args;
 mod cloudtrail;
 mod database;
 mod failure;
+mod hold;
 mod import;
 mod list;
 mod migrate;
 mod output;
+mod partitions;
+mod restore;
+mod retention;
 mod spool;
 mod verify;
 mod write;
@@ -40,6 +44,10 @@ fn main() -> ExitCode {
             Command::List(args) => list::run(url, args).await,
             Command::Spool(args) => spool::run(url, args).await,
             Command::Verify(args) => verify::run(url, args).await,
+            Command::Partitions(action) => partitions::run(url, action).await,
+            Command::Retention(action) => retention::run(url, action).await,
+            Command::Hold(action) => hold::run(url, action).await,
+            Command::Restore(args) => restore::run(url, args).await,
         }
     });
     match done {

@@ -3,7 +3,9 @@
 use std::io::{IsTerminal, Write};
 
 use comfy_table::{Attribute, Color, ContentArrangement, LineStyle, Row, Table, presets};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+
+use crate::failure::Failure;
 
 /// A cell of a table: the text, and a colour on a terminal.
 pub(crate) struct Cell {
@@ -87,6 +89,32 @@ fn printable(text: &str) -> String {
 /// A number with its thousands apart.
 pub(crate) fn number(count: u64) -> String {
     HumanCount(count).to_string()
+}
+
+/// A number of bytes, rounded.
+pub(crate) fn size(bytes: i64) -> String {
+    HumanBytes(bytes.unsigned_abs()).to_string()
+}
+
+/// Asks at the terminal; an error unless the answer is yes.
+pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("there is nobody to ask: add --yes"));
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new("not confirmed, nothing was changed")),
+    }
+}
+
+/// A sign on standard error that something goes on.
+pub(crate) fn waiting(what: &'static str) -> ProgressBar {
+    let bar = progress(None, what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar
 }
 
 /// A bar on standard error, where that is a terminal; of unknown length it turns.

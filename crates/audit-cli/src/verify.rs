@@ -10,13 +10,22 @@ use crate::database::{connect, existing};
 use crate::failure::{Done, IN_PART};
 use crate::output::{self, Cell};
 
-const HEADER: [&str; 9] =
-    ["writer", "service", "last seen (UTC)", "verdict", "stored", "lost", "refused", "missing", "unknown"];
+const HEADER: [&str; 10] = [
+    "writer",
+    "service",
+    "last seen (UTC)",
+    "verdict",
+    "stored",
+    "dropped",
+    "lost",
+    "refused",
+    "missing",
+    "unknown",
+];
 
 pub(crate) async fn run(url: Option<&str>, Verify::Writers { json }: Verify) -> Done {
     let mut conn = connect(&existing(url)?).await?;
-    let bar = output::progress(None, "accounting");
-    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    let bar = output::waiting("accounting");
     let accounts = audit::verify_writers(&mut conn).await;
     bar.finish_and_clear();
     let accounts = accounts?;
@@ -49,6 +58,7 @@ fn cells(account: &WriterAccount) -> Vec<Cell> {
         Cell::plain(account.last_seen.to_rfc3339_opts(SecondsFormat::Secs, true)),
         verdict,
         Cell::plain(output::number(account.stored)),
+        Cell::plain(output::number(account.dropped)),
         Cell::plain(output::number(account.declared_lost)),
         Cell::plain(output::number(account.quarantined)),
         Cell::plain(output::number(account.missing)),

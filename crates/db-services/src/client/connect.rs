@@ -105,16 +105,24 @@ pub(super) fn postgres_pool(
 /// least a synced local disk, whatever the server's or the user's setting. The driver's task runs on
 /// the current runtime until the client is dropped.
 pub(crate) async fn connect_writer(route: &Route) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
-    let mut config = route.config.clone();
-    if config.get_application_name() == Some(super::url::APPLICATION_NAME) {
-        config.application_name("audit-writer");
-    }
-    let client = match &route.tls {
-        Some(tls) => connect_driven(&config, tls.clone()).await?,
-        None => connect_driven(&config, NoTls).await?,
-    };
+    let given = route.config.get_application_name().filter(|name| *name != super::url::APPLICATION_NAME);
+    let client = connect_as(route, given.unwrap_or("audit-writer")).await?;
     client.batch_execute(SYNCED_COMMIT).await?;
     Ok(client)
+}
+
+/// Opens a connection that shows under this name. The driver's task runs on the current runtime until
+/// the client is dropped.
+pub(crate) async fn connect_as(
+    route: &Route,
+    name: &str,
+) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let mut config = route.config.clone();
+    config.application_name(name);
+    match &route.tls {
+        Some(tls) => connect_driven(&config, tls.clone()).await,
+        None => connect_driven(&config, NoTls).await,
+    }
 }
 
 async fn connect_driven<T>(

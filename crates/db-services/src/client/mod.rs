@@ -16,7 +16,7 @@ use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
-pub(crate) use connect::{Route, connect_writer, open_sqlite};
+pub(crate) use connect::{Route, connect_as, connect_writer, open_sqlite};
 pub use error::DatabaseError;
 pub(crate) use error::describe;
 pub use migrations::MigrationState;

@@ -1,5 +1,6 @@
 //! How does a batch reach one kind of database, and what does an error of it mean?
 
+mod horizon;
 mod postgres;
 mod sqlite;
 
@@ -10,6 +11,7 @@ use db_schema::{JsonText, NewAuditLog};
 use uuid::Uuid;
 
 pub(super) use super::insert::OnRepeat;
+use horizon::Horizon;
 pub(super) use postgres::PostgresSink;
 pub(super) use sqlite::SqliteSink;
 

@@ -6,7 +6,7 @@ use db_schema::NewAuditLog;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Error};
 
-use super::{Fault, Known, OnRepeat, Rows, Sink, SinkError};
+use super::{Fault, Horizon, Known, OnRepeat, Rows, Sink, SinkError};
 use crate::audit::insert::PreparedInsert;
 use crate::client::{self, Route, connect_writer, describe, needs_mending};
 
@@ -18,6 +18,7 @@ pub(crate) struct PostgresSink {
     limit: Duration,
     session: Option<Session>,
     known: Known,
+    horizon: Option<Horizon>,
 }
 
 struct Session {
@@ -27,12 +28,18 @@ struct Session {
 
 impl PostgresSink {
     pub(crate) fn new(route: Route, limit: Duration) -> Self {
-        Self { route, limit, session: None, known: Known::default() }
+        Self { route, limit, session: None, known: Known::default(), horizon: None }
+    }
+
+    /// Looks after the months ahead as well.
+    pub(crate) fn with_horizon(self) -> Self {
+        Self { horizon: Some(Horizon::default()), ..self }
     }
 
     /// Another connection for the same writer.
     pub(crate) fn beside(&self) -> Self {
-        Self { route: self.route.clone(), limit: self.limit, session: None, known: self.known.clone() }
+        let (known, horizon) = (self.known.clone(), self.horizon.clone());
+        Self { route: self.route.clone(), limit: self.limit, session: None, known, horizon }
     }
 
     async fn attempt(&mut self, rows: &[NewAuditLog], on_repeat: OnRepeat) -> Result<(), SinkError> {
@@ -45,6 +52,9 @@ impl PostgresSink {
             return Err(session.find_fault(&error, &self.known, rows).await);
         }
         self.known.committed(rows);
+        if let Some(horizon) = &self.horizon {
+            horizon.look_ahead(&self.route);
+        }
         self.session = Some(session);
         Ok(())
     }
@@ -83,8 +93,10 @@ impl Session {
             Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
                 self.insert.run(&self.client, rows, OnRepeat::Skip).await
             }
-            // No default partition, and no month for it: have it made.
-            Err(error) if lacks_partition(&error) && self.make_months(rows).await => {
+            // No default partition, and no month for it: have it made. Or its month came to be while
+            // it waited for the default partition.
+            Err(error) if lacks_partition(&error) => {
+                self.make_months(rows).await;
                 self.insert.run(&self.client, rows, on_repeat).await
             }
             other => other,
@@ -92,18 +104,15 @@ impl Session {
         written.map(|_| ())
     }
 
-    /// Makes the missing partitions of these rows; false if none was missing or it may not.
-    async fn make_months(&self, rows: &[NewAuditLog]) -> bool {
+    /// Makes the missing partitions of these rows, if it may.
+    async fn make_months(&self, rows: &[NewAuditLog]) {
         let mut months: Vec<_> = rows.iter().map(|row| row.created_at).collect();
         months.sort_unstable();
         months.dedup_by_key(|time| time.format("%Y-%m").to_string());
-        let mut made = 0;
         for month in months {
-            let answer =
-                self.client.query_one("SELECT audit_logs_ensure_partitions($1, $1)", &[&month]).await;
-            made += answer.and_then(|row| row.try_get::<_, i32>(0)).unwrap_or(0);
+            // Whether it helped, the next attempt shows.
+            let _ = self.client.query_one("SELECT audit_logs_ensure_partitions($1, $1)", &[&month]).await;
         }
-        made > 0
     }
 
     /// Tells by the SQLSTATE what is plainly of the moment; of everything else by experiment whether
@@ -144,7 +153,7 @@ fn is_of_the_moment(code: &SqlState) -> bool {
     ["08", "25", "40", "53", "55", "57", "58", "72", "XX"].contains(&&code.code()[..2])
 }
 
-/// True where no partition takes a row. The code is that of any CHECK; but this one has no name.
+/// True where no partition takes a row, or another one ought to. The code is that of any CHECK; but this one has no name.
 fn lacks_partition(error: &Error) -> bool {
     let unnamed = |error: &DbError| error.constraint().is_none();
     error.code() == Some(&SqlState::CHECK_VIOLATION) && error.as_db_error().is_some_and(unnamed)

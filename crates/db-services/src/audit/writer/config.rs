@@ -159,7 +159,8 @@ impl AuditWriterBuilder {
     }
 
     /// Starts the writer on a thread of its own. The database is not contacted before the first
-    /// entry, and need not be reachable. A spool is opened at once.
+    /// entry, and need not be reachable. A spool is opened at once. Once something is written to
+    /// PostgreSQL, the months ahead are made on a connection of its own, if the user may.
     ///
     /// # Errors
     /// When a bound is zero, the spool cannot be used, or the operating system gives no thread.
@@ -169,7 +170,8 @@ impl AuditWriterBuilder {
                 let name = database.to_string();
                 match database.kind() {
                     Kind::Postgres { route, .. } => {
-                        let lane = PostgresSink::new((**route).clone(), self.retry.attempt_timeout);
+                        let lane =
+                            PostgresSink::new((**route).clone(), self.retry.attempt_timeout).with_horizon();
                         let lanes = std::iter::repeat_with(|| lane.beside()).take(CONNECTIONS).collect();
                         self.start_on(name, Some(database.clone()), lanes)
                     }

@@ -48,6 +48,8 @@ pub(super) struct Declared {
     /// Ranges of which so many were lost.
     partly: Vec<(u64, u64, u64)>,
     quarantined: Vec<u64>,
+    /// Ranges that went with dropped months.
+    dropped: Vec<(u64, u64)>,
 }
 
 impl Declared {
@@ -71,6 +73,11 @@ impl Declared {
             }
             _ => {}
         }
+    }
+
+    /// Takes in a run of numbers that went with a dropped month.
+    pub(super) fn dropped(&mut self, first: i64, last: i64) {
+        self.dropped.push((first.unsigned_abs(), last.unsigned_abs()));
     }
 
     fn hear_lost(&mut self, range: &Value) {
@@ -99,6 +106,9 @@ pub(super) fn account(sums: &Sums, declared: &Declared, gaps: &[Gap]) -> Option<
     if vouched > highest {
         absent.push((highest + 1, vouched));
     }
+    let with_dropped = length(&absent);
+    let absent = subtract(&absent, declared.dropped.clone());
+    let dropped = with_dropped - length(&absent);
     let mut excused = declared.whole.clone();
     excused.extend(declared.quarantined.iter().map(|seq| (*seq, *seq)));
     let absent = subtract(&absent, excused);
@@ -127,6 +137,7 @@ pub(super) fn account(sums: &Sums, declared: &Declared, gaps: &[Gap]) -> Option<
         last_seen: time(sums.last_seen),
         verdict,
         stored,
+        dropped,
         declared_lost: declared.lost,
         quarantined: declared.quarantined.len() as u64,
         missing,
@@ -252,6 +263,23 @@ mod tests {
             &[started, (action::ALIVE, json!({"resolved_through": 8}))],
         );
         assert_eq!((vouched.verdict, vouched.missing), (Verdict::Missing, 1));
+    }
+
+    #[test]
+    fn what_went_with_a_dropped_month_is_not_missing() {
+        let stored: BTreeSet<u64> = (6..=10).collect();
+        let mut declared = Declared::default();
+        declared.hear(action::STOPPED, &json!({"last_seq": 12}).to_string());
+        declared.dropped(1, 3);
+        declared.dropped(5, 7);
+        let (sums, gaps) = sums(&stored);
+        let found = account(&sums, &declared, &gaps).unwrap();
+        assert_eq!((found.verdict, found.dropped), (Verdict::Missing, 4));
+        assert_eq!(found.missing_ranges, [(4, 4), (11, 12)]);
+        declared.dropped(4, 4);
+        declared.dropped(11, 12);
+        let found = account(&sums, &declared, &gaps).unwrap();
+        assert_eq!((found.verdict, found.dropped, found.stored), (Verdict::Complete, 7, 5));
     }
 
     #[test]

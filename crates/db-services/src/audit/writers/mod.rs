@@ -12,6 +12,9 @@
 //! | `audit.writer_stopped` | `last_seq` | at a clean end |
 //!
 //! Numbers prove accidents, not malice: whoever may insert may also forge them.
+//!
+//! On PostgreSQL whole months can be dropped on record (`audit_retention_ledger`). The record has the
+//! numbers that went and what the writers had declared there, so that neither becomes missing.
 
 mod account;
 
@@ -54,6 +57,8 @@ pub struct WriterAccount {
     pub verdict: Verdict,
     /// Entries in the table.
     pub stored: u64,
+    /// Entries that went with months that were dropped on record, and are not back.
+    pub dropped: u64,
     /// Entries that it declared lost.
     pub declared_lost: u64,
     /// Entries that the database refused, declared.
@@ -75,9 +80,9 @@ pub struct WriterAccount {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It ended cleanly, and every entry is stored.
+    /// It ended cleanly, and every entry is stored, or was until its month was dropped on record.
     Complete,
-    /// It ended cleanly, and every entry is stored or declared lost or refused.
+    /// The same, except that some entries were declared lost or refused.
     Declared,
     /// It still runs, or it ended uncleanly; nothing it vouched for is missing.
     Open,
@@ -114,6 +119,9 @@ pub async fn verify_writers(conn: &mut Connection) -> QueryResult<Vec<WriterAcco
         let text = String::from_utf8_lossy;
         declared.entry(said.writer).or_default().hear(&text(&said.action), &text(&said.metadata));
     }
+    for run in dropped(conn).await? {
+        declared.entry(run.writer).or_default().dropped(run.first, run.last);
+    }
     let mut accounts = Vec::new();
     for sums in sums(conn).await? {
         let declared = declared.remove(&sums.writer).unwrap_or_default();
@@ -136,6 +144,17 @@ struct Said {
     metadata: Vec<u8>,
 }
 
+/// A run of a writer's numbers that went with a dropped month.
+#[derive(QueryableByName)]
+struct Dropped {
+    #[diesel(sql_type = Text)]
+    writer: String,
+    #[diesel(sql_type = BigInt)]
+    first: i64,
+    #[diesel(sql_type = BigInt)]
+    last: i64,
+}
+
 /// A run of numbers that no row has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
 struct Gap {
@@ -155,29 +174,42 @@ macro_rules! ask {
     };
 }
 
+/// What the writers said. A month that was dropped and restored says it twice; UNION takes it once.
 async fn said(conn: &mut Connection) -> QueryResult<Vec<Said>> {
     ask!(
         conn,
         "SELECT writer_id::text AS writer, convert_to(action, 'UTF8') AS action, \
          convert_to(coalesce(metadata::text, '{}'), 'UTF8') AS metadata FROM audit_logs \
-         WHERE writer_id IS NOT NULL AND writer_seq IS NULL AND action LIKE 'audit.%'",
+         WHERE writer_id IS NOT NULL AND writer_seq IS NULL AND action LIKE 'audit.%' \
+         UNION SELECT writer_id::text, convert_to(action, 'UTF8'), convert_to(metadata::text, 'UTF8') \
+         FROM audit_retention_declarations",
         "SELECT hex(writer_id) AS writer, CAST(action AS BLOB) AS action, \
          CAST(coalesce(metadata, '{}') AS BLOB) AS metadata FROM audit_logs \
          WHERE writer_id IS NOT NULL AND writer_seq IS NULL AND action LIKE 'audit.%'"
     )
 }
 
+async fn dropped(conn: &mut Connection) -> QueryResult<Vec<Dropped>> {
+    let Connection::Postgres(conn) = conn else { return Ok(Vec::new()) };
+    let query = "SELECT writer_id::text AS writer, lower(run) AS first, upper(run) - 1 AS last \
+                 FROM audit_retention_writers, unnest(numbers) AS run";
+    diesel::sql_query(query).load(conn).await
+}
+
+/// What the table holds of each writer. Numbers begin with 1: others are forged, and say nothing.
 async fn sums(conn: &mut Connection) -> QueryResult<Vec<Sums>> {
     ask!(
         conn,
         // Times within what 64 bits of microseconds hold: a row may claim infinity.
-        "SELECT writer_id::text AS writer, count(writer_seq) AS stored, count(DISTINCT writer_seq) AS numbers, \
-         coalesce(max(writer_seq), 0) AS highest, \
+        "SELECT writer_id::text AS writer, count(writer_seq) FILTER (WHERE writer_seq > 0) AS stored, \
+         count(DISTINCT writer_seq) FILTER (WHERE writer_seq > 0) AS numbers, \
+         greatest(max(writer_seq), 0) AS highest, \
          (extract(epoch FROM least(greatest(min(created_at), '4713-01-01 BC'), '262000-12-31')) * 1000000)::bigint AS first_seen, \
          (extract(epoch FROM least(greatest(max(created_at), '4713-01-01 BC'), '262000-12-31')) * 1000000)::bigint AS last_seen \
          FROM audit_logs WHERE writer_id IS NOT NULL GROUP BY writer_id",
-        "SELECT hex(writer_id) AS writer, count(writer_seq) AS stored, count(DISTINCT writer_seq) AS numbers, \
-         coalesce(max(writer_seq), 0) AS highest, min(created_at) AS first_seen, max(created_at) AS last_seen \
+        "SELECT hex(writer_id) AS writer, count(writer_seq) FILTER (WHERE writer_seq > 0) AS stored, \
+         count(DISTINCT writer_seq) FILTER (WHERE writer_seq > 0) AS numbers, \
+         max(0, coalesce(max(writer_seq), 0)) AS highest, min(created_at) AS first_seen, max(created_at) AS last_seen \
          FROM audit_logs WHERE writer_id IS NOT NULL GROUP BY writer_id"
     )
 }
@@ -188,11 +220,11 @@ async fn gaps(conn: &mut Connection, writer: &str) -> QueryResult<Vec<Gap>> {
         conn,
         "SELECT before + 1 AS first, writer_seq - 1 AS last FROM ( \
              SELECT writer_seq, lag(writer_seq, 1, 0::bigint) OVER (ORDER BY writer_seq) AS before \
-             FROM audit_logs WHERE writer_id = $1::uuid AND writer_seq IS NOT NULL \
+             FROM audit_logs WHERE writer_id = $1::uuid AND writer_seq > 0 \
          ) AS numbered WHERE writer_seq > before + 1 ORDER BY writer_seq",
         "SELECT before + 1 AS first, writer_seq - 1 AS last FROM ( \
              SELECT writer_seq, lag(writer_seq, 1, 0) OVER (ORDER BY writer_seq) AS before \
-             FROM audit_logs WHERE hex(writer_id) = ?1 AND writer_seq IS NOT NULL \
+             FROM audit_logs WHERE hex(writer_id) = ?1 AND writer_seq > 0 \
          ) AS numbered WHERE writer_seq > before + 1 ORDER BY writer_seq",
         writer
     )

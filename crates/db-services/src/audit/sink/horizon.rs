@@ -1,0 +1,66 @@
+//! Are the months ahead there?
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio_postgres::{Client, Error};
+
+use crate::client::{Route, connect_as, describe};
+
+/// The longest that making them may take: other sessions can be in the way.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A month more than this one and the next, or somebody should know.
+const FAR_ENOUGH: &str = "SELECT EXISTS ( \
+     SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'audit_logs'::regclass \
+     AND substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \\(''([^'']+)''\\)')::timestamptz > now() + interval '2 months')";
+
+/// Makes the months ahead, once for a writer: when it has written something, on a connection of its own
+/// that is closed again. No entry waits for it, and none is harmed if it fails.
+#[derive(Clone, Default)]
+pub(crate) struct Horizon(Arc<AtomicBool>);
+
+impl Horizon {
+    /// Begins, unless it was begun before.
+    pub(super) fn look_ahead(&self, route: &Route) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            let route = route.clone();
+            tokio::spawn(async move {
+                match tokio::time::timeout(LIMIT, make_months(&route)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => log::debug!("audit: no look at the months ahead: {}", describe(&error)),
+                    Err(_) => log::debug!("audit: no look at the months ahead within {LIMIT:?}"),
+                }
+            });
+        }
+    }
+}
+
+async fn make_months(route: &Route) -> Result<(), Error> {
+    let client = connect_as(route, "audit-months").await?;
+    match client.query_one("SELECT audit_logs_ensure_partitions()", &[]).await {
+        Ok(made) => {
+            let made: i32 = made.try_get(0)?;
+            if made > 0 {
+                log::info!("audit: made {made} months of audit_logs ahead");
+            }
+        }
+        Err(error) => warn_if_near(&client, &error).await?,
+    }
+    Ok(())
+}
+
+/// Says that somebody should make months, if few are left.
+async fn warn_if_near(client: &Client, error: &Error) -> Result<(), Error> {
+    let reason = error.as_db_error().map_or_else(|| describe(error), |said| said.message().to_owned());
+    if client.query_one(FAR_ENOUGH, &[]).await?.try_get(0)? {
+        log::debug!("audit: no months were made ahead, and enough are there ({reason})");
+    } else {
+        log::warn!(
+            "audit: the months of audit_logs end within two months, and this user could not make more ({reason}); \
+             run `auditlog partitions ensure` as a user who may. Until then rows go to the default partition"
+        );
+    }
+    Ok(())
+}

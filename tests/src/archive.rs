@@ -1,0 +1,255 @@
+//! Does an archive have every row as it was, and does every row come back so?
+
+use std::path::Path;
+
+use audit_ops::archive::{self, Archived};
+use audit_ops::retention::{self, PlannedMonth, Rule};
+use audit_ops::{OpsError, holds, partitions};
+use tempfile::TempDir;
+
+use crate::retention::{aged, apart, rule};
+use crate::support::TestDb;
+
+async fn planned(db: &TestDb, part: &str) -> PlannedMonth {
+    let plan = retention::plan(&mut db.connection().await, &rule()).await.unwrap();
+    plan.into_iter().find(|month| month.part == part).unwrap()
+}
+
+async fn write(db: &TestDb, part: &str, dir: &Path) -> Result<Archived, OpsError> {
+    let month = planned(db, part).await;
+    archive::write(&mut db.connection().await, &month, dir, &mut |_| {}).await
+}
+
+async fn restore(db: &TestDb, archived: &Archived) -> Result<(u64, u64), String> {
+    let done = archive::restore(&mut db.connection().await, archived, &mut |_| {}).await;
+    done.map(|done| (done.new, done.known)).map_err(|error| error.to_string())
+}
+
+/// All rows as text, in order: every column, metadata as the database prints it.
+async fn all(db: &TestDb) -> String {
+    db.text(
+        "SELECT string_agg(row_to_json(a)::text, E'\\n' ORDER BY created_at, id) AS value FROM audit_logs a",
+    )
+    .await
+}
+
+/// Rows of one month that are hard to keep, and some in months of which the first is long before Christ.
+async fn nasty() -> TestDb {
+    let db = TestDb::postgres().await;
+    db.sql(
+        "INSERT INTO audit_logs (created_at, action, metadata) SELECT '2019-02-15', 'json', m::jsonb FROM (VALUES \
+         ('{\"n\": 1E400}'), ('{\"n\": 1.0, \"m\": 1, \"o\": 1e-7, \"big\": 9007199254740993}'), ('{}'), (NULL), \
+         (repeat('[', 2000) || repeat(']', 2000)), ('\"no object\"'), ('{\"a\": \"\\uFFFD \\\\n \\u2028 \\ud83d\\ude00 \\\\u007f\"}')) v (m); \
+         INSERT INTO audit_logs (id, created_at, recorded_at, tenant_id, actor_id, actor_type, on_behalf_of, action, outcome, resource_type, \
+             resource_id, ip_address, user_agent, request_id, trace_id, operation_id, metadata, writer_id, writer_seq, tx_id) VALUES \
+         ('00000000-0000-0000-0000-000000000000', '2019-02-01', '2019-02-01 00:00:00.000001', '', E'a\\tb\\n\\\"c\\\\', '', '', '', '', 'r', \
+             repeat('é', 3000), '10.1.2.3/8', 'ü', 'q', 't', 'ffffffff-ffff-ffff-ffff-ffffffffffff', '{\"x\": null}', \
+             'ffffffff-ffff-ffff-ffff-ffffffffffff', 9223372036854775807, -1), \
+         ('00000000-0000-0000-0000-000000000001', '2019-02-28 23:59:59.999999Z', 'infinity', NULL, NULL, NULL, NULL, 'x', 'weird', NULL, NULL, \
+             '2001:db8::1/64', NULL, NULL, NULL, NULL, '{}', NULL, -9223372036854775808, 9223372036854775807); \
+         INSERT INTO audit_logs (created_at, action) VALUES ('0044-03-15 BC', 'ides'), ('4713-01-01 BC', 'first'), ('294276-11-30', 'late'), ('12024-01-01', 'y10k')",
+    )
+    .await
+    .unwrap();
+    let mut conn = db.connection().await;
+    for month in partitions::strays(&mut conn).await.unwrap() {
+        partitions::adopt(&mut conn, &month).await.unwrap();
+    }
+    db
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_comes_back_as_it_was() {
+    let (db, dir) = (nasty().await, TempDir::new().unwrap());
+    let before = all(&db).await;
+    assert_eq!(before.lines().count(), 13);
+    let trusting = Rule { trust_clock: true, max_months: 100, ..rule() };
+    for part in ["audit_logs_2019_02", "audit_logs_0044_03_bc", "audit_logs_4713_01_bc"] {
+        let archived = write(&db, part, dir.path()).await.unwrap();
+        retention::drop_month(&mut db.connection().await, part, &trusting, Some(&archived)).await.unwrap();
+    }
+    // Months of the far future are archived as well; they never grow old.
+    for part in ["audit_logs_294276_11", "audit_logs_12024_01"] {
+        assert_eq!(write(&db, part, dir.path()).await.unwrap().manifest.rows, 1);
+    }
+    assert_eq!(all(&db).await.lines().count(), 2);
+
+    let manifests = archive::manifests(dir.path()).unwrap();
+    assert_eq!(manifests.len(), 5);
+    let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
+    let archives: Vec<_> = manifests.iter().map(|path| archive::check(path).unwrap()).collect();
+    for entry in &ledger {
+        let archived =
+            archives.iter().find(|archived| Some(&archived.manifest.file) == entry.archive.as_ref()).unwrap();
+        assert_eq!(
+            (&archived.manifest.digest, archived.manifest.rows),
+            (&entry.digest, entry.row_count as u64)
+        );
+        assert_eq!(Some(&archived.manifest.file_sha256), entry.archive_sha256.as_ref());
+    }
+    for archived in &archives {
+        let expected = if archived.manifest.month.starts_with("294276")
+            || archived.manifest.month.starts_with("12024")
+        {
+            (0, archived.manifest.rows)
+        } else {
+            (archived.manifest.rows, 0)
+        };
+        assert_eq!(restore(&db, archived).await, Ok(expected), "{}", archived.manifest.month);
+        // Again: nothing changes.
+        assert_eq!(restore(&db, archived).await, Ok((0, archived.manifest.rows)));
+    }
+    assert_eq!(all(&db).await, before, "every column of every row, to the letter");
+    let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
+    let events: Vec<_> = ledger.iter().map(|entry| (entry.id, entry.event.as_str())).collect();
+    assert_eq!(
+        events,
+        [(1, "dropped"), (2, "dropped"), (3, "dropped"), (4, "restored"), (5, "restored"), (6, "restored")]
+    );
+    // And once more out and in, into another database.
+    let other = TestDb::postgres().await;
+    let again = write(&db, "audit_logs_2019_02", dir.path()).await.unwrap();
+    assert_eq!(again.manifest.digest, ledger[0].digest, "the same rows have the same digest");
+    for archived in &archives {
+        restore(&other, archived).await.unwrap();
+    }
+    assert_eq!(all(&other).await, before);
+}
+
+/// What gzip and sha256sum say, without this program.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_can_be_read_with_plain_tools() {
+    let ((db, parts), dir) = (aged(14).await, TempDir::new().unwrap());
+    let archived = write(&db, &parts[0], dir.path()).await.unwrap();
+    let shell = |script: &str| {
+        let run =
+            std::process::Command::new("sh").arg("-ec").arg(script).current_dir(dir.path()).output().unwrap();
+        String::from_utf8(run.stdout).unwrap().split_whitespace().next().unwrap_or_default().to_owned()
+    };
+    let manifest = &archived.manifest;
+    assert_eq!(shell(&format!("sha256sum {}", manifest.file)), manifest.file_sha256);
+    assert_eq!(shell(&format!("gzip -dc {} | sha256sum", manifest.file)), manifest.sha256);
+    assert_eq!(shell(&format!("gzip -dc {} | wc -l", manifest.file)), manifest.rows.to_string());
+    let names: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "nothing is left over: {names:?}");
+    #[cfg(unix)]
+    for name in names {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(dir.path().join(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_month_is_not_dropped_for_an_archive_that_lacks_a_row() {
+    let ((db, parts), dir) = (aged(20).await, TempDir::new().unwrap());
+    let archived = write(&db, &parts[0], dir.path()).await.unwrap();
+    let late = format!(
+        "INSERT INTO audit_logs (created_at, action) SELECT from_time, 'late' FROM audit_logs_months() WHERE part = '{}'",
+        parts[0]
+    );
+    db.sql(&late).await.unwrap();
+    let mut conn = db.connection().await;
+    for (part, archived) in [(&parts[0], &archived), (&parts[1], &archived)] {
+        let error =
+            retention::drop_month(&mut conn, part, &rule(), Some(archived)).await.unwrap_err().to_string();
+        assert!(error.contains("does not have its rows"), "{error}");
+    }
+    assert_eq!(db.count().await, 64);
+    // Both archives are kept: they have different rows, and so different names.
+    let again = write(&db, &parts[0], dir.path()).await.unwrap();
+    assert_ne!(again.path, archived.path);
+    assert!(archive::check(&archived.manifest_path).is_ok());
+    retention::drop_month(&mut conn, &parts[0], &rule(), Some(&again)).await.unwrap();
+}
+
+/// A reader who sees one tenant's rows must not be taken for one who sees all.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_shown_a_part_of_the_rows_archives_none() {
+    let ((db, parts), dir) = (aged(14).await, TempDir::new().unwrap());
+    let month = planned(&db, &parts[0]).await;
+    for (role, why) in [
+        ("reader", "not shown them all"),
+        ("maintainer", "not shown them all"),
+        ("writer", "not shown them all"),
+    ] {
+        let url = format!("{}?options=-c%20role%3Daudit_{role}", db.url);
+        let database = db_services::client::Database::from_url(&url).unwrap();
+        let mut conn = database.connection().await.unwrap();
+        let error = archive::write(&mut conn, &month, dir.path(), &mut |_| {}).await.unwrap_err().to_string();
+        assert!(error.contains(why), "{role}: {error}");
+        assert!(archive::manifests(dir.path()).is_err(), "{role}");
+    }
+    let database =
+        db_services::client::Database::from_url(&format!("{}?options=-c%20role%3Daudit_auditor", db.url))
+            .unwrap();
+    let archived = archive::write(&mut database.connection().await.unwrap(), &month, dir.path(), &mut |_| {})
+        .await
+        .unwrap();
+    assert_eq!(archived.manifest.rows, 3);
+    // And who is not the owner puts none back.
+    let error = archive::restore(&mut database.connection().await.unwrap(), &archived, &mut |_| {})
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("permission denied"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_differs_is_neither_restored_nor_overwritten() {
+    let ((db, parts), dir) = (aged(20).await, TempDir::new().unwrap());
+    let archived = write(&db, &parts[0], dir.path()).await.unwrap();
+    retention::drop_month(&mut db.connection().await, &parts[0], &rule(), Some(&archived)).await.unwrap();
+    let lines = std::process::Command::new("gzip").arg("-dc").arg(&archived.path).output().unwrap().stdout;
+    let line: serde_json::Value =
+        serde_json::from_slice(lines.split(|byte| *byte == b'\n').nth(1).unwrap()).unwrap();
+    let forged = format!(
+        "INSERT INTO audit_logs (id, created_at, action) VALUES ({}, {}, 'forged')",
+        line["id"].to_string().replace('"', "'"),
+        line["created_at"].to_string().replace('"', "'")
+    );
+    db.sql(&forged).await.unwrap();
+    let before = all(&db).await;
+    let error = restore(&db, &archived).await.unwrap_err();
+    assert!(error.starts_with("1 rows of the archive") && error.contains("nothing was restored"), "{error}");
+    assert_eq!(all(&db).await, before);
+    assert_eq!(retention::ledger(&mut db.connection().await).await.unwrap().len(), 1);
+}
+
+/// A restored month is past its time still; a hold keeps it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_month_is_accounted_for_once() {
+    let ((db, parts), dir) = (aged(20).await, TempDir::new().unwrap());
+    let writer = "0198c0de-0000-7000-8000-000000000002";
+    db.sql(&format!(
+        "INSERT INTO audit_logs (created_at, action, writer_id, writer_seq, metadata) \
+         SELECT from_time, action, '{writer}', seq, metadata::jsonb FROM audit_logs_months(), (VALUES ('x', 1, '{{}}'), \
+         ('audit.entries_lost', NULL, '{{\"ranges\": [[2, 2]]}}'), ('audit.writer_stopped', NULL, '{{\"last_seq\": 3}}')) v (action, seq, metadata) \
+         WHERE part = '{}'; INSERT INTO audit_logs (action, writer_id, writer_seq) VALUES ('x', '{writer}', 3)",
+        parts[0]
+    ))
+    .await
+    .unwrap();
+    let account =
+        async || db_services::audit::verify_writers(&mut db.connection().await).await.unwrap().remove(0);
+    let before = account().await;
+    assert_eq!((before.verdict.as_str(), before.stored, before.declared_lost), ("declared", 2, 1));
+    let archived = write(&db, &parts[0], dir.path()).await.unwrap();
+    let mut conn = db.connection().await;
+    retention::drop_month(&mut conn, &parts[0], &rule(), Some(&archived)).await.unwrap();
+    let dropped = account().await;
+    assert_eq!(
+        (dropped.verdict, dropped.stored, dropped.dropped, dropped.declared_lost),
+        (before.verdict, 1, 1, 1)
+    );
+    assert_eq!(restore(&db, &archived).await, Ok((6, 0)));
+    assert_eq!(account().await, before);
+
+    assert_eq!(planned(&db, &parts[0]).await.verdict, "drop");
+    holds::add(&mut conn, &holds::Covers::default(), "restored for the case").await.unwrap();
+    assert_eq!(planned(&db, &parts[0]).await.verdict, "held");
+    // A hand in the ledger's past would be seen: its numbers have no gaps.
+    assert!(
+        apart(&db, "INSERT INTO audit_retention_ledger SELECT * FROM audit_retention_ledger").await.is_err()
+    );
+}

@@ -1,0 +1,225 @@
+//! Do rows of no month get into one, and can nobody use that to remove a row?
+
+use audit_ops::partitions;
+
+use crate::retention::apart;
+use crate::support::TestDb;
+
+/// A row in the default partition, with metadata that compares equal to other metadata.
+async fn with_a_stray() -> TestDb {
+    let db = TestDb::postgres().await;
+    db.sql(
+        "INSERT INTO audit_logs (created_at, action, metadata) VALUES ('2019-02-15', 'evidence', '{\"n\": 1.0}')",
+    )
+    .await
+    .unwrap();
+    assert_eq!(place_of(&db).await, "audit_logs_default");
+    db
+}
+
+async fn place_of(db: &TestDb) -> String {
+    db.text("SELECT string_agg(tableoid::regclass::text, ', ') AS value FROM audit_logs WHERE action = 'evidence'")
+        .await
+}
+
+async fn adopt_all(db: &TestDb) -> u64 {
+    let mut conn = db.connection().await;
+    let mut moved = 0;
+    for month in partitions::strays(&mut conn).await.unwrap() {
+        moved += partitions::adopt(&mut conn, &month).await.unwrap();
+    }
+    moved
+}
+
+#[tokio::test]
+async fn strays_move_into_months_as_they_are() {
+    let db = with_a_stray().await;
+    db.sql(
+        "INSERT INTO audit_logs (created_at, action, actor_id, tenant_id, ip_address, metadata, recorded_at, writer_id, writer_seq) \
+         SELECT '2019-03-01'::timestamptz + n * interval '1 hour', 'many', 'a' || n, 't', '::1', '{\"n\":1E400}', '2019-04-01', gen_random_uuid(), n \
+         FROM generate_series(0, 2000) n; \
+         INSERT INTO audit_logs (created_at, action) VALUES ('0044-03-15 BC', 'ides'), ('4713-01-01 BC', 'first'), \
+         ('294276-12-31 23:59:59.999999Z', 'last'), ('infinity', 'never'), ('-infinity', 'always'), ('294276-11-30', 'late')",
+    )
+    .await
+    .unwrap();
+    let rows =
+        "SELECT md5(string_agg(row_to_json(a)::text, '' ORDER BY created_at, id)) AS value FROM audit_logs a";
+    let before = db.text(rows).await;
+    let strays = partitions::strays(&mut db.connection().await).await.unwrap();
+    let months: Vec<_> = strays.iter().map(|stray| (stray.month.as_deref(), stray.row_count)).collect();
+    let expected = [
+        (Some("4713-01 BC"), 1),
+        (Some("0044-03 BC"), 1),
+        (Some("2019-02"), 1),
+        (Some("2019-03"), 1417 - 1417 % 24 - 1416 + 744),
+        (Some("2019-04"), 720),
+        (Some("2019-05"), 537),
+        (Some("294276-11"), 1),
+        (None, 3),
+    ];
+    assert_eq!(months, expected);
+    assert_eq!(adopt_all(&db).await, 2_001 + 4);
+    assert_eq!(db.text(rows).await, before, "not one bit changed");
+    assert_eq!(place_of(&db).await, "audit_logs_2019_02");
+    assert_eq!(
+        db.text("SELECT string_agg(action, ' ' ORDER BY created_at) AS value FROM audit_logs_default").await,
+        "always last never"
+    );
+    assert_eq!(
+        db.text("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = 'ides'").await,
+        "audit_logs_0044_03_bc"
+    );
+    assert_eq!(adopt_all(&db).await, 0, "nothing is left to do");
+    // What comes next for such a month goes there.
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-16', 'evidence')").await.unwrap();
+    assert_eq!(place_of(&db).await, "audit_logs_2019_02, audit_logs_2019_02");
+    for sql in [
+        "DELETE FROM audit_logs_2019_02",
+        "UPDATE audit_logs_2019_02 SET action = 'x'",
+        "TRUNCATE audit_logs_2019_02",
+    ] {
+        for mode in ["origin", "replica"] {
+            let error = db.sql(&format!("SET session_replication_role = {mode}; {sql}")).await.unwrap_err();
+            assert!(error.contains("append-only"), "{sql}: {error}");
+        }
+    }
+}
+
+/// The month's indexes are those of its siblings.
+#[tokio::test]
+async fn a_month_made_of_strays_is_like_any_other() {
+    let db = with_a_stray().await;
+    assert_eq!(adopt_all(&db).await, 1);
+    db.sql("SELECT audit_logs_ensure_partitions('2019-03-01', '2019-03-01')").await.unwrap();
+    let about = |part: &str| {
+        format!(
+            "SELECT concat_ws('; ', \
+             (SELECT string_agg(regexp_replace(pg_get_indexdef(indexrelid), '^.* USING', ''), ', ' ORDER BY pg_get_indexdef(indexrelid)) FROM pg_index WHERE indrelid = '{part}'::regclass), \
+             (SELECT string_agg(concat_ws(' ', tgname, tgenabled, tgtype), ', ' ORDER BY tgname) FROM pg_trigger WHERE tgrelid = '{part}'::regclass), \
+             (SELECT string_agg(concat_ws(' ', attname, atttypid::regtype, attnotnull, attstorage), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = '{part}'::regclass AND attnum > 0), \
+             (SELECT concat_ws(' ', relrowsecurity, relacl) FROM pg_class WHERE oid = '{part}'::regclass)) AS value"
+        )
+    };
+    assert_eq!(db.text(&about("audit_logs_2019_02")).await, db.text(&about("audit_logs_2019_03")).await);
+}
+
+/// The exception of the guard, attacked by the owner and superuser: nobody has more rights.
+#[tokio::test]
+async fn nobody_removes_a_row_that_way() {
+    let decoy = "CREATE TABLE audit_logs_moving (LIKE audit_logs INCLUDING DEFAULTS);";
+    let copy = "INSERT INTO audit_logs_moving SELECT * FROM audit_logs_default;";
+    let delete = "DELETE FROM audit_logs_default;";
+    let without_a_copy = [
+        // None at all.
+        delete.to_owned(),
+        "DELETE FROM audit_logs;".to_owned(),
+        format!("{decoy} {delete}"),
+        // A copy that is equal, and not the same: the number 1.0 has become 1.
+        format!("{decoy} {copy} UPDATE audit_logs_moving SET metadata = '{{\"n\": 1}}'; {delete}"),
+        format!(
+            "{decoy} {copy} UPDATE audit_logs_moving SET recorded_at = recorded_at + interval '1 microsecond'; {delete}"
+        ),
+        format!("{decoy} {copy} UPDATE audit_logs_moving SET actor_id = ''; {delete}"),
+        // Not a table.
+        format!("CREATE VIEW audit_logs_moving AS SELECT * FROM audit_logs_default; {delete}"),
+        format!("CREATE TEMP TABLE audit_logs_moving (LIKE audit_logs); {copy} {delete}"),
+        // Not the owner's.
+        format!("{decoy} {copy} ALTER TABLE audit_logs_moving OWNER TO audit_writer; {delete}"),
+        // Operators of the attacker's own, that find everything the same and match better.
+        format!(
+            "{decoy} {copy} UPDATE audit_logs_moving SET actor_id = 'x'; CREATE SCHEMA evil; \
+             CREATE FUNCTION evil.same(audit_logs_moving, record) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true;END'; \
+             CREATE FUNCTION evil.same(audit_logs, record) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true;END'; \
+             CREATE OPERATOR evil.*= (LEFTARG = audit_logs_moving, RIGHTARG = record, FUNCTION = evil.same); \
+             CREATE OPERATOR evil.*= (LEFTARG = audit_logs, RIGHTARG = record, FUNCTION = evil.same); \
+             SET search_path = evil, public, pg_catalog; {delete}"
+        ),
+    ];
+    let never_in_the_trail = [
+        // The same in every bit.
+        format!("{decoy} {copy} {delete}"),
+        format!("{decoy} {copy} DELETE FROM audit_logs;"),
+        format!("{decoy} {copy} {delete} DROP TABLE audit_logs_moving;"),
+        format!("{decoy} {copy} {delete} SET CONSTRAINTS ALL IMMEDIATE;"),
+        format!("{decoy} {copy} SET session_replication_role = replica; {delete}"),
+        format!("{decoy} {copy} {delete} ALTER TABLE audit_logs_moving RENAME TO audit_logs_2019_02;"),
+        // It does get in, changed.
+        format!(
+            "{decoy} {copy} {delete} UPDATE audit_logs_moving SET actor_id = 'alice'; \
+             ALTER TABLE audit_logs ATTACH PARTITION audit_logs_moving FOR VALUES FROM ('2019-02-01') TO ('2019-03-01');"
+        ),
+    ];
+    let without_a_copy = without_a_copy.map(|attack| (attack, false));
+    let db = with_a_stray().await;
+    for (attack, later) in without_a_copy.into_iter().chain(never_in_the_trail.map(|attack| (attack, true))) {
+        let rows = db.text("SELECT string_agg(a::text, '') AS value FROM audit_logs a").await;
+        // As one transaction, and as one statement after the other.
+        for transaction in [
+            format!("BEGIN; {attack} COMMIT;"),
+            format!("BEGIN; {} COMMIT;", attack.replace("; ", "; COMMIT; BEGIN; ")),
+        ] {
+            let error = apart(&db, &transaction).await.expect_err(&transaction);
+            assert!(error.contains("append-only"), "{transaction}: {error}");
+            // The first guard refuses at once, the second what is nowhere in the end.
+            assert_eq!(error.contains("was not moved"), later, "{transaction}: {error}");
+            // What the attack may have left.
+            for left in [
+                "VIEW audit_logs_moving",
+                "TABLE audit_logs_moving CASCADE",
+                "TABLE audit_logs_2019_02",
+                "SCHEMA evil CASCADE",
+            ] {
+                let _ = apart(&db, &format!("DROP {left}")).await;
+            }
+        }
+        assert_eq!(
+            db.text("SELECT string_agg(a::text, '') AS value FROM audit_logs a").await,
+            rows,
+            "{attack}"
+        );
+        assert_eq!(place_of(&db).await, "audit_logs_default", "{attack}");
+    }
+}
+
+#[tokio::test]
+async fn a_month_that_cannot_be_made_moves_nothing() {
+    let db = with_a_stray().await;
+    // Somebody has taken the name.
+    db.sql("CREATE TABLE audit_logs_2019_02 (x int)").await.unwrap();
+    let mut conn = db.connection().await;
+    let strays = partitions::strays(&mut conn).await.unwrap();
+    let error = partitions::adopt(&mut conn, &strays[0]).await.unwrap_err().to_string();
+    assert!(error.contains("already exists"), "{error}");
+    assert_eq!(place_of(&db).await, "audit_logs_default");
+    for odd in ["NULL", "'2019-02-02'", "'infinity'"] {
+        assert!(db.sql(&format!("SELECT audit_logs_adopt_month({odd})")).await.is_err(), "{odd}");
+    }
+    db.sql("DROP TABLE audit_logs_2019_02").await.unwrap();
+    assert_eq!(partitions::adopt(&mut conn, &strays[0]).await.unwrap(), 1);
+}
+
+/// The entry waits for the default partition, and its month is another one when it may go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_waits_meanwhile_gets_into_the_month() {
+    use db_services::audit::{AuditEntry, Delivery};
+    use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+    let db = with_a_stray().await;
+    let (writer, _guard) = db.writer();
+    assert_eq!(writer.write(AuditEntry::new("before")).await, Delivery::Committed);
+    let mut mover = AsyncPgConnection::establish(&db.url).await.unwrap();
+    mover.batch_execute("BEGIN; SELECT audit_logs_adopt_month('2019-02-01')").await.unwrap();
+    let late = AuditEntry::new("late").created_at("2019-02-20T00:00:00Z".parse().unwrap());
+    let receipt = writer.write(late);
+    crate::support::wait_for("the entry to wait", async || {
+        let waiting = "SELECT count(*)::text AS value FROM pg_locks WHERE relation = 'audit_logs_default'::regclass AND NOT granted";
+        db.text(waiting).await != "0"
+    })
+    .await;
+    mover.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(receipt.await, Delivery::Committed);
+    assert_eq!(
+        db.text("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = 'late'").await,
+        "audit_logs_2019_02"
+    );
+}

@@ -1,0 +1,201 @@
+//! Does nobody notice that months are made, moved and dropped, even with a long reader in the way?
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use audit_ops::retention::{self, Rule};
+use audit_ops::{OpsError, partitions};
+use chrono::{DateTime, Utc};
+use db_services::audit::{AuditEntry, AuditWriter, Delivery, Verdict, verify_writers};
+use db_services::client::{Connection, Database};
+use db_test::{Server, wait_for};
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use tokio::task::JoinHandle;
+
+/// A server that notes whoever waits for a lock for a second.
+struct Watched {
+    _server: Server,
+    url: String,
+    database: Database,
+}
+
+impl Watched {
+    fn start() -> Self {
+        let server = Server::start(&[
+            ("log_lock_waits", "on"),
+            ("deadlock_timeout", "1s"),
+            ("logging_collector", "on"),
+            ("log_filename", "server.log"),
+        ])
+        .unwrap();
+        let url = server.migrated().unwrap();
+        let database = Database::from_url(&url).unwrap();
+        Self { _server: server, url, database }
+    }
+
+    async fn session(&self) -> AsyncPgConnection {
+        AsyncPgConnection::establish(&self.url).await.unwrap()
+    }
+
+    async fn sql(&self, sql: &str) {
+        self.session().await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        use diesel_async::RunQueryDsl;
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            value: i64,
+        }
+        let Connection::Postgres(mut conn) = self.database.connection().await.unwrap() else {
+            unreachable!()
+        };
+        diesel::sql_query(sql).get_result::<Row>(&mut conn).await.unwrap().value
+    }
+
+    /// How often somebody had waited for a lock for a second, says the server's log.
+    async fn long_waits(&self, mode: &str) -> i64 {
+        let sql = format!(
+            "SELECT count(*) AS value FROM regexp_matches(pg_read_file('log/server.log'), 'still waiting for {mode} on', 'g')"
+        );
+        self.number(&sql).await
+    }
+
+    /// A reader of everything, for nine seconds; returns once it reads.
+    async fn reader(&self) -> JoinHandle<()> {
+        let mut session = self.session().await;
+        session
+            .batch_execute("SET application_name = 'reader'; BEGIN; SELECT count(*) FROM audit_logs")
+            .await
+            .unwrap();
+        tokio::spawn(async move { session.batch_execute("SELECT pg_sleep(9); COMMIT").await.unwrap() })
+    }
+
+    async fn is_reading(&self) -> bool {
+        self.number("SELECT count(*) AS value FROM pg_stat_activity WHERE application_name = 'reader' AND xact_start IS NOT NULL").await > 0
+    }
+
+    /// Whether somebody waits for the strongest lock on a table.
+    async fn is_wanted(&self, table: &str) -> bool {
+        let sql = format!(
+            "SELECT count(*) AS value FROM pg_locks WHERE relation = '{table}'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted"
+        );
+        self.number(&sql).await > 0
+    }
+}
+
+/// Writes as fast as it is answered, some entries of months long gone among them, until told to stop;
+/// gives how many it wrote and the longest time that one took.
+fn producer(writer: AuditWriter, stop: Arc<AtomicBool>, stray: DateTime<Utc>) -> JoinHandle<(i64, Duration)> {
+    tokio::spawn(async move {
+        let (mut written, mut longest) = (0, Duration::ZERO);
+        while !stop.load(Ordering::Relaxed) {
+            let entry = AuditEntry::new("test.write");
+            let entry = if written % 20 == 19 { entry.created_at(stray) } else { entry };
+            let begun = Instant::now();
+            assert_eq!(writer.write(entry).await, Delivery::Committed);
+            longest = longest.max(begun.elapsed());
+            written += 1;
+        }
+        (written, longest)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_go_on_while_months_are_made_moved_and_dropped() {
+    let db = Watched::start();
+    the_log_would_tell(&db).await;
+    db.sql(
+        "SELECT audit_logs_ensure_partitions(now() - interval '24 months', now()); \
+         INSERT INTO audit_logs (created_at, action) SELECT now() - m * interval '1 month', 'old' FROM generate_series(0, 24) m, generate_series(1, 50)",
+    )
+    .await;
+    let stray: DateTime<Utc> = "2015-03-10T00:00:00Z".parse().unwrap();
+    let (writer, guard) = AuditWriter::builder(db.database.clone()).start().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let producers: Vec<_> = (0..2).map(|_| producer(writer.clone(), Arc::clone(&stop), stray)).collect();
+
+    let rule = Rule::keep(13);
+    let plan = retention::plan(&mut db.database.connection().await.unwrap(), &rule).await.unwrap();
+    let due: Vec<_> = plan.into_iter().filter(|month| month.goes()).take(2).map(|month| month.part).collect();
+    let database = db.database.clone();
+    let dropping = async move {
+        let mut conn = database.connection().await.unwrap();
+        for part in due {
+            retention::drop_month(&mut conn, &part, &rule, None).await?;
+        }
+        Ok(())
+    };
+    with_a_reader_in_the_way(&db, &writer, "audit_logs", dropping).await;
+
+    let database = db.database.clone();
+    let making = async move {
+        let (from, to) = ("2010-01-01T00:00:00Z".parse().unwrap(), "2010-12-01T00:00:00Z".parse().unwrap());
+        let made = partitions::ensure(&mut database.connection().await.unwrap(), from, to, |_, _| {}).await?;
+        assert_eq!(made, 12);
+        Ok(())
+    };
+    with_a_reader_in_the_way(&db, &writer, "audit_logs_default", making).await;
+
+    let database = db.database.clone();
+    let moving = async move {
+        let mut conn = database.connection().await.unwrap();
+        let strays = partitions::strays(&mut conn).await?;
+        assert_eq!(strays.len(), 1);
+        assert!(partitions::adopt(&mut conn, &strays[0]).await? > 0);
+        Ok(())
+    };
+    with_a_reader_in_the_way(&db, &writer, "audit_logs_default", moving).await;
+    let before = writer.stats().committed;
+    wait_for("some more after that", async || writer.stats().committed > before + 200).await;
+
+    stop.store(true, Ordering::Relaxed);
+    let (mut written, mut longest) = (0, Duration::ZERO);
+    for producer in producers {
+        let (one, took) = producer.await.unwrap();
+        (written, longest) = (written + one, longest.max(took));
+    }
+    let stats = writer.stats();
+    let report = guard.shutdown(Duration::from_secs(60)).await;
+    println!("{written} entries; the slowest took {longest:?}; {stats:?}");
+    assert_eq!((report.committed, report.lost, report.quarantined), (written as u64, 0, 0));
+    assert_eq!(
+        db.number("SELECT count(*) AS value FROM audit_logs WHERE action = 'test.write'").await,
+        written
+    );
+    let accounts = verify_writers(&mut db.database.connection().await.unwrap()).await.unwrap();
+    assert_eq!(accounts.iter().map(|account| account.verdict).collect::<Vec<_>>(), [Verdict::Complete]);
+    // No INSERT waited for a second: what holds them gives up after less than half of one.
+    assert_eq!(db.long_waits("RowExclusiveLock").await, 1, "the one that the test provoked");
+}
+
+/// The evidence is worth something: a writer that is held does show in the log.
+async fn the_log_would_tell(db: &Watched) {
+    db.sql("CREATE TABLE held (x int)").await;
+    let mut holder = db.session().await;
+    holder.batch_execute("BEGIN; LOCK TABLE held").await.unwrap();
+    let mut writer = db.session().await;
+    let held = tokio::spawn(async move { writer.batch_execute("INSERT INTO held VALUES (1)").await });
+    wait_for("the server to note it", async || db.long_waits("RowExclusiveLock").await == 1).await;
+    holder.batch_execute("COMMIT").await.unwrap();
+    held.await.unwrap().unwrap();
+}
+
+/// Does something that must wait for a reader of nine seconds, while writers go on.
+async fn with_a_reader_in_the_way(
+    db: &Watched,
+    writer: &AuditWriter,
+    locks: &str,
+    work: impl Future<Output = Result<(), OpsError>> + Send + 'static,
+) {
+    let reader = db.reader().await;
+    let work = tokio::spawn(work);
+    wait_for("the work to wait for the reader", async || db.is_wanted(locks).await).await;
+    let before = writer.stats().committed;
+    wait_for("entries to be committed meanwhile", async || writer.stats().committed > before + 500).await;
+    assert!(db.is_reading().await && !work.is_finished(), "the reader is still in the way");
+    reader.await.unwrap();
+    work.await.unwrap().unwrap();
+}
