@@ -77,7 +77,7 @@ impl Site {
         let server = Server::start_on_tcp(&[]).unwrap_or_else(|error| panic!("{error}"));
         let admin = Database::from_url(&server.url("postgres")).unwrap();
         let site = Self { server, admin, dir: tempfile::tempdir().unwrap() };
-        site.sql("CREATE ROLE app LOGIN PASSWORD 'hush'").await;
+        site.sql("CREATE ROLE app LOGIN CREATEROLE PASSWORD 'hush'").await;
         site.sql("CREATE DATABASE shop OWNER app").await;
         site
     }
