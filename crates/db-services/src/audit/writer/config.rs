@@ -112,6 +112,10 @@ impl AuditWriterBuilder {
 
     /// Sets how much memory those entries may hold, in bytes. Unless set it is 64 MiB, or 2 KiB for
     /// each entry of [`queue_capacity`](Self::queue_capacity) if that is more.
+    ///
+    /// Batches on their way, connections and threads come on top: 16 MiB at the most. So does what the
+    /// allocator keeps of memory that was given back, which is the allocator's affair: the GNU C
+    /// library keeps an arena for each of several threads (`MALLOC_ARENA_MAX`).
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = Some(bytes);
         self
