@@ -111,7 +111,7 @@ impl Place {
             let (role, password) = WRITER;
             client
                 .batch_execute(&format!(
-                    "CREATE ROLE {role} LOGIN PASSWORD '{password}'; GRANT INSERT ON audit_logs TO {role}"
+                    "CREATE ROLE {role} LOGIN PASSWORD '{password}'; GRANT audit_writer TO {role}"
                 ))
                 .await?;
         }

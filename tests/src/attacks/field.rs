@@ -144,6 +144,7 @@ const ROWS: &str = "
         ('00000000-0000-7000-8000-000000000001', '2031-05-05', 'globex', 'evidence'),
         ('00000000-0000-7000-8000-000000000002', '1999-01-01', NULL, 'evidence'),
         ('00000000-0000-7000-8000-000000000003', '2040-01-15', 'acme', 'evidence');
+    SELECT audit_hold_add('kept', 'nobody', '1990-01-01', '1990-02-01');
     ANALYZE audit_logs";
 
 pub async fn connect(url: &str) -> Client {

@@ -56,6 +56,18 @@ attacks! {
         "TRUNCATE of a partition as a replica" EveryPartition
             "SET session_replication_role = replica; TRUNCATE $part"
     }
+    "To abuse the way out of the default partition" {
+        "DELETE of rows that were copied and not moved" Done
+            "CREATE TABLE audit_logs_moving (LIKE audit_logs INCLUDING DEFAULTS);
+             INSERT INTO audit_logs_moving SELECT * FROM audit_logs_default;
+             DELETE FROM audit_logs_default; SET CONSTRAINTS ALL IMMEDIATE"
+        "the same as a replica, with the owner's table" Done
+            "SET session_replication_role = replica;
+             CREATE TABLE audit_logs_moving (LIKE audit_logs INCLUDING DEFAULTS);
+             ALTER TABLE audit_logs_moving OWNER TO attack_owner;
+             INSERT INTO audit_logs_moving SELECT * FROM audit_logs_default;
+             DELETE FROM audit_logs_default; SET CONSTRAINTS ALL IMMEDIATE"
+    }
     "To write what is not true" {
         "INSERT of an entry, every column of a caller" Rows
             "INSERT INTO audit_logs (id, created_at, tenant_id, actor_id, actor_type, on_behalf_of, action, outcome, resource_type, resource_id,
@@ -126,5 +138,16 @@ attacks! {
         "audit_owner_only" Done "SELECT audit_owner_only('TABLE', 'audit_logs'::regclass)"
         "audit_close_table" Done "SELECT audit_close_table('audit_logs')"
         "audit_role" Done "SELECT audit_role('writer')"
+        "audit_logs_stray_months" Rows "SELECT FROM audit_logs_stray_months()"
+        "audit_logs_adopt_month" Done "SELECT audit_logs_adopt_month('1999-01-01'); SET CONSTRAINTS ALL IMMEDIATE"
+        "audit_logs_demand_moved" Done "SELECT audit_logs_demand_moved()"
+        "audit_hold_add" Done "SELECT audit_hold_add('a reason')"
+        "audit_hold_release" Done "SELECT audit_hold_release(1, 'a reason')"
+        "audit_holds_on" Done "SELECT audit_holds_on('audit_logs', '1990-01-01', '1990-02-01')"
+        "audit_logs_months" Rows "SELECT FROM audit_logs_months() WHERE part = 'audit_logs_2031_05'"
+        "audit_retention_plan" Rows "SELECT FROM audit_retention_plan(13, false) WHERE part = 'audit_logs_2031_05'"
+        "audit_logs_digest" Rows "SELECT FROM audit_logs_digest('2031-05-01', '2031-06-01')"
+        "audit_logs_drop_month of a month that is not old" Done
+            "SELECT audit_logs_drop_month('audit_logs_2031_05', 13, 'a reason')"
     }
 }
