@@ -125,7 +125,7 @@ pub async fn strays(conn: &mut Connection) -> Result<Vec<StrayMonth>, OpsError> 
 /// many.
 ///
 /// All or nothing, in one transaction. Readers of the table, and writers of rows that belong into the
-/// default partition, wait for it, about 5 s for 100,000 rows; writers of other months do not.
+/// default partition, wait for it, about 3 s for 100,000 rows; writers of other months do not.
 ///
 /// # Errors
 /// When the database refuses, or other sessions hold the table for too long.

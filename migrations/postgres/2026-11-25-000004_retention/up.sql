@@ -131,7 +131,7 @@ END
 $$;
 
 -- Moves a month's rows from the default partition into a partition of their own, and gives back how
--- many. Who reads the table or writes into the default partition waits meanwhile, about 5 s for
+-- many. Who reads the table or writes into the default partition waits meanwhile, about 3 s for
 -- 100,000 rows; writers of all other months do not notice.
 CREATE FUNCTION @schema@.audit_logs_adopt_month(month_start timestamp) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '400ms'
