@@ -130,21 +130,22 @@ impl Field {
 }
 
 /// Four rows: in this month, in one made later, in the default partition and in one made by hand; two
-/// of acme's, one of globex's, one of nobody's. Of the empty months a few are enough.
+/// of acme's, one of globex's, one of nobody's. Of the empty months a few are enough. A month that is
+/// long over, one that was dropped, and a legal hold on nobody.
 const ROWS: &str = "
     DO $$ DECLARE part regclass; BEGIN
         FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass ORDER BY inhrelid OFFSET 5 LOOP
             EXECUTE format('DROP TABLE %s', part);
         END LOOP;
     END $$;
-    SELECT audit_logs_ensure_partitions('2031-05-01', '2031-05-01');
+    SELECT audit_logs_ensure_partitions('2031-05-01', '2031-05-01'), audit_logs_ensure_partitions('2001-01-01', '2001-02-01');
+    SELECT audit_logs_drop_month('audit_logs_2001_01', 13, 'evidence', trust_clock => true), audit_hold_add('evidence', 'nobody');
     CREATE TABLE made_by_hand PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01');
     INSERT INTO audit_logs (id, created_at, tenant_id, action) VALUES
         ('00000000-0000-7000-8000-000000000000', now(), 'acme', 'evidence'),
         ('00000000-0000-7000-8000-000000000001', '2031-05-05', 'globex', 'evidence'),
         ('00000000-0000-7000-8000-000000000002', '1999-01-01', NULL, 'evidence'),
         ('00000000-0000-7000-8000-000000000003', '2040-01-15', 'acme', 'evidence');
-    SELECT audit_hold_add('kept', 'nobody', '1990-01-01', '1990-02-01');
     ANALYZE audit_logs";
 
 pub async fn connect(url: &str) -> Client {

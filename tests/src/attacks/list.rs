@@ -49,23 +49,20 @@ attacks! {
         "TRUNCATE of a partition" EveryPartition "TRUNCATE $part"
         "UPDATE of a partition made by hand" Rows "UPDATE made_by_hand SET action = 'forged'"
         "TRUNCATE of a partition made by hand" Done "TRUNCATE made_by_hand"
+        "DELETE of a row that was copied aside" Done
+            "CREATE TABLE audit_logs_moving (LIKE audit_logs); ALTER TABLE audit_logs_moving OWNER TO attack_owner;
+             INSERT INTO audit_logs_moving SELECT * FROM audit_logs_default; DELETE FROM audit_logs_default; SET CONSTRAINTS ALL IMMEDIATE"
+        "UPDATE of a legal hold" Rows "UPDATE audit_legal_holds SET reason = 'forged'"
+        "DELETE from the retention's ledger" Rows "DELETE FROM audit_retention_ledger"
         "DELETE as a replica" Rows "SET session_replication_role = replica; DELETE FROM audit_logs"
         "DELETE from a partition as a replica" EachPartition
             "SET session_replication_role = replica; DELETE FROM $part"
         "TRUNCATE as a replica" Done "SET session_replication_role = replica; TRUNCATE audit_logs"
         "TRUNCATE of a partition as a replica" EveryPartition
             "SET session_replication_role = replica; TRUNCATE $part"
-    }
-    "To abuse the way out of the default partition" {
-        "DELETE of rows that were copied and not moved" Done
-            "CREATE TABLE audit_logs_moving (LIKE audit_logs INCLUDING DEFAULTS);
-             INSERT INTO audit_logs_moving SELECT * FROM audit_logs_default;
-             DELETE FROM audit_logs_default; SET CONSTRAINTS ALL IMMEDIATE"
-        "the same as a replica, with the owner's table" Done
-            "SET session_replication_role = replica;
-             CREATE TABLE audit_logs_moving (LIKE audit_logs INCLUDING DEFAULTS);
-             ALTER TABLE audit_logs_moving OWNER TO attack_owner;
-             INSERT INTO audit_logs_moving SELECT * FROM audit_logs_default;
+        "DELETE as a replica of a row that was copied aside" Done
+            "CREATE TABLE audit_logs_moving (LIKE audit_logs); ALTER TABLE audit_logs_moving OWNER TO attack_owner;
+             INSERT INTO audit_logs_moving SELECT * FROM audit_logs_default; SET session_replication_role = replica;
              DELETE FROM audit_logs_default; SET CONSTRAINTS ALL IMMEDIATE"
     }
     "To write what is not true" {
@@ -100,6 +97,8 @@ attacks! {
         "SELECT from a partition" EachPartition "SELECT FROM $part"
         "SELECT … FOR UPDATE" Rows "SELECT FROM audit_logs FOR UPDATE"
         "INSERT … RETURNING" Rows "INSERT INTO audit_logs (action) VALUES ('x') RETURNING recorded_at"
+        "SELECT of the retention's ledger" Rows "SELECT FROM audit_retention_ledger"
+        "SELECT of the legal holds" Rows "SELECT FROM audit_legal_holds"
         "the planner's statistics of tenants" Rows
             "SELECT FROM pg_stats WHERE tablename LIKE 'audit_logs%' AND attname = 'tenant_id'"
     }
@@ -138,16 +137,15 @@ attacks! {
         "audit_owner_only" Done "SELECT audit_owner_only('TABLE', 'audit_logs'::regclass)"
         "audit_close_table" Done "SELECT audit_close_table('audit_logs')"
         "audit_role" Done "SELECT audit_role('writer')"
-        "audit_logs_stray_months" Rows "SELECT FROM audit_logs_stray_months()"
-        "audit_logs_adopt_month" Done "SELECT audit_logs_adopt_month('1999-01-01'); SET CONSTRAINTS ALL IMMEDIATE"
+        "audit_logs_months" Done "SELECT audit_logs_months()"
+        "audit_logs_stray_months" Done "SELECT audit_logs_stray_months()"
+        "audit_logs_adopt_month" Done "SELECT audit_logs_adopt_month('1999-01-01')"
         "audit_logs_demand_moved" Done "SELECT audit_logs_demand_moved()"
-        "audit_hold_add" Done "SELECT audit_hold_add('a reason')"
-        "audit_hold_release" Done "SELECT audit_hold_release(1, 'a reason')"
-        "audit_holds_on" Done "SELECT audit_holds_on('audit_logs', '1990-01-01', '1990-02-01')"
-        "audit_logs_months" Rows "SELECT FROM audit_logs_months() WHERE part = 'audit_logs_2031_05'"
-        "audit_retention_plan" Rows "SELECT FROM audit_retention_plan(13, false) WHERE part = 'audit_logs_2031_05'"
-        "audit_logs_digest" Rows "SELECT FROM audit_logs_digest('2031-05-01', '2031-06-01')"
-        "audit_logs_drop_month of a month that is not old" Done
-            "SELECT audit_logs_drop_month('audit_logs_2031_05', 13, 'a reason')"
+        "audit_logs_digest" Done "SELECT audit_logs_digest(now() - interval '1 hour', now())"
+        "audit_retention_plan" Done "SELECT audit_retention_plan(13)"
+        "audit_logs_drop_month" Done "SELECT audit_logs_drop_month('audit_logs_2001_02', 13, 'x', trust_clock => true)"
+        "audit_hold_add" Done "SELECT audit_hold_add('x')"
+        "audit_hold_release" Done "SELECT audit_hold_release(1, 'x')"
+        "audit_holds_on" Done "SELECT audit_holds_on('audit_logs_default', '-infinity', 'infinity')"
     }
 }
