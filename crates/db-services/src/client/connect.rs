@@ -19,7 +19,7 @@ use tokio_postgres::{NoTls, Socket};
 use super::{AsyncSqliteConnection, DatabaseError, SqliteLocation, Tls, tls};
 
 /// The longest that waiting for, opening or checking a pooled connection may take.
-const POOL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What SQLite does before it gives up on a lock, and how it survives a power cut: the write-ahead
 /// log lets readers and the writer work side by side, and FULL syncs it at each commit.
@@ -59,7 +59,7 @@ where
 }
 
 /// A driver error as diesel's, with its cause, and what helps, in the text.
-fn driver(error: &tokio_postgres::Error) -> diesel::result::Error {
+pub(super) fn driver(error: &tokio_postgres::Error) -> diesel::result::Error {
     let said = super::error::describe(error);
     let text = match tls::way_out(error) {
         Some(way_out) => format!("{said} ({way_out})"),

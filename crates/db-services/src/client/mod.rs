@@ -166,6 +166,30 @@ impl Database {
         }
     }
 
+    /// Opens a connection to PostgreSQL beside the pool, on the current tokio runtime, with nothing set
+    /// on it; none for SQLite. For what diesel does not give: the SQLSTATE of a refusal, and statements
+    /// that no pooler in between has to remember (`simple_query`).
+    ///
+    /// # Errors
+    /// When the database cannot be reached within 5 seconds.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn postgres_client(&self) -> Result<Option<tokio_postgres::Client>, DatabaseError> {
+        let Kind::Postgres { route, .. } = &self.inner.kind else { return Ok(None) };
+        let database = self.to_string();
+        let name = route.config.get_application_name().unwrap_or(url::APPLICATION_NAME);
+        let connecting = connect::connect_as(route, name);
+        match tokio::time::timeout(connect::POOL_TIMEOUT, connecting).await {
+            Ok(Ok(client)) => Ok(Some(client)),
+            Ok(Err(error)) => {
+                let source = diesel::ConnectionError::CouldntSetupConfiguration(connect::driver(&error));
+                Err(DatabaseError::Connect { database, source })
+            }
+            Err(_) => Err(DatabaseError::Busy { database }),
+        }
+    }
+
     /// Gives the path of an SQLite file; none for any other database.
     pub fn sqlite_path(&self) -> Option<&Path> {
         match &self.inner.kind {
