@@ -121,6 +121,8 @@ impl Session {
         let fault = match error.code() {
             None => Fault::Moment,
             Some(code) if is_of_the_moment(code) => Fault::Moment,
+            // An experiment could meet the connection that does have the statement, and blame the row.
+            Some(code) if lost_its_statement(code) => Fault::SetUp,
             Some(_) => self.takes_any(known.candidates(rows)).await,
         };
         sink_error(fault, error)
@@ -159,6 +161,12 @@ fn lacks_partition(error: &Error) -> bool {
     error.code() == Some(&SqlState::CHECK_VIOLATION) && error.as_db_error().is_some_and(unnamed)
 }
 
+/// True where a pooler changes the server's connection under a prepared statement: it is not there,
+/// or another client's has its name.
+fn lost_its_statement(code: &SqlState) -> bool {
+    matches!(code.code(), "26000" | "42P05")
+}
+
 fn sink_error(fault: Fault, error: &Error) -> SinkError {
     let said = match error.as_db_error() {
         // Not its detail: PostgreSQL quotes the refused row there.
@@ -185,6 +193,10 @@ fn way_out(code: &SqlState) -> Option<&'static str> {
         "3D000" => "create the database, or correct its name in the URL",
         "3F000" | "42P01" | "42703" | "42883" => "run the migrations: `auditlog migrate`",
         "42501" => "make this user a member of the writers' role: GRANT audit_writer TO …",
+        "26000" | "42P05" => {
+            "PgBouncer in transaction mode needs 1.21 or newer with max_prepared_statements > 0; or session \
+             mode; or connect the audit writer directly"
+        }
         "53300" => "raise max_connections, or put a pooler in front",
         "53100" => "free space on the server's disk",
         "25006" => "the server is a standby or read-only; point the URL at the primary",
@@ -205,5 +217,14 @@ mod tests {
         for code in ["22021", "23514", "28P01", "3D000", "42501", "42P01", "54000", "P0001", "UA001"] {
             assert!(!is_of_the_moment(&SqlState::from_code(code)), "{code}");
         }
+    }
+
+    /// Which session an experiment would meet is chance, so this is not left to one.
+    #[test]
+    fn codes_of_a_pooler() {
+        for code in ["26000", "42P05"].map(SqlState::from_code) {
+            assert!(lost_its_statement(&code) && way_out(&code).unwrap().contains("PgBouncer"), "{code:?}");
+        }
+        assert!(!lost_its_statement(&SqlState::from_code("42501")));
     }
 }
