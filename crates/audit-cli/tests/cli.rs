@@ -402,3 +402,30 @@ fn missing_entries_are_exit_code_1() {
     let account: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&account["verdict"], &account["missing"]), (&"missing".into(), &2.into()));
 }
+
+/// The list of migrations is the owner's; who may only read the trail is not asked for it.
+#[test]
+fn who_may_only_read_can_list_and_verify() {
+    let server = db_test::Server::start(&[]).unwrap_or_else(|error| panic!("{error}"));
+    let owner = server.migrated().unwrap();
+    let sql = "CREATE ROLE alice LOGIN PASSWORD 'pw' IN ROLE audit_auditor; \
+         INSERT INTO audit_logs (action) VALUES ('seen.by_alice')";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+        AsyncPgConnection::establish(&owner).await.unwrap().batch_execute(sql).await.unwrap();
+    });
+    let alice = server.url_as("alice", "pw", owner.rsplit_once('/').unwrap().1);
+    let place = Place::new();
+    let (code, out, err) = place.run(&["--database-url", &alice, "list", "--json"]);
+    assert_eq!((code, out.contains("seen.by_alice")), (0, true), "{err}");
+    let (code, _, err) = place.run(&["--database-url", &alice, "verify", "writers"]);
+    assert_eq!(code, 0, "{err}");
+    // Who may see that tables are missing is told so.
+    let empty = server.url("postgres");
+    let (code, _, err) = place.run(&["--database-url", &empty, "list"]);
+    assert!(code == 3 && err.contains("auditlog migrate"), "{err}");
+    let nothing = server.url_as("alice", "pw", "postgres");
+    let (code, _, err) = place.run(&["--database-url", &nothing, "list"]);
+    assert!(code == 3 && err.contains("audit_logs"), "{err}");
+}
