@@ -1,0 +1,16 @@
+-- How many months, from this one on, have a partition without a gap?
+WITH bounds AS (
+         SELECT pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'audit_logs'::regclass),
+     ranges AS (
+         SELECT CASE WHEN bound ~ 'FROM \(MINVALUE\)' THEN '-infinity' ELSE substring(bound FROM 'FROM \(''([^'']+)''\)')::timestamptz END AS starts,
+                CASE WHEN bound ~ 'TO \(MAXVALUE\)' THEN 'infinity' ELSE substring(bound FROM 'TO \(''([^'']+)''\)')::timestamptz END AS ends
+         FROM bounds),
+     months AS (
+         SELECT n, date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n) AS month FROM generate_series(0, 36) n),
+     first_gap AS (
+         SELECT coalesce(min(n), 37) AS n FROM months
+         WHERE NOT EXISTS (SELECT FROM ranges WHERE starts <= month AT TIME ZONE 'UTC' AND ends >= (month + interval '1 month') AT TIME ZONE 'UTC'))
+SELECT 'warning',
+       CASE WHEN n = 0 THEN 'this month has no partition: its rows go into the default partition' ELSE format('months are made only up to %s', to_char(now() AT TIME ZONE 'UTC' + make_interval(months => n - 1), 'YYYY-MM')) END,
+       E'SELECT audit_logs_ensure_partitions();\n-- each month; or let the command do it: auditlog partitions ensure'
+FROM first_gap WHERE n <= 3

@@ -1,0 +1,15 @@
+-- Are the four roles there, and are they no more than that?
+WITH wanted (kind) AS (VALUES ('writer'), ('reader'), ('auditor'), ('maintainer'))
+SELECT 'warning',
+       CASE WHEN a.kind IS NULL THEN format('there is no role for the %s', w.kind) ELSE format('the %s''s role was dropped', w.kind) END,
+       format(E'CREATE ROLE %I NOLOGIN;\nINSERT INTO audit_roles VALUES (%L, %L) ON CONFLICT (kind) DO UPDATE SET role = excluded.role;\n-- then its rights and policies, as the migration 000003 gives them',
+              'audit_' || w.kind, w.kind, 'audit_' || w.kind)
+FROM wanted w LEFT JOIN audit_roles a USING (kind) LEFT JOIN pg_roles r ON r.oid = a.role
+WHERE r.oid IS NULL
+UNION ALL
+SELECT 'critical', format('%s, the role of the %s, is a superuser or has BYPASSRLS', r.rolname, a.kind), format('ALTER ROLE %I NOSUPERUSER NOBYPASSRLS;', r.rolname)
+FROM audit_roles a JOIN pg_roles r ON r.oid = a.role
+WHERE r.rolsuper OR r.rolbypassrls
+UNION ALL
+SELECT 'critical', format('%s, the role of the %s, is a member of %s', r.rolname, a.kind, g.rolname), format('REVOKE %I FROM %I;', g.rolname, r.rolname)
+FROM audit_roles a JOIN pg_roles r ON r.oid = a.role JOIN pg_auth_members m ON m.member = r.oid JOIN pg_roles g ON g.oid = m.roleid

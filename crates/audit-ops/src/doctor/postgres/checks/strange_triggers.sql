@@ -1,0 +1,13 @@
+-- Does anything else act on the rows? A trigger can change a new row or drop it, a rule can turn an INSERT into nothing.
+WITH parts AS (SELECT relid FROM pg_partition_tree('audit_logs'))
+SELECT CASE WHEN t.tgtype & 6 = 6 AND t.tgenabled <> 'D' THEN 'critical' ELSE 'warning' END,
+       format('the trigger %s on %s runs %s%s', t.tgname, string_agg(t.tgrelid::regclass::text, ', ' ORDER BY t.tgrelid::regclass::text), t.tgfoid::regprocedure,
+              CASE WHEN t.tgtype & 6 = 6 THEN ' before a row is stored, and can change or drop it' ELSE '' END),
+       string_agg(format('DROP TRIGGER %I ON %s;', t.tgname, t.tgrelid::regclass), E'\n' ORDER BY t.tgrelid::regclass::text) FILTER (WHERE t.tgparentid = 0)
+FROM parts JOIN pg_trigger t ON t.tgrelid = parts.relid
+WHERE NOT t.tgisinternal AND t.tgfoid NOT IN (SELECT oid FROM pg_proc WHERE proname IN ('audit_logs_refuse_change', 'audit_logs_demand_moved')
+                                                AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'audit_logs'::regclass))
+GROUP BY t.tgname, t.tgfoid, t.tgtype, t.tgenabled
+UNION ALL
+SELECT 'critical', format('the rule %s on %s rewrites statements', r.rulename, r.ev_class::regclass), format('DROP RULE %I ON %s;', r.rulename, r.ev_class::regclass)
+FROM parts JOIN pg_rewrite r ON r.ev_class = parts.relid

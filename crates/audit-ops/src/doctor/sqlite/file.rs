@@ -1,0 +1,67 @@
+//! Who may get at the file, and how does it keep its journal?
+
+use std::io::Read;
+use std::path::Path;
+
+use super::{Finding, Severity, SqliteFile};
+
+/// Whether the file keeps a write-ahead log: byte 18 of its header
+/// (<https://www.sqlite.org/fileformat2.html>) is 2. Read without opening the database.
+pub(super) fn is_wal(path: &Path) -> std::io::Result<bool> {
+    let mut header = [0; 20];
+    std::fs::File::open(path)?.read_exact(&mut header)?;
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "not an SQLite database"));
+    }
+    Ok(header[18] == 2)
+}
+
+/// The permissions of the file and of its directory.
+#[cfg(unix)]
+pub(super) fn examine(path: &Path) -> Vec<Finding> {
+    use std::os::unix::fs::MetadataExt;
+
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (file, around) = match (std::fs::metadata(path), std::fs::metadata(directory)) {
+        (Ok(file), Ok(around)) => (file, around),
+        (Err(error), _) | (_, Err(error)) => return vec![Finding::unchecked(SqliteFile, error.to_string())],
+    };
+    let mut findings = Vec::new();
+    let mode = file.mode() & 0o777;
+    if mode & 0o022 != 0 {
+        findings.push(Finding::new(
+            SqliteFile,
+            Severity::Critical,
+            format!("others may write the file (mode {mode:03o}), and so anything into it"),
+            "chmod 600 FILE",
+        ));
+    } else if mode & 0o044 != 0 {
+        findings.push(Finding::new(
+            SqliteFile,
+            Severity::Warning,
+            format!("others may read the file (mode {mode:03o}), every tenant's rows"),
+            "chmod 600 FILE",
+        ));
+    }
+    // In a directory with the sticky bit only the owner of a file may replace it.
+    if around.mode() & 0o022 != 0 && around.mode() & 0o1000 == 0 {
+        findings.push(Finding::new(
+            SqliteFile,
+            Severity::Critical,
+            format!(
+                "others may replace the file: they may write its directory (mode {:03o})",
+                around.mode() & 0o777
+            ),
+            "chmod 700 DIRECTORY",
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(SqliteFile, format!("its user alone (mode {mode:03o})")));
+    }
+    findings
+}
+
+#[cfg(not(unix))]
+pub(super) fn examine(_path: &Path) -> Vec<Finding> {
+    vec![Finding::unchecked(SqliteFile, "permissions are looked at on Unix only")]
+}
