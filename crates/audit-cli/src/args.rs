@@ -32,6 +32,7 @@ Examples:
   auditlog import cloudtrail 2023-07-10/*.json.gz
   auditlog verify writers                              is anything missing?
   auditlog retention plan --keep 13months              what is past its time?
+  auditlog doctor                                      is it as safe as it is meant to be?
 
 Exit codes: 0 done, 1 done but some input was bad, entries are missing or something stays undone, 2 wrong arguments, 3 the database or a file failed."
 )]
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     Hold(Hold),
     /// Put archived months back
     Restore(Restore),
+    /// Examine whether the trail is as safe as it is meant to be, and try to break it
+    Doctor(Doctor),
 }
 
 #[derive(Debug, clap::Args)]
@@ -268,4 +271,33 @@ Verdicts:
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  DATABASE_URL=$AUDIT_DATABASE_URL auditlog doctor     with the application's own rights
+  auditlog doctor --json | jq 'select(.severity == \"critical\")'
+  auditlog doctor --markdown report.md                 for an assessor's file
+  auditlog doctor --invasive                           all of it, in a quiet hour
+
+It reads the catalog, and then tries to change, delete, forge and read what this user should not, against
+rows that it inserts for it, in a transaction that is rolled back. No statement waits for a lock for longer
+than 200 ms. The server's log shows what was refused. docs/doctor.md explains each code.
+
+Exit codes: 0 fine, 1 critical (rows can be changed, forged or lost, or a tenant's seen by another),
+2 warnings only, 3 wrong arguments, or it could not be run.")]
+pub(crate) struct Doctor {
+    /// Also try TRUNCATE, ALTER, DETACH and DROP, for which writers wait for a moment; undone as well
+    #[arg(long)]
+    pub(crate) invasive: bool,
+    /// A tenant that has rows, for a user who may read but not write
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Option<String>,
+    /// JSON lines, one for each check and finding
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Also write a report in Markdown to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
 }

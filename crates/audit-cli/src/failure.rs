@@ -6,9 +6,9 @@ use std::process::ExitCode;
 /// Some of the input was bad; the rest was done.
 pub(crate) const IN_PART: u8 = 1;
 /// The arguments do not fit, as clap says it too.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// The database or a file failed.
-const FAILED: u8 = 3;
+pub(crate) const FAILED: u8 = 3;
 
 /// A message and the exit code that goes with it.
 #[derive(Debug)]
@@ -26,6 +26,11 @@ impl Failure {
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { code: USAGE, message: message.into() }
+    }
+
+    /// The same message, for a command whose exit code for bad arguments would be a verdict.
+    pub(crate) fn into_failed(self) -> Self {
+        Self { code: FAILED, ..self }
     }
 
     pub(crate) fn report(&self) -> ExitCode {

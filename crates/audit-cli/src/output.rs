@@ -81,7 +81,7 @@ pub(crate) fn text(line: &str) {
 
 /// Text without control characters and without those that turn the direction of writing: what is in
 /// an audit trail comes from outside, and must not move the cursor of who reads it.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let harmful = |c: char| c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if harmful(c) { '\u{FFFD}' } else { c }).collect()
 }
