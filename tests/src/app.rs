@@ -27,6 +27,14 @@ fn main() {
             println!("{}", write_audit_logs([]).await);
             println!("{:?}", audit::status());
         }),
+        // An entry for each line of standard input, when it comes.
+        Some("await-lines") => runtime().block_on(async {
+            for line in std::io::stdin().lines() {
+                let entry = AuditEntry::new("app.await").resource("line", line.unwrap());
+                println!("{}", write_audit_log(entry).await);
+            }
+            audit::shutdown(PATIENCE).await;
+        }),
         // With a receipt that gives up sooner than by default.
         Some("await-a-moment") => runtime().block_on(async {
             let (writer, guard) = AuditWriter::builder(Database::from_env().unwrap().unwrap())

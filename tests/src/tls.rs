@@ -1,6 +1,6 @@
 //! Is the database reached encrypted, and is nobody else taken for it?
 
-mod site;
+pub mod site;
 
 use db_services::audit::{AuditEntry, AuditWriter, Delivery};
 use db_services::client::Database;

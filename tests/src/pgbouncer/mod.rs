@@ -1,0 +1,130 @@
+//! Does the trail work through PgBouncer, and is it said where it cannot?
+
+mod bouncer;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use audit_ops::doctor::{Code, Finding, Options, Severity, examine};
+use bouncer::Bouncer;
+use db_services::audit::{AuditWriter, count, for_tenant};
+use db_test::Server;
+
+use crate::attacks::field::connect;
+use crate::support::numbered;
+
+/// A server with a migrated database, and a login for the application.
+async fn server() -> (Server, String) {
+    let server = Server::start(&[]).unwrap_or_else(|error| panic!("{error}"));
+    let url = server.migrated().unwrap();
+    let app = "CREATE ROLE app LOGIN PASSWORD 'pw' IN ROLE audit_writer, audit_reader";
+    connect(&url).await.batch_execute(app).await.unwrap();
+    (server, url)
+}
+
+async fn of_the_way(bouncer: &Bouncer) -> Vec<Finding> {
+    let report = examine(&bouncer.database("app"), &Options::default()).await.unwrap();
+    // The rest of it works through a pooler as well.
+    assert!(report.findings.iter().any(|f| f.code == Code::RowUpdate && f.severity == Severity::Ok));
+    report.findings.into_iter().filter(|finding| finding.code == Code::Pooler).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_session_mode_all_works() {
+    let server = Server::start(&[]).unwrap_or_else(|error| panic!("{error}"));
+    connect(&server.url("postgres")).await.batch_execute("CREATE DATABASE shop").await.unwrap();
+    let bouncer = Bouncer::start(&server, &server.url("shop"), "session", 20).await;
+    assert!(!bouncer.database("postgres").migrate().await.unwrap().is_empty());
+    let app = "CREATE ROLE app LOGIN PASSWORD 'pw' IN ROLE audit_writer, audit_reader";
+    connect(&server.url("shop")).await.batch_execute(app).await.unwrap();
+
+    let (writer, guard) = AuditWriter::builder(bouncer.database("app")).start().unwrap();
+    let entries = numbered(2_000).enumerate();
+    let given = entries.map(|(nth, entry)| entry.tenant(if nth % 2 == 0 { "acme" } else { "globex" }));
+    assert!(writer.write_all(given).await.is_durable());
+    guard.shutdown(std::time::Duration::from_secs(30)).await;
+    let database = bouncer.database("app");
+    for (tenant, rows) in [("acme", 1_000), ("globex", 1_000), ("initech", 0)] {
+        let seen = for_tenant(&database, tenant, async |conn| count(conn).await).await.unwrap();
+        assert_eq!(seen, rows, "{tenant}");
+    }
+    let pooler = of_the_way(&bouncer).await;
+    assert_eq!((pooler.len(), pooler[0].severity), (1, Severity::Ok), "{pooler:#?}");
+}
+
+#[tokio::test]
+async fn the_doctor_tells_transaction_mode_and_leaves_no_statement_there() {
+    let (server, url) = server().await;
+    let bouncer = Bouncer::start(&server, &url, "transaction", 20).await;
+    for _ in 0..3 {
+        let pooler = of_the_way(&bouncer).await;
+        assert_eq!((pooler.len(), pooler[0].severity), (1, Severity::Critical), "{pooler:#?}");
+        assert!(pooler[0].found.contains("loses prepared statements"), "{pooler:#?}");
+        assert!(pooler[0].remedy.as_deref().unwrap().contains("1.21"), "{pooler:#?}");
+    }
+    // Each session, one held while the other is looked at.
+    let clients = [bouncer.client("app").await, bouncer.client("app").await, bouncer.client("app").await];
+    for client in &clients {
+        client.batch_execute("BEGIN").await.unwrap();
+        let left = client.simple_query("SELECT name FROM pg_prepared_statements").await.unwrap();
+        assert!(!left.iter().any(|m| matches!(m, tokio_postgres::SimpleQueryMessage::Row(_))), "{left:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_tells_a_pool_of_one_session() {
+    let (server, url) = server().await;
+    let bouncer = Bouncer::start(&server, &url, "transaction", 1).await;
+    let pooler = of_the_way(&bouncer).await;
+    assert_eq!((pooler.len(), pooler[0].severity), (1, Severity::Warning), "{pooler:#?}");
+}
+
+/// Whoever runs it without asking the doctor is told by the writer, and no entry is blamed or lost.
+#[tokio::test]
+async fn in_transaction_mode_the_writer_says_what_helps() {
+    let (server, url) = server().await;
+    let bouncer = Bouncer::start(&server, &url, "transaction", 20).await;
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut app = Command::new(env!("CARGO_BIN_EXE_app"))
+        .arg("await-lines")
+        .env("RUST_LOG", "warn")
+        .env("AUDIT_DATABASE_URL", bouncer.url("app"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(log.reopen().unwrap())
+        .spawn()
+        .unwrap();
+    let mut lines = app.stdin.take().unwrap();
+    let mut answers = BufReader::new(app.stdout.take().unwrap()).lines();
+    let mut written = 0;
+    let mut write = |count: usize| {
+        for _ in 0..count {
+            writeln!(lines, "{written}").unwrap();
+            assert_eq!(answers.next().unwrap().unwrap(), "committed");
+            written += 1;
+        }
+        written
+    };
+    write(2);
+    let other = bouncer.client("app").await;
+    let said = || std::fs::read_to_string(log.path()).unwrap();
+    for _ in 0..20 {
+        // Takes the session that the writer used last, which must then go on with another one.
+        other.batch_execute("BEGIN; SELECT 1").await.unwrap();
+        write(2);
+        other.batch_execute("ROLLBACK").await.unwrap();
+        if said().contains("prepared statement") {
+            break;
+        }
+    }
+    let stored = write(1);
+    drop(lines);
+    app.wait().unwrap();
+    let said = said();
+    assert!(said.contains("is not set up to take entries"), "{said}");
+    assert!(said.contains("PgBouncer in transaction mode needs 1.21 or newer"), "{said}");
+    assert!(!said.contains("quarantine"), "{said}");
+    let count = "SELECT count(*)::text FROM audit_logs WHERE action = 'app.await'";
+    let row = connect(&url).await.query_one(count, &[]).await.unwrap();
+    assert_eq!(row.get::<_, String>(0), stored.to_string());
+}
