@@ -7,12 +7,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use db_services::audit::spool::{self, Replayed};
-use db_services::audit::testing::{Failure, MemoryDatabase};
-use db_services::audit::{self, AuditEntry, Durability};
 use db_services::client::Database;
+use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
@@ -28,28 +26,37 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// The same in each run, so that an input that was found once is found again.
 static SOUND: LazyLock<Sound> = LazyLock::new(|| {
-    let (database, dir) = (MemoryDatabase::new(), TempDir::new().unwrap());
-    database.fail(Failure::Unreachable);
-    let (writer, guard) =
-        database.writer().durability(Durability::WriteAhead(dir.path().to_owned())).start().unwrap();
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("0.spool");
+    let mut conn = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
+    conn.batch_execute(SCHEMA).unwrap();
     let mut ids = HashSet::new();
-    runtime().block_on(async {
-        for batch in 0..20 {
-            let entries: Vec<AuditEntry> =
-                (0..10).map(|n| AuditEntry::new(format!("batch.{batch}")).actor(n.to_string())).collect();
-            ids.extend(entries.iter().map(|entry| entry.id.to_string()));
-            assert!(writer.write_all(entries).await.is_durable());
+    for batch in 0..20 {
+        let mut body = Vec::new();
+        for n in 0..10 {
+            let id = format!("018f3a2e-7b1c-7def-8000-{:012}", batch * 10 + n);
+            let line = format!(
+                r#"{{"id":"{id}","created_at":1700000000000000,"action":"batch.{batch}","outcome":"success","metadata":"{{}}","writer_seq":{n}}}"#
+            );
+            body.extend_from_slice(&with_sum(line.as_bytes()));
+            ids.insert(id);
         }
-        guard.shutdown(Duration::from_secs(60)).await;
-    });
-    let file = std::fs::read_dir(dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "spool"))
-        .unwrap();
-    Sound { bytes: std::fs::read(file).unwrap(), ids }
+        diesel::sql_query("INSERT INTO batches (entries, body) VALUES (10, $1)")
+            .bind::<diesel::sql_types::Binary, _>(body)
+            .execute(&mut conn)
+            .unwrap();
+    }
+    drop(conn);
+    Sound { bytes: std::fs::read(path).unwrap(), ids }
 });
+
+/// As `spool/file.rs` has it.
+const SCHEMA: &str = "PRAGMA application_id = 1096109127; PRAGMA user_version = 1; \
+     CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID; \
+     CREATE TABLE batches (id INTEGER PRIMARY KEY AUTOINCREMENT, entries INTEGER NOT NULL, body BLOB NOT NULL); \
+     INSERT INTO about VALUES ('target', 'there'); PRAGMA journal_mode = WAL;";
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, rest)) = input.split_first() else { return };
@@ -69,7 +76,7 @@ fuzz_target!(|input: &[u8]| {
         let Ok(done) = spool::replay(dir.path(), &database, true, |_| {}).await else { return };
         assert_eq!(done.failure, None);
         let mut conn = database.connection().await.unwrap();
-        let rows = audit::latest(&mut conn, 10_000, false).await.unwrap();
+        let rows = db_services::audit::latest(&mut conn, 10_000, false).await.unwrap();
         if damage {
             let ids: HashSet<String> = rows.iter().map(|row| row.id.to_string()).collect();
             assert_eq!(ids.len(), rows.len(), "each once");
@@ -97,13 +104,16 @@ fn damaged(edits: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A line with its sum before it.
+fn with_sum(line: &[u8]) -> Vec<u8> {
+    [format!("{:08x} ", crc32fast::hash(line)).as_bytes(), line, b"\n"].concat()
+}
+
 /// Replaces what is in the first batch by these lines, each with its sum.
 fn put_lines(path: &Path, input: &[u8]) {
     let mut body = Vec::new();
     for line in input.split(|byte| *byte == b'\n') {
-        body.extend_from_slice(format!("{:08x} ", crc32fast::hash(line)).as_bytes());
-        body.extend_from_slice(line);
-        body.push(b'\n');
+        body.extend_from_slice(&with_sum(line));
     }
     let mut conn = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
     diesel::sql_query("UPDATE batches SET body = $1 WHERE id = (SELECT min(id) FROM batches)")

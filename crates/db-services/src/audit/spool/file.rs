@@ -52,6 +52,8 @@ pub(super) struct SpoolFile {
     /// What the bodies hold, in bytes.
     bytes: u64,
     batches: u64,
+    /// False if SQLite finds the structure damaged.
+    sound: bool,
 }
 
 /// A batch as it lies in the file.
@@ -79,7 +81,7 @@ impl SpoolFile {
             Ok((lock, conn))
         };
         let (lock, conn) = make().map_err(|error: Failure| SpoolError::at(&path, error))?;
-        Ok(Self { path, _lock: lock, conn, bytes: 0, batches: 0 })
+        Ok(Self { path, _lock: lock, conn, bytes: 0, batches: 0, sound: true })
     }
 
     /// Takes over a file that no process uses; none if one does, or if it is gone meanwhile.
@@ -93,11 +95,13 @@ impl SpoolFile {
         }
         let open = || {
             let mut conn = connect(path)?;
-            let (batches, bytes) = measure(&mut conn)?;
-            Ok((conn, batches, bytes))
+            let sound = is_sound(&mut conn);
+            // A damaged tree can lead in circles: it is not walked from end to end.
+            let (batches, bytes) = if sound { measure(&mut conn)? } else { (0, 0) };
+            Ok((conn, batches, bytes, sound))
         };
-        let (conn, batches, bytes) = open().map_err(|error: Failure| SpoolError::at(path, error))?;
-        Ok(Some(Self { path: path.to_owned(), _lock: lock, conn, bytes, batches }))
+        let (conn, batches, bytes, sound) = open().map_err(|error: Failure| SpoolError::at(path, error))?;
+        Ok(Some(Self { path: path.to_owned(), _lock: lock, conn, bytes, batches, sound }))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -117,16 +121,10 @@ impl SpoolFile {
         target(&mut self.conn)
     }
 
-    /// True if SQLite finds the file's structure sound.
-    pub(super) fn is_sound(&mut self) -> bool {
-        #[derive(diesel::QueryableByName)]
-        struct Check {
-            #[diesel(sql_type = diesel::sql_types::Text)]
-            quick_check: String,
-        }
-        diesel::sql_query("PRAGMA quick_check(1)")
-            .get_result::<Check>(&mut self.conn)
-            .is_ok_and(|check| check.quick_check == "ok")
+    /// True if SQLite found the file's structure sound when it was taken over; else only
+    /// [`salvage`](Self::salvage) is to be asked.
+    pub(super) fn is_sound(&self) -> bool {
+        self.sound
     }
 
     /// Adds bodies and removes batches, all synced with one commit; gives back the ids of those added.
@@ -180,7 +178,8 @@ impl SpoolFile {
     }
 
     /// Reads what can be read of a damaged file: from the beginning up to the damage, then from the
-    /// end down to it.
+    /// end down to it. SQLite trusts the order of a damaged tree, so that what comes after a batch can
+    /// be one before it: reading goes on only while the numbers do.
     pub(super) fn salvage(&mut self) -> Vec<Stored> {
         let mut found = Vec::new();
         let select = || batches::table.select((batches::id, batches::body)).into_boxed();
@@ -190,6 +189,7 @@ impl SpoolFile {
                 .filter(batches::id.gt(last))
                 .order(batches::id.asc())
                 .first::<(i64, Vec<u8>)>(&mut self.conn)
+            && id > last
         {
             found.push(Stored { id, body });
             last = id;
@@ -199,6 +199,8 @@ impl SpoolFile {
             .filter(batches::id.gt(last).and(batches::id.lt(first)))
             .order(batches::id.desc())
             .first::<(i64, Vec<u8>)>(&mut self.conn)
+            && last < id
+            && id < first
         {
             found.push(Stored { id, body });
             first = id;
@@ -249,6 +251,9 @@ pub(super) fn glance(path: &Path) -> Result<Glance, SpoolError> {
     let look = || {
         let in_use = lock_path(path).exists() && lock_file(path)?.is_none();
         let mut conn = connect(path)?;
+        if !is_sound(&mut conn) {
+            return Err("it is damaged; the next writer or replay reads what can be read".into());
+        }
         let target = target(&mut conn)?;
         let (batches, bytes) = measure(&mut conn)?;
         let counts: Vec<i64> = batches::table.select(batches::entries).load(&mut conn)?;
@@ -278,6 +283,17 @@ fn connect(path: &Path) -> ConnectionResult<SqliteConnection> {
     let mut conn = SqliteConnection::establish(&format!("file:{name}?mode=rw"))?;
     conn.batch_execute(SETTINGS).map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(conn)
+}
+
+fn is_sound(conn: &mut SqliteConnection) -> bool {
+    #[derive(diesel::QueryableByName)]
+    struct Check {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        quick_check: String,
+    }
+    diesel::sql_query("PRAGMA quick_check(1)")
+        .get_result::<Check>(conn)
+        .is_ok_and(|check| check.quick_check == "ok")
 }
 
 fn target(conn: &mut SqliteConnection) -> QueryResult<String> {

@@ -175,3 +175,25 @@ fn batches_that_fit_one_statement_are_read_together() {
     }
     assert!(file.oldest(&ids).unwrap().is_empty());
 }
+
+/// Found by the fuzzer: SQLite gave the same batches for ever, until the memory was used up.
+#[test]
+fn a_tree_that_leads_in_circles_is_read_once() {
+    let dir = TempDir::new().unwrap();
+    let mut file = SpoolFile::create(dir.path(), "circle", "there").unwrap();
+    let bodies = [*b"aaaaaa", *b"bbbbbb", *b"cccccc", *b"dddddd", *b"eeeeee"];
+    file.change(&bodies.map(|body| (7, body.to_vec())), &[]).unwrap();
+    let path = file.path().to_owned();
+    drop(file);
+    // The last cell: 11 bytes, number 5, a header of 4 bytes with its types, 7 entries, the body.
+    let mut bytes = fs::read(&path).unwrap();
+    let cell = b"\x0b\x05\x04\x00\x01\x18\x07eeeeee";
+    let at = bytes.windows(cell.len()).position(|found| found == cell).unwrap();
+    bytes[at + 1] = 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(glance(&path).is_err());
+    let mut file = SpoolFile::adopt(&path).unwrap().unwrap();
+    assert!(!file.is_sound());
+    let ids: Vec<i64> = file.salvage().iter().map(|stored| stored.id).collect();
+    assert_eq!(ids, [1, 2, 3, 4]);
+}
