@@ -14,8 +14,9 @@
 //!
 //! | | a killed process loses | a database outage loses |
 //! | --- | --- | --- |
-//! | forgotten or awaited [`write_audit_log`] | what is queued | the batches that fail meanwhile, and what does not fit the queue; counted and logged |
-//! | one that awaited [`Delivery::Committed`] | nothing | nothing |
+//! | [`Durability::Memory`] | what is queued | what does not fit the queue, declared |
+//! | [`Durability::Spill`] | what is queued | nothing accepted, while the disk has room and keeps up |
+//! | [`Durability::WriteAhead`] | nothing acknowledged | the same |
 //! | [`insert`] | nothing: it is the caller's transaction | the caller sees the error |
 //!
 //! # Metrics
