@@ -22,6 +22,7 @@ const EXAMPLES: &str = "Examples:
   cargo run --release -p db-bench                          everything, one table
   cargo run --release -p db-bench -- ingest --json         one part, an object a line
   cargo run --release -p db-bench -- latency --rounds 3    a quick look
+  cargo run --release -p db-bench -- ingest --only write_audit_log --only 'own table'
   cargo run --release -p db-bench -- lookups --rows 200000
   DATABASE_URL=postgres://postgres@localhost/postgres cargo run --release -p db-bench -- ingest";
 
@@ -61,6 +62,10 @@ pub(crate) struct Options {
     /// Alternating blocks where contenders share one process
     #[arg(long, global = true, default_value_t = 40, value_name = "N")]
     pub(crate) blocks: usize,
+    /// Of the contenders that take turns, only those with one of these in the name; ratios to others
+    /// are left out
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub(crate) only: Vec<String>,
     /// Rows that a fast contender writes in a round; slow ones write a share of it
     #[arg(long, global = true, default_value_t = 100_000, value_name = "N")]
     pub(crate) events: usize,
@@ -82,6 +87,13 @@ pub(crate) struct Options {
     pub(crate) data_in: Option<PathBuf>,
 }
 
+impl Options {
+    /// Whether the contender of this name has its turns.
+    pub(crate) fn takes_part(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|text| name.contains(text))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -91,6 +103,15 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn only_those_named_take_part() {
+        let options = |args: &[&str]| Cli::parse_from(["db-bench"].iter().chain(args)).options;
+        assert!(options(&[]).takes_part("sqlx, single"));
+        let some = options(&["--only", "sqlx", "--only", "COPY"]);
+        assert!(some.takes_part("sqlx, single") && some.takes_part("COPY BINARY, own table"));
+        assert!(!some.takes_part("sea-orm, single"));
     }
 
     #[test]

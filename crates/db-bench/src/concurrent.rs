@@ -39,7 +39,7 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
             turn: |place, rows| single::concurrent(place, rows, 50).boxed(),
         },
     ];
-    let rounds = Rounds::run("concurrent", place, options.rounds, &contenders).await?;
+    let rounds = Rounds::run("concurrent", place, options, &contenders).await?;
     report.add(rounds.rate(OURS_10).against(&rounds.rate(POOL_10), Some(AtLeast(3.0))))?;
     report.add(rounds.rate(OURS_50).against(&rounds.rate(POOL_50), Some(AtLeast(5.0))))?;
     report.add(rounds.rate(POOL_10).row(None))?;

@@ -31,7 +31,7 @@ pub(crate) fn slow(events: usize) -> usize {
 }
 
 pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Report) -> Fallible<()> {
-    let rounds = Rounds::run("ingest", place, options.rounds, &contenders(options).await).await?;
+    let rounds = Rounds::run("ingest", place, options, &contenders(options).await).await?;
     let ours = rounds.rate(OURS);
     for (reference, goal) in [
         (ANCESTOR, AtLeast(80.0)),
@@ -92,6 +92,9 @@ async fn contenders(options: &Options) -> Vec<Contender> {
 
 /// Whether the peer on Node takes part; says so if it does not.
 pub(crate) async fn node_is_there(options: &Options, what: &str) -> bool {
+    if ![ANCESTOR, ANCESTOR_BATCH].iter().any(|name| options.takes_part(name)) {
+        return false;
+    }
     let installed = match options.without_node {
         true => Err("--without-node".to_owned()),
         false => node::install().await,

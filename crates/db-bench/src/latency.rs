@@ -36,7 +36,7 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
     if node_is_there(options, ANCESTOR).await {
         contenders.push(Contender { name: ANCESTOR, rows: slow(options.events), turn: node::single });
     }
-    let rounds = Rounds::run("latency", place, options.rounds, &contenders).await?;
+    let rounds = Rounds::run("latency", place, options, &contenders).await?;
     for (reference, goal) in [(ANCESTOR, 2.7), (SQLX, 1.4), (SEA_ORM, 1.8)] {
         report.add(rounds.rate(OURS).against(&rounds.rate(reference), Some(AtLeast(goal))))?;
     }

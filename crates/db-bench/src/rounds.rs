@@ -1,6 +1,7 @@
 //! In which order do contenders have their turns? A B C A B C …
 
 use crate::Fallible;
+use crate::args::Options;
 use crate::clock::Sample;
 use crate::peers::Turn;
 use crate::place::Place;
@@ -25,13 +26,16 @@ impl Rounds {
     pub(crate) async fn run(
         part: &'static str,
         place: &Place,
-        rounds: usize,
+        options: &Options,
         contenders: &[Contender],
     ) -> Fallible<Self> {
+        let rounds = options.rounds;
+        let contenders: Vec<_> = contenders.iter().filter(|who| options.takes_part(who.name)).collect();
         let bar = progress::bar(part, rounds * contenders.len());
         let mut samples: Vec<_> = contenders.iter().map(|contender| (contender.name, Vec::new())).collect();
         for _ in 0..rounds {
-            for (Contender { name, rows, turn }, (_, samples)) in contenders.iter().zip(&mut samples) {
+            for (Contender { name, rows, turn }, (_, samples)) in contenders.iter().copied().zip(&mut samples)
+            {
                 bar.set_message(*name);
                 let sample = turn(place, *rows).await.map_err(|error| format!("{part}, {name}: {error}"))?;
                 samples.push(sample);

@@ -38,7 +38,7 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
         Contender { name: REPLAY, rows: events, turn: replay },
         Contender { name: THROUGH, rows: events, turn: through },
     ];
-    let rounds = Rounds::run("spool", place, options.rounds, &contenders).await?;
+    let rounds = Rounds::run("spool", place, options, &contenders).await?;
     report.add(rounds.rate(AHEAD).against(&rounds.rate(SQLITE), Some(AtLeast(0.5))))?;
     report.add(rounds.rate(THROUGH).against(&rounds.rate(SQLITE), None))?;
     report.add(rounds.rate(REPLAY).against(&rounds.rate(INGEST), Some(AtLeast(0.5))))?;
