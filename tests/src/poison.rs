@@ -39,7 +39,7 @@ fn nul_everywhere() -> AuditEntry {
         &mut entry.request_id,
         &mut entry.trace_id,
     ] {
-        *field = Some("\0a\0\0b\0".to_owned());
+        *field = Some("\0a\0\0b\0".into());
     }
     let deep = (0..100).fold(json!("\0"), |inner, n| json!({format!("\0{n}\0"): [inner, "v\0"]}));
     entry.metadata(json!({"\0": deep, "\0\0": "\0", "_audit\0": "\0"}))
@@ -76,8 +76,10 @@ macro_rules! content {
         let row = $row;
         let who = [&row.tenant_id, &row.actor_id, &row.actor_type, &row.on_behalf_of];
         let what = [&row.resource_type, &row.resource_id, &row.user_agent, &row.request_id, &row.trace_id];
-        let texts = std::array::from_fn(|nth| who.iter().chain(&what).nth(nth).unwrap().to_owned().clone());
-        (row.action.clone(), texts, row.created_at, $metadata.parse().unwrap())
+        let texts = std::array::from_fn(|nth| {
+            who.iter().chain(&what).nth(nth).unwrap().as_deref().map(str::to_owned)
+        });
+        (row.action.to_string(), texts, row.created_at, $metadata.parse().unwrap())
     }};
 }
 
@@ -212,7 +214,7 @@ on_both! {
             let rude = [0_u64, 499, 500, 501, 999];
             let entries = (0_u64..).zip(numbered(1_000)).map(|(n, mut entry)| {
                 if rude.contains(&n) {
-                    entry.action = format!("rude.{n}");
+                    entry.action = format!("rude.{n}").into();
                 }
                 entry
             });

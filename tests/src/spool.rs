@@ -288,7 +288,7 @@ async fn without_a_spool_a_refused_entry_is_told_and_declared() {
     let report = guard.shutdown(PATIENCE).await;
     assert_eq!((report.committed, report.quarantined, report.lost), (1, 1, 0));
     let actions: Vec<_> = database.rows().into_iter().map(|row| row.action).collect();
-    assert!(actions.contains(&"audit.entry_quarantined".to_owned()), "{actions:?}");
+    assert!(actions.contains(&"audit.entry_quarantined".into()), "{actions:?}");
 }
 
 #[tokio::test]

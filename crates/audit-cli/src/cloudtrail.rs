@@ -36,16 +36,18 @@ pub(crate) fn entry(record: Value) -> Result<AuditEntry, String> {
 
     let mut entry =
         AuditEntry::new(format!("{service}.{name}")).id(id).created_at(time).outcome(outcome(&record));
-    entry.tenant_id = take(&mut record, "recipientAccountId");
-    entry.user_agent = take(&mut record, "userAgent");
-    entry.request_id = take(&mut record, "requestID");
+    entry.tenant_id = take(&mut record, "recipientAccountId").map(Into::into);
+    entry.user_agent = take(&mut record, "userAgent").map(Into::into);
+    entry.request_id = take(&mut record, "requestID").map(Into::into);
     if let Some(address) = take(&mut record, "sourceIPAddress") {
         entry = entry.ip_text(address);
     }
     if let Some(identity) = record.get("userIdentity") {
-        entry.actor_id =
-            ["arn", "principalId", "invokedBy", "accountId"].iter().find_map(|key| text(identity, key));
-        entry.actor_type = Some(actor_type(identity).to_owned());
+        entry.actor_id = ["arn", "principalId", "invokedBy", "accountId"]
+            .iter()
+            .find_map(|key| text(identity, key))
+            .map(Into::into);
+        entry.actor_type = Some(actor_type(identity).into());
     }
     if let Some((kind, id)) = resource(&record, service) {
         entry = entry.resource(kind, id);
@@ -148,7 +150,7 @@ mod tests {
         assert_eq!((entry.tenant_id.as_deref(), entry.ip_address, entry.request_id), (Some("1"), None, None));
         assert_eq!((entry.resource_type.as_deref(), entry.resource_id.as_deref()), (Some("s3"), Some("b")));
         assert_eq!(entry.outcome, Outcome::Denied);
-        let kept: Vec<_> = entry.metadata.keys().map(String::as_str).collect();
+        let kept: Vec<_> = entry.metadata.to_map().into_iter().map(|(key, _)| key).collect();
         assert_eq!(kept, ["awsRegion", "errorCode", "requestParameters", "userIdentity"]);
     }
 

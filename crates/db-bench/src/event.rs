@@ -104,7 +104,8 @@ mod tests {
         assert!(first.request != second.request && first.resource != second.resource);
         assert_eq!(Event::nth(1).tenant, Event::nth(201).tenant);
         let entry = Event::entry(1);
-        assert_eq!((entry.tenant_id, entry.actor_id), (Some(first.tenant), Some(first.actor)));
-        assert_eq!(Value::Object(entry.metadata), first.metadata);
+        assert_eq!(entry.tenant_id.as_deref(), Some(first.tenant.as_str()));
+        assert_eq!(entry.actor_id.as_deref(), Some(first.actor.as_str()));
+        assert_eq!(Value::Object(entry.metadata.to_map()), first.metadata);
     }
 }

@@ -84,7 +84,7 @@ fn event(record: &Value) -> Result<AuditEntry, Box<dyn std::error::Error>> {
         .user_agent(text(&record["userAgent"]))
         .outcome(outcome)
         .metadata(record["requestParameters"].clone());
-    entry.actor_id = record["userIdentity"]["userName"].as_str().map(str::to_owned);
+    entry.actor_id = record["userIdentity"]["userName"].as_str().map(Into::into);
     Ok(entry)
 }
 

@@ -1,6 +1,7 @@
 //! What is a row of `audit_logs`, read and to be inserted?
 
 use chrono::{DateTime, Utc};
+use compact_str::CompactString;
 use diesel::backend::Backend;
 use diesel::deserialize::{self, Queryable};
 use ipnet::IpNet;
@@ -147,29 +148,29 @@ pub struct NewAuditLog {
     /// When it happened. Finer than a microsecond is cut by the database.
     pub created_at: DateTime<Utc>,
     /// The customer or account the event belongs to.
-    pub tenant_id: Option<String>,
+    pub tenant_id: Option<CompactString>,
     /// Who did it.
-    pub actor_id: Option<String>,
+    pub actor_id: Option<CompactString>,
     /// What kind of actor.
-    pub actor_type: Option<String>,
+    pub actor_type: Option<CompactString>,
     /// Whom the actor acted for.
-    pub on_behalf_of: Option<String>,
+    pub on_behalf_of: Option<CompactString>,
     /// What was done.
-    pub action: String,
+    pub action: CompactString,
     /// How it ended.
-    pub outcome: String,
+    pub outcome: CompactString,
     /// What kind of thing it was done to.
-    pub resource_type: Option<String>,
+    pub resource_type: Option<CompactString>,
     /// Which thing it was done to.
-    pub resource_id: Option<String>,
+    pub resource_id: Option<CompactString>,
     /// The network address it came from.
     pub ip_address: Option<IpNet>,
     /// The client software, as it named itself.
-    pub user_agent: Option<String>,
+    pub user_agent: Option<CompactString>,
     /// The request it was part of.
-    pub request_id: Option<String>,
+    pub request_id: Option<CompactString>,
     /// The distributed trace it was part of.
-    pub trace_id: Option<String>,
+    pub trace_id: Option<CompactString>,
     /// Joins the row of an intent with the row of its outcome.
     pub operation_id: Option<Uuid>,
     /// Whatever else is worth keeping, a JSON object.

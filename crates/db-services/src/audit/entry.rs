@@ -5,9 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
+use compact_str::CompactString;
 use serde::Deserialize;
-use serde_json::{Map, Value};
-use uuid::Uuid;
+use serde_json::Value;
+use uuid::{ContextV7, Timestamp, Uuid};
+
+use super::Metadata;
 
 /// One event for the audit trail. Only the action is required.
 ///
@@ -23,9 +26,14 @@ use uuid::Uuid;
 ///     .resource("session", "s-1")
 ///     .ip_text("203.0.113.7")
 ///     .outcome(Outcome::Denied)
-///     .metadata(serde_json::json!({"reason": "expired"}));
+///     .metadata(serde_json::json!({"reason": "expired", "tries": 3}))
+///     .detail("client", "ios");
 /// assert_eq!(entry.actor_id.as_deref(), Some("alice"));
+/// assert_eq!(entry.metadata.as_str(), r#"{"reason":"expired","tries":3,"client":"ios"}"#);
 /// ```
+///
+/// Texts are [`CompactString`]: up to 24 bytes without an allocation. Setters take what becomes one, a
+/// field is set with `Some("alice".into())`.
 ///
 /// It deserialises from an object with the columns' names; an unknown name is an error, and an
 /// `ip_address` that is no address is kept as [`ip_text`](Self::ip_text) keeps it.
@@ -38,46 +46,46 @@ pub struct AuditEntry {
     /// When it happened; stored to the microsecond.
     pub created_at: DateTime<Utc>,
     /// The customer or account it belongs to.
-    pub tenant_id: Option<String>,
+    pub tenant_id: Option<CompactString>,
     /// Who did it.
-    pub actor_id: Option<String>,
+    pub actor_id: Option<CompactString>,
     /// What kind of actor: user, service, api_key, system, anonymous, or another word.
-    pub actor_type: Option<String>,
+    pub actor_type: Option<CompactString>,
     /// Whom the actor acted for.
-    pub on_behalf_of: Option<String>,
+    pub on_behalf_of: Option<CompactString>,
     /// What was done, as `noun.verb`. One that begins with `audit.` is stored as `app.audit.…`.
-    pub action: String,
+    pub action: CompactString,
     /// How it ended.
     pub outcome: Outcome,
     /// What kind of thing it was done to.
-    pub resource_type: Option<String>,
+    pub resource_type: Option<CompactString>,
     /// Which thing it was done to.
-    pub resource_id: Option<String>,
+    pub resource_id: Option<CompactString>,
     /// The network address it came from.
     pub ip_address: Option<IpAddr>,
     /// The client software, as it named itself.
-    pub user_agent: Option<String>,
+    pub user_agent: Option<CompactString>,
     /// The request it was part of.
-    pub request_id: Option<String>,
+    pub request_id: Option<CompactString>,
     /// The distributed trace it was part of (W3C Trace Context).
-    pub trace_id: Option<String>,
+    pub trace_id: Option<CompactString>,
     /// Joins the entry of an intent with the entry of its outcome.
     pub operation_id: Option<Uuid>,
     /// Whatever else is worth keeping. The member `_audit` is the writer's: a caller's own is
     /// stored as `app._audit`.
-    pub metadata: Map<String, Value>,
+    pub metadata: Metadata,
     /// What [`ip_text`](Self::ip_text) was given and could not read as a plain address.
-    pub(super) ip_text: Option<String>,
-    /// True once metadata nested too deep was cut, before the entry was queued.
-    pub(super) metadata_was_deep: bool,
+    pub(super) ip_text: Option<CompactString>,
 }
 
 impl AuditEntry {
     /// Makes an entry that happened now and succeeded.
-    pub fn new(action: impl Into<String>) -> Self {
+    #[inline]
+    pub fn new(action: impl Into<CompactString>) -> Self {
+        let (id, created_at) = now();
         Self {
-            id: Uuid::now_v7(),
-            created_at: Utc::now(),
+            id,
+            created_at,
             tenant_id: None,
             actor_id: None,
             actor_type: None,
@@ -91,57 +99,58 @@ impl AuditEntry {
             request_id: None,
             trace_id: None,
             operation_id: None,
-            metadata: Map::new(),
+            metadata: Metadata::default(),
             ip_text: None,
-            metadata_was_deep: false,
         }
     }
 
     /// Sets the id, for events that have one of their own. Give `created_at` too: only the pair is
     /// recognised when the entry is written again.
+    #[inline]
     pub fn id(mut self, id: Uuid) -> Self {
         self.id = id;
         self
     }
 
     /// Sets when it happened.
+    #[inline]
     pub fn created_at(mut self, time: DateTime<Utc>) -> Self {
         self.created_at = time;
         self
     }
 
     /// Sets who did it.
-    pub fn actor(mut self, id: impl Into<String>) -> Self {
-        self.actor_id = Some(id.into());
-        self
+    #[inline]
+    pub fn actor(self, id: impl Into<CompactString>) -> Self {
+        Self { actor_id: Some(id.into()), ..self }
     }
 
     /// Sets what kind of actor it was.
-    pub fn actor_type(mut self, kind: impl Into<String>) -> Self {
-        self.actor_type = Some(kind.into());
-        self
+    #[inline]
+    pub fn actor_type(self, kind: impl Into<CompactString>) -> Self {
+        Self { actor_type: Some(kind.into()), ..self }
     }
 
     /// Sets whom the actor acted for.
-    pub fn on_behalf_of(mut self, id: impl Into<String>) -> Self {
-        self.on_behalf_of = Some(id.into());
-        self
+    #[inline]
+    pub fn on_behalf_of(self, id: impl Into<CompactString>) -> Self {
+        Self { on_behalf_of: Some(id.into()), ..self }
     }
 
     /// Sets the customer or account it belongs to.
-    pub fn tenant(mut self, id: impl Into<String>) -> Self {
-        self.tenant_id = Some(id.into());
-        self
+    #[inline]
+    pub fn tenant(self, id: impl Into<CompactString>) -> Self {
+        Self { tenant_id: Some(id.into()), ..self }
     }
 
     /// Sets what it was done to.
-    pub fn resource(mut self, kind: impl Into<String>, id: impl Into<String>) -> Self {
-        self.resource_type = Some(kind.into());
-        self.resource_id = Some(id.into());
-        self
+    #[inline]
+    pub fn resource(self, kind: impl Into<CompactString>, id: impl Into<CompactString>) -> Self {
+        Self { resource_type: Some(kind.into()), resource_id: Some(id.into()), ..self }
     }
 
     /// Sets the network address it came from.
+    #[inline]
     pub fn ip(mut self, address: impl Into<IpAddr>) -> Self {
         self.ip_address = Some(address.into());
         self
@@ -151,42 +160,45 @@ impl AuditEntry {
     ///
     /// An address with a port gives the address. Whatever is not a plain address ("unknown", a
     /// name, one with a port) is kept in the metadata as `_audit.ip_text`.
+    #[inline]
     pub fn ip_text(mut self, text: impl AsRef<str>) -> Self {
         let text = text.as_ref().trim();
         self.ip_address = text.parse().ok();
         self.ip_text = None;
         if self.ip_address.is_none() && !text.is_empty() {
             self.ip_address = text.parse::<SocketAddr>().ok().map(|address| address.ip());
-            self.ip_text = Some(text.to_owned());
+            self.ip_text = Some(text.into());
         }
         self
     }
 
     /// Sets the client software.
-    pub fn user_agent(mut self, name: impl Into<String>) -> Self {
-        self.user_agent = Some(name.into());
-        self
+    #[inline]
+    pub fn user_agent(self, name: impl Into<CompactString>) -> Self {
+        Self { user_agent: Some(name.into()), ..self }
     }
 
     /// Sets the request it was part of.
-    pub fn request_id(mut self, id: impl Into<String>) -> Self {
-        self.request_id = Some(id.into());
-        self
+    #[inline]
+    pub fn request_id(self, id: impl Into<CompactString>) -> Self {
+        Self { request_id: Some(id.into()), ..self }
     }
 
     /// Sets the distributed trace it was part of.
-    pub fn trace_id(mut self, id: impl Into<String>) -> Self {
-        self.trace_id = Some(id.into());
-        self
+    #[inline]
+    pub fn trace_id(self, id: impl Into<CompactString>) -> Self {
+        Self { trace_id: Some(id.into()), ..self }
     }
 
     /// Sets the operation that joins several entries.
+    #[inline]
     pub fn operation_id(mut self, id: Uuid) -> Self {
         self.operation_id = Some(id);
         self
     }
 
     /// Sets how it ended.
+    #[inline]
     pub fn outcome(mut self, outcome: Outcome) -> Self {
         self.outcome = outcome;
         self
@@ -194,14 +206,32 @@ impl AuditEntry {
 
     /// Sets the metadata, a JSON object. Null means an empty one; any other JSON value is kept as
     /// the member `value`.
+    #[inline]
     pub fn metadata(mut self, metadata: impl Into<Value>) -> Self {
-        self.metadata = match metadata.into() {
-            Value::Object(members) => members,
-            Value::Null => Map::new(),
-            other => Map::from_iter([("value".to_owned(), other)]),
-        };
+        self.metadata = Metadata::from(metadata.into());
         self
     }
+
+    /// Sets one member of the metadata and leaves the others; of two with the same name the later one
+    /// counts. Costs half of what an object with the same members does.
+    #[inline]
+    pub fn detail(mut self, name: impl AsRef<str>, value: impl Into<Value>) -> Self {
+        self.metadata.insert(name, value);
+        self
+    }
+}
+
+/// An id and its time, of one reading of the clock. The ids of one thread are in the order in which
+/// they were made.
+fn now() -> (Uuid, DateTime<Utc>) {
+    thread_local! {
+        static CONTEXT: ContextV7 = const { ContextV7::new() };
+    }
+    let now = Utc::now();
+    // A clock before 1970 gives ids of 1970.
+    let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
+    let id = CONTEXT.with(|context| Timestamp::from_unix(context, seconds, now.timestamp_subsec_nanos()));
+    (Uuid::new_v7(id), now)
 }
 
 /// How an event ended. The database holds it as text, in lower case.
@@ -260,19 +290,19 @@ pub struct UnknownOutcome;
 struct Columns {
     id: Option<Uuid>,
     created_at: Option<DateTime<Utc>>,
-    tenant_id: Option<String>,
-    actor_id: Option<String>,
-    actor_type: Option<String>,
-    on_behalf_of: Option<String>,
-    action: String,
+    tenant_id: Option<CompactString>,
+    actor_id: Option<CompactString>,
+    actor_type: Option<CompactString>,
+    on_behalf_of: Option<CompactString>,
+    action: CompactString,
     #[serde(default)]
     outcome: Outcome,
-    resource_type: Option<String>,
-    resource_id: Option<String>,
-    ip_address: Option<String>,
-    user_agent: Option<String>,
-    request_id: Option<String>,
-    trace_id: Option<String>,
+    resource_type: Option<CompactString>,
+    resource_id: Option<CompactString>,
+    ip_address: Option<CompactString>,
+    user_agent: Option<CompactString>,
+    request_id: Option<CompactString>,
+    trace_id: Option<CompactString>,
     operation_id: Option<Uuid>,
     #[serde(default)]
     metadata: Value,
@@ -320,10 +350,21 @@ mod tests {
 
     #[test]
     fn metadata_is_always_an_object() {
-        let of = |value: Value| Value::Object(AuditEntry::new("x").metadata(value).metadata);
-        assert_eq!(of(serde_json::json!({"a": 1})), serde_json::json!({"a": 1}));
-        assert_eq!(of(Value::Null), serde_json::json!({}));
-        assert_eq!(of(serde_json::json!([1])), serde_json::json!({"value": [1]}));
+        let of = |value: Value| AuditEntry::new("x").metadata(value).detail("b", 2).metadata;
+        assert_eq!(of(serde_json::json!({"a": 1, "b": 1})).as_str(), r#"{"a":1,"b":2}"#);
+        assert_eq!(of(Value::Null).as_str(), r#"{"b":2}"#);
+        assert_eq!(of(serde_json::json!([1])).as_str(), r#"{"value":[1],"b":2}"#);
+    }
+
+    #[test]
+    fn ids_are_in_the_order_of_their_making_and_of_the_time_that_they_come_with() {
+        let entries: Vec<_> = (0..1_000).map(|_| AuditEntry::new("x")).collect();
+        assert!(entries.is_sorted_by(|a, b| a.id < b.id));
+        for entry in entries {
+            let (seconds, nanos) = entry.id.get_timestamp().unwrap().to_unix();
+            assert_eq!(seconds as i64, entry.created_at.timestamp());
+            assert_eq!(nanos / 1_000_000, entry.created_at.timestamp_subsec_millis());
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ mod error;
 mod global;
 mod insert;
 pub mod limits;
+mod metadata;
 mod partitions;
 mod pg_values;
 mod query;
@@ -69,6 +70,7 @@ pub use global::{
     write_audit_logs,
 };
 pub use insert::{AuditConnection, insert, insert_many};
+pub use metadata::Metadata;
 pub use partitions::ensure_partitions;
 pub use query::{count, latest};
 pub use spool::SpoolError;

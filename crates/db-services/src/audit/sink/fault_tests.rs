@@ -198,8 +198,7 @@ async fn a_repeat_that_collides_is_stored() {
         let refused: Vec<_> = [first[0].clone(), rows(["rude.word"])[0].clone()].into();
         assert_eq!(sink.fault(&Arc::new(refused)).await, Fault::Row);
         // The pair identifies an entry, not the id alone.
-        let later =
-            NewAuditLog { created_at: DateTime::UNIX_EPOCH, action: "d".to_owned(), ..first[0].clone() };
+        let later = NewAuditLog { created_at: DateTime::UNIX_EPOCH, action: "d".into(), ..first[0].clone() };
         sink.write(&Arc::new(vec![later])).await.unwrap();
         assert_eq!(place.stored().await, ["a", "b", "c", "d"]);
     }

@@ -93,16 +93,16 @@ impl Known {
 
 /// A harmless row with every column filled.
 fn filled() -> NewAuditLog {
-    let text = || Some("audit.probe".to_owned());
+    let text = || Some("audit.probe".into());
     NewAuditLog {
         id: Uuid::now_v7(),
         created_at: Utc::now(),
         tenant_id: text(),
         actor_id: text(),
-        actor_type: Some("system".to_owned()),
+        actor_type: Some("system".into()),
         on_behalf_of: text(),
-        action: "audit.probe".to_owned(),
-        outcome: "success".to_owned(),
+        action: "audit.probe".into(),
+        outcome: "success".into(),
         resource_type: text(),
         resource_id: text(),
         ip_address: Some(std::net::IpAddr::from([127, 0, 0, 1]).into()),

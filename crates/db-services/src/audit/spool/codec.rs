@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use chrono::DateTime;
+use compact_str::CompactString;
 use db_schema::{JsonText, NewAuditLog};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -97,7 +98,7 @@ fn decode_line(line: &[u8]) -> Option<NewAuditLog> {
 
 impl<'a> From<&'a NewAuditLog> for Line<'a> {
     fn from(row: &'a NewAuditLog) -> Self {
-        let text = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
+        let text = |text: &'a Option<CompactString>| text.as_deref().map(Cow::Borrowed);
         Self {
             id: row.id,
             created_at: row.created_at.timestamp_micros(),
@@ -123,7 +124,7 @@ impl<'a> From<&'a NewAuditLog> for Line<'a> {
 
 impl Line<'_> {
     fn row(self) -> Option<NewAuditLog> {
-        let text = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
+        let text = |text: Option<Cow<'_, str>>| text.map(CompactString::from);
         Some(NewAuditLog {
             id: self.id,
             created_at: DateTime::from_timestamp_micros(self.created_at)?,
@@ -131,8 +132,8 @@ impl Line<'_> {
             actor_id: text(self.actor_id),
             actor_type: text(self.actor_type),
             on_behalf_of: text(self.on_behalf_of),
-            action: self.action.into_owned(),
-            outcome: self.outcome.into_owned(),
+            action: self.action.into(),
+            outcome: self.outcome.into(),
             resource_type: text(self.resource_type),
             resource_id: text(self.resource_id),
             ip_address: self.ip_address,
@@ -160,7 +161,7 @@ mod tests {
             .created_at(DateTime::from_timestamp_micros(micros).unwrap())
             .ip_text("2001:db8::1")
             .metadata(json!({"quote": "\"\n\\", "n": 1.0e-7}));
-        entry.actor_id = actor;
+        entry.actor_id = actor.map(Into::into);
         let mut row = NewAuditLog::from(entry);
         row.writer_id = Some(Uuid::now_v7());
         row.writer_seq = Some(seq);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use compact_str::CompactString;
 use db_schema::NewAuditLog;
 use serde_json::Value;
 
@@ -28,13 +29,13 @@ pub(super) fn differences(expected: &AuditEntry, found: &NewAuditLog) -> Vec<(St
             differences.push((name.to_owned(), text(wanted), text(found)));
         }
     };
-    let quoted = |text: &String| format!("{text:?}");
+    let quoted = |text: &CompactString| format!("{text:?}");
     compare("action", Some(quoted(&wanted.action)), Some(quoted(&found.action)));
     for (name, wanted, found) in texts {
         compare(name, wanted.as_ref().map(quoted), found.as_ref().map(quoted));
     }
-    let outcome = (expected.outcome != Outcome::Success).then(|| wanted.outcome.clone());
-    compare("outcome", outcome, Some(found.outcome.clone()));
+    let outcome = (expected.outcome != Outcome::Success).then(|| wanted.outcome.to_string());
+    compare("outcome", outcome, Some(found.outcome.to_string()));
     let address = |row: &NewAuditLog| row.ip_address.map(|net| net.addr().to_string());
     compare("ip_address", address(&wanted), address(found));
     let operation = |row: &NewAuditLog| row.operation_id.map(|id| id.to_string());

@@ -214,7 +214,7 @@ impl AuditWriterBuilder {
         let life = Life::new(shared.writer_id, self.service.unwrap_or_else(program), about);
         let equipment = Equipment { policy: self.retry, life, spool, on_loss: self.on_loss };
         worker::start(Arc::clone(&shared), lanes, equipment)?;
-        let writer = AuditWriter { shared };
+        let writer = AuditWriter::new(shared);
         Ok((writer.clone(), WriterGuard { writer, timeout: self.shutdown_timeout }))
     }
 

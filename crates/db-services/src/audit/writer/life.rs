@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use compact_str::format_compact;
 use db_schema::{JsonText, NewAuditLog};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -208,13 +209,13 @@ impl Life {
             id: Uuid::now_v7(),
             created_at: chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default(),
             tenant_id: None,
-            actor_id: Some(self.service.clone()),
-            actor_type: Some("system".to_owned()),
+            actor_id: Some(self.service.as_str().into()),
+            actor_type: Some("system".into()),
             on_behalf_of: None,
-            action: action.to_owned(),
-            outcome: "success".to_owned(),
-            resource_type: Some("audit_writer".to_owned()),
-            resource_id: Some(self.writer_id.to_string()),
+            action: action.into(),
+            outcome: "success".into(),
+            resource_type: Some("audit_writer".into()),
+            resource_id: Some(format_compact!("{}", self.writer_id)),
             ip_address: None,
             user_agent: None,
             request_id: None,

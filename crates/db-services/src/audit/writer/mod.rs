@@ -26,6 +26,7 @@ mod stats;
 mod worker;
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,7 +58,27 @@ use crate::client::Database;
 /// survive a fork.
 #[derive(Clone)]
 pub struct AuditWriter {
-    shared: Arc<Shared>,
+    shared: Handle,
+}
+
+/// How a handle holds on to the writer.
+#[derive(Clone)]
+enum Handle {
+    Counted(Arc<Shared>),
+    /// The writer of the process stays to its end: nothing is counted, which two threads that write
+    /// at the same time would wait for.
+    Lasting(&'static Shared),
+}
+
+impl Deref for Handle {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        match self {
+            Self::Counted(shared) => shared,
+            Self::Lasting(shared) => shared,
+        }
+    }
 }
 
 /// Keeps a writer running. Dropping it drains the queue, for at most the builder's
@@ -120,12 +141,21 @@ impl AuditWriter {
         self.clone().write_once(entry)
     }
 
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared: Handle::Counted(shared) }
+    }
+
+    /// A handle to a writer that is there to the end of the process.
+    pub(super) fn lasting(&'static self) -> Self {
+        Self { shared: Handle::Lasting(&self.shared) }
+    }
+
     /// Does what [`write`](Self::write) does with a handle that goes into the receipt: counting one
     /// handle more costs as much as a tenth of the call.
     pub(super) fn write_once(self, mut entry: AuditEntry) -> Receipt {
         // It lies in its place in the queue.
-        let bytes = Queue::<Group>::PLACE + queueable(&mut entry) - size_of::<AuditEntry>();
-        self.shared.push(Entries::One(entry), Weight { entries: 1, bytes })
+        let bytes = Queue::<Group>::PLACE + limits::weigh(&mut entry) - size_of::<AuditEntry>();
+        self.push(Entries::One(entry), Weight { entries: 1, bytes })
     }
 
     /// Takes many entries, all or none, and writes them with one INSERT (1,000 rows or 4 MiB at the
@@ -136,9 +166,40 @@ impl AuditWriter {
             return Receipt::settled(&Delivery::Committed, 0);
         }
         let spare = (entries.capacity() - entries.len()) * size_of::<AuditEntry>();
-        let bytes = Queue::<Group>::PLACE + spare + entries.iter_mut().map(queueable).sum::<usize>();
+        let bytes = Queue::<Group>::PLACE + spare + entries.iter_mut().map(limits::weigh).sum::<usize>();
         let weight = Weight { entries: entries.len(), bytes };
-        Arc::clone(&self.shared).push(Entries::Many(entries), weight)
+        self.clone().push(Entries::Many(entries), weight)
+    }
+
+    /// Numbers entries and queues them.
+    fn push(self, entries: Entries, weight: Weight) -> Receipt {
+        let shared = &*self.shared;
+        let count = weight.entries as u64;
+        let first_seq = shared.next_seq.fetch_add(count, Ordering::Relaxed);
+        let range = Range { first: first_seq, last: first_seq + count - 1 };
+        if let Err((_, refused)) = shared.queue.push(Group { first_seq, entries }, weight) {
+            let reason = match refused {
+                Refused::Full => DropReason::QueueFull,
+                Refused::Closed => DropReason::ShutDown,
+            };
+            shared.counters.refused.fetch_add(count, Ordering::Relaxed);
+            shared.settle(&[range], &Delivery::Dropped(reason.clone()));
+            if refused == Refused::Closed && !shared.came_late.swap(true, Ordering::Relaxed) {
+                log::error!(
+                    "audit: an entry came after the writer's shutdown: it and all later ones are lost"
+                );
+            }
+            // For the log line; the thread may be asleep if this alone was too large.
+            shared.wake.notify_one();
+            return Receipt::settled(&Delivery::Dropped(reason), weight.entries);
+        }
+        // The thread sets `asleep` and then looks whether the queue counts anything; this counted
+        // first and looks now. Both SeqCst: one of the two sees the other. Nobody is woken who is
+        // awake: a wake-up costs more than everything else here.
+        if shared.asleep.load(Ordering::SeqCst) && shared.asleep.swap(false, Ordering::SeqCst) {
+            shared.wake.notify_one();
+        }
+        Receipt::numbered(self, range)
     }
 
     /// Waits until what was written before this call is settled, at most `timeout`. The report's
@@ -235,36 +296,6 @@ impl Shared {
         }
     }
 
-    /// Numbers entries and queues them.
-    fn push(self: Arc<Self>, entries: Entries, weight: Weight) -> Receipt {
-        let count = weight.entries as u64;
-        let first_seq = self.next_seq.fetch_add(count, Ordering::Relaxed);
-        let range = Range { first: first_seq, last: first_seq + count - 1 };
-        if let Err((_, refused)) = self.queue.push(Group { first_seq, entries }, weight) {
-            let reason = match refused {
-                Refused::Full => DropReason::QueueFull,
-                Refused::Closed => DropReason::ShutDown,
-            };
-            self.counters.refused.fetch_add(count, Ordering::Relaxed);
-            self.settle(&[range], &Delivery::Dropped(reason.clone()));
-            if refused == Refused::Closed && !self.came_late.swap(true, Ordering::Relaxed) {
-                log::error!(
-                    "audit: an entry came after the writer's shutdown: it and all later ones are lost"
-                );
-            }
-            // For the log line; the thread may be asleep if this alone was too large.
-            self.wake.notify_one();
-            return Receipt::settled(&Delivery::Dropped(reason), weight.entries);
-        }
-        // The thread sets `asleep` and then looks whether the queue counts anything; this counted
-        // first and looks now. Both SeqCst: one of the two sees the other. Nobody is woken who is
-        // awake: a wake-up costs more than everything else here.
-        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
-            self.wake.notify_one();
-        }
-        Receipt::numbered(self, range)
-    }
-
     /// Notes what became of these ranges and counts them.
     fn settle(&self, ranges: &[Range], delivery: &Delivery) -> Settled {
         let mut ledger = lock(&self.ledger);
@@ -330,15 +361,6 @@ impl Shared {
     fn report(&self) -> WriterReport {
         self.counters.report(self.given())
     }
-}
-
-/// Makes an entry fit to be queued, and gives its size.
-fn queueable(entry: &mut AuditEntry) -> usize {
-    let (bytes, deep) = limits::weigh(entry);
-    if deep {
-        limits::flatten(entry);
-    }
-    bytes
 }
 
 /// The moment `timeout` from now; a century from now if that is beyond what the clock holds.

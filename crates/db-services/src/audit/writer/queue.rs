@@ -58,7 +58,7 @@ impl<T> Queue<T> {
             }
             self.full.store(false, Ordering::Relaxed);
         }
-        // SeqCst: the writer goes to sleep only after it saw a count of zero (see `Shared::push`).
+        // SeqCst: the writer goes to sleep only after it saw a count of zero (see `AuditWriter::push`).
         let before = Weight {
             entries: self.entries.fetch_add(weight.entries, Ordering::SeqCst),
             bytes: self.bytes.fetch_add(weight.bytes, Ordering::Relaxed),

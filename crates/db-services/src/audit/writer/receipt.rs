@@ -5,7 +5,7 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::Shared;
+use super::AuditWriter;
 use super::ledger::Range;
 
 /// The answer to writing: can be dropped, which costs nothing, or awaited.
@@ -20,7 +20,7 @@ pub struct Receipt(State);
 
 enum State {
     Settled(DeliveryCounts),
-    Numbered { shared: Arc<Shared>, range: Range },
+    Numbered { writer: AuditWriter, range: Range },
 }
 
 impl Receipt {
@@ -30,15 +30,15 @@ impl Receipt {
         Self(State::Settled(counts))
     }
 
-    pub(super) fn numbered(shared: Arc<Shared>, range: Range) -> Self {
-        Self(State::Numbered { shared, range })
+    pub(super) fn numbered(writer: AuditWriter, range: Range) -> Self {
+        Self(State::Numbered { writer, range })
     }
 
     /// Waits like awaiting the receipt, and gives how many entries were delivered how.
     pub async fn counts(self) -> DeliveryCounts {
         match self.0 {
             State::Settled(counts) => counts,
-            State::Numbered { shared, range } => shared.outcome(range).await,
+            State::Numbered { writer, range } => writer.shared.outcome(range).await,
         }
     }
 }

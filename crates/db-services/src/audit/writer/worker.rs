@@ -344,7 +344,7 @@ impl Worker {
             self.idle_looks += 1;
             return bound.min(LINGER);
         }
-        // To sleep; then one more look, for who pushed before the flag was up (see `Shared::push`).
+        // To sleep; then one more look, for who pushed before the flag was up (see `AuditWriter::push`).
         self.shared.asleep.store(true, Ordering::SeqCst);
         if self.waiting().entries > 0 {
             self.shared.asleep.store(false, Ordering::SeqCst);

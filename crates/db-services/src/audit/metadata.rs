@@ -1,0 +1,339 @@
+//! What else is worth keeping about an event, and how does it become JSON?
+
+use std::borrow::Cow;
+use std::fmt;
+
+use memchr::memmem;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::limits::METADATA_DEPTH;
+
+/// The member that only the writer sets.
+pub(super) const MARKS: &str = "_audit";
+pub(super) const TOO_DEEP: &str = "[cut: nested deeper than 127 levels]";
+pub(super) const REPLACEMENT: &str = "\u{FFFD}";
+
+/// Room for a few members from the start, in bytes.
+const FIRST: usize = 128;
+
+/// Above this much room it is worth to give back what is not needed.
+const ROOMY: usize = 4 << 10;
+
+/// A JSON object, held as the text that is stored.
+///
+/// It is written when it is set, in the caller's thread: a tree of values would be a dozen allocations
+/// that another thread frees later (docs/decisions/0014-few-allocations.md). JSON of any depth is safe
+/// to give; what [`limits`](super::limits) says about nesting, NUL and the member `_audit` is done at once.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// `{…}`, compact, in UTF-8; nothing for an object without members.
+    text: Vec<u8>,
+    /// A bit for each name, several names to a bit: one that is not set says that the name is new.
+    names: u32,
+    cut_deep: bool,
+}
+
+impl Metadata {
+    /// Sets a member; of two with the same name the later one counts.
+    pub fn insert(&mut self, name: impl AsRef<str>, value: impl Into<Value>) {
+        self.set(name.as_ref(), value.into());
+    }
+
+    fn set(&mut self, name: &str, value: Value) {
+        let name = match name == MARKS || has_nul(name) {
+            true => Cow::Owned(free_key(name, &self.to_map())),
+            false => Cow::Borrowed(name),
+        };
+        // Without the brace at the end.
+        let earlier = self.text.len().saturating_sub(1);
+        self.text.truncate(earlier);
+        if earlier == 0 {
+            self.text.reserve(FIRST);
+        }
+        self.text.push(if earlier == 0 { b'{' } else { b',' });
+        let begin = self.text.len();
+        write_scalar(&mut self.text, &*name);
+        self.text.push(b':');
+        let (before, key) = self.text.split_at(begin);
+        // In the text it may also be further down, within another member.
+        if self.names & bit(&name) != 0 && memmem::find(before, key).is_some() {
+            self.text.truncate(earlier);
+            self.text.push(b'}');
+            return self.set_again(&name, value);
+        }
+        self.names |= bit(&name);
+        write_json(&mut self.text, &value, 2, &mut self.cut_deep);
+        self.text.push(b'}');
+        self.let_go(value);
+    }
+
+    /// Sets a member that may be there.
+    fn set_again(&mut self, name: &str, value: Value) {
+        let mut members = self.to_map();
+        members.insert(name.to_owned(), value);
+        let cut_deep = self.cut_deep;
+        *self = Self::from(members);
+        self.cut_deep |= cut_deep;
+    }
+
+    /// Gives the object as JSON, compact.
+    pub fn as_str(&self) -> &str {
+        match self.is_empty() {
+            true => "{}",
+            // What serde_json writes is UTF-8.
+            false => std::str::from_utf8(&self.text).unwrap_or_default(),
+        }
+    }
+
+    /// Reads the members back.
+    pub fn to_map(&self) -> Map<String, Value> {
+        // What was written here can be read: within the depth that serde_json reads.
+        serde_json::from_str(self.as_str()).unwrap_or_default()
+    }
+
+    /// True if there is no member.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// True once something nested too deep was cut.
+    pub(super) fn is_cut_deep(&self) -> bool {
+        self.cut_deep
+    }
+
+    /// Gives back the room that a large text does not need: as it grew it may have taken twice that.
+    pub(super) fn trim(&mut self) {
+        if self.text.capacity() > ROOMY && self.text.len() < self.text.capacity() / 8 * 7 {
+            self.text.shrink_to_fit();
+        }
+    }
+
+    /// How many bytes it holds outside of itself.
+    pub(super) fn capacity(&self) -> usize {
+        self.text.capacity()
+    }
+
+    pub(super) fn into_text(self) -> String {
+        match self.is_empty() {
+            true => "{}".to_owned(),
+            false => String::from_utf8(self.text).unwrap_or_default(),
+        }
+    }
+
+    /// Drops what was written; what is deep without recursion.
+    fn let_go(&self, value: Value) {
+        if self.cut_deep {
+            drop_deep(value);
+        }
+    }
+}
+
+impl From<Map<String, Value>> for Metadata {
+    fn from(members: Map<String, Value>) -> Self {
+        let mut metadata = Self::default();
+        if !members.is_empty() {
+            metadata.text.reserve(FIRST);
+            for (key, value) in &members {
+                metadata.text.push(if metadata.text.is_empty() { b'{' } else { b',' });
+                let name = free_key_of(key, &members);
+                metadata.names |= bit(&name);
+                write_scalar(&mut metadata.text, &*name);
+                metadata.text.push(b':');
+                write_json(&mut metadata.text, value, 2, &mut metadata.cut_deep);
+            }
+            metadata.text.push(b'}');
+        }
+        metadata.let_go(Value::Object(members));
+        metadata
+    }
+}
+
+impl From<Value> for Metadata {
+    /// Null is an empty object; what is no object becomes the member `value`.
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Object(members) => Self::from(members),
+            Value::Null => Self::default(),
+            other => Self::from(Map::from_iter([("value".to_owned(), other)])),
+        }
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The key of a top-level member: without NUL, not the writer's own, and nobody else's.
+fn free_key_of<'a>(key: &'a str, members: &Map<String, Value>) -> Cow<'a, str> {
+    match key == MARKS || has_nul(key) {
+        true => Cow::Owned(free_key(key, members)),
+        false => Cow::Borrowed(key),
+    }
+}
+
+fn free_key(key: &str, members: &Map<String, Value>) -> String {
+    if key == MARKS {
+        let mut free = format!("app.{MARKS}");
+        while members.contains_key(&free) {
+            free.insert_str(0, "app.");
+        }
+        return free;
+    }
+    without_nul_key(key, members).into_owned()
+}
+
+/// A key without NUL that no other member has.
+fn without_nul_key<'a>(key: &'a str, members: &Map<String, Value>) -> Cow<'a, str> {
+    if !has_nul(key) {
+        return Cow::Borrowed(key);
+    }
+    let mut clean = key.replace('\0', REPLACEMENT);
+    while members.contains_key(&clean) {
+        clean.push_str(REPLACEMENT);
+    }
+    Cow::Owned(clean)
+}
+
+/// Writes compact JSON without NUL and without anything below level 127.
+pub(super) fn write_json(out: &mut Vec<u8>, value: &Value, level: usize, deep: &mut bool) {
+    match value {
+        Value::Array(_) | Value::Object(_) if level > METADATA_DEPTH => {
+            *deep = true;
+            write_scalar(out, TOO_DEEP);
+        }
+        Value::Array(items) => {
+            out.push(b'[');
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write_json(out, item, level + 1, deep);
+            }
+            out.push(b']');
+        }
+        Value::Object(members) => {
+            out.push(b'{');
+            for (at, (key, item)) in members.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write_scalar(out, &*without_nul_key(key, members));
+                out.push(b':');
+                write_json(out, item, level + 1, deep);
+            }
+            out.push(b'}');
+        }
+        Value::String(text) if has_nul(text) => write_scalar(out, &*text.replace('\0', REPLACEMENT)),
+        scalar => write_scalar(out, scalar),
+    }
+}
+
+/// Writes a text, a number, true, false or null.
+pub(super) fn write_scalar(out: &mut Vec<u8>, scalar: &(impl Serialize + ?Sized)) {
+    // Into memory, and of what has no names that could be no text: nothing in it can fail.
+    let _ = serde_json::to_writer(out, scalar);
+}
+
+/// One of 32 bits, by what names differ in most: their length, their first and their last letter.
+fn bit(name: &str) -> u32 {
+    let [first, last] =
+        [name.bytes().next(), name.bytes().next_back()].map(|byte| byte.map_or(0, usize::from));
+    1 << ((name.len() + first * 7 + last * 13) % 32)
+}
+
+/// True of a text with a NUL in it.
+pub(super) fn has_nul(text: &str) -> bool {
+    text.as_bytes().contains(&0)
+}
+
+/// Drops JSON of any depth without recursion.
+fn drop_deep(value: Value) {
+    let mut rest = vec![value];
+    while let Some(value) = rest.pop() {
+        match value {
+            Value::Array(items) => rest.extend(items),
+            Value::Object(members) => rest.extend(members.into_iter().map(|(_, value)| value)),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(value: Value) -> Metadata {
+        Metadata::from(value)
+    }
+
+    #[test]
+    fn it_is_always_an_object() {
+        assert_eq!(of(json!({"b": [1.5, null], "a": "é\n"})).as_str(), r#"{"a":"é\n","b":[1.5,null]}"#);
+        assert_eq!((of(Value::Null).as_str(), of(json!({})).is_empty()), ("{}", true));
+        assert_eq!(of(json!([1])).as_str(), r#"{"value":[1]}"#);
+    }
+
+    #[test]
+    fn of_two_members_with_one_name_the_later_counts() {
+        let mut metadata = Metadata::default();
+        metadata.insert("b", 1);
+        metadata.insert("a", json!({"b": "\"b\":"}));
+        metadata.insert("b", 2);
+        assert_eq!(
+            metadata.to_map(),
+            Map::from_iter([("a".to_owned(), json!({"b": "\"b\":"})), ("b".to_owned(), json!(2))])
+        );
+        // In the text of a value only, or deeper: not there yet.
+        let mut metadata = of(json!({"x": {"k": 1}, "y": "\"k\":"}));
+        metadata.insert("k", true);
+        assert_eq!(Value::Object(metadata.to_map()), json!({"x": {"k": 1}, "y": "\"k\":", "k": true}));
+    }
+
+    #[test]
+    fn no_member_takes_another_s_place_or_the_writer_s() {
+        let mut metadata = Metadata::default();
+        for (name, value) in
+            [("_audit", 1), ("a\u{FFFD}", 2), ("a\0", 3), ("_audit", 4), ("app.app.app._audit", 5)]
+        {
+            metadata.insert(name, value);
+        }
+        let all = json!({"app._audit": 1, "a\u{FFFD}": 2, "a\u{FFFD}\u{FFFD}": 3, "app.app._audit": 4, "app.app.app._audit": 5});
+        assert_eq!(Value::Object(metadata.to_map()), all);
+    }
+
+    #[test]
+    fn any_depth_is_survived_on_a_small_stack() {
+        let nested = |levels: usize| (0..levels).fold(json!("bottom"), |inner, _| Value::Array(vec![inner]));
+        let tried = move || {
+            let mut metadata = of(json!({"fits": nested(METADATA_DEPTH - 1)}));
+            assert!(!metadata.is_cut_deep());
+            assert_eq!(metadata.to_map()["fits"], nested(METADATA_DEPTH - 1));
+            metadata.insert("deep", nested(100_000));
+            metadata.insert("deep", nested(100_000));
+            assert!(metadata.is_cut_deep() && metadata.as_str().contains(TOO_DEEP));
+            metadata.insert("deep", 1);
+            assert!(metadata.is_cut_deep(), "and stays marked");
+            assert!(of(nested(100_000)).is_cut_deep());
+        };
+        std::thread::Builder::new().stack_size(2 << 20).spawn(tried).unwrap().join().unwrap();
+    }
+
+    proptest! {
+        /// Against the obvious model, a map.
+        #[test]
+        fn inserting_is_what_it_is_in_a_map(members in proptest::collection::vec(("[ab\":,{}\\\\]{0,3}", "[ab\":,{}\\\\]{0,4}"), 0..12)) {
+            let (mut metadata, mut model) = (Metadata::default(), Map::new());
+            for (name, value) in members {
+                metadata.insert(&name, value.clone());
+                model.insert(name, Value::from(value));
+            }
+            prop_assert_eq!(metadata.to_map(), model);
+        }
+    }
+}
