@@ -210,6 +210,6 @@ impl NoWriter {
             Self::Disabled => Delivery::Disabled,
             Self::Unusable(reason) => Delivery::Dropped(DropReason::Configuration(Arc::clone(reason))),
         };
-        Receipt::settled(&delivery, entries.into_iter().count())
+        Receipt::settled(&delivery, entries.into_iter().count() as u64)
     }
 }

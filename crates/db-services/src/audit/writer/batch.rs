@@ -24,6 +24,18 @@ pub(super) enum Entries {
     Many(Vec<AuditEntry>),
 }
 
+impl From<AuditEntry> for Entries {
+    fn from(entry: AuditEntry) -> Self {
+        Self::One(entry)
+    }
+}
+
+impl From<Vec<AuditEntry>> for Entries {
+    fn from(entries: Vec<AuditEntry>) -> Self {
+        Self::Many(entries)
+    }
+}
+
 /// What is written with one statement.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -124,8 +136,9 @@ mod tests {
         let mut first_seq = 1;
         for &(count, bytes) in groups {
             let entries = Entries::Many((0..count).map(|_| AuditEntry::new("x")).collect());
-            let pushed = queue.push(Group { first_seq, entries }, Weight { entries: count, bytes });
-            assert!(pushed.is_ok());
+            let weight = Weight { entries: count, bytes };
+            assert_eq!(queue.admit(weight), Ok(()));
+            queue.put(Group { first_seq, entries }, weight);
             first_seq += count as u64;
         }
         queue

@@ -4,7 +4,6 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use super::super::batch::Entries;
 use super::super::life::Life;
 use super::super::spooling::{self, APPENDS, Started};
 use super::super::worker::Equipment;
@@ -28,8 +27,8 @@ fn worker(dir: &TempDir) -> Worker {
     let bound = Weight { entries: 10_000, bytes: 64 << 20 };
     let shared = Arc::new(Shared::new("silent".to_owned(), None, bound, Duration::ZERO));
     for _ in 0..bound.entries {
-        let receipt = AuditWriter::new(Arc::clone(&shared))
-            .push(Entries::One(AuditEntry::new("x")), Weight { entries: 1, bytes: 1 });
+        let receipt =
+            AuditWriter::new(Arc::clone(&shared)).push(AuditEntry::new("x"), Weight { entries: 1, bytes: 1 });
         drop(receipt);
     }
     let (answers, incoming) = mpsc::unbounded_channel();

@@ -27,7 +27,7 @@ mod worker;
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -101,7 +101,6 @@ pub(super) struct Shared {
     started: Instant,
     writer_id: Uuid,
     queue: Queue<Group>,
-    next_seq: AtomicU64,
     /// True while the thread sleeps until it is woken.
     asleep: AtomicBool,
     wake: Notify,
@@ -152,10 +151,11 @@ impl AuditWriter {
 
     /// Does what [`write`](Self::write) does with a handle that goes into the receipt: counting one
     /// handle more costs as much as a tenth of the call.
+    #[inline]
     pub(super) fn write_once(self, mut entry: AuditEntry) -> Receipt {
         // It lies in its place in the queue.
         let bytes = Queue::<Group>::PLACE + limits::weigh(&mut entry) - size_of::<AuditEntry>();
-        self.push(Entries::One(entry), Weight { entries: 1, bytes })
+        self.push(entry, Weight { entries: 1, bytes })
     }
 
     /// Takes many entries, all or none, and writes them with one INSERT (1,000 rows or 4 MiB at the
@@ -168,31 +168,20 @@ impl AuditWriter {
         let spare = (entries.capacity() - entries.len()) * size_of::<AuditEntry>();
         let bytes = Queue::<Group>::PLACE + spare + entries.iter_mut().map(limits::weigh).sum::<usize>();
         let weight = Weight { entries: entries.len(), bytes };
-        self.clone().push(Entries::Many(entries), weight)
+        self.clone().push(entries, weight)
     }
 
     /// Numbers entries and queues them.
-    fn push(self, entries: Entries, weight: Weight) -> Receipt {
+    #[inline]
+    fn push(self, entries: impl Into<Entries>, weight: Weight) -> Receipt {
         let shared = &*self.shared;
         let count = weight.entries as u64;
-        let first_seq = shared.next_seq.fetch_add(count, Ordering::Relaxed);
+        let first_seq = shared.queue.number(count);
         let range = Range { first: first_seq, last: first_seq + count - 1 };
-        if let Err((_, refused)) = shared.queue.push(Group { first_seq, entries }, weight) {
-            let reason = match refused {
-                Refused::Full => DropReason::QueueFull,
-                Refused::Closed => DropReason::ShutDown,
-            };
-            shared.counters.refused.fetch_add(count, Ordering::Relaxed);
-            shared.settle(&[range], &Delivery::Dropped(reason.clone()));
-            if refused == Refused::Closed && !shared.came_late.swap(true, Ordering::Relaxed) {
-                log::error!(
-                    "audit: an entry came after the writer's shutdown: it and all later ones are lost"
-                );
-            }
-            // For the log line; the thread may be asleep if this alone was too large.
-            shared.wake.notify_one();
-            return Receipt::settled(&Delivery::Dropped(reason), weight.entries);
+        if let Err(refused) = shared.queue.admit(weight) {
+            return shared.refuse(range, refused);
         }
+        shared.queue.put(Group { first_seq, entries: entries.into() }, weight);
         // The thread sets `asleep` and then looks whether the queue counts anything; this counted
         // first and looks now. Both SeqCst: one of the two sees the other. Nobody is woken who is
         // awake: a wake-up costs more than everything else here.
@@ -279,7 +268,6 @@ impl Shared {
             started: Instant::now(),
             writer_id: Uuid::now_v7(),
             queue: Queue::new(bound),
-            next_seq: AtomicU64::new(1),
             asleep: AtomicBool::new(false),
             wake: Notify::new(),
             ledger: Mutex::default(),
@@ -294,6 +282,23 @@ impl Shared {
             finished_lock: Mutex::new(false),
             finished_condition: Condvar::new(),
         }
+    }
+
+    /// Loses entries that the queue did not take.
+    #[cold]
+    fn refuse(&self, range: Range, refused: Refused) -> Receipt {
+        let reason = match refused {
+            Refused::Full => DropReason::QueueFull,
+            Refused::Closed => DropReason::ShutDown,
+        };
+        self.counters.refused.fetch_add(range.len(), Ordering::Relaxed);
+        self.settle(&[range], &Delivery::Dropped(reason.clone()));
+        if refused == Refused::Closed && !self.came_late.swap(true, Ordering::Relaxed) {
+            log::error!("audit: an entry came after the writer's shutdown: it and all later ones are lost");
+        }
+        // For the log line; the thread may be asleep if this alone was too large.
+        self.wake.notify_one();
+        Receipt::settled(&Delivery::Dropped(reason), range.len())
     }
 
     /// Notes what became of these ranges and counts them.
@@ -344,7 +349,7 @@ impl Shared {
     }
 
     fn given(&self) -> u64 {
-        self.next_seq.load(Ordering::Relaxed) - 1
+        self.queue.given()
     }
 
     /// Entries that did not get into the queue.

@@ -92,13 +92,14 @@ impl Bench {
         let weight = Weight { entries: count, bytes: count * size };
         let held = self.queue.held();
         let fits = held.entries + count <= QUEUE.entries && held.bytes + weight.bytes <= QUEUE.bytes;
-        match self.queue.push(Group { first_seq, entries }, weight) {
+        match self.queue.admit(weight) {
             Ok(()) => {
+                self.queue.put(Group { first_seq, entries }, weight);
                 assert!(fits && !self.closed, "taken in beyond the bound, or after the end");
                 self.calls.push_back(((range.first..=range.last).collect(), size));
                 self.fates.extend(vec![None; count]);
             }
-            Err((_, refused)) => {
+            Err(refused) => {
                 let roomy = held.entries < QUEUE.entries * 9 / 10 && held.bytes < QUEUE.bytes * 9 / 10;
                 assert!(!fits || !roomy || refused == Refused::Closed, "refused though there was room");
                 assert!(refused == Refused::Full || self.closed);

@@ -24,9 +24,9 @@ enum State {
 }
 
 impl Receipt {
-    pub(in crate::audit) fn settled(delivery: &Delivery, entries: usize) -> Self {
+    pub(in crate::audit) fn settled(delivery: &Delivery, entries: u64) -> Self {
         let mut counts = DeliveryCounts::default();
-        counts.add(delivery, entries as u64);
+        counts.add(delivery, entries);
         Self(State::Settled(counts))
     }
 
