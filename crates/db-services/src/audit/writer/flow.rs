@@ -78,6 +78,7 @@ impl Worker {
                 // Counted but not pushed yet: the next look finds it.
                 return;
             }
+            self.returning.taken(now);
             let since = self.gathering_since.take().unwrap_or(now);
             let way = self.way(now);
             let batch = self.prepare(taken, since, now);

@@ -1,33 +1,47 @@
 //! Will those who were just answered write again at once? Counts and instants handed in, no clock.
 //!
-//! Who awaits one entry after the other is back within microseconds of the answer. Of ten callers that
-//! were answered together the first would be sent off alone, and the other nine wait for it. So a
-//! batch waits a moment for as many as were answered. A single caller is not waited for: on a machine
-//! of few processors that would take him the one that he needs.
+//! Who awaits one entry after the other is back within microseconds of the answer. To sleep and be woken
+//! takes longer than that; and of ten callers that were answered together the first would be sent off
+//! alone, and the other nine wait for it. So the thread stays awake a moment for as many as were
+//! answered, and gives way to whoever else wants the processor. Only while they do come back: who
+//! awaits an entry now and then costs nothing.
 
 use std::time::{Duration, Instant};
 
 /// How long they are expected back: somewhat more than it takes to wake a thread and write an entry.
 const BACK_WITHIN: Duration = Duration::from_micros(50);
 
+/// What counts as having come back at once.
+const AT_ONCE: Duration = Duration::from_micros(200);
+
 /// Callers who were answered and are expected back.
 #[derive(Debug, Default)]
 pub(super) struct Returning {
     callers: usize,
-    until: Option<Instant>,
+    answered: Option<Instant>,
+    /// True if those answered before did come back.
+    do_return: bool,
 }
 
 impl Returning {
     /// Notes that so many callers were answered.
     pub(super) fn answered(&mut self, callers: usize, now: Instant) {
         if callers > 0 {
-            (self.callers, self.until) = (callers, Some(now + BACK_WITHIN));
+            (self.callers, self.answered) = (callers, Some(now));
+        }
+    }
+
+    /// Notes that what they may have written next is on its way.
+    pub(super) fn taken(&mut self, now: Instant) {
+        if let Some(answered) = self.answered.take() {
+            self.do_return = now.saturating_duration_since(answered) < AT_ONCE;
         }
     }
 
     /// True while more callers are expected than entries wait.
     pub(super) fn more_than(&self, waiting: usize, now: Instant) -> bool {
-        self.callers > 1 && waiting < self.callers && self.until.is_some_and(|until| now < until)
+        let in_time = || self.answered.is_some_and(|answered| now < answered + BACK_WITHIN);
+        self.do_return && waiting < self.callers && in_time()
     }
 }
 
@@ -37,17 +51,28 @@ mod tests {
 
     #[test]
     fn as_many_are_expected_as_were_answered_and_not_for_long() {
-        let (mut returning, now) = (Returning::default(), Instant::now());
+        let (mut returning, now) = (Returning { do_return: true, ..Returning::default() }, Instant::now());
         assert!(!returning.more_than(0, now));
         returning.answered(3, now);
         assert!(returning.more_than(0, now) && returning.more_than(2, now));
         assert!(!returning.more_than(3, now));
         assert!(!returning.more_than(0, now + BACK_WITHIN));
-        // Nobody waits for a single one, and batches that nobody awaited change nothing.
-        returning.answered(1, now);
-        assert!(!returning.more_than(0, now));
         returning.answered(3, now + BACK_WITHIN);
+        // Batches that nobody awaited change nothing.
         returning.answered(0, now + BACK_WITHIN);
-        assert!(returning.more_than(2, now));
+        assert!(returning.more_than(2, now + BACK_WITHIN));
+    }
+
+    #[test]
+    fn nobody_is_expected_who_did_not_come_back_before() {
+        let (mut returning, now) = (Returning::default(), Instant::now());
+        returning.answered(2, now);
+        assert!(!returning.more_than(0, now));
+        returning.taken(now + AT_ONCE / 2);
+        returning.answered(2, now + AT_ONCE);
+        assert!(returning.more_than(0, now + AT_ONCE));
+        returning.taken(now + AT_ONCE * 2);
+        returning.answered(2, now + AT_ONCE * 3);
+        assert!(!returning.more_than(0, now + AT_ONCE * 3), "this time it took them longer");
     }
 }

@@ -159,7 +159,11 @@ impl Worker {
             let until = if looks { now } else { now + self.pause(now) };
             let rest = async {
                 match looks {
-                    true => tokio::task::yield_now().await,
+                    true => {
+                        // To those on their way back, if they want this processor.
+                        std::thread::yield_now();
+                        tokio::task::yield_now().await;
+                    }
                     false => tokio::time::sleep_until(until.into()).await,
                 }
             };
