@@ -1,6 +1,8 @@
 //! How long does one caller wait who awaits each entry?
 
-use std::time::Instant;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use db_schema::NewAuditLog;
 use db_schema::schema::audit_logs;
@@ -22,12 +24,16 @@ use crate::stats::percentile;
 
 const OURS: &str = "write_audit_log, awaited";
 
+/// What a statement takes the server, about.
+const PAUSE: Duration = Duration::from_micros(100);
+
 pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Report) -> Fallible<()> {
     let per_block = (options.events / 1_000).max(5);
-    let (ours, held, tail) = blocks(place, options.blocks, per_block).await?;
+    let Blocks { ours, tail, held, hop } = blocks(place, options.blocks, per_block).await?;
     report.add(ours.against(&held, Some(AtMost(1.15))))?;
-    report.add(held.row(None))?;
-    report.add(tail.row(None))?;
+    for series in [held, tail, hop] {
+        report.add(series.row(None))?;
+    }
     let mut contenders = vec![
         Contender { name: OURS, rows: slow(options.events), turn: ours::awaited },
         Contender { name: SQLX, rows: slow(options.events), turn: sqlx::single },
@@ -46,15 +52,25 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
     Ok(())
 }
 
-/// Alternating blocks into the same table: the writer's medians, those of a cached single insert on a
-/// held connection, and the writer's 99th percentiles.
-async fn blocks(place: &Place, blocks: usize, per_block: usize) -> Fallible<(Series, Series, Series)> {
+/// What is measured in each block.
+struct Blocks {
+    ours: Series,
+    tail: Series,
+    /// A cached single insert on a held connection.
+    held: Series,
+    /// A word to another thread, and one back: what any writer with a thread of its own adds.
+    hop: Series,
+}
+
+/// Alternating blocks into the same table.
+async fn blocks(place: &Place, blocks: usize, per_block: usize) -> Fallible<Blocks> {
     let fresh = place.fresh(Table::Own).await?;
     let (writer, guard) = ours::start(&fresh.url)?;
     let mut conn = AsyncPgConnection::establish(&fresh.url).await?;
     let mut ours = Series::new("write_audit_log, awaited: p50", "µs");
     let mut tail = Series::new("write_audit_log, awaited: p99", "µs");
     let mut held = Series::new("single insert, held connection: p50", "µs");
+    let mut hop = Series::new("to another thread and back: p50", "µs");
     let bar = progress::bar("latency", blocks);
     // Tasks, as a server's handlers are: the main thread would have to be woken from elsewhere.
     for block in 0..=blocks {
@@ -68,6 +84,7 @@ async fn blocks(place: &Place, blocks: usize, per_block: usize) -> Fallible<(Ser
             ours.values.extend(percentile(&mine, 0.5));
             tail.values.extend(percentile(&mine, 0.99));
             held.values.extend(percentile(&theirs, 0.5));
+            hop.values.extend(percentile(&tokio::task::spawn_blocking(move || hops(per_block)).await?, 0.5));
             bar.inc(1);
         }
     }
@@ -75,7 +92,26 @@ async fn blocks(place: &Place, blocks: usize, per_block: usize) -> Fallible<(Ser
     drop(conn);
     guard.shutdown(ours::PATIENCE).await;
     fresh.settle(2 * per_block * (blocks + 1)).await?;
-    Ok((ours, held, tail))
+    Ok(Blocks { ours, tail, held, hop })
+}
+
+/// Microseconds of each, a pause before each so that both threads sleep.
+fn hops(count: usize) -> Vec<f64> {
+    let (there, heard) = mpsc::channel();
+    let (answer, back) = mpsc::channel();
+    let other = thread::spawn(move || heard.iter().try_for_each(|()| answer.send(())));
+    let hop = |_| {
+        thread::sleep(PAUSE);
+        let begun = Instant::now();
+        there.send(()).ok()?;
+        back.recv().ok()?;
+        Some(begun.elapsed().as_secs_f64() * 1e6)
+    };
+    let calls = (0..count).filter_map(hop).collect();
+    drop(there);
+    // It has nothing more to answer.
+    let _ = other.join();
+    calls
 }
 
 async fn awaited(numbers: std::ops::Range<usize>) -> Fallible<Vec<f64>> {

@@ -34,7 +34,7 @@ struct Question {
 }
 
 const TIMELINE: Question = Question {
-    name: "tenant timeline",
+    name: "tenant timeline, all months at once",
     sql: "SELECT * FROM audit_logs WHERE tenant_id = $1 ORDER BY created_at DESC LIMIT 50",
     about: |row| format!("tenant-{:04}", row * 7 % 200),
 };
@@ -45,10 +45,19 @@ const PERFECT_TIMELINE: Question = Question {
     about: TIMELINE.about,
 };
 
-/// What a reader asks first who knows that the page will mostly be full by then: all other partitions
-/// are left out, the default one too.
+/// What `audit::latest` asks: the last month and what is yet to come first, since that mostly fills the
+/// page.
+const LATEST_TIMELINE: Question = Question {
+    name: "tenant timeline, from 31 days ago",
+    sql: "SELECT * FROM audit_logs WHERE tenant_id = $1 AND created_at >= now() - interval '31 days' \
+          ORDER BY created_at DESC LIMIT 50",
+    about: TIMELINE.about,
+};
+
+/// What a reader asks who knows that nothing is dated ahead: all other partitions are left out, the
+/// default one too.
 const RECENT_TIMELINE: Question = Question {
-    name: "tenant timeline, last 31 days first",
+    name: "tenant timeline, last 31 days",
     sql: "SELECT * FROM audit_logs WHERE tenant_id = $1 \
           AND created_at >= now() - interval '31 days' AND created_at < now() + interval '1 day' \
           ORDER BY created_at DESC LIMIT 50",
@@ -117,7 +126,8 @@ async fn warm(fresh: &Fresh<'_>, options: &Options, report: &mut Report) -> Fall
     let blocks = options.blocks;
     let client = connect(&fresh.url).await?;
     let mut asked = Vec::new();
-    for question in [TIMELINE, PERFECT_TIMELINE, RECENT_TIMELINE].into_iter().chain(OTHERS) {
+    let timelines = [PERFECT_TIMELINE, LATEST_TIMELINE, RECENT_TIMELINE, TIMELINE];
+    for question in timelines.into_iter().chain(OTHERS) {
         let statement = client.prepare(question.sql).await?;
         let series = Series::new(format!("{}: warm", question.name), "ms");
         asked.push((question, statement, series));
@@ -136,9 +146,11 @@ async fn warm(fresh: &Fresh<'_>, options: &Options, report: &mut Report) -> Fall
     }
     bar.finish_and_clear();
     let mut series = asked.iter().map(|(.., series)| series);
-    if let (Some(timeline), Some(perfect), Some(recent)) = (series.next(), series.next(), series.next()) {
-        report.add(timeline.against(perfect, Some(AtMost(2.0))))?;
-        report.add(recent.against(perfect, None))?;
+    if let (Some(perfect), Some(latest)) = (series.next(), series.next()) {
+        report.add(latest.against(perfect, Some(AtMost(2.0))))?;
+        for timeline in series.by_ref().take(2) {
+            report.add(timeline.against(perfect, None))?;
+        }
         report.add(perfect.row(None))?;
     }
     for others in series {
