@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use compact_str::CompactString;
@@ -213,7 +214,7 @@ impl AuditEntry {
     }
 
     /// Sets one member of the metadata and leaves the others; of two with the same name the later one
-    /// counts. Costs half of what an object with the same members does.
+    /// counts. Costs two thirds of what an object with the same members does.
     #[inline]
     pub fn detail(mut self, name: impl AsRef<str>, value: impl Into<Value>) -> Self {
         self.metadata.insert(name, value);
@@ -227,11 +228,12 @@ fn now() -> (Uuid, DateTime<Utc>) {
     thread_local! {
         static CONTEXT: ContextV7 = const { ContextV7::new() };
     }
-    let now = Utc::now();
-    // A clock before 1970 gives ids of 1970.
-    let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
-    let id = CONTEXT.with(|context| Timestamp::from_unix(context, seconds, now.timestamp_subsec_nanos()));
-    (Uuid::new_v7(id), now)
+    // A clock before 1970 says 1970.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (seconds, nanos) = (now.as_secs(), now.subsec_nanos());
+    let id = CONTEXT.with(|context| Timestamp::from_unix(context, seconds, nanos));
+    let time = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, nanos));
+    (Uuid::new_v7(id), time.unwrap_or(DateTime::<Utc>::MAX_UTC))
 }
 
 /// How an event ended. The database holds it as text, in lower case.
@@ -359,11 +361,12 @@ mod tests {
     #[test]
     fn ids_are_in_the_order_of_their_making_and_of_the_time_that_they_come_with() {
         let entries: Vec<_> = (0..1_000).map(|_| AuditEntry::new("x")).collect();
-        assert!(entries.is_sorted_by(|a, b| a.id < b.id));
+        assert!(entries.is_sorted_by(|a, b| a.id < b.id), "even if the clock was set back meanwhile");
         for entry in entries {
             let (seconds, nanos) = entry.id.get_timestamp().unwrap().to_unix();
-            assert_eq!(seconds as i64, entry.created_at.timestamp());
-            assert_eq!(nanos / 1_000_000, entry.created_at.timestamp_subsec_millis());
+            let millis = seconds as i64 * 1_000 + i64::from(nanos) / 1_000_000;
+            // Later only if the clock was set back.
+            assert!(millis >= entry.created_at.timestamp_millis());
         }
     }
 

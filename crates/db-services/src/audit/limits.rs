@@ -20,11 +20,12 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use compact_str::{CompactString, format_compact};
 use db_schema::{JsonText, NewAuditLog};
 use ipnet::IpNet;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::AuditEntry;
-use super::metadata::{MARKS, REPLACEMENT, has_nul, write_json, write_scalar};
+use super::metadata::{MARKS, REPLACEMENT, has_nul, members, write_member};
 
 /// The most characters of a text field that has no limit of its own.
 pub const TEXT_CHARS: usize = 512;
@@ -158,9 +159,13 @@ fn metadata_text(whole: String, mut marks: Marks) -> JsonText {
         text = short;
     }
     if !marks.0.is_empty() {
-        text.truncate(text.len() - 1);
+        let marks = Value::Object(marks.0).to_string();
+        text.pop();
         let comma = if text.len() > 1 { "," } else { "" };
-        text.push_str(&format!("{comma}\"{MARKS}\":{}}}", Value::Object(marks.0)));
+        let member = [comma, "\"", MARKS, "\":", &marks, "}"];
+        // No more room than that: the row may wait for long.
+        text.reserve_exact(member.iter().map(|part| part.len()).sum());
+        member.iter().for_each(|part| text.push_str(part));
     }
     JsonText::from_text(text)
 }
@@ -168,32 +173,31 @@ fn metadata_text(whole: String, mut marks: Marks) -> JsonText {
 /// Keeps the members that fit, in their order; of a string that does not, its beginning. Gives the
 /// text, and how many members were left out.
 fn shorten(whole: &str) -> (String, usize) {
-    // What was written by `Metadata` can be read.
-    let members: Map<String, Value> = serde_json::from_str(whole).unwrap_or_default();
-    let (mut short, mut left_out) = (b"{".to_vec(), 0);
-    for (key, value) in &members {
+    let (mut short, mut left_out) = (Vec::with_capacity(METADATA_BYTES), 0);
+    for (name, value) in members(whole) {
         let before = short.len();
-        if before > 1 {
-            short.push(b',');
+        // The closing brace counts, and the quotes, the colon and the comma.
+        let fits = |value: &RawValue| before + name.len() + value.get().len() + 5 <= METADATA_BYTES;
+        let beginning = || {
+            let text: String = serde_json::from_str(value.get()).ok()?;
+            to_raw_value(&cut(&text, TEXT_CHARS)?).ok()
+        };
+        match fits(value) {
+            true => write_member(&mut short, &name, value),
+            false => match beginning().filter(|beginning| fits(beginning)) {
+                Some(beginning) => write_member(&mut short, &name, &beginning),
+                None => left_out += 1,
+            },
         }
-        write_scalar(&mut short, key);
-        short.push(b':');
-        let begin = short.len();
-        write_json(&mut short, value, 2, &mut false);
-        // The closing brace counts.
-        if short.len() >= METADATA_BYTES
-            && let Some(beginning) = value.as_str().and_then(|text| cut(text, TEXT_CHARS))
-        {
-            short.truncate(begin);
-            write_scalar(&mut short, &beginning);
-        }
+        // A name is longer as JSON where it has quotes and the like.
         if short.len() >= METADATA_BYTES {
             short.truncate(before);
             left_out += 1;
         }
     }
-    short.push(b'}');
-    (String::from_utf8(short).unwrap_or_default(), left_out)
+    short.extend_from_slice(if short.is_empty() { b"{}" } else { b"}" });
+    short.shrink_to_fit();
+    (String::from_utf8(short).unwrap_or_else(|_| "{}".to_owned()), left_out)
 }
 
 /// How many bytes of memory an entry holds from now on, estimated from above.

@@ -73,7 +73,7 @@ fn actions_and_marks_of_the_writer_cannot_be_forged() {
     assert_eq!(row_of(AuditEntry::new("auditor.login")).action, "auditor.login");
     assert_eq!(
         metadata_of(AuditEntry::new("x").metadata(json!({"_audit": 1, "app._audit": 2})).ip_text("unknown")),
-        json!({"app.app._audit": 1, "app._audit": 2, "_audit": {"ip_text": "unknown"}})
+        json!({"app._audit": 1, "app.app._audit": 2, "_audit": {"ip_text": "unknown"}})
     );
 }
 

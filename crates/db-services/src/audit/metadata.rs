@@ -1,10 +1,13 @@
 //! What else is worth keeping about an event, and how does it become JSON?
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use memchr::memmem;
 use serde::Serialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::limits::METADATA_DEPTH;
@@ -25,7 +28,7 @@ const ROOMY: usize = 4 << 10;
 /// It is written when it is set, in the caller's thread: a tree of values would be a dozen allocations
 /// that another thread frees later (docs/decisions/0014-few-allocations.md). JSON of any depth is safe
 /// to give; what [`limits`](super::limits) says about nesting, NUL and the member `_audit` is done at once.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Metadata {
     /// `{…}`, compact, in UTF-8; nothing for an object without members.
     text: Vec<u8>,
@@ -35,16 +38,18 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Sets a member; of two with the same name the later one counts.
+    /// Sets a member; of two with the same name the later one counts. Only names with U+FFFD, which
+    /// stands for NUL too, are kept apart with another one: no member takes another's place.
     pub fn insert(&mut self, name: impl AsRef<str>, value: impl Into<Value>) {
         self.set(name.as_ref(), value.into());
     }
 
     fn set(&mut self, name: &str, value: Value) {
-        let name = match name == MARKS || has_nul(name) {
-            true => Cow::Owned(free_key(name, &self.to_map())),
-            false => Cow::Borrowed(name),
-        };
+        let mut name = unreserved(name);
+        if has_nul(&name) || name.contains(REPLACEMENT) {
+            let taken = self.members().into_iter().map(|(key, _)| key.into_owned()).collect();
+            name = Cow::Owned(without_nul(&name, &taken));
+        }
         // Without the brace at the end.
         let earlier = self.text.len().saturating_sub(1);
         self.text.truncate(earlier);
@@ -56,40 +61,48 @@ impl Metadata {
         write_scalar(&mut self.text, &*name);
         self.text.push(b':');
         let (before, key) = self.text.split_at(begin);
-        // In the text it may also be further down, within another member.
-        if self.names & bit(&name) != 0 && memmem::find(before, key).is_some() {
-            self.text.truncate(earlier);
-            self.text.push(b'}');
-            return self.set_again(&name, value);
-        }
+        let known = self.names & bit(&name) != 0 && memmem::find(before, key).is_some();
         self.names |= bit(&name);
         write_json(&mut self.text, &value, 2, &mut self.cut_deep);
         self.text.push(b'}');
         self.let_go(value);
+        // In the text the name may also stand further down, within another member.
+        if known {
+            self.keep_last(&name);
+        }
     }
 
-    /// Sets a member that may be there.
-    fn set_again(&mut self, name: &str, value: Value) {
-        let mut members = self.to_map();
-        members.insert(name.to_owned(), value);
-        let cut_deep = self.cut_deep;
-        *self = Self::from(members);
-        self.cut_deep |= cut_deep;
+    /// Of the members with this name keeps the value of the last, in the place of the first.
+    fn keep_last(&mut self, name: &str) {
+        let members = self.members();
+        let Some((_, last)) = members.iter().rfind(|(key, _)| key == name) else { return };
+        let mut text = Vec::with_capacity(self.text.len());
+        let mut is_there = false;
+        for (key, value) in &members {
+            if key == name && std::mem::replace(&mut is_there, true) {
+                continue;
+            }
+            let value = if key == name { last } else { value };
+            write_member(&mut text, key, value);
+        }
+        text.push(b'}');
+        self.text = text;
     }
 
     /// Gives the object as JSON, compact.
     pub fn as_str(&self) -> &str {
-        match self.is_empty() {
-            true => "{}",
-            // What serde_json writes is UTF-8.
-            false => std::str::from_utf8(&self.text).unwrap_or_default(),
-        }
+        // What serde_json writes is UTF-8.
+        std::str::from_utf8(&self.text).ok().filter(|text| !text.is_empty()).unwrap_or("{}")
     }
 
     /// Reads the members back.
     pub fn to_map(&self) -> Map<String, Value> {
         // What was written here can be read: within the depth that serde_json reads.
         serde_json::from_str(self.as_str()).unwrap_or_default()
+    }
+
+    fn members(&self) -> Vec<(Cow<'_, str>, &RawValue)> {
+        members(self.as_str())
     }
 
     /// True if there is no member.
@@ -115,10 +128,8 @@ impl Metadata {
     }
 
     pub(super) fn into_text(self) -> String {
-        match self.is_empty() {
-            true => "{}".to_owned(),
-            false => String::from_utf8(self.text).unwrap_or_default(),
-        }
+        let text = String::from_utf8(self.text).unwrap_or_default();
+        if text.is_empty() { "{}".to_owned() } else { text }
     }
 
     /// Drops what was written; what is deep without recursion.
@@ -134,9 +145,11 @@ impl From<Map<String, Value>> for Metadata {
         let mut metadata = Self::default();
         if !members.is_empty() {
             metadata.text.reserve(FIRST);
+            let mut names = Names::of(&members);
             for (key, value) in &members {
                 metadata.text.push(if metadata.text.is_empty() { b'{' } else { b',' });
-                let name = free_key_of(key, &members);
+                let name = unreserved(key);
+                let name = if has_nul(&name) { Cow::Owned(names.free(&name)) } else { name };
                 metadata.names |= bit(&name);
                 write_scalar(&mut metadata.text, &*name);
                 metadata.text.push(b':');
@@ -160,41 +173,88 @@ impl From<Value> for Metadata {
     }
 }
 
+impl PartialEq for Metadata {
+    /// As JSON: the order of members does not matter.
+    fn eq(&self, other: &Self) -> bool {
+        self.cut_deep == other.cut_deep && (self.text == other.text || self.to_map() == other.to_map())
+    }
+}
+
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// The key of a top-level member: without NUL, not the writer's own, and nobody else's.
-fn free_key_of<'a>(key: &'a str, members: &Map<String, Value>) -> Cow<'a, str> {
-    match key == MARKS || has_nul(key) {
-        true => Cow::Owned(free_key(key, members)),
-        false => Cow::Borrowed(key),
-    }
-}
+/// The members of an object in their order, their values as text.
+pub(super) fn members(object: &str) -> Vec<(Cow<'_, str>, &RawValue)> {
+    struct InOrder;
+    impl<'de> Visitor<'de> for InOrder {
+        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
 
-fn free_key(key: &str, members: &Map<String, Value>) -> String {
-    if key == MARKS {
-        let mut free = format!("app.{MARKS}");
-        while members.contains_key(&free) {
-            free.insert_str(0, "app.");
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
         }
-        return free;
+
+        fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Self::Value, M::Error> {
+            let mut all = Vec::new();
+            while let Some(member) = members.next_entry()? {
+                all.push(member);
+            }
+            Ok(all)
+        }
     }
-    without_nul_key(key, members).into_owned()
+    // What was written here can be read.
+    serde_json::Deserializer::from_str(object).deserialize_map(InOrder).unwrap_or_default()
 }
 
-/// A key without NUL that no other member has.
-fn without_nul_key<'a>(key: &'a str, members: &Map<String, Value>) -> Cow<'a, str> {
-    if !has_nul(key) {
-        return Cow::Borrowed(key);
+/// Writes a member of an object, the first with the opening brace.
+pub(super) fn write_member(out: &mut Vec<u8>, name: &str, value: &RawValue) {
+    out.push(if out.is_empty() { b'{' } else { b',' });
+    write_scalar(out, name);
+    out.push(b':');
+    out.extend_from_slice(value.get().as_bytes());
+}
+
+/// The name of a top-level member that is not the writer's: `_audit` becomes `app._audit`, and that
+/// `app.app._audit`, so that no two names become one.
+fn unreserved(name: &str) -> Cow<'_, str> {
+    match name.strip_suffix(MARKS) {
+        Some(before) if before.replace("app.", "").is_empty() => Cow::Owned(format!("app.{name}")),
+        _ => Cow::Borrowed(name),
     }
-    let mut clean = key.replace('\0', REPLACEMENT);
-    while members.contains_key(&clean) {
-        clean.push_str(REPLACEMENT);
+}
+
+/// The names of an object while it is written.
+struct Names<'a> {
+    given: &'a Map<String, Value>,
+    /// Those that were found for others.
+    found: HashSet<String>,
+}
+
+impl<'a> Names<'a> {
+    fn of(given: &'a Map<String, Value>) -> Self {
+        Self { given, found: HashSet::new() }
     }
-    Cow::Owned(clean)
+
+    /// Finds a name without NUL that no other member has.
+    fn free(&mut self, name: &str) -> String {
+        let mut free = without_nul(name, &self.found);
+        while self.given.contains_key(&free) || self.found.contains(&free) {
+            free.push_str(REPLACEMENT);
+        }
+        self.found.insert(free.clone());
+        free
+    }
+}
+
+/// The name with U+FFFD for each NUL, and as many more as it takes to be none of those.
+fn without_nul(name: &str, taken: &HashSet<String>) -> String {
+    let mut free = name.replace('\0', REPLACEMENT);
+    while taken.contains(&free) {
+        free.push_str(REPLACEMENT);
+    }
+    free
 }
 
 /// Writes compact JSON without NUL and without anything below level 127.
@@ -215,12 +275,14 @@ pub(super) fn write_json(out: &mut Vec<u8>, value: &Value, level: usize, deep: &
             out.push(b']');
         }
         Value::Object(members) => {
+            let mut names = Names::of(members);
             out.push(b'{');
             for (at, (key, item)) in members.iter().enumerate() {
                 if at > 0 {
                     out.push(b',');
                 }
-                write_scalar(out, &*without_nul_key(key, members));
+                let key = if has_nul(key) { Cow::Owned(names.free(key)) } else { Cow::Borrowed(&**key) };
+                write_scalar(out, &*key);
                 out.push(b':');
                 write_json(out, item, level + 1, deep);
             }
@@ -297,14 +359,35 @@ mod tests {
 
     #[test]
     fn no_member_takes_another_s_place_or_the_writer_s() {
-        let mut metadata = Metadata::default();
-        for (name, value) in
-            [("_audit", 1), ("a\u{FFFD}", 2), ("a\0", 3), ("_audit", 4), ("app.app.app._audit", 5)]
-        {
-            metadata.insert(name, value);
+        let set = |names: &[&str]| {
+            let mut metadata = Metadata::default();
+            names.iter().zip(1..).for_each(|(name, nth)| metadata.insert(name, nth));
+            Value::Object(metadata.to_map())
+        };
+        assert_eq!(set(&["_audit", "app._audit", "_audit"]), json!({"app._audit": 3, "app.app._audit": 2}));
+        assert_eq!(set(&["app._audit", "_audit"]), json!({"app._audit": 2, "app.app._audit": 1}));
+        assert_eq!(set(&["my_audit", "_auditor"]), json!({"my_audit": 1, "_auditor": 2}));
+        for names in [["a\0", "a\u{FFFD}"], ["a\u{FFFD}", "a\0"], ["a\0", "a\0"]] {
+            assert_eq!(set(&names), json!({"a\u{FFFD}": 1, "a\u{FFFD}\u{FFFD}": 2}), "{names:?}");
         }
-        let all = json!({"app._audit": 1, "a\u{FFFD}": 2, "a\u{FFFD}\u{FFFD}": 3, "app.app._audit": 4, "app.app.app._audit": 5});
-        assert_eq!(Value::Object(metadata.to_map()), all);
+        let at_once = |value: Value| {
+            members(of(value).as_str()).into_iter().map(|(name, _)| name.into_owned()).collect::<HashSet<_>>()
+        };
+        assert_eq!(at_once(json!({"\0\u{FFFD}": 1, "\u{FFFD}\0": 2, "\u{FFFD}\u{FFFD}": 3})).len(), 3);
+        assert_eq!(at_once(json!({"a\0": 1, "a\0\0": 2, "a\u{FFFD}": 3})).len(), 3);
+        let inner = of(json!({"x": {"a\0": 1, "a\0\0": 2, "a\u{FFFD}": 3}})).to_map();
+        assert_eq!(inner["x"].as_object().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn equal_is_what_is_equal_as_json() {
+        let mut metadata = of(json!({"a": [1], "b": 2}));
+        metadata.insert("a", json!([1]));
+        let mut other = of(json!({"b": 2}));
+        other.insert("a", json!([1]));
+        assert!(metadata == other && metadata.as_str() != other.as_str());
+        other.insert("a", json!([2]));
+        assert_ne!(metadata, other);
     }
 
     #[test]

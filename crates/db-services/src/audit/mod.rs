@@ -62,6 +62,7 @@ pub mod testing;
 mod writer;
 mod writers;
 
+pub use compact_str::CompactString;
 pub use db_schema::{AuditLog, JsonText, NewAuditLog};
 pub use entry::{AuditEntry, Outcome, UnknownOutcome};
 pub use error::{InstallError, StartError};
