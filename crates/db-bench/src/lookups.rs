@@ -45,8 +45,8 @@ const PERFECT_TIMELINE: Question = Question {
     about: TIMELINE.about,
 };
 
-/// What `audit::latest` asks: the last month and what is yet to come first, since that mostly fills the
-/// page.
+/// The step that fills the page of most tenants where `audit::latest` reads for one of them: the last month,
+/// and what is dated ahead.
 const LATEST_TIMELINE: Question = Question {
     name: "tenant timeline, from 31 days ago",
     sql: "SELECT * FROM audit_logs WHERE tenant_id = $1 AND created_at >= now() - interval '31 days' \

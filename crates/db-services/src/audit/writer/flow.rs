@@ -78,7 +78,9 @@ impl Worker {
                 // Counted but not pushed yet: the next look finds it.
                 return;
             }
-            self.returning.taken(now);
+            if lock(&self.shared.ledger).is_awaited() {
+                self.returning.came_back(now);
+            }
             let since = self.gathering_since.take().unwrap_or(now);
             let way = self.way(now);
             let batch = self.prepare(taken, since, now);
@@ -123,8 +125,7 @@ impl Worker {
         urgent || now.duration_since(since) >= LINGER
     }
 
-    /// Makes the rows of a batch: here, on the writer's thread, limits are applied and JSON is
-    /// written. The writer's own rows go with it.
+    /// Makes the rows of a batch: here, on the writer's thread, limits are applied. The writer's own rows go with it.
     fn prepare(&mut self, taken: batch::Batch, since: Instant, now: Instant) -> Batch {
         let weight = taken.weight();
         let mut rows = self.life.with_entries(now, self.resolved_through());

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// How long they are expected back: somewhat more than it takes to wake a thread and write an entry.
 const BACK_WITHIN: Duration = Duration::from_micros(50);
 
-/// What counts as having come back at once.
-const AT_ONCE: Duration = Duration::from_micros(200);
+/// What counts as having come back at once where nobody was waited for: the thread had to be woken too.
+const AT_ONCE: Duration = Duration::from_micros(100);
 
 /// Callers who were answered and are expected back.
 #[derive(Debug, Default)]
@@ -31,10 +31,11 @@ impl Returning {
         }
     }
 
-    /// Notes that what they may have written next is on its way.
-    pub(super) fn taken(&mut self, now: Instant) {
+    /// Notes that an entry was taken that somebody awaits.
+    pub(super) fn came_back(&mut self, now: Instant) {
         if let Some(answered) = self.answered.take() {
-            self.do_return = now.saturating_duration_since(answered) < AT_ONCE;
+            let at_once = if self.do_return { BACK_WITHIN } else { AT_ONCE };
+            self.do_return = now.saturating_duration_since(answered) < at_once;
         }
     }
 
@@ -68,11 +69,11 @@ mod tests {
         let (mut returning, now) = (Returning::default(), Instant::now());
         returning.answered(2, now);
         assert!(!returning.more_than(0, now));
-        returning.taken(now + AT_ONCE / 2);
+        returning.came_back(now + AT_ONCE - BACK_WITHIN / 2);
         returning.answered(2, now + AT_ONCE);
         assert!(returning.more_than(0, now + AT_ONCE));
-        returning.taken(now + AT_ONCE * 2);
+        returning.came_back(now + AT_ONCE + BACK_WITHIN);
         returning.answered(2, now + AT_ONCE * 3);
-        assert!(!returning.more_than(0, now + AT_ONCE * 3), "this time it took them longer");
+        assert!(!returning.more_than(0, now + AT_ONCE * 3), "they were waited for in vain");
     }
 }
