@@ -17,6 +17,9 @@ use crate::audit::spool::{Answer, SpoolId};
 /// Batches of `WriteAhead` that wait in memory for a lane; further ones wait in the spool alone.
 const READY: usize = 8;
 
+/// Batches of the spool in memory at a time.
+const REPLAYED: usize = 2;
+
 /// Batches that are tried in turn while the database takes none for a lasting reason.
 const TRIED: usize = 4;
 
@@ -224,11 +227,12 @@ impl Worker {
         }
     }
 
-    /// Asks for the oldest batch of the spool, unless one is on its way already: new entries flow
-    /// beside it.
+    /// Asks for the oldest batch of the spool that is not in memory, unless enough of it is: one is read
+    /// while another is written, and new entries flow beside them.
     fn read_on(&mut self) {
         let Some(spooling) = &mut self.spooling else { return };
-        let busy = spooling.reading || !spooling.backlog || self.closing.is_some() || self.hand.replays();
+        let enough = spooling.reading || self.hand.replays() >= REPLAYED;
+        let busy = enough || !spooling.backlog || self.closing.is_some();
         if !busy {
             spooling.reading = true;
             let skip = self.hand.kept_ids().into_iter().chain(spooling.left_out.iter().copied());

@@ -98,9 +98,9 @@ impl Hand {
         self.batches.values().any(|batch| batch.place == Place::Ready && batch.kept.is_none())
     }
 
-    /// True if a batch from the spool is in memory.
-    pub(super) fn replays(&self) -> bool {
-        self.batches.values().any(|batch| batch.replayed)
+    /// How many batches from the spool are in memory.
+    pub(super) fn replays(&self) -> usize {
+        self.batches.values().filter(|batch| batch.replayed).count()
     }
 }
 
