@@ -254,6 +254,8 @@ async fn a_server_whose_disk_is_full() {
     trial.commits().await;
     // A file of the log that is still empty: the table is the first to run out of room.
     db.sql("CHECKPOINT; SELECT pg_switch_wal()").await.unwrap();
+    // Which is made by the first that is logged in it.
+    db.sql("SELECT txid_current()").await.unwrap();
     disk.fill_but(64 << 10);
     trial
         .fails(&["does not take entries", "No space left on device", "free space on the server's disk"])

@@ -235,6 +235,7 @@ impl Worker {
         let busy = enough || !spooling.backlog || self.closing.is_some();
         if !busy {
             spooling.reading = true;
+            spooling.used_since = false;
             let skip = self.hand.kept_ids().into_iter().chain(spooling.left_out.iter().copied());
             spooling.spool.oldest(skip.collect());
         }
@@ -307,10 +308,9 @@ impl Worker {
         let Some(spooling) = &mut self.spooling else { return };
         spooling.reading = false;
         let Some((ids, rows)) = found else {
-            if spooling.left_out.is_empty() {
-                spooling.is_empty();
-            }
-            return spooling.left_out.clear();
+            spooling.backlog = spooling.used_since || !spooling.left_out.is_empty();
+            spooling.left_out.clear();
+            return self.say_if_replayed();
         };
         let held = self.hand.kept_ids();
         if ids.iter().any(|id| held.contains(id)) {
@@ -324,6 +324,16 @@ impl Worker {
         batch.kept = Some(Rc::new(Kept { ids: ids.into(), parts: 1.into() }));
         let token = self.hand.add(batch);
         self.hand.ready.push_front(token);
+    }
+
+    /// Says that the spool is replayed, once nothing is left in it and nothing from it is on its way.
+    pub(super) fn say_if_replayed(&mut self) {
+        if let Some(spooling) = &mut self.spooling
+            && !spooling.backlog
+            && self.hand.replays() == 0
+        {
+            spooling.is_empty();
+        }
     }
 
     fn set_aside(&mut self, token: u64, sqlstate: Option<&str>, result: Result<(), String>) {

@@ -44,7 +44,10 @@ pub(super) struct Spooling {
     pub(super) left_out: Vec<SpoolId>,
     broken_until: Option<Instant>,
     broken: bool,
-    in_use: bool,
+    pub(super) in_use: bool,
+    /// True if entries came to lie in the spool alone since it was asked for the oldest: that it found
+    /// none then says nothing of them.
+    pub(super) used_since: bool,
 }
 
 impl Spooling {
@@ -60,6 +63,7 @@ impl Spooling {
             broken_until: None,
             broken: false,
             in_use: false,
+            used_since: false,
         }
     }
 
@@ -107,6 +111,7 @@ impl Spooling {
     /// Notes that entries lie in the spool alone; says so once.
     pub(super) fn is_used(&mut self) {
         self.backlog = true;
+        self.used_since = true;
         if !std::mem::replace(&mut self.in_use, true) {
             log::warn!("audit: entries go to the spool");
         }
@@ -114,7 +119,6 @@ impl Spooling {
 
     /// Notes that nothing is left in the spool but what is in memory too.
     pub(super) fn is_empty(&mut self) {
-        self.backlog = false;
         if std::mem::take(&mut self.in_use) {
             log::warn!("audit: the spool is replayed");
         }

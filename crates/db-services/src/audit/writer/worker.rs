@@ -195,7 +195,7 @@ impl Worker {
         self.idle.push(lane);
         match result {
             Ok(()) => {
-                self.health.answered(self.spooling.as_ref().is_some_and(|spooling| spooling.backlog));
+                self.health.answered(self.spooling.as_ref().is_some_and(|spooling| spooling.in_use));
                 self.commit(token);
             }
             Err(error) if error.fault == Fault::Row => {
@@ -284,6 +284,9 @@ impl Worker {
             if kept.parts.get() == 0 {
                 kept.ids.borrow().iter().for_each(|id| spooling.spool.remove(*id));
             }
+        }
+        if batch.replayed {
+            self.say_if_replayed();
         }
     }
 
