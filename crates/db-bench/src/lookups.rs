@@ -34,7 +34,7 @@ struct Question {
 }
 
 const TIMELINE: Question = Question {
-    name: "tenant timeline, all months at once",
+    name: "tenant timeline",
     sql: "SELECT * FROM audit_logs WHERE tenant_id = $1 ORDER BY created_at DESC LIMIT 50",
     about: |row| format!("tenant-{:04}", row * 7 % 200),
 };
