@@ -416,6 +416,7 @@ mod tests {
                 metadata.insert(&name, value.clone());
                 model.insert(name, Value::from(value));
             }
+            prop_assert_eq!(metadata.members().len(), model.len(), "each once");
             prop_assert_eq!(metadata.to_map(), model);
         }
     }

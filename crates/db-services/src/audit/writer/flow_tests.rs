@@ -63,3 +63,18 @@ async fn a_full_spool_is_tried_again_with_what_it_did_not_take() {
         now += Duration::from_secs(60);
     }
 }
+
+#[tokio::test]
+async fn a_batch_that_went_to_the_spool_since_it_was_asked_is_not_forgotten() {
+    let dir = TempDir::new().unwrap();
+    let mut worker = worker(&dir);
+    let backlog = |worker: &Worker| worker.spooling.as_ref().unwrap().backlog;
+    worker.spooling.as_mut().unwrap().is_used();
+    worker.read_on();
+    worker.spooling.as_mut().unwrap().is_used();
+    worker.spool_says(Some(Answer::Oldest(None)));
+    assert!(backlog(&worker), "the answer is older than that batch");
+    worker.read_on();
+    worker.spool_says(Some(Answer::Oldest(None)));
+    assert!(!backlog(&worker));
+}
