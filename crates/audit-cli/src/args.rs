@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::builder::styling::{AnsiColor, Styles};
-use db_services::audit::Outcome;
+use db_services::audit::{CompactString, Outcome};
 use uuid::Uuid;
 
 pub(crate) use upkeep::{Apply, Covers, Hold, Keep, Partitions, Restore, Retention};
@@ -124,37 +124,37 @@ pub(crate) struct Event {
     pub(crate) action: Option<String>,
     /// Who did it
     #[arg(long, value_name = "ID")]
-    pub(crate) actor: Option<String>,
+    pub(crate) actor: Option<CompactString>,
     /// What kind of actor: user, service, api_key, system, anonymous
     #[arg(long, value_name = "KIND")]
-    pub(crate) actor_type: Option<String>,
+    pub(crate) actor_type: Option<CompactString>,
     /// Whom the actor acted for
     #[arg(long, value_name = "ID")]
-    pub(crate) on_behalf_of: Option<String>,
+    pub(crate) on_behalf_of: Option<CompactString>,
     /// The customer or account it belongs to
     #[arg(long, value_name = "ID")]
-    pub(crate) tenant: Option<String>,
+    pub(crate) tenant: Option<CompactString>,
     /// How it ended: success, failure, denied, unknown
     #[arg(long)]
     pub(crate) outcome: Option<Outcome>,
     /// What kind of thing it was done to
     #[arg(long, value_name = "KIND")]
-    pub(crate) resource_type: Option<String>,
+    pub(crate) resource_type: Option<CompactString>,
     /// Which thing it was done to
     #[arg(long, value_name = "ID")]
-    pub(crate) resource_id: Option<String>,
+    pub(crate) resource_id: Option<CompactString>,
     /// The network address it came from
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) ip: Option<IpAddr>,
     /// The client software
     #[arg(long, value_name = "NAME")]
-    pub(crate) user_agent: Option<String>,
+    pub(crate) user_agent: Option<CompactString>,
     /// The request it was part of
     #[arg(long, value_name = "ID")]
-    pub(crate) request_id: Option<String>,
+    pub(crate) request_id: Option<CompactString>,
     /// The distributed trace it was part of
     #[arg(long, value_name = "ID")]
-    pub(crate) trace_id: Option<String>,
+    pub(crate) trace_id: Option<CompactString>,
     /// The operation that joins several events
     #[arg(long, value_name = "UUID")]
     pub(crate) operation_id: Option<Uuid>,

@@ -48,16 +48,16 @@ fn entry(event: Event) -> Result<AuditEntry, Failure> {
         .metadata(metadata);
     entry.id = event.id.unwrap_or(entry.id);
     entry.created_at = event.created_at.unwrap_or(entry.created_at);
-    entry.actor_id = event.actor.map(Into::into);
-    entry.actor_type = event.actor_type.map(Into::into);
-    entry.on_behalf_of = event.on_behalf_of.map(Into::into);
-    entry.tenant_id = event.tenant.map(Into::into);
-    entry.resource_type = event.resource_type.map(Into::into);
-    entry.resource_id = event.resource_id.map(Into::into);
+    entry.actor_id = event.actor;
+    entry.actor_type = event.actor_type;
+    entry.on_behalf_of = event.on_behalf_of;
+    entry.tenant_id = event.tenant;
+    entry.resource_type = event.resource_type;
+    entry.resource_id = event.resource_id;
     entry.ip_address = event.ip;
-    entry.user_agent = event.user_agent.map(Into::into);
-    entry.request_id = event.request_id.map(Into::into);
-    entry.trace_id = event.trace_id.map(Into::into);
+    entry.user_agent = event.user_agent;
+    entry.request_id = event.request_id;
+    entry.trace_id = event.trace_id;
     entry.operation_id = event.operation_id;
     Ok(entry)
 }
