@@ -286,7 +286,7 @@ async fn the_spool_is_replayed_and_bad_rows_found_by_audit_writer_alone() {
     assert_eq!(count("action = 'outside'").await, 0);
     admin(&server, &name, "GRANT audit_writer TO app; ALTER TABLE audit_logs DROP CONSTRAINT polite").await;
     wait_for("the replay", async || count("action = 'outside'").await == 1).await;
-    // Batches that met the missing right are replayed last.
+    // What met the missing right before it may come after it.
     wait_for("the rest", async || count("action = 'test.write'").await >= 2_010).await;
 
     let report = guard.shutdown(Duration::from_secs(120)).await;

@@ -235,7 +235,8 @@ impl Worker {
         let busy = enough || !spooling.backlog || self.closing.is_some();
         if !busy {
             spooling.reading = true;
-            spooling.used_since = false;
+            // Until it finds one. What comes to it meanwhile, the answer knows nothing of.
+            spooling.backlog = false;
             let skip = self.hand.kept_ids().into_iter().chain(spooling.left_out.iter().copied());
             spooling.spool.oldest(skip.collect());
         }
@@ -308,10 +309,12 @@ impl Worker {
         let Some(spooling) = &mut self.spooling else { return };
         spooling.reading = false;
         let Some((ids, rows)) = found else {
-            spooling.backlog = spooling.used_since || !spooling.left_out.is_empty();
+            // Then those are tried again.
+            spooling.backlog |= !spooling.left_out.is_empty();
             spooling.left_out.clear();
             return self.say_if_replayed();
         };
+        spooling.backlog = true;
         let held = self.hand.kept_ids();
         if ids.iter().any(|id| held.contains(id)) {
             // Synced since the question was put, and still in memory.
@@ -329,10 +332,10 @@ impl Worker {
     /// Says that the spool is replayed, once nothing is left in it and nothing from it is on its way.
     pub(super) fn say_if_replayed(&mut self) {
         if let Some(spooling) = &mut self.spooling
-            && !spooling.backlog
+            && !(spooling.backlog || spooling.reading)
             && self.hand.replays() == 0
         {
-            spooling.is_empty();
+            spooling.is_replayed();
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Spooling {
     pub(super) ahead: bool,
     /// Appends that are not answered yet.
     pub(super) asked: HashMap<u64, (Rc<Kept>, Vec<Range>)>,
-    /// True if there may be batches in the spool that are not in memory.
+    /// True if there may be batches in the spool that are not in memory and that it was not asked for.
     pub(super) backlog: bool,
     /// True while the oldest batch is being read.
     pub(super) reading: bool,
@@ -44,10 +44,8 @@ pub(super) struct Spooling {
     pub(super) left_out: Vec<SpoolId>,
     broken_until: Option<Instant>,
     broken: bool,
+    /// True from the first entry that lies in the spool alone until all are replayed.
     pub(super) in_use: bool,
-    /// True if entries came to lie in the spool alone since it was asked for the oldest: that it found
-    /// none then says nothing of them.
-    pub(super) used_since: bool,
 }
 
 impl Spooling {
@@ -63,7 +61,6 @@ impl Spooling {
             broken_until: None,
             broken: false,
             in_use: false,
-            used_since: false,
         }
     }
 
@@ -111,14 +108,13 @@ impl Spooling {
     /// Notes that entries lie in the spool alone; says so once.
     pub(super) fn is_used(&mut self) {
         self.backlog = true;
-        self.used_since = true;
         if !std::mem::replace(&mut self.in_use, true) {
             log::warn!("audit: entries go to the spool");
         }
     }
 
-    /// Notes that nothing is left in the spool but what is in memory too.
-    pub(super) fn is_empty(&mut self) {
+    /// Notes that everything was replayed; says so once.
+    pub(super) fn is_replayed(&mut self) {
         if std::mem::take(&mut self.in_use) {
             log::warn!("audit: the spool is replayed");
         }
