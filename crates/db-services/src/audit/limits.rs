@@ -25,7 +25,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::AuditEntry;
-use super::metadata::{MARKS, REPLACEMENT, has_nul, members, write_member};
+use super::json::{REPLACEMENT, each_member, has_nul, write_member};
+use super::metadata::MARKS;
 
 /// The most characters of a text field that has no limit of its own.
 pub const TEXT_CHARS: usize = 512;
@@ -173,36 +174,35 @@ fn metadata_text(whole: String, mut marks: Marks) -> JsonText {
 /// Keeps the members that fit, in their order; of a string that does not, its beginning. Gives the
 /// text, and how many members were left out.
 fn shorten(whole: &str) -> (String, usize) {
-    let (mut short, mut left_out) = (Vec::with_capacity(METADATA_BYTES), 0);
-    for (name, value) in members(whole) {
+    let (mut short, mut left_out) = (Vec::new(), 0);
+    each_member(whole, |name, value| {
         let before = short.len();
-        // The closing brace counts, and the quotes, the colon and the comma.
-        let fits = |value: &RawValue| before + name.len() + value.get().len() + 5 <= METADATA_BYTES;
-        let beginning = || {
-            let text: String = serde_json::from_str(value.get()).ok()?;
-            to_raw_value(&cut(&text, TEXT_CHARS)?).ok()
+        let mut fits = |value: &RawValue| {
+            write_member(&mut short, &name, value);
+            // The closing brace counts.
+            let fits = short.len() < METADATA_BYTES;
+            if !fits {
+                short.truncate(before);
+            }
+            fits
         };
-        match fits(value) {
-            true => write_member(&mut short, &name, value),
-            false => match beginning().filter(|beginning| fits(beginning)) {
-                Some(beginning) => write_member(&mut short, &name, &beginning),
-                None => left_out += 1,
-            },
-        }
-        // A name is longer as JSON where it has quotes and the like.
-        if short.len() >= METADATA_BYTES {
-            short.truncate(before);
+        if !fits(value) && !beginning(value).is_some_and(|beginning| fits(&beginning)) {
             left_out += 1;
         }
-    }
+    });
     short.extend_from_slice(if short.is_empty() { b"{}" } else { b"}" });
     short.shrink_to_fit();
     (String::from_utf8(short).unwrap_or_else(|_| "{}".to_owned()), left_out)
 }
 
-/// How many bytes of memory an entry holds from now on, estimated from above.
-pub(super) fn weigh(entry: &mut AuditEntry) -> usize {
-    entry.metadata.trim();
+/// The beginning of a long string; none of anything else.
+fn beginning(value: &RawValue) -> Option<Box<RawValue>> {
+    let text: String = serde_json::from_str(value.get()).ok()?;
+    to_raw_value(&cut(&text, TEXT_CHARS)?).ok()
+}
+
+/// How many bytes of memory an entry holds, estimated from above.
+pub(super) fn weigh(entry: &AuditEntry) -> usize {
     let texts = [
         &entry.tenant_id,
         &entry.actor_id,

@@ -1,21 +1,18 @@
-//! What else is worth keeping about an event, and how does it become JSON?
+//! What else is worth keeping about an event?
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use memchr::memmem;
-use serde::Serialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::limits::METADATA_DEPTH;
+use super::json::{
+    REPLACEMENT, drop_deep, each_member, has_nul, named, without_nul, write_json, write_member, write_scalar,
+};
 
 /// The member that only the writer sets.
 pub(super) const MARKS: &str = "_audit";
-pub(super) const TOO_DEEP: &str = "[cut: nested deeper than 127 levels]";
-pub(super) const REPLACEMENT: &str = "\u{FFFD}";
 
 /// Room for a few members from the start, in bytes.
 const FIRST: usize = 128;
@@ -47,8 +44,9 @@ impl Metadata {
     fn set(&mut self, name: &str, value: Value) {
         let mut name = unreserved(name);
         if has_nul(&name) || name.contains(REPLACEMENT) {
-            let taken = self.members().into_iter().map(|(key, _)| key.into_owned()).collect();
-            name = Cow::Owned(without_nul(&name, &taken));
+            let mut taken = BTreeSet::new();
+            each_member(self.as_str(), |name, _| _ = taken.insert(name.into_owned()));
+            name = Cow::Owned(without_nul(&name, |name| taken.contains(name)));
         }
         // Without the brace at the end.
         let earlier = self.text.len().saturating_sub(1);
@@ -74,17 +72,15 @@ impl Metadata {
 
     /// Of the members with this name keeps the value of the last, in the place of the first.
     fn keep_last(&mut self, name: &str) {
-        let members = self.members();
-        let Some((_, last)) = members.iter().rfind(|(key, _)| key == name) else { return };
+        let mut last = None;
+        each_member(self.as_str(), |key, value| last = if key == name { Some(value) } else { last });
         let mut text = Vec::with_capacity(self.text.len());
-        let mut is_there = false;
-        for (key, value) in &members {
-            if key == name && std::mem::replace(&mut is_there, true) {
-                continue;
+        each_member(self.as_str(), |key, value| {
+            let value = if key == name { last.take() } else { Some(value) };
+            if let Some(value) = value {
+                write_member(&mut text, &key, value);
             }
-            let value = if key == name { last } else { value };
-            write_member(&mut text, key, value);
-        }
+        });
         text.push(b'}');
         self.text = text;
     }
@@ -99,10 +95,6 @@ impl Metadata {
     pub fn to_map(&self) -> Map<String, Value> {
         // What was written here can be read: within the depth that serde_json reads.
         serde_json::from_str(self.as_str()).unwrap_or_default()
-    }
-
-    fn members(&self) -> Vec<(Cow<'_, str>, &RawValue)> {
-        members(self.as_str())
     }
 
     /// True if there is no member.
@@ -145,11 +137,8 @@ impl From<Map<String, Value>> for Metadata {
         let mut metadata = Self::default();
         if !members.is_empty() {
             metadata.text.reserve(FIRST);
-            let mut names = Names::of(&members);
-            for (key, value) in &members {
+            for (name, value) in named(&members, unreserved) {
                 metadata.text.push(if metadata.text.is_empty() { b'{' } else { b',' });
-                let name = unreserved(key);
-                let name = if has_nul(&name) { Cow::Owned(names.free(&name)) } else { name };
                 metadata.names |= bit(&name);
                 write_scalar(&mut metadata.text, &*name);
                 metadata.text.push(b':');
@@ -186,36 +175,6 @@ impl fmt::Debug for Metadata {
     }
 }
 
-/// The members of an object in their order, their values as text.
-pub(super) fn members(object: &str) -> Vec<(Cow<'_, str>, &RawValue)> {
-    struct InOrder;
-    impl<'de> Visitor<'de> for InOrder {
-        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Self::Value, M::Error> {
-            let mut all = Vec::new();
-            while let Some(member) = members.next_entry()? {
-                all.push(member);
-            }
-            Ok(all)
-        }
-    }
-    // What was written here can be read.
-    serde_json::Deserializer::from_str(object).deserialize_map(InOrder).unwrap_or_default()
-}
-
-/// Writes a member of an object, the first with the opening brace.
-pub(super) fn write_member(out: &mut Vec<u8>, name: &str, value: &RawValue) {
-    out.push(if out.is_empty() { b'{' } else { b',' });
-    write_scalar(out, name);
-    out.push(b':');
-    out.extend_from_slice(value.get().as_bytes());
-}
-
 /// The name of a top-level member that is not the writer's: `_audit` becomes `app._audit`, and that
 /// `app.app._audit`, so that no two names become one.
 fn unreserved(name: &str) -> Cow<'_, str> {
@@ -225,80 +184,6 @@ fn unreserved(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The names of an object while it is written.
-struct Names<'a> {
-    given: &'a Map<String, Value>,
-    /// Those that were found for others.
-    found: HashSet<String>,
-}
-
-impl<'a> Names<'a> {
-    fn of(given: &'a Map<String, Value>) -> Self {
-        Self { given, found: HashSet::new() }
-    }
-
-    /// Finds a name without NUL that no other member has.
-    fn free(&mut self, name: &str) -> String {
-        let mut free = without_nul(name, &self.found);
-        while self.given.contains_key(&free) || self.found.contains(&free) {
-            free.push_str(REPLACEMENT);
-        }
-        self.found.insert(free.clone());
-        free
-    }
-}
-
-/// The name with U+FFFD for each NUL, and as many more as it takes to be none of those.
-fn without_nul(name: &str, taken: &HashSet<String>) -> String {
-    let mut free = name.replace('\0', REPLACEMENT);
-    while taken.contains(&free) {
-        free.push_str(REPLACEMENT);
-    }
-    free
-}
-
-/// Writes compact JSON without NUL and without anything below level 127.
-pub(super) fn write_json(out: &mut Vec<u8>, value: &Value, level: usize, deep: &mut bool) {
-    match value {
-        Value::Array(_) | Value::Object(_) if level > METADATA_DEPTH => {
-            *deep = true;
-            write_scalar(out, TOO_DEEP);
-        }
-        Value::Array(items) => {
-            out.push(b'[');
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    out.push(b',');
-                }
-                write_json(out, item, level + 1, deep);
-            }
-            out.push(b']');
-        }
-        Value::Object(members) => {
-            let mut names = Names::of(members);
-            out.push(b'{');
-            for (at, (key, item)) in members.iter().enumerate() {
-                if at > 0 {
-                    out.push(b',');
-                }
-                let key = if has_nul(key) { Cow::Owned(names.free(key)) } else { Cow::Borrowed(&**key) };
-                write_scalar(out, &*key);
-                out.push(b':');
-                write_json(out, item, level + 1, deep);
-            }
-            out.push(b'}');
-        }
-        Value::String(text) if has_nul(text) => write_scalar(out, &*text.replace('\0', REPLACEMENT)),
-        scalar => write_scalar(out, scalar),
-    }
-}
-
-/// Writes a text, a number, true, false or null.
-pub(super) fn write_scalar(out: &mut Vec<u8>, scalar: &(impl Serialize + ?Sized)) {
-    // Into memory, and of what has no names that could be no text: nothing in it can fail.
-    let _ = serde_json::to_writer(out, scalar);
-}
-
 /// One of 32 bits, by what names differ in most: their length, their first and their last letter.
 fn bit(name: &str) -> u32 {
     let [first, last] =
@@ -306,28 +191,13 @@ fn bit(name: &str) -> u32 {
     1 << ((name.len() + first * 7 + last * 13) % 32)
 }
 
-/// True of a text with a NUL in it.
-pub(super) fn has_nul(text: &str) -> bool {
-    text.as_bytes().contains(&0)
-}
-
-/// Drops JSON of any depth without recursion.
-fn drop_deep(value: Value) {
-    let mut rest = vec![value];
-    while let Some(value) = rest.pop() {
-        match value {
-            Value::Array(items) => rest.extend(items),
-            Value::Object(members) => rest.extend(members.into_iter().map(|(_, value)| value)),
-            _ => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::json::TOO_DEEP;
+    use super::super::limits::METADATA_DEPTH;
     use super::*;
 
     fn of(value: Value) -> Metadata {
@@ -370,11 +240,9 @@ mod tests {
         for names in [["a\0", "a\u{FFFD}"], ["a\u{FFFD}", "a\0"], ["a\0", "a\0"]] {
             assert_eq!(set(&names), json!({"a\u{FFFD}": 1, "a\u{FFFD}\u{FFFD}": 2}), "{names:?}");
         }
-        let at_once = |value: Value| {
-            members(of(value).as_str()).into_iter().map(|(name, _)| name.into_owned()).collect::<HashSet<_>>()
-        };
-        assert_eq!(at_once(json!({"\0\u{FFFD}": 1, "\u{FFFD}\0": 2, "\u{FFFD}\u{FFFD}": 3})).len(), 3);
-        assert_eq!(at_once(json!({"a\0": 1, "a\0\0": 2, "a\u{FFFD}": 3})).len(), 3);
+        let at_once = |value: Value| of(value).to_map().len();
+        assert_eq!(at_once(json!({"\0\u{FFFD}": 1, "\u{FFFD}\0": 2, "\u{FFFD}\u{FFFD}": 3})), 3);
+        assert_eq!(at_once(json!({"a\0": 1, "a\0\0": 2, "a\u{FFFD}": 3})), 3);
         let inner = of(json!({"x": {"a\0": 1, "a\0\0": 2, "a\u{FFFD}": 3}})).to_map();
         assert_eq!(inner["x"].as_object().unwrap().len(), 3);
     }
@@ -416,7 +284,9 @@ mod tests {
                 metadata.insert(&name, value.clone());
                 model.insert(name, Value::from(value));
             }
-            prop_assert_eq!(metadata.members().len(), model.len(), "each once");
+            let mut members = 0;
+            each_member(metadata.as_str(), |_, _| members += 1);
+            prop_assert_eq!(members, model.len(), "each once");
             prop_assert_eq!(metadata.to_map(), model);
         }
     }

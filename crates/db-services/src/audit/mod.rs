@@ -49,6 +49,7 @@ mod entry;
 mod error;
 mod global;
 mod insert;
+mod json;
 pub mod limits;
 mod metadata;
 mod partitions;

@@ -154,7 +154,7 @@ impl AuditWriter {
     #[inline]
     pub(super) fn write_once(self, mut entry: AuditEntry) -> Receipt {
         // It lies in its place in the queue.
-        let bytes = Queue::<Group>::PLACE + limits::weigh(&mut entry) - size_of::<AuditEntry>();
+        let bytes = Queue::<Group>::PLACE + weigh(&mut entry) - size_of::<AuditEntry>();
         self.push(entry, Weight { entries: 1, bytes })
     }
 
@@ -166,7 +166,7 @@ impl AuditWriter {
             return Receipt::settled(&Delivery::Committed, 0);
         }
         let spare = (entries.capacity() - entries.len()) * size_of::<AuditEntry>();
-        let bytes = Queue::<Group>::PLACE + spare + entries.iter_mut().map(limits::weigh).sum::<usize>();
+        let bytes = Queue::<Group>::PLACE + spare + entries.iter_mut().map(weigh).sum::<usize>();
         let weight = Weight { entries: entries.len(), bytes };
         self.clone().push(entries, weight)
     }
@@ -366,6 +366,12 @@ impl Shared {
     fn report(&self) -> WriterReport {
         self.counters.report(self.given())
     }
+}
+
+/// The size of an entry, once it holds no more room than it needs.
+fn weigh(entry: &mut AuditEntry) -> usize {
+    entry.metadata.trim();
+    limits::weigh(entry)
 }
 
 /// The moment `timeout` from now; a century from now if that is beyond what the clock holds.
