@@ -33,6 +33,11 @@ pub(crate) struct SpoolId {
     id: i64,
 }
 
+#[cfg(test)]
+impl SpoolId {
+    pub(crate) const SOME: Self = Self { file: 1, id: 1 };
+}
+
 /// What the thread says.
 pub(crate) enum Answer {
     /// A batch is synced, or why it is not.

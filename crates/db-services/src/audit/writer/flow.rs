@@ -309,9 +309,7 @@ impl Worker {
         let Some(spooling) = &mut self.spooling else { return };
         spooling.reading = false;
         let Some((ids, rows)) = found else {
-            // Then those are tried again.
-            spooling.backlog |= !spooling.left_out.is_empty();
-            spooling.left_out.clear();
+            spooling.leave_none_out();
             return self.say_if_replayed();
         };
         spooling.backlog = true;

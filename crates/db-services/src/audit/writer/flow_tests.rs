@@ -78,3 +78,18 @@ async fn a_batch_that_went_to_the_spool_since_it_was_asked_is_not_forgotten() {
     worker.spool_says(Some(Answer::Oldest(None)));
     assert!(!backlog(&worker));
 }
+
+#[tokio::test]
+async fn a_batch_that_was_left_out_is_tried_again_though_another_is_committed_while_the_spool_is_asked() {
+    let dir = TempDir::new().unwrap();
+    let mut worker = worker(&dir);
+    worker.spooling.as_mut().unwrap().is_used();
+    worker.spooling.as_mut().unwrap().leave_out(&[SpoolId::SOME]);
+    worker.read_on();
+    let other = worker.batch(Vec::new(), Weight::default(), Instant::now());
+    let token = worker.hand.add(other);
+    worker.commit(token);
+    worker.spool_says(Some(Answer::Oldest(None)));
+    let spooling = worker.spooling.as_ref().unwrap();
+    assert!(spooling.backlog && spooling.left_out.is_empty());
+}

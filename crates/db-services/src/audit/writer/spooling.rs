@@ -100,9 +100,16 @@ impl Spooling {
     /// Tries another batch before this one again.
     pub(super) fn leave_out(&mut self, ids: &[SpoolId]) {
         if self.left_out.len() > LEFT_OUT {
-            self.left_out.clear();
+            self.leave_none_out();
         }
         self.left_out.extend(ids);
+    }
+
+    /// Tries those again that were left out.
+    pub(super) fn leave_none_out(&mut self) {
+        // It may be asked at this moment for all but those.
+        self.backlog |= !self.left_out.is_empty();
+        self.left_out.clear();
     }
 
     /// Notes that entries lie in the spool alone; says so once.

@@ -210,10 +210,10 @@ impl Worker {
         }
     }
 
-    fn commit(&mut self, token: u64) {
+    pub(super) fn commit(&mut self, token: u64) {
         let Some(batch) = self.hand.batches.remove(&token) else { return };
         if let Some(spooling) = &mut self.spooling {
-            spooling.left_out.clear();
+            spooling.leave_none_out();
         }
         let told = self.shared.settle(&batch.ranges, &Delivery::Committed).told;
         self.returning.answered(told, Instant::now());
