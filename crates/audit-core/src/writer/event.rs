@@ -30,6 +30,11 @@ pub enum Event<R> {
     SpoolGone,
     /// Losses were taken from the ledger, to be declared.
     Lost(Vec<Loss>),
+    /// This many callers were notified by the last actions.
+    Notified {
+        /// How many.
+        callers: usize,
+    },
     /// The writer is to end by this time. A second call may make it earlier, not later.
     Close {
         /// That time.
@@ -187,6 +192,11 @@ pub enum Notice {
         rows: u64,
         /// Why.
         error: SinkError,
+    },
+    /// The queue was full: entries were dropped.
+    QueueFull {
+        /// How many since the last such notice.
+        entries: u64,
     },
     /// A rejected row is kept in memory, since the quarantine does not take it.
     QuarantineFailed {

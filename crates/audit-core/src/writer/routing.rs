@@ -1,0 +1,235 @@
+//! Where a batch goes: to a lane, to the spool, or to both.
+
+use crate::spool::{Again, SpoolRequest};
+use crate::{Row, Rows, Size, Time};
+
+use super::batches::{InFlight, RowBatch, Source, own_ranges};
+use super::core::Taking;
+use super::lifecycle::TakenRecords;
+use super::spool_state::SpoolMode;
+use super::{Action, Attempt, Core, SinkErrorKind, Taken, View};
+
+/// Where new batches go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Lane,
+    Spool,
+    /// To the spool, and at the same time to a lane.
+    Both,
+}
+
+impl<R: Row> Core<R> {
+    /// Where new batches go now.
+    pub(super) fn route(&self, view: &View, now: Time) -> Route {
+        match &self.spool {
+            Some(_) if self.should_spill(view, now) => Route::Spool,
+            Some(spool) if spool.mode == SpoolMode::WriteAhead && self.is_spool_usable(now) => Route::Both,
+            _ => Route::Lane,
+        }
+    }
+
+    /// True while entries go to the spool instead of to the database.
+    pub(super) fn should_spill(&self, view: &View, now: Time) -> bool {
+        let spill_after = self.config.retry.spill_after;
+        let is_down = || self.breaker.open_since().is_some_and(|since| now - since >= spill_after);
+        let half = |held: usize, bound: usize| held > bound / 2;
+        let is_half_full = || {
+            half(view.held.entries, self.config.bound.entries)
+                || half(view.held.bytes, self.config.bound.bytes)
+        };
+        let is_ending = || {
+            self.phase
+                .divert_at()
+                .is_some_and(|at| at <= now || self.breaker.is_open() || self.is_hanging(now))
+        };
+        self.is_spool_usable(now) && (is_down() || self.is_hanging(now) || is_ending() || is_half_full())
+    }
+
+    /// True while every lane is busy with a batch that the database has not answered for a while.
+    pub(super) fn is_hanging(&self, now: Time) -> bool {
+        let is_overdue = |in_flight: &InFlight<R>| now - in_flight.sent_at >= self.config.retry.spill_after;
+        self.batches.idle_lane().is_none() && self.batches.in_flight().all(is_overdue)
+    }
+
+    pub(super) fn is_spool_usable(&self, now: Time) -> bool {
+        self.spool.as_ref().is_some_and(|spool| spool.is_usable(self.spool_pause(), now))
+    }
+
+    pub(super) fn can_append(&self, now: Time) -> bool {
+        self.is_spool_usable(now) && self.copies.writing() < self.config.limits.appends
+    }
+
+    /// True if a further batch would be taken from the queue.
+    pub(super) fn can_take_more(&self, route: Route, now: Time) -> bool {
+        let is_failing = || self.spool.as_ref().is_some_and(|spool| spool.is_failing());
+        let has_unspooled = || self.batches.ready.iter().any(|batch| batch.copy.is_none());
+        match route {
+            // Batches that the spool did not take are held in memory. Take no more until it recovers.
+            Route::Spool | Route::Both => self.can_append(now) && !(is_failing() && has_unspooled()),
+            // Another batch may be accepted where this one is not, and so show what the problem is.
+            Route::Lane if self.breaker.is_misconfigured() => {
+                let held = self.batches.towards_database().count();
+                let limit = self.config.limits.misconfigured_batches;
+                self.breaker.permits(now) && held < limit && self.batches.idle_lane().is_some()
+            }
+            Route::Lane => {
+                !self.breaker.is_open() && self.batches.ready.is_empty() && self.batches.idle_lane().is_some()
+            }
+        }
+    }
+
+    /// What waits in the queue and in no batch.
+    pub(super) fn waiting(&self, view: &View) -> Size {
+        view.held.saturating_sub(self.batches.size())
+    }
+
+    /// True if the entries that wait are to be sent now.
+    fn is_due(&mut self, view: &View, now: Time) -> bool {
+        let (waiting, limits) = (self.waiting(view), &self.config.limits);
+        if waiting.entries == 0 {
+            self.idle.gathering_since = None;
+            return false;
+        }
+        let since = *self.idle.gathering_since.get_or_insert(now);
+        let is_full = waiting.entries >= limits.batch.entries || waiting.bytes >= limits.batch.bytes;
+        let is_awaited =
+            view.has_waiters && !self.idle.expects_more_than(waiting.entries, limits.spin_window, now);
+        is_full || view.has_carried || view.is_closed || is_awaited || now - since >= limits.linger
+    }
+
+    /// Asks for the next batch if one is due.
+    pub(super) fn take(&mut self, view: &View, now: Time, out: &mut Vec<Action<R>>) {
+        let route = self.route(view, now);
+        let entries = self.can_take_more(route, now) && self.is_due(view, now);
+        let declare = !entries
+            && self.lifecycle.due_at(&self.config.limits).is_some_and(|at| at <= now)
+            && route != Route::Spool
+            && !self.breaker.is_open();
+        if entries || declare {
+            self.take_records(entries, route, view, now, out);
+        }
+    }
+
+    /// Asks for a batch with the records that are due.
+    pub(super) fn take_records(
+        &mut self,
+        entries: bool,
+        route: Route,
+        view: &View,
+        now: Time,
+        out: &mut Vec<Action<R>>,
+    ) {
+        let TakenRecords { records, declaration } =
+            self.lifecycle.take_records(view, &self.config.limits, now);
+        self.taking = Some(Taking { declaration, route });
+        out.push(Action::Take { records, entries });
+    }
+
+    /// Puts a batch that was taken from the queue on its way.
+    pub(super) fn on_taken(&mut self, taken: Taken<R>, view: &View, now: Time, out: &mut Vec<Action<R>>) {
+        let Some(Taking { declaration, route }) = self.taking.take() else { return };
+        if taken.rows.is_empty() {
+            return;
+        }
+        if view.has_waiters {
+            self.idle.on_awaited_entry(self.config.limits.spin_window, now);
+        }
+        let batch = RowBatch {
+            ranges: own_ranges(&taken.rows, self.config.writer),
+            rows: Rows::new(taken.rows),
+            size: taken.size,
+            since: self.idle.gathering_since.take().unwrap_or(now),
+            attempt: Attempt::First,
+            source: Source::Queue,
+            copy: None,
+            declaration,
+        };
+        match route {
+            Route::Lane => self.batches.ready.push_back(batch),
+            Route::Both => {
+                let copy = Some(self.append(&batch, out));
+                self.batches.ready.push_back(RowBatch { copy, ..batch });
+            }
+            Route::Spool => {
+                let copy = self.append(&batch, out);
+                self.batches.spooling.insert(copy, RowBatch { copy: Some(copy), ..batch });
+            }
+        }
+    }
+
+    /// Moves to the spool what has waited too long for the database.
+    pub(super) fn spill(&mut self, view: &View, now: Time, out: &mut Vec<Action<R>>) {
+        if !self.should_spill(view, now) {
+            return;
+        }
+        for batch in std::mem::take(&mut self.batches.ready) {
+            // What was read from the spool is the next to be tried.
+            let is_safe = batch.source == Source::Queue
+                && self.copies.is_synced(batch.copy)
+                && batch.copy.is_some_and(|copy| self.copies.is_whole(copy));
+            if is_safe {
+                self.leave_to_spool(batch, Again::InOrder, out);
+            } else {
+                let copy = batch.copy.or_else(|| self.append_overdue(&batch, now, out));
+                self.batches.ready.push_back(RowBatch { copy, ..batch });
+            }
+        }
+        // A lane that hangs has it too; whichever is done first settles it.
+        for lane in 0..self.batches.in_flight.len() {
+            if let Some(mut in_flight) = self.batches.in_flight[lane].take() {
+                let batch = &mut in_flight.batch;
+                batch.copy = batch.copy.or_else(|| self.append_overdue(batch, now, out));
+                self.batches.in_flight[lane] = Some(in_flight);
+            }
+        }
+    }
+
+    fn append_overdue(
+        &mut self,
+        batch: &RowBatch<R>,
+        now: Time,
+        out: &mut Vec<Action<R>>,
+    ) -> Option<crate::spool::CopyId> {
+        let is_overdue = self.phase.is_draining() || now - batch.since >= self.config.retry.spill_after;
+        (is_overdue && self.can_append(now)).then(|| self.append(batch, out))
+    }
+
+    /// Gives idle lanes what is ready, and reads on in the spool when a lane could take more.
+    pub(super) fn dispatch(&mut self, now: Time, out: &mut Vec<Action<R>>) {
+        while let Some(lane) = self.batches.idle_lane()
+            && self.breaker.permits(now)
+        {
+            self.request_replay(now, out);
+            let Some(batch) = self.batches.ready.pop_front() else { return };
+            self.breaker.on_sent(lane);
+            out.push(Action::Send { lane, rows: batch.rows.clone(), attempt: batch.attempt });
+            // From here on it may be stored.
+            self.batches.in_flight[lane] = Some(InFlight { batch: Self::as_retry(batch), sent_at: now });
+        }
+    }
+
+    /// Takes back a batch that a lane could not write.
+    pub(super) fn requeue(&mut self, batch: RowBatch<R>, kind: SinkErrorKind, out: &mut Vec<Action<R>>) {
+        let is_whole = batch.copy.is_some_and(|copy| self.copies.is_whole(copy));
+        if batch.source == Source::Spool && is_whole && self.spool.is_some() {
+            // It is in the spool: no need to hold it here as well.
+            let again =
+                if kind == SinkErrorKind::Misconfigured { Again::AfterOthers } else { Again::InOrder };
+            return self.leave_to_spool(batch, again, out);
+        }
+        match kind {
+            // In the order of arrival.
+            SinkErrorKind::Transient => self.batches.ready.push_front(batch),
+            // Retry it last: if another batch is accepted meanwhile, the problem is this batch and not the
+            // configuration.
+            SinkErrorKind::Misconfigured | SinkErrorKind::RowRejected => self.batches.ready.push_back(batch),
+        }
+    }
+
+    /// A batch was accepted: those that were deferred may be accepted too.
+    pub(super) fn rewind_spool(&mut self, out: &mut Vec<Action<R>>) {
+        if self.spool.as_mut().is_some_and(|spool| spool.take_deferred()) {
+            out.push(Action::Spool(SpoolRequest::Rewind));
+        }
+    }
+}
