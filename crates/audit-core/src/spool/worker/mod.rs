@@ -5,6 +5,8 @@ mod file;
 mod read;
 mod salvage;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -42,37 +42,40 @@ impl<S: Store> SpoolWorker<S> {
             self.flush_removals(now, replies);
         }
         let (mut used, limit) = (self.own_bytes(), self.config.limit_bytes);
-        let (mut accepted, mut batches) = (Vec::new(), Vec::new());
+        let (mut fitting, mut batches) = (Vec::new(), Vec::new());
         for Append { copy, batch, has_stop } in group {
-            if used.saturating_add(batch.bytes) > limit {
-                replies.push(SpoolReply::Appended { copy, result: Err(SpoolFailure::Full { limit }) });
-            } else {
+            let fits = used.saturating_add(batch.bytes) <= limit;
+            fitting.push((copy, has_stop, fits));
+            if fits {
                 used += batch.bytes;
-                accepted.push((copy, has_stop));
                 batches.push(batch);
             }
         }
-        if accepted.is_empty() {
-            return;
+        let committed =
+            if batches.is_empty() { Ok((0, Vec::new())) } else { self.commit_own(&batches, now, replies) };
+        let mut ids = committed.as_ref().map_or(&[][..], |(_, ids)| ids).iter();
+        for (copy, has_stop, fits) in fitting {
+            let result = match &committed {
+                _ if !fits => Err(SpoolFailure::Full { limit }),
+                Err(failure) => Err(failure.clone()),
+                Ok((key, _)) => match ids.next() {
+                    Some(&id) => Ok(self.hold(*key, id, has_stop)),
+                    None => Err(SpoolFailure::Io("the spool did not number the batch".to_owned())),
+                },
+            };
+            replies.push(SpoolReply::Appended { copy, result });
         }
-        match self.commit_own(&batches, now, replies) {
-            Ok((key, ids)) => {
-                for ((copy, has_stop), id) in accepted.into_iter().zip(ids) {
-                    if let Some(open) = self.files.get_mut(&key) {
-                        open.held.insert(id);
-                        if has_stop {
-                            open.stops.insert(id);
-                        }
-                    }
-                    let result = Ok(SpoolId { file: key, batch: id });
-                    replies.push(SpoolReply::Appended { copy, result });
-                }
-            }
-            Err(failure) => {
-                let failed = |(copy, _)| SpoolReply::Appended { copy, result: Err(failure.clone()) };
-                replies.extend(accepted.into_iter().map(failed));
+    }
+
+    /// Notes that the writer holds a batch that it appended.
+    fn hold(&mut self, key: u32, id: i64, has_stop: bool) -> SpoolId {
+        if let Some(open) = self.files.get_mut(&key) {
+            open.held.insert(id);
+            if has_stop {
+                open.stops.insert(id);
             }
         }
+        SpoolId { file: key, batch: id }
     }
 
     /// Appends batches to the own file, synced, with its pending removals. A file that turns out to be

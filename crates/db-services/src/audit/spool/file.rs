@@ -377,3 +377,7 @@ pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError 
         StoreError::Transient(text)
     }
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;
