@@ -49,7 +49,7 @@ pub struct SpoolWorker<S: Store> {
     next_scan: Time,
     /// When pending removals are committed.
     flush_at: Time,
-    /// When the writer is told to read again what could not be read.
+    /// When the writer is asked to read again, after a failed read.
     reread_at: Time,
 }
 
