@@ -311,7 +311,7 @@ fn a_spool_is_shown_and_replayed() {
 
         let (code, out, _) = at(&["replay"]);
         assert!(
-            code == 0 && out.contains("wrote 0 entries") && out.contains("1 files are in use or for another"),
+            code == 0 && out.contains("wrote 0 entries") && out.contains("1 files were left alone"),
             "{out}"
         );
         let (code, out, err) = at(&["replay", "--any-target"]);
@@ -324,6 +324,28 @@ fn a_spool_is_shown_and_replayed() {
         let (_, out, _) = place.run(&["list", "--all"]);
         assert!(out.contains("audit.writer_started") && out.contains("audit.writer_stopped"), "{out}");
     }
+}
+
+#[test]
+fn a_damaged_file_is_replayed_again_on_request() {
+    let place = Place::new();
+    let spool = place.dir.path().join("spool");
+    std::fs::create_dir(&spool).unwrap();
+    let at = |arguments: &[&str]| place.run(&[&["spool", "--dir", "spool"], arguments].concat());
+    place.run(&["migrate"]);
+    leave_a_spool(&spool);
+    let files = || std::fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().path());
+    let file = files().find(|path| path.extension().unwrap() == "spool").unwrap();
+    // As a version left it that took any error for damage.
+    std::fs::rename(&file, file.with_extension("damaged")).unwrap();
+    assert!(at(&["status"]).1.contains("damaged"));
+    let (code, out, _) = at(&["replay", "--any-target"]);
+    assert!(code == 0 && out.contains("wrote 0 entries"), "{out}");
+    let (code, out, err) = at(&["replay", "--damaged"]);
+    assert!(code == 0 && out.contains("0 damaged files are read again"), "for another database: {out}{err}");
+    let (code, out, err) = at(&["replay", "--damaged", "--any-target"]);
+    assert!(code == 0 && out.contains("1 damaged files") && out.contains("wrote 3 entries"), "{out}{err}");
+    assert_eq!(files().count(), 0);
 }
 
 #[test]

@@ -198,6 +198,20 @@ impl Database {
         }
     }
 
+    /// Names the database for the files of a spool: every host with its address and port, and the name, or the
+    /// absolute path. Two values that reach different databases have different ones; user, password and other
+    /// options do not count.
+    pub(crate) fn spool_target(&self) -> String {
+        match &self.inner.kind {
+            Kind::Postgres { route, .. } => url::target(&route.config),
+            Kind::Sqlite { location: SqliteLocation::File(path), .. } => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                format!("sqlite://{}", path.display())
+            }
+            Kind::Sqlite { location: SqliteLocation::Memory(_), .. } => "sqlite::memory:".to_owned(),
+        }
+    }
+
     pub(crate) fn kind(&self) -> &Kind {
         &self.inner.kind
     }
@@ -232,5 +246,19 @@ impl fmt::Debug for Connection {
             Self::Postgres(_) => "Connection::Postgres",
             Self::Sqlite(_) => "Connection::Sqlite",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_path_names_another_spool_target_in_another_directory() {
+        let target = |url| Database::from_url(url).unwrap().spool_target();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(target("sqlite://audit.db"), format!("sqlite://{}/audit.db", here.display()));
+        assert_eq!(target("sqlite://./audit.db"), target("sqlite://audit.db"));
+        assert_eq!(target("sqlite:///var/lib/audit.db"), "sqlite:///var/lib/audit.db");
     }
 }
