@@ -1,4 +1,8 @@
-//! What does a caller say about an event?
+//! An event as its caller describes it.
+//!
+//! To build, change, clone and drop an entry touches no thread-local and asks the operating system for
+//! nothing but the time, so that it is allowed everywhere: in the destructor of a thread-local, in a panic
+//! hook, in a forked process.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,14 +13,16 @@ use chrono::{DateTime, Utc};
 use compact_str::CompactString;
 use serde::Deserialize;
 use serde_json::Value;
-use uuid::{ContextV7, Timestamp, Uuid};
+use uuid::Uuid;
 
 use super::Metadata;
 
 /// One event for the audit trail. Only the action is required.
 ///
-/// The time is taken when the entry is made, the id is a UUID version 7 (RFC 9562). What exceeds a
-/// limit of [`limits`](super::limits) is cut and marked when it is written, never refused.
+/// The time is taken when the entry is made. The id is a UUID version 7 (RFC 9562) that is made when the
+/// entry is written, unless it is set: an entry without one is a template, and each time it is written is
+/// an event of its own. What exceeds a limit of [`limits`](super::limits) is cut and marked when it is
+/// written, never refused.
 ///
 /// ```
 /// use db_services::audit::{AuditEntry, Outcome};
@@ -42,8 +48,9 @@ use super::Metadata;
 #[serde(from = "Columns")]
 #[non_exhaustive]
 pub struct AuditEntry {
-    /// Identifies the entry together with `created_at`: written twice, the pair is stored once.
-    pub id: Uuid,
+    /// Identifies the entry together with `created_at`: written twice, the pair is stored once. None
+    /// unless it was set: each write makes one.
+    pub id: Option<Uuid>,
     /// When it happened; stored to the microsecond.
     pub created_at: DateTime<Utc>,
     /// The customer or account it belongs to.
@@ -83,10 +90,9 @@ impl AuditEntry {
     /// Makes an entry that happened now and succeeded.
     #[inline]
     pub fn new(action: impl Into<CompactString>) -> Self {
-        let (id, created_at) = now();
         Self {
-            id,
-            created_at,
+            id: None,
+            created_at: now(),
             tenant_id: None,
             actor_id: None,
             actor_type: None,
@@ -109,7 +115,7 @@ impl AuditEntry {
     /// recognised when the entry is written again.
     #[inline]
     pub fn id(mut self, id: Uuid) -> Self {
-        self.id = id;
+        self.id = Some(id);
         self
     }
 
@@ -222,18 +228,13 @@ impl AuditEntry {
     }
 }
 
-/// An id and its time, of one reading of the clock. The ids of one thread are in the order in which
-/// they were made.
-fn now() -> (Uuid, DateTime<Utc>) {
-    thread_local! {
-        static CONTEXT: ContextV7 = const { ContextV7::new() };
-    }
-    // A clock before 1970 says 1970.
+/// The time of the system's clock; the first moment of 1970 if it is before that.
+#[inline]
+pub(super) fn now() -> DateTime<Utc> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (seconds, nanos) = (now.as_secs(), now.subsec_nanos());
-    let id = CONTEXT.with(|context| Timestamp::from_unix(context, seconds, nanos));
-    let time = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, nanos));
-    (Uuid::new_v7(id), time.unwrap_or(DateTime::<Utc>::MAX_UTC))
+    let time = i64::try_from(now.as_secs()).ok();
+    let time = time.and_then(|seconds| DateTime::from_timestamp(seconds, now.subsec_nanos()));
+    time.unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// How an event ended. The database holds it as text, in lower case.
@@ -317,7 +318,7 @@ impl From<Columns> for AuditEntry {
             entry = entry.ip_text(text);
         }
         Self {
-            id: columns.id.unwrap_or(entry.id),
+            id: columns.id,
             created_at: columns.created_at.unwrap_or(entry.created_at),
             tenant_id: columns.tenant_id,
             actor_id: columns.actor_id,
@@ -358,15 +359,57 @@ mod tests {
         assert_eq!(of(serde_json::json!([1])).as_str(), r#"{"value":[1],"b":2}"#);
     }
 
+    /// Builds an entry in every way when it is dropped.
+    struct BuildsOnDrop(std::sync::mpsc::Sender<AuditEntry>);
+
+    impl Drop for BuildsOnDrop {
+        fn drop(&mut self) {
+            let _ = self.0.send(in_every_way("dropped"));
+        }
+    }
+
+    fn in_every_way(action: &str) -> AuditEntry {
+        let long = "a text that is longer than what lies in the entry itself";
+        let entry = AuditEntry::new(action)
+            .actor(long)
+            .ip_text("[::1]:80")
+            .operation_id(Uuid::from_u128(1))
+            .metadata(serde_json::json!({"list": [1, 2], "k\0": "v"}))
+            .detail("k\u{FFFD}", long)
+            .detail("list", 3);
+        (0..100).fold(entry.clone(), |entry, n| entry.detail(format!("member {n}"), n))
+    }
+
     #[test]
-    fn ids_are_in_the_order_of_their_making_and_of_the_time_that_they_come_with() {
-        let entries: Vec<_> = (0..1_000).map(|_| AuditEntry::new("x")).collect();
-        assert!(entries.is_sorted_by(|a, b| a.id < b.id), "even if the clock was set back meanwhile");
-        // The first of its thread: a later one keeps to a clock that was set back.
-        let first = std::thread::spawn(|| AuditEntry::new("x")).join().unwrap();
-        let (seconds, nanos) = first.id.get_timestamp().unwrap().to_unix();
-        let millis = seconds as i64 * 1_000 + i64::from(nanos) / 1_000_000;
-        assert_eq!(millis, first.created_at.timestamp_millis());
+    fn an_entry_is_built_in_the_destructor_of_a_thread_local() {
+        use std::cell::OnceCell;
+        thread_local! {
+            static FIRST: OnceCell<BuildsOnDrop> = const { OnceCell::new() };
+            static LAST: OnceCell<BuildsOnDrop> = const { OnceCell::new() };
+        }
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // Around the first entry of the thread: whatever thread-local that would use is destroyed
+        // between the two. A panic in a destructor would abort the process.
+        std::thread::spawn(move || {
+            FIRST.with(|cell| cell.set(BuildsOnDrop(sender.clone()))).ok();
+            drop(in_every_way("built"));
+            LAST.with(|cell| cell.set(BuildsOnDrop(sender))).ok();
+        })
+        .join()
+        .unwrap();
+        let built: Vec<_> = receiver.iter().collect();
+        assert_eq!(built.len(), 2);
+        assert!(built.iter().all(|entry| entry.action == "dropped" && entry.metadata.to_map().len() == 103));
+    }
+
+    #[test]
+    fn an_entry_without_an_id_is_another_event_each_time_it_becomes_a_row() {
+        use db_schema::NewAuditLog;
+        let template = AuditEntry::new("x");
+        assert_eq!(template.id, None);
+        let rows = [template.clone(), template.clone()].map(NewAuditLog::from);
+        assert_ne!(rows[0].id, rows[1].id);
+        assert_eq!(NewAuditLog::from(&template.id(rows[0].id)).id, rows[0].id);
     }
 
     #[test]

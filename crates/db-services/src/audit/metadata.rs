@@ -1,4 +1,4 @@
-//! What else is worth keeping about an event?
+//! The metadata of an event.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -7,9 +7,8 @@ use std::fmt;
 use memchr::memmem;
 use serde_json::{Map, Value};
 
-use super::json::{
-    REPLACEMENT, drop_deep, each_member, has_nul, named, without_nul, write_json, write_member, write_scalar,
-};
+use super::json::{FreeNames, drop_deep, each_member, named, write_json, write_member, write_text};
+use super::members::{Members, may_become_equal};
 
 /// The member that only the writer sets.
 pub(super) const MARKS: &str = "_audit";
@@ -20,6 +19,10 @@ const FIRST: usize = 128;
 /// Above this much room it is worth to give back what is not needed.
 const ROOMY: usize = 4 << 10;
 
+/// Members that are set one by one in the text itself; the others are set in [`Members`]. Each of these
+/// may read the whole text: many of them would take time by the square of their number.
+const MAX_IN_TEXT: u16 = 64;
+
 /// A JSON object, held as the text that is stored.
 ///
 /// It is written when it is set, in the caller's thread: a tree of values would be a dozen allocations
@@ -27,68 +30,80 @@ const ROOMY: usize = 4 << 10;
 /// to give; what [`limits`](super::limits) says about nesting, NUL and the member `_audit` is done at once.
 #[derive(Clone, Default)]
 pub struct Metadata {
-    /// `{…}`, compact, in UTF-8; nothing for an object without members.
-    text: Vec<u8>,
+    object: Object,
     /// A bit for each name, several names to a bit: one that is not set says that the name is new.
     names: u32,
-    cut_deep: bool,
+    /// How many members were set, up to [`MAX_IN_TEXT`].
+    inserted: u16,
+    state: State,
+}
+
+/// The members.
+#[derive(Clone)]
+enum Object {
+    /// `{…}`, compact, in UTF-8; nothing for an object without members.
+    Text(Vec<u8>),
+    Members(Box<Members>),
+}
+
+/// How far the limits are applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing was nested too deep.
+    #[default]
+    Whole,
+    /// Something was nested too deep, and is cut.
+    DepthCut,
+    /// All limits are applied: the text is what is stored, with the member of the writer.
+    Limited,
+}
+
+impl Default for Object {
+    fn default() -> Self {
+        Self::Text(Vec::new())
+    }
 }
 
 impl Metadata {
+    /// Metadata to which all limits are applied.
+    pub(super) fn limited(text: String) -> Self {
+        Self { object: Object::Text(text.into_bytes()), state: State::Limited, ..Self::default() }
+    }
+
     /// Sets a member; of two with the same name the later one counts. Only names with U+FFFD, which
-    /// stands for NUL too, are kept apart with another one: no member takes another's place.
+    /// replaces NUL too, are kept apart with another one: no member takes another's place.
+    #[inline]
     pub fn insert(&mut self, name: impl AsRef<str>, value: impl Into<Value>) {
         self.set(name.as_ref(), value.into());
     }
 
     fn set(&mut self, name: &str, value: Value) {
-        let mut name = unreserved(name);
-        if has_nul(&name) || name.contains(REPLACEMENT) {
-            let mut taken = BTreeSet::new();
-            each_member(self.as_str(), |name, _| _ = taken.insert(name.into_owned()));
-            name = Cow::Owned(without_nul(&name, |name| taken.contains(name)));
-        }
-        // Without the brace at the end.
-        let earlier = self.text.len().saturating_sub(1);
-        self.text.truncate(earlier);
-        if earlier == 0 {
-            self.text.reserve(FIRST);
-        }
-        self.text.push(if earlier == 0 { b'{' } else { b',' });
-        let begin = self.text.len();
-        write_scalar(&mut self.text, &*name);
-        self.text.push(b':');
-        let (before, key) = self.text.split_at(begin);
-        let known = self.names & bit(&name) != 0 && memmem::find(before, key).is_some();
-        self.names |= bit(&name);
-        write_json(&mut self.text, &value, 2, &mut self.cut_deep);
-        self.text.push(b'}');
-        self.let_go(value);
-        // In the text the name may also stand further down, within another member.
-        if known {
-            self.keep_last(&name);
-        }
-    }
-
-    /// Of the members with this name keeps the value of the last, in the place of the first.
-    fn keep_last(&mut self, name: &str) {
-        let mut last = None;
-        each_member(self.as_str(), |key, value| last = if key == name { Some(value) } else { last });
-        let mut text = Vec::with_capacity(self.text.len());
-        each_member(self.as_str(), |key, value| {
-            let value = if key == name { last.take() } else { Some(value) };
-            if let Some(value) = value {
-                write_member(&mut text, &key, value);
+        let name = unreserved(name);
+        let mut deep = false;
+        self.object = match std::mem::take(&mut self.object) {
+            Object::Text(mut text) if self.inserted < MAX_IN_TEXT => {
+                self.inserted += 1;
+                set_in_text(&mut text, &mut self.names, name, &value, &mut deep);
+                Object::Text(text)
             }
-        });
-        text.push(b'}');
-        self.text = text;
+            object => {
+                let mut members = match object {
+                    Object::Text(text) => Box::new(Members::read(as_str(&text))),
+                    Object::Members(members) => members,
+                };
+                members.insert(&name, |out| write_json(out, &value, 2, &mut deep));
+                Object::Members(members)
+            }
+        };
+        self.let_go(value, deep);
     }
 
     /// Gives the object as JSON, compact.
     pub fn as_str(&self) -> &str {
-        // What serde_json writes is UTF-8.
-        std::str::from_utf8(&self.text).ok().filter(|text| !text.is_empty()).unwrap_or("{}")
+        match &self.object {
+            Object::Text(text) => as_str(text),
+            Object::Members(members) => members.as_str(),
+        }
     }
 
     /// Reads the members back.
@@ -99,54 +114,112 @@ impl Metadata {
 
     /// True if there is no member.
     pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
+        // Members are read from a text only once many were set.
+        matches!(&self.object, Object::Text(text) if text.is_empty())
     }
 
-    /// True once something nested too deep was cut.
-    pub(super) fn is_cut_deep(&self) -> bool {
-        self.cut_deep
+    pub(super) fn state(&self) -> State {
+        self.state
     }
 
-    /// Gives back the room that a large text does not need: as it grew it may have taken twice that.
-    pub(super) fn trim(&mut self) {
-        if self.text.capacity() > ROOMY && self.text.len() < self.text.capacity() / 8 * 7 {
-            self.text.shrink_to_fit();
+    /// Keeps the text alone, without room that it does not need (as it grew it may have taken twice
+    /// that), and returns how many bytes it takes outside of itself.
+    pub(super) fn trim(&mut self) -> usize {
+        let mut text = match std::mem::take(&mut self.object) {
+            Object::Text(text) => text,
+            Object::Members(members) => members.into_text().into_bytes(),
+        };
+        if text.capacity() > ROOMY && text.len() < text.capacity() / 8 * 7 {
+            text.shrink_to_fit();
         }
-    }
-
-    /// How many bytes it holds outside of itself.
-    pub(super) fn capacity(&self) -> usize {
-        self.text.capacity()
+        let held = text.capacity();
+        self.object = Object::Text(text);
+        held
     }
 
     pub(super) fn into_text(self) -> String {
-        let text = String::from_utf8(self.text).unwrap_or_default();
+        let text = match self.object {
+            Object::Text(text) => String::from_utf8(text).unwrap_or_default(),
+            Object::Members(members) => members.into_text(),
+        };
         if text.is_empty() { "{}".to_owned() } else { text }
     }
 
     /// Drops what was written; what is deep without recursion.
-    fn let_go(&self, value: Value) {
-        if self.cut_deep {
+    fn let_go(&mut self, value: Value, deep: bool) {
+        if deep {
+            self.state = State::DepthCut;
             drop_deep(value);
         }
     }
 }
 
+/// Sets a member in the text of an object.
+fn set_in_text(text: &mut Vec<u8>, names: &mut u32, mut name: Cow<'_, str>, value: &Value, deep: &mut bool) {
+    if may_become_equal(&name) {
+        let mut taken = BTreeSet::new();
+        each_member(as_str(text), |name, _| _ = taken.insert(name.into_owned()));
+        name = Cow::Owned(FreeNames::default().find(&name, |name| taken.contains(name)));
+    }
+    // Without the brace at the end.
+    let earlier = text.len().saturating_sub(1);
+    text.truncate(earlier);
+    if earlier == 0 {
+        text.reserve(FIRST);
+    }
+    text.push(if earlier == 0 { b'{' } else { b',' });
+    let begin = text.len();
+    write_text(text, &name);
+    text.push(b':');
+    let (before, key) = text.split_at(begin);
+    let known = *names & bit(&name) != 0 && memmem::find(before, key).is_some();
+    *names |= bit(&name);
+    write_json(text, value, 2, deep);
+    text.push(b'}');
+    // In the text the name may also be further down, within another member.
+    if known {
+        *text = with_last(as_str(text), &name);
+    }
+}
+
+/// The object with the value of the last of the members with this name alone, in the place of the first.
+fn with_last(object: &str, name: &str) -> Vec<u8> {
+    let mut last = None;
+    each_member(object, |key, value| last = if key == name { Some(value) } else { last });
+    let mut text = Vec::with_capacity(object.len());
+    each_member(object, |key, value| {
+        let value = if key == name { last.take() } else { Some(value) };
+        if let Some(value) = value {
+            write_member(&mut text, &key, value);
+        }
+    });
+    text.push(b'}');
+    text
+}
+
+fn as_str(text: &[u8]) -> &str {
+    // What serde_json writes is UTF-8.
+    std::str::from_utf8(text).ok().filter(|text| !text.is_empty()).unwrap_or("{}")
+}
+
 impl From<Map<String, Value>> for Metadata {
     fn from(members: Map<String, Value>) -> Self {
         let mut metadata = Self::default();
+        let (mut text, mut deep) = (Vec::new(), false);
         if !members.is_empty() {
-            metadata.text.reserve(FIRST);
+            text.reserve(FIRST);
             for (name, value) in named(&members, unreserved) {
-                metadata.text.push(if metadata.text.is_empty() { b'{' } else { b',' });
+                text.push(if text.is_empty() { b'{' } else { b',' });
                 metadata.names |= bit(&name);
-                write_scalar(&mut metadata.text, &*name);
-                metadata.text.push(b':');
-                write_json(&mut metadata.text, value, 2, &mut metadata.cut_deep);
+                write_text(&mut text, &name);
+                text.push(b':');
+                write_json(&mut text, value, 2, &mut deep);
             }
-            metadata.text.push(b'}');
+            text.push(b'}');
         }
-        metadata.let_go(Value::Object(members));
+        metadata.object = Object::Text(text);
+        metadata.inserted = u16::try_from(members.len()).unwrap_or(MAX_IN_TEXT).min(MAX_IN_TEXT);
+        metadata.let_go(Value::Object(members), deep);
         metadata
     }
 }
@@ -165,7 +238,7 @@ impl From<Value> for Metadata {
 impl PartialEq for Metadata {
     /// As JSON: the order of members does not matter.
     fn eq(&self, other: &Self) -> bool {
-        self.cut_deep == other.cut_deep && (self.text == other.text || self.to_map() == other.to_map())
+        self.state == other.state && (self.as_str() == other.as_str() || self.to_map() == other.to_map())
     }
 }
 
@@ -263,31 +336,63 @@ mod tests {
         let nested = |levels: usize| (0..levels).fold(json!("bottom"), |inner, _| Value::Array(vec![inner]));
         let tried = move || {
             let mut metadata = of(json!({"fits": nested(METADATA_DEPTH - 1)}));
-            assert!(!metadata.is_cut_deep());
+            assert!(metadata.state() == State::Whole);
             assert_eq!(metadata.to_map()["fits"], nested(METADATA_DEPTH - 1));
             metadata.insert("deep", nested(100_000));
             metadata.insert("deep", nested(100_000));
-            assert!(metadata.is_cut_deep() && metadata.as_str().contains(TOO_DEEP));
+            assert!(metadata.state() == State::DepthCut && metadata.as_str().contains(TOO_DEEP));
             metadata.insert("deep", 1);
-            assert!(metadata.is_cut_deep(), "and stays marked");
-            assert!(of(nested(100_000)).is_cut_deep());
+            assert!(metadata.state() == State::DepthCut, "and stays marked");
+            assert_eq!(of(nested(100_000)).state(), State::DepthCut);
         };
         std::thread::Builder::new().stack_size(2 << 20).spawn(tried).unwrap().join().unwrap();
     }
 
+    #[test]
+    fn many_members_are_set_one_by_one_without_reading_the_others_each_time() {
+        // Each of 120,000 names is set twice, and 10,000 more become equal: if each read the text of up to
+        // 2 MB, this would be 200 GB.
+        let mut metadata = Metadata::default();
+        for round in 0..2 {
+            (0..60_000).for_each(|n| metadata.insert(format!("name {n}"), round));
+            (0..60_000).for_each(|n| metadata.insert(format!("name {n} of the second"), "a value"));
+        }
+        (0..10_000).for_each(|n| metadata.insert("k\0", n));
+        let read = metadata.to_map();
+        assert_eq!(read.len(), 130_000);
+        assert_eq!((&read["name 59999"], &read["k\u{FFFD}\u{FFFD}9999"]), (&json!(1), &json!(9_999)));
+    }
+
+    /// The obvious way to set a member: pairs of name and value, searched from the beginning.
+    fn set_in_list(list: &mut Vec<(String, Value)>, name: &str, value: Value) {
+        let mut name = name.replace('\0', "\u{FFFD}");
+        if name.contains('\u{FFFD}') {
+            let later = (2..).map(|nth| format!("{name}\u{FFFD}{nth}"));
+            let mut names = [name.clone(), format!("{name}\u{FFFD}")].into_iter().chain(later);
+            name = names.find(|name| list.iter().all(|(taken, _)| taken != name)).unwrap();
+        }
+        match list.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => list.push((name, value)),
+        }
+    }
+
     proptest! {
-        /// Against the obvious model, a map.
+        /// Few and many, by turns in the text and in parts.
         #[test]
-        fn inserting_is_what_it_is_in_a_map(members in proptest::collection::vec(("[ab\":,{}\\\\]{0,3}", "[ab\":,{}\\\\]{0,4}"), 0..12)) {
-            let (mut metadata, mut model) = (Metadata::default(), Map::new());
+        fn setting_members_is_what_it_is_in_a_list(members in proptest::collection::vec(("[ab\":,{}\\\\\0\u{FFFD}2]{0,3}", "[ab\":,{}\\\\]{0,4}"), 0..200)) {
+            let (mut metadata, mut model) = (Metadata::default(), Vec::new());
             for (name, value) in members {
                 metadata.insert(&name, value.clone());
-                model.insert(name, Value::from(value));
+                set_in_list(&mut model, &name, Value::from(value));
             }
-            let mut members = 0;
-            each_member(metadata.as_str(), |_, _| members += 1);
-            prop_assert_eq!(members, model.len(), "each once");
-            prop_assert_eq!(metadata.to_map(), model);
+            let mut read = Vec::new();
+            each_member(metadata.as_str(), |name, value| read.push((name.into_owned(), serde_json::from_str(value.get()).unwrap())));
+            prop_assert_eq!(&read, &model);
+            let text = metadata.as_str().to_owned();
+            prop_assert!(metadata.trim() >= text.len() || model.is_empty());
+            prop_assert_eq!(metadata.as_str(), &text);
+            prop_assert_eq!(metadata.into_text(), text);
         }
     }
 }
