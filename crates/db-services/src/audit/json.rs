@@ -43,8 +43,8 @@ pub(super) fn write_json(out: &mut Vec<u8>, value: &Value, level: usize, deep: &
             }
             out.push(b'}');
         }
+        Value::String(text) if is_plain(text) => write_plain(out, text),
         Value::String(text) if has_nul(text) => write_text(out, &text.replace('\0', REPLACEMENT)),
-        Value::String(text) => write_text(out, text),
         scalar => write_scalar(out, scalar),
     }
 }
@@ -52,18 +52,20 @@ pub(super) fn write_json(out: &mut Vec<u8>, value: &Value, level: usize, deep: &
 /// Writes a text.
 #[inline]
 pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
-    if !is_plain(text) {
-        return write_scalar(out, text);
-    }
+    if is_plain(text) { write_plain(out, text) } else { write_scalar(out, text) }
+}
+
+#[inline]
+fn write_plain(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len() + 2);
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');
 }
 
-/// True of a text in which JSON escapes nothing: the rule, and then it is a copy.
+/// True if JSON escapes nothing in the text, as is the rule.
 #[inline]
-pub(super) fn is_plain(text: &str) -> bool {
+fn is_plain(text: &str) -> bool {
     // All bytes, without a branch for each: several at a time.
     !text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
 }

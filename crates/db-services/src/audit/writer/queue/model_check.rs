@@ -99,7 +99,8 @@ fn check(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
 
 #[test]
 fn no_wake_up_is_lost() {
-    check(3, || {
+    // Three take half a minute, and find no more of the faults that were planted.
+    check(2, || {
         let model = Model::new(Size { entries: 10, bytes: 1_000 });
         let callers: Vec<_> = (0..2)
             .map(|_| {
