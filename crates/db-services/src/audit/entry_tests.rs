@@ -32,7 +32,7 @@ impl Drop for BuildsOnDrop {
 }
 
 fn in_every_way(action: &str) -> AuditEntry {
-    let long = "a text that is longer than what lies in the entry itself";
+    let long = "a text too long for the entry itself";
     let entry = AuditEntry::new(action)
         .actor(long)
         .ip_text("[::1]:80")

@@ -93,7 +93,7 @@ pub struct WriterGuard {
     timeout: Duration,
 }
 
-/// An entry that takes more than one part of so many of the queue's bytes is cut before it is queued.
+/// An entry that takes more than a 64th of the queue's bytes is cut before it is queued.
 const LARGE: usize = 64;
 
 /// What the handles and the thread have in common.

@@ -6,7 +6,7 @@ use audit_core::Size;
 
 use super::gate::{Gate, MAX, QueueError};
 
-/// What a call does to the queue, in the model: two counts and two flags.
+/// A call; the model has two counts and two flags.
 #[derive(Clone, Copy, Debug)]
 enum Call {
     Admit(Size),

@@ -43,7 +43,7 @@ impl Model {
         })
     }
 
-    /// What a caller does.
+    /// As a caller writes an entry.
     fn push(&self, size: Size) -> Result<(), QueueError> {
         let permit = self.gate.admit(size)?;
         self.items.lock().unwrap().push_back(permit.size());
@@ -72,7 +72,7 @@ impl Model {
         *woken = false;
     }
 
-    /// What the writer's thread does until it has taken out so many items.
+    /// As the writer's thread, until it has taken out this many items.
     fn take(&self, count: usize) {
         let mut taken = 0;
         while taken < count {
@@ -90,7 +90,7 @@ impl Model {
     }
 }
 
-/// Checks a model; threads are interrupted at most so many times where they need not wait.
+/// Checks a model. At most this many times a thread is interrupted at a point where it does not wait.
 fn check(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(interruptions);
