@@ -13,6 +13,7 @@ use db_services::audit::{
     self, AuditEntry, AuditWriter, Durability, RetryPolicy, write_audit_log, write_audit_logs,
 };
 use db_services::client::Database;
+use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -106,9 +107,8 @@ fn main() {
 
 async fn print_what_is_safe(writer: AuditWriter) {
     loop {
-        let entry = AuditEntry::new("app.safe");
-        let id = entry.id;
-        if writer.write(entry).await.is_durable() {
+        let id = Uuid::now_v7();
+        if writer.write(AuditEntry::new("app.safe").id(id)).await.is_durable() {
             println!("{id}");
         }
     }

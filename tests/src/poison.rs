@@ -98,13 +98,13 @@ fn write_poison(writer: &AuditWriter) -> HashMap<Uuid, NewAuditLog> {
     let on_small_stack = move || {
         let mut wanted = HashMap::new();
         for (nth, entry) in poison().into_iter().enumerate() {
-            wanted.insert(entry.id, NewAuditLog::from(&entry));
-            let [before, after] = [AuditEntry::new("before"), AuditEntry::new("after")];
-            wanted.extend([&before, &after].map(|entry| (entry.id, NewAuditLog::from(entry))));
+            let entries = [AuditEntry::new("before"), entry, AuditEntry::new("after")];
+            let entries = entries.map(|entry| entry.id(Uuid::now_v7()));
+            wanted.extend(entries.iter().map(NewAuditLog::from).map(|row| (row.id, row)));
             if nth % 2 == 0 {
-                drop(writer.write_all([before, entry, after]));
+                drop(writer.write_all(entries));
             } else {
-                for entry in [before, entry, after] {
+                for entry in entries {
                     drop(writer.write(entry));
                 }
             }

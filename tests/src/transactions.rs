@@ -4,6 +4,7 @@ use db_services::audit::{AuditConnection, AuditEntry, insert, insert_many};
 use db_services::client::Connection;
 use diesel::result::Error;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use uuid::Uuid;
 
 use crate::support::{TestDb, numbered, on_both};
 
@@ -53,7 +54,8 @@ on_both! {
 
     async fn a_repeat_is_an_error_for_one_and_skipped_among_many(db: TestDb) {
         let mut conn = db.connection().await;
-        let entries: Vec<_> = numbered(2_500).collect();
+        // With ids of their own: without, each call would insert them anew.
+        let entries: Vec<_> = numbered(2_500).map(|entry| entry.id(Uuid::now_v7())).collect();
         assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), 2_500);
         assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), 0);
         let more: Vec<_> = entries.iter().take(10).cloned().chain(numbered(5)).collect();

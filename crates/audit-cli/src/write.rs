@@ -9,6 +9,7 @@ use db_services::audit::{self, AuditEntry};
 use db_services::client::Connection;
 use indicatif::ProgressBar;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::args::{Event, Write};
 use crate::database::{connect, writable};
@@ -26,8 +27,8 @@ pub(crate) async fn run(url: Option<&str>, args: Write) -> Done {
     match args.file {
         Some(file) => write_lines(url, &file).await,
         None => {
-            let entry = entry(args.event)?;
-            let id = entry.id;
+            let mut entry = entry(args.event)?;
+            let id = *entry.id.get_or_insert_with(Uuid::now_v7);
             let mut conn = connect(&writable(url).await?).await?;
             let new = audit::insert_many(&mut conn, &[entry]).await?;
             println!("{} {id}", if new == 1 { "wrote" } else { "already there:" });
@@ -46,7 +47,7 @@ fn entry(event: Event) -> Result<AuditEntry, Failure> {
     let mut entry = AuditEntry::new(event.action.unwrap_or_default())
         .outcome(event.outcome.unwrap_or_default())
         .metadata(metadata);
-    entry.id = event.id.unwrap_or(entry.id);
+    entry.id = event.id;
     entry.created_at = event.created_at.unwrap_or(entry.created_at);
     entry.actor_id = event.actor;
     entry.actor_type = event.actor_type;
@@ -136,8 +137,10 @@ impl Writing {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        match serde_json::from_slice(bytes) {
-            Ok(entry) => {
+        match serde_json::from_slice::<AuditEntry>(bytes) {
+            Ok(mut entry) => {
+                // It may be sent twice: with others, and then alone.
+                entry.id.get_or_insert_with(Uuid::now_v7);
                 self.ready.push((number, entry));
                 self.ready_bytes += bytes.len();
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use db_services::audit::{AuditEntry, AuditWriter, Durability, RetryPolicy};
 use db_services::client::Database;
+use uuid::Uuid;
 
 /// `leave exit|abort|flush [DIR]`: writes an entry and says when it is committed. Once a line comes in it
 /// writes a thousand more, and ends in that way. Without a directory it forgets them; with one it
@@ -27,8 +28,8 @@ pub(crate) async fn leave() {
     }
     println!("committed");
     std::io::stdin().read_line(&mut String::new()).unwrap();
-    let entries = (0..1_000).map(|_| AuditEntry::new("app.last"));
-    let written: Vec<_> = entries.map(|entry| (entry.id, writer.write(entry))).collect();
+    let write = |id| (id, writer.write(AuditEntry::new("app.last").id(id)));
+    let written: Vec<_> = (0..1_000).map(|_| write(Uuid::now_v7())).collect();
     for (id, receipt) in written.into_iter().filter(|_| dir.is_some()) {
         if receipt.await.is_durable() {
             println!("{id}");

@@ -16,8 +16,9 @@ use tokio_postgres::types::{self, Type};
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
-use super::AuditEntry;
+use super::ids::IdGenerator;
 use super::pg_values::{Address, Json};
+use super::{AuditEntry, limits};
 use crate::client::{AsyncSqliteConnection, Connection};
 
 /// The most entries that go into one INSERT.
@@ -27,7 +28,8 @@ pub(super) const BATCH_ROWS: usize = 1_000;
 pub(super) const BATCH_BYTES: usize = 4 << 20;
 
 /// Inserts one entry on the caller's connection: inside a transaction it is committed or rolled
-/// back with it. Limits apply as everywhere; `writer_id` and `writer_seq` stay empty.
+/// back with it. Limits apply as everywhere; `writer_id` and `writer_seq` stay empty. An entry without an
+/// id gets a new one with each call.
 ///
 /// ```no_run
 /// use db_services::audit::{self, AuditEntry};
@@ -52,9 +54,10 @@ pub async fn insert<C: AuditConnection>(conn: &mut C, entry: &AuditEntry) -> Que
     conn.insert_rows(vec![NewAuditLog::from(entry)], OnRepeat::Fail).await.map(|_| ())
 }
 
-/// Inserts many entries on the caller's connection, 1,000 in a statement, and gives back how many
-/// were not there yet. An entry whose id and `created_at` are stored already is left as it is, so
-/// that an import can be repeated.
+/// Inserts many entries on the caller's connection, 1,000 in a statement, and returns how many were
+/// inserted. An entry whose id and `created_at` are stored already is left as it is, so that an import can
+/// be repeated. That needs an id and a `created_at` that are set in each entry: one without an id gets a
+/// new one with each call, and is inserted again.
 ///
 /// Only a transaction of the caller makes more than 1,000 entries one unit.
 ///
@@ -65,8 +68,9 @@ pub async fn insert<C: AuditConnection>(conn: &mut C, entry: &AuditEntry) -> Que
 /// As [`insert`].
 pub async fn insert_many<C: AuditConnection>(conn: &mut C, entries: &[AuditEntry]) -> QueryResult<usize> {
     let mut inserted = 0;
+    let mut ids = IdGenerator::default();
     for chunk in entries.chunks(BATCH_ROWS) {
-        let rows = chunk.iter().map(NewAuditLog::from).collect();
+        let rows = chunk.iter().map(|entry| limits::row(entry.clone(), &mut ids)).collect();
         inserted += conn.insert_rows(rows, OnRepeat::Skip).await?;
     }
     Ok(inserted)

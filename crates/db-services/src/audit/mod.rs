@@ -48,9 +48,11 @@
 mod entry;
 mod error;
 mod global;
+mod ids;
 mod insert;
 mod json;
 pub mod limits;
+mod members;
 mod metadata;
 mod partitions;
 mod pg_values;

@@ -1,7 +1,9 @@
 //! Which entries go to the database together? Counts and bytes alone, without a clock.
 
+use audit_core::Size;
+
 use super::ledger::Range;
-use super::queue::{Queue, Weight};
+use super::queue::Queue;
 use crate::audit::AuditEntry;
 
 /// Entries that were given to the writer in one call: numbered without a gap, kept together.
@@ -12,7 +14,7 @@ pub(super) struct Group {
 
 impl Group {
     /// Its numbers.
-    pub(super) fn range(&self, weight: Weight) -> Range {
+    pub(super) fn range(&self, weight: Size) -> Range {
         Range { first: self.first_seq, last: self.first_seq + weight.entries as u64 - 1 }
     }
 }
@@ -44,25 +46,25 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn weight(&self) -> Weight {
-        Weight { entries: self.entries.len(), bytes: self.bytes }
+    pub(super) fn weight(&self) -> Size {
+        Size { entries: self.entries.len(), bytes: self.bytes }
     }
 }
 
 /// Takes batches out of the queue, each within a bound.
 pub(super) struct Gatherer {
-    bound: Weight,
+    bound: Size,
     /// What did not fit the last batch and begins the next.
-    carried: Option<(Group, Weight)>,
+    carried: Option<(Group, Size)>,
 }
 
 impl Gatherer {
-    pub(super) fn new(bound: Weight) -> Self {
+    pub(super) fn new(bound: Size) -> Self {
         Self { bound, carried: None }
     }
 
     /// The numbers that wait outside the queue, and what they weigh.
-    pub(super) fn carried(&self) -> Option<(Range, Weight)> {
+    pub(super) fn carried(&self) -> Option<(Range, Size)> {
         self.carried.as_ref().map(|(group, weight)| (group.range(*weight), *weight))
     }
 
@@ -97,15 +99,15 @@ impl Gatherer {
     }
 
     /// Splits off as many entries as one batch may hold, at least one.
-    fn split(&self, group: Group, weight: Weight) -> (Group, Weight, Option<(Group, Weight)>) {
+    fn split(&self, group: Group, weight: Size) -> (Group, Size, Option<(Group, Size)>) {
         let each = weight.bytes / weight.entries.max(1);
         let room = (self.bound.bytes / each.max(1)).min(self.bound.entries).max(1);
         match group.entries {
             Entries::Many(mut entries) if entries.len() > room => {
                 let rest = entries.split_off(room);
                 // To the byte: what is released later must be what was counted.
-                let head_weight = Weight { entries: room, bytes: each * room };
-                let tail_weight = Weight { entries: rest.len(), bytes: weight.bytes - head_weight.bytes };
+                let head_weight = Size { entries: room, bytes: each * room };
+                let tail_weight = Size { entries: rest.len(), bytes: weight.bytes - head_weight.bytes };
                 let tail = Group { first_seq: group.first_seq + room as u64, entries: Entries::Many(rest) };
                 let head = Group { entries: Entries::Many(entries), ..group };
                 (head, head_weight, Some((tail, tail_weight)))
@@ -116,7 +118,7 @@ impl Gatherer {
 }
 
 impl Batch {
-    fn add(&mut self, group: Group, weight: Weight) {
+    fn add(&mut self, group: Group, weight: Size) {
         self.bytes += weight.bytes;
         match group.entries {
             Entries::One(entry) => self.entries.push((group.first_seq, entry)),
@@ -129,16 +131,16 @@ impl Batch {
 mod tests {
     use super::*;
 
-    const BOUND: Weight = Weight { entries: 10, bytes: 1_000 };
+    const BOUND: Size = Size { entries: 10, bytes: 1_000 };
 
     fn queue_of(groups: &[(usize, usize)]) -> Queue<Group> {
-        let queue = Queue::new(Weight { entries: 1_000, bytes: 1 << 20 });
+        let queue = Queue::new(Size { entries: 1_000, bytes: 1 << 20 });
         let mut first_seq = 1;
         for &(count, bytes) in groups {
             let entries = Entries::Many((0..count).map(|_| AuditEntry::new("x")).collect());
-            let weight = Weight { entries: count, bytes };
-            assert_eq!(queue.admit(weight), Ok(()));
-            queue.put(Group { first_seq, entries }, weight);
+            let weight = Size { entries: count, bytes };
+            let permit = queue.admit(weight).unwrap();
+            assert!(!queue.put(Group { first_seq, entries }, permit), "nobody sleeps");
             first_seq += count as u64;
         }
         queue

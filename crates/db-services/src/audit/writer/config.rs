@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_core::Size;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::life::{Life, Loss, OnLoss};
-use super::queue::Weight;
 use super::spooling::Started;
 use super::worker::{self, Equipment};
 use super::{AuditWriter, RetryPolicy, Shared, WriterGuard};
@@ -38,7 +38,7 @@ pub enum Durability {
 const CONNECTIONS: usize = 2;
 
 /// What a builder's queue holds unless told otherwise: 65,536 entries, 64 MiB.
-const QUEUE: Weight = Weight { entries: 65_536, bytes: 64 << 20 };
+const QUEUE: Size = Size { entries: 65_536, bytes: 64 << 20 };
 
 /// Bytes allowed for each entry of a queue whose capacity was set: an ordinary entry holds less.
 const BYTES_PER_ENTRY: usize = 2 << 10;
@@ -103,15 +103,19 @@ impl AuditWriterBuilder {
         self
     }
 
-    /// Sets how many entries may be in memory, queued or on their way; 65,536 unless set. Beyond it
-    /// the newest are dropped. With a spool, entries go there from half of it on.
+    /// Sets how many entries may be in memory, queued or on their way; 65,536 unless set, 67,108,863 at
+    /// most. Beyond it the newest are dropped. With a spool, entries go there from half of it on.
     pub fn queue_capacity(mut self, entries: usize) -> Self {
         self.queue_capacity = entries;
         self
     }
 
-    /// Sets how much memory those entries may hold, in bytes. Unless set it is 64 MiB, or 2 KiB for
-    /// each entry of [`queue_capacity`](Self::queue_capacity) if that is more.
+    /// Sets how much memory those entries may hold, in bytes; 32 GiB at most. Unless set it is 64 MiB, or
+    /// 2 KiB for each entry of [`queue_capacity`](Self::queue_capacity) if that is more.
+    ///
+    /// No entry is dropped for its size alone. One that takes more than a 64th of it is cut to its
+    /// [`limits`](crate::audit::limits) before it is queued, on the caller's thread, to about 100 KiB at
+    /// most; one that is beyond all of it even so is taken while no other is in memory.
     ///
     /// Batches on their way, connections and threads come on top: 16 MiB at the most. So does what the
     /// allocator keeps of memory that was given back, which is the allocator's affair: the GNU C
@@ -219,7 +223,7 @@ impl AuditWriterBuilder {
         Ok((writer.clone(), WriterGuard { writer, timeout: self.shutdown_timeout }))
     }
 
-    fn bound(&self) -> Result<Weight, StartError> {
+    fn bound(&self) -> Result<Size, StartError> {
         let bytes = self.queue_bytes.unwrap_or_else(|| {
             QUEUE.bytes.max(if self.queue_capacity == QUEUE.entries {
                 0
@@ -232,8 +236,7 @@ impl AuditWriterBuilder {
                 return Err(StartError::ZeroBound(name));
             }
         }
-        // The highest bit of the count is the queue's own.
-        Ok(Weight { entries: self.queue_capacity.min(usize::MAX >> 2), bytes: bytes.min(usize::MAX >> 2) })
+        Ok(Size { entries: self.queue_capacity, bytes })
     }
 }
 

@@ -4,16 +4,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use audit_core::Size;
 use db_schema::NewAuditLog;
 
 use super::batch;
 use super::hand::{Batch, Kept, Place, ranges};
 use super::lock;
-use super::queue::Weight;
 use super::receipt::{Delivery, DropReason};
 use super::spooling::Answer;
 use super::worker::{BATCH, LINGER, Worker};
-use audit_core::spool::SpoolId;
+use crate::audit::limits;
+use crate::audit::spool::{Answer, SpoolId};
 
 /// Batches of `WriteAhead` that wait in memory for a lane; further ones wait in the spool alone.
 const READY: usize = 8;
@@ -96,7 +97,7 @@ impl Worker {
         let way = self.way(now);
         if self.life.is_due(now) && way != Way::Spool && !self.health.is_down() {
             let rows = self.life.with_entries(now, self.resolved_through());
-            let batch = self.batch(rows, Weight::default(), now);
+            let batch = self.batch(rows, Size::default(), now);
             self.send_off(batch, way);
         }
     }
@@ -135,7 +136,7 @@ impl Worker {
         let mut rows = self.life.with_entries(now, self.resolved_through());
         rows.reserve(taken.entries.len());
         for (seq, entry) in taken.entries {
-            let mut row = NewAuditLog::from(entry);
+            let mut row = limits::row(entry, &mut self.ids);
             row.writer_id = Some(self.shared.writer_id);
             row.writer_seq = i64::try_from(seq).ok();
             rows.push(row);
@@ -145,7 +146,7 @@ impl Worker {
         self.batch(rows, weight, since)
     }
 
-    pub(super) fn batch(&self, rows: Vec<NewAuditLog>, weight: Weight, since: Instant) -> Batch {
+    pub(super) fn batch(&self, rows: Vec<NewAuditLog>, weight: Size, since: Instant) -> Batch {
         Batch {
             ranges: ranges(&rows, self.shared.writer_id),
             rows: Arc::new(rows),
@@ -160,7 +161,7 @@ impl Worker {
 
     /// Puts the last rows on their way, whichever is open.
     pub(super) fn send_last(&mut self, rows: Vec<NewAuditLog>, now: Instant) {
-        let batch = self.batch(rows, Weight::default(), now);
+        let batch = self.batch(rows, Size::default(), now);
         let way = self.way(now);
         self.send_off(batch, way);
     }
@@ -316,7 +317,12 @@ impl Worker {
             return self.say_if_replayed();
         };
         spooling.backlog = true;
-        let mut batch = self.batch(rows, Weight::default(), Instant::now());
+        let held = self.hand.kept_ids();
+        if ids.iter().any(|id| held.contains(id)) {
+            // Synced since the question was put, and still in memory.
+            return;
+        }
+        let mut batch = self.batch(rows, Size::default(), Instant::now());
         batch.replayed = true;
         // What is read again may have been stored before.
         batch.repeat = true;

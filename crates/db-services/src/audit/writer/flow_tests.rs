@@ -24,11 +24,11 @@ impl Sink for Silent {
 
 /// A worker whose queue is full, with a spool that takes nothing.
 fn worker(dir: &TempDir) -> Worker {
-    let bound = Weight { entries: 10_000, bytes: 64 << 20 };
+    let bound = Size { entries: 10_000, bytes: 64 << 20 };
     let shared = Arc::new(Shared::new("silent".to_owned(), None, bound, Duration::ZERO));
     for _ in 0..bound.entries {
         let receipt =
-            AuditWriter::new(Arc::clone(&shared)).push(AuditEntry::new("x"), Weight { entries: 1, bytes: 1 });
+            AuditWriter::new(Arc::clone(&shared)).push(AuditEntry::new("x"), Size { entries: 1, bytes: 1 });
         drop(receipt);
     }
     let (answers, incoming) = mpsc::unbounded_channel();
@@ -86,7 +86,7 @@ async fn a_batch_that_was_left_out_is_tried_again_though_another_is_committed_wh
     worker.spooling.as_mut().unwrap().is_used();
     worker.spooling.as_mut().unwrap().leave_out(&[SpoolId { file: 1, batch: 1 }]);
     worker.read_on();
-    let other = worker.batch(Vec::new(), Weight::default(), Instant::now());
+    let other = worker.batch(Vec::new(), Size::default(), Instant::now());
     let token = worker.hand.add(other);
     worker.commit(token);
     worker.spool_says(Some(super::Answer::Oldest(None)));

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use audit_core::Size;
 use db_schema::NewAuditLog;
 use uuid::Uuid;
 
 use super::ledger::Range;
-use super::queue::Weight;
 use crate::audit::sink::Rows;
 use audit_core::spool::SpoolId;
 
@@ -20,7 +20,7 @@ pub(super) struct Batch {
     /// The numbers of this writer's entries among them.
     pub(super) ranges: Vec<Range>,
     /// What it counts against the queue's bounds.
-    pub(super) weight: Weight,
+    pub(super) weight: Size,
     /// When it was taken from the queue.
     pub(super) since: Instant,
     /// True once it was sent: it may be stored.
@@ -67,7 +67,7 @@ pub(super) struct Hand {
     /// Those that wait for a lane, the next first.
     pub(super) ready: VecDeque<u64>,
     /// What they weigh together.
-    pub(super) taken: Weight,
+    pub(super) taken: Size,
     next_token: u64,
 }
 
@@ -117,9 +117,9 @@ impl Batch {
             kept.parts.set(kept.parts.get() + 1);
         }
         let (first, second) = self.rows.split_at(self.rows.len() / 2);
-        let half = Weight { entries: self.weight.entries / 2, bytes: self.weight.bytes / 2 };
+        let half = Size { entries: self.weight.entries / 2, bytes: self.weight.bytes / 2 };
         let rest =
-            Weight { entries: self.weight.entries - half.entries, bytes: self.weight.bytes - half.bytes };
+            Size { entries: self.weight.entries - half.entries, bytes: self.weight.bytes - half.bytes };
         let part = |rows: &[NewAuditLog], weight| Batch {
             rows: Arc::new(rows.to_vec()),
             ranges: ranges(rows, writer),

@@ -31,13 +31,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use audit_core::Size;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use self::batch::{Entries, Group};
 use self::ledger::{Ledger, Range};
 use self::life::Losses;
-use self::queue::{Queue, Refused, Weight};
+use self::queue::{Queue, QueueError};
 use self::stats::Counters;
 use super::{AuditEntry, limits};
 
@@ -92,6 +93,9 @@ pub struct WriterGuard {
     timeout: Duration,
 }
 
+/// An entry that takes more than a 64th of the queue's bytes is cut before it is queued.
+const LARGE: usize = 64;
+
 /// What the handles and the thread have in common.
 pub(super) struct Shared {
     /// The database's name in log lines.
@@ -101,8 +105,6 @@ pub(super) struct Shared {
     started: Instant,
     writer_id: Uuid,
     queue: Queue<Group>,
-    /// True while the thread sleeps until it is woken.
-    asleep: AtomicBool,
     wake: Notify,
     ledger: Mutex<Ledger>,
     /// What was lost and not yet looked at by the thread.
@@ -154,38 +156,44 @@ impl AuditWriter {
     #[inline]
     pub(super) fn write_once(self, mut entry: AuditEntry) -> Receipt {
         // It lies in its place in the queue.
-        let bytes = Queue::<Group>::PLACE + weigh(&mut entry) - size_of::<AuditEntry>();
-        self.push(entry, Weight { entries: 1, bytes })
+        let bytes = Queue::<Group>::PLACE + self.weigh(&mut entry) - size_of::<AuditEntry>();
+        self.push(entry, Size { entries: 1, bytes })
     }
 
-    /// Takes many entries, all or none, and writes them with one INSERT (1,000 rows or 4 MiB at the
-    /// most, beyond that with several). Returns at once, as [`write`](Self::write).
+    /// Takes many entries, all or none, and writes them with one INSERT (1,000 rows or 4 MiB at most,
+    /// beyond that with several). Returns at once, as [`write`](Self::write). More entries than the queue
+    /// may hold are never taken together.
     pub fn write_all(&self, entries: impl IntoIterator<Item = AuditEntry>) -> Receipt {
         let mut entries: Vec<AuditEntry> = entries.into_iter().collect();
         if entries.is_empty() {
             return Receipt::settled(&Delivery::Committed, 0);
         }
         let spare = (entries.capacity() - entries.len()) * size_of::<AuditEntry>();
-        let bytes = Queue::<Group>::PLACE + spare + entries.iter_mut().map(weigh).sum::<usize>();
-        let weight = Weight { entries: entries.len(), bytes };
-        self.clone().push(entries, weight)
+        let bytes =
+            Queue::<Group>::PLACE + spare + entries.iter_mut().map(|entry| self.weigh(entry)).sum::<usize>();
+        let size = Size { entries: entries.len(), bytes };
+        self.clone().push(entries, size)
+    }
+
+    /// The size of an entry. One that takes a large part of the queue is cut to its limits first, here on
+    /// the caller's thread: otherwise it would be refused for its size, or others would be because of it.
+    #[inline]
+    fn weigh(&self, entry: &mut AuditEntry) -> usize {
+        limits::weigh_within(entry, self.shared.queue.bound().bytes / LARGE)
     }
 
     /// Numbers entries and queues them.
     #[inline]
-    fn push(self, entries: impl Into<Entries>, weight: Weight) -> Receipt {
+    fn push(self, entries: impl Into<Entries>, size: Size) -> Receipt {
         let shared = &*self.shared;
-        let count = weight.entries as u64;
-        let first_seq = shared.queue.number(count);
+        let count = size.entries as u64;
+        let first_seq = shared.queue.reserve_numbers(count);
         let range = Range { first: first_seq, last: first_seq + count - 1 };
-        if let Err(refused) = shared.queue.admit(weight) {
-            return shared.refuse(range, refused);
-        }
-        shared.queue.put(Group { first_seq, entries: entries.into() }, weight);
-        // The thread sets `asleep` and then looks whether the queue counts anything; this counted
-        // first and looks now. Both SeqCst: one of the two sees the other. Nobody is woken who is
-        // awake: a wake-up costs more than everything else here.
-        if shared.asleep.load(Ordering::SeqCst) && shared.asleep.swap(false, Ordering::SeqCst) {
+        let permit = match shared.queue.admit(size) {
+            Ok(permit) => permit,
+            Err(error) => return shared.refuse(range, error),
+        };
+        if shared.queue.put(Group { first_seq, entries: entries.into() }, permit) {
             shared.wake.notify_one();
         }
         Receipt::numbered(self, range)
@@ -261,14 +269,13 @@ impl Drop for WriterGuard {
 }
 
 impl Shared {
-    fn new(name: String, database: Option<Database>, bound: Weight, receipt_timeout: Duration) -> Self {
+    fn new(name: String, database: Option<Database>, bound: Size, receipt_timeout: Duration) -> Self {
         Self {
             name,
             _database: database,
             started: Instant::now(),
             writer_id: Uuid::now_v7(),
             queue: Queue::new(bound),
-            asleep: AtomicBool::new(false),
             wake: Notify::new(),
             ledger: Mutex::default(),
             losses: Mutex::default(),
@@ -286,14 +293,14 @@ impl Shared {
 
     /// Loses entries that the queue did not take.
     #[cold]
-    fn refuse(&self, range: Range, refused: Refused) -> Receipt {
-        let reason = match refused {
-            Refused::Full => DropReason::QueueFull,
-            Refused::Closed => DropReason::ShutDown,
+    fn refuse(&self, range: Range, error: QueueError) -> Receipt {
+        let reason = match error {
+            QueueError::Full => DropReason::QueueFull,
+            QueueError::Closed => DropReason::ShutDown,
         };
         self.counters.refused.fetch_add(range.len(), Ordering::Relaxed);
         self.settle(&[range], &Delivery::Dropped(reason.clone()));
-        if refused == Refused::Closed && !self.came_late.swap(true, Ordering::Relaxed) {
+        if error == QueueError::Closed && !self.came_late.swap(true, Ordering::Relaxed) {
             log::error!("audit: an entry came after the writer's shutdown: it and all later ones are lost");
         }
         // For the log line; the thread may be asleep if this alone was too large.
@@ -349,7 +356,7 @@ impl Shared {
     }
 
     fn given(&self) -> u64 {
-        self.queue.given()
+        self.queue.submitted()
     }
 
     /// Entries that did not get into the queue.
@@ -366,12 +373,6 @@ impl Shared {
     fn report(&self) -> WriterReport {
         self.counters.report(self.given())
     }
-}
-
-/// The size of an entry, once it holds no more room than it needs.
-fn weigh(entry: &mut AuditEntry) -> usize {
-    entry.metadata.trim();
-    limits::weigh(entry)
 }
 
 /// The moment `timeout` from now; a century from now if that is beyond what the clock holds.

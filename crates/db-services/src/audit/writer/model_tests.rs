@@ -4,19 +4,20 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use audit_core::Size;
 use proptest::prelude::*;
 
 use super::RetryPolicy;
 use super::batch::{Entries, Gatherer, Group};
 use super::health::Health;
 use super::ledger::{Ledger, Range};
-use super::queue::{Queue, Refused, Weight};
+use super::queue::{Queue, QueueError};
 use super::receipt::{Delivery, DropReason};
 use crate::audit::AuditEntry;
 use crate::audit::sink::{Fault, SinkError};
 
-const QUEUE: Weight = Weight { entries: 40, bytes: 4_000 };
-const BATCH: Weight = Weight { entries: 10, bytes: 1_000 };
+const QUEUE: Size = Size { entries: 40, bytes: 4_000 };
+const BATCH: Size = Size { entries: 10, bytes: 1_000 };
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -51,7 +52,7 @@ struct Bench {
     queue: Queue<Group>,
     gatherer: Gatherer,
     ledger: Ledger,
-    under_way: Vec<(Vec<Range>, Weight)>,
+    under_way: Vec<(Vec<Range>, Size)>,
     /// What became of each number; none while it waits or is under way.
     fates: Vec<Option<Delivery>>,
     /// The calls that were taken in and wait: their numbers, and the bytes of each entry.
@@ -89,20 +90,21 @@ impl Bench {
         let first_seq = self.fates.len() as u64 + 1;
         let range = Range { first: first_seq, last: first_seq + count as u64 - 1 };
         let entries = Entries::Many((0..count).map(|_| AuditEntry::new("x")).collect());
-        let weight = Weight { entries: count, bytes: count * size };
+        let weight = Size { entries: count, bytes: count * size };
         let held = self.queue.held();
-        let fits = held.entries + count <= QUEUE.entries && held.bytes + weight.bytes <= QUEUE.bytes;
+        let fits = held.entries + count <= QUEUE.entries
+            && (held.bytes + weight.bytes <= QUEUE.bytes || (count == 1 && held.bytes == 0));
         match self.queue.admit(weight) {
-            Ok(()) => {
-                self.queue.put(Group { first_seq, entries }, weight);
+            Ok(permit) => {
+                assert!(!self.queue.put(Group { first_seq, entries }, permit), "the thread is awake");
                 assert!(fits && !self.closed, "taken in beyond the bound, or after the end");
                 self.calls.push_back(((range.first..=range.last).collect(), size));
                 self.fates.extend(vec![None; count]);
             }
             Err(refused) => {
                 let roomy = held.entries < QUEUE.entries * 9 / 10 && held.bytes < QUEUE.bytes * 9 / 10;
-                assert!(!fits || !roomy || refused == Refused::Closed, "refused though there was room");
-                assert!(refused == Refused::Full || self.closed);
+                assert!(!fits || !roomy || refused == QueueError::Closed, "refused though there was room");
+                assert!(refused == QueueError::Full || self.closed);
                 let dropped = Delivery::Dropped(DropReason::QueueFull);
                 self.ledger.settle(&[range], &dropped);
                 self.fates.extend(vec![Some(dropped); count]);
@@ -156,7 +158,7 @@ impl Bench {
         let of_batches = self.under_way.iter().map(|(_, weight)| (weight.entries, weight.bytes));
         let (entries, bytes) =
             of_calls.chain(of_batches).fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
-        assert_eq!(self.queue.held(), Weight { entries, bytes });
+        assert_eq!(self.queue.held(), Size { entries, bytes });
         let open = self.fates.iter().take_while(|fate| fate.is_some()).count() as u64;
         assert_eq!(self.ledger.through(), open);
         if self.fates.is_empty() {
@@ -207,7 +209,7 @@ proptest! {
         while !bench.under_way.is_empty() {
             bench.step(Step::Settle(0, Delivery::Committed));
         }
-        prop_assert_eq!(bench.queue.held(), Weight::default());
+        prop_assert_eq!(bench.queue.held(), Size::default());
         prop_assert_eq!(bench.ledger.through(), bench.fates.len() as u64);
     }
 

@@ -11,22 +11,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use audit_core::Size;
 use tokio::sync::mpsc;
 
 use super::batch::Gatherer;
 use super::hand::{Hand, Place};
 use super::health::Health;
 use super::life::{Life, OnLoss};
-use super::queue::Weight;
 use super::receipt::{Delivery, DropReason};
 use super::returning::Returning;
 use super::spooling::{self, Spooling};
 use super::{RetryPolicy, Shared, lock};
+use crate::audit::ids::IdGenerator;
 use crate::audit::insert::{BATCH_BYTES, BATCH_ROWS};
 use crate::audit::sink::{Fault, OnRepeat, Rows, Sink, SinkError};
 
 /// What one statement holds at the most.
-pub(super) const BATCH: Weight = Weight { entries: BATCH_ROWS, bytes: BATCH_BYTES };
+pub(super) const BATCH: Size = Size { entries: BATCH_ROWS, bytes: BATCH_BYTES };
 
 /// How long a forgotten entry may wait for company, and how often a busy writer looks for more.
 pub(super) const LINGER: Duration = Duration::from_millis(1);
@@ -84,6 +85,7 @@ pub(super) struct Worker {
     idle_looks: u32,
     pub(super) returning: Returning,
     pub(super) closing: Option<super::end::Closing>,
+    pub(super) ids: IdGenerator,
 }
 
 /// A batch for a lane.
@@ -136,6 +138,7 @@ impl Worker {
             idle_looks: 0,
             returning: Returning::default(),
             closing: None,
+            ids: IdGenerator::default(),
         }
     }
 
@@ -307,9 +310,9 @@ impl Worker {
     }
 
     /// What waits in the queue, not yet in a batch.
-    pub(super) fn waiting(&self) -> Weight {
+    pub(super) fn waiting(&self) -> Size {
         let held = self.shared.queue.held();
-        Weight {
+        Size {
             entries: held.entries.saturating_sub(self.hand.taken.entries),
             bytes: held.bytes.saturating_sub(self.hand.taken.bytes),
         }
@@ -353,13 +356,7 @@ impl Worker {
             self.idle_looks += 1;
             return bound.min(LINGER);
         }
-        // To sleep; then one more look, for who pushed before the flag was up (see `AuditWriter::push`).
-        self.shared.asleep.store(true, Ordering::SeqCst);
-        if self.waiting().entries > 0 {
-            self.shared.asleep.store(false, Ordering::SeqCst);
-            return bound.min(LINGER);
-        }
-        bound
+        if self.shared.queue.prepare_sleep() { bound } else { bound.min(LINGER) }
     }
 
     /// Loses what is in hand, at the end of the time given.
