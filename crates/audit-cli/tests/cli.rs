@@ -320,7 +320,7 @@ fn a_spool_is_shown_and_replayed() {
         assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0);
 
         let (code, out, err) = place.run(&["verify", "writers"]);
-        assert!(code == 0 && out.contains("\tcomplete\t3\t0\t0\t0\t0"), "{out}{err}");
+        assert!(code == 0 && out.contains("\tcomplete\t3\t0\t0\t0\t0\t0\t0"), "{out}{err}");
         let (_, out, _) = place.run(&["list", "--all"]);
         assert!(out.contains("audit.writer_started") && out.contains("audit.writer_stopped"), "{out}");
     }
@@ -423,6 +423,30 @@ fn missing_entries_are_exit_code_1() {
     let (_, out, _) = place.run(&["verify", "writers", "--json"]);
     let account: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&account["verdict"], &account["missing"]), (&"missing".into(), &2.into()));
+
+    let record = r#"{"ranges": [[2, 3]], "count": 2}"#;
+    on_sqlite(
+        &place,
+        &format!(
+            "INSERT INTO audit_logs (action, writer_id, metadata) VALUES ('audit.entries_duplicate', {writer}, '{record}')"
+        ),
+    );
+    let (code, out, err) = place.run(&["verify", "writers"]);
+    assert!(code == 0 && out.contains("\tcomplete\t2\t0\t0\t0\t2\t0\t0") && err.is_empty(), "{out}{err}");
+}
+
+#[test]
+fn the_bound_of_an_open_writer_says_what_it_leaves_out() {
+    let place = Place::new();
+    assert_eq!(place.run(&["migrate"]).0, 0);
+    on_sqlite(
+        &place,
+        "INSERT INTO audit_logs (action, writer_id, metadata) \
+         VALUES ('audit.writer_started', x'0123456789abcdef0123456789abcdef', '{\"queue_capacity\": 700}')",
+    );
+    let (code, out, err) = place.run(&["verify", "writers"]);
+    assert!(code == 0 && out.contains("at most 700 accepted"), "{out}{err}");
+    assert!(err.contains("Not included, and not bounded: entries that a full queue refused"), "{err}");
 }
 
 /// The list of migrations is the owner's; who may only read the trail is not asked for it.

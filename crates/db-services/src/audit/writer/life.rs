@@ -1,6 +1,6 @@
 //! What does a writer put on record about itself?
 //!
-//! Rows with reserved actions, `writer_id` and no `writer_seq`, so that [`super::super::writers`] can
+//! Rows with reserved actions, `writer_id` and no `writer_seq`, so that [`super::super::verify`] can
 //! tell who lost what. Instants and counts handed in, no clock of its own.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::DropReason;
 use super::ledger::Range;
-use crate::audit::writers::action;
+use crate::audit::verify::action;
 
 /// How often a writer that writes says that it lives.
 const ALIVE_EVERY: Duration = Duration::from_secs(300);
