@@ -8,7 +8,8 @@ use db_schema::NewAuditLog;
 
 use super::file::{self, SpoolFile, Stored};
 use super::{Quarantine, SpoolError, codec, files};
-use crate::audit::sink::{Fault, OnRepeat, PostgresSink, Sink, SinkError, SqliteSink};
+use crate::audit::row::LogRow;
+use crate::audit::sink::{Attempt, PostgresSink, Sink, SinkError, SinkErrorKind, SqliteSink};
 use crate::audit::{RetryPolicy, StartError};
 use crate::client::{Database, Kind};
 
@@ -150,11 +151,12 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
         }
         let mut parts: VecDeque<Arc<Vec<NewAuditLog>>> = VecDeque::from([Arc::new(rows)]);
         while let Some(part) = parts.pop_front().filter(|part| !part.is_empty()) {
-            match self.sink.write(Arc::clone(&part), OnRepeat::Skip).await {
-                Ok(()) => {
+            let rows = Arc::new(part.iter().cloned().map(LogRow::from).collect());
+            match self.sink.write(rows, Attempt::Retry).await {
+                Ok(_) => {
                     self.done.entries += part.iter().filter(|row| row.writer_seq.is_some()).count() as u64
                 }
-                Err(error) if error.fault != Fault::Row => return Ok(Err(error)),
+                Err(error) if error.kind != SinkErrorKind::RowRejected => return Ok(Err(error)),
                 Err(error) => match &part[..] {
                     [row] => {
                         Quarantine::open(self.dir)?.keep(row, &error.reason, error.sqlstate.as_deref())?;

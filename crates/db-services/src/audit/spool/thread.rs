@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::file::{self, SpoolFile};
 use super::{Quarantine, SpoolError, codec, files};
-use crate::audit::sink::Rows;
+use crate::audit::writer::Rows;
 
 /// How often orphans are looked for.
 const SCAN_EVERY: Duration = Duration::from_secs(30);

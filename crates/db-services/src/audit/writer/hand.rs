@@ -9,9 +9,9 @@ use std::time::Instant;
 use db_schema::NewAuditLog;
 use uuid::Uuid;
 
+use super::Rows;
 use super::ledger::Range;
 use super::queue::Weight;
-use crate::audit::sink::Rows;
 use crate::audit::spool::SpoolId;
 
 /// A batch in memory.
