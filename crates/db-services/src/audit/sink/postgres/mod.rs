@@ -52,14 +52,7 @@ impl PostgresSink {
         };
         let written = match session.write(rows, attempt).await {
             Ok(written) => written,
-            Err(failure) => {
-                let error = session.classify(failure, &self.known_good, rows).await;
-                if error.kind == SinkErrorKind::RowRejected {
-                    // The connection has just accepted another row.
-                    self.session = Some(session);
-                }
-                return Err(error);
-            }
+            Err(failure) => return Err(session.classify(failure, &self.known_good, rows).await),
         };
         if written.duplicates.is_empty() {
             self.known_good.remember(rows);
