@@ -300,6 +300,40 @@ async fn an_insert_only_role_without_the_look_up_sees_duplicates_within_a_batch(
     assert_eq!(database.count("true").await, 1);
 }
 
+/// Re-runs itself in a process of its own, which then opens files until it may open no more.
+#[test]
+fn a_process_without_file_descriptors_is_a_transient_error() {
+    const CHILD: &str = "AUDIT_TEST_WITHOUT_FILE_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "audit::sink::stored_tests::a_process_without_file_descriptors_is_a_transient_error";
+        let program = std::env::current_exe().unwrap();
+        let test = format!("ulimit -n 64; exec \"$0\" --exact {name} --nocapture");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &test])
+            .arg(program)
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("audit.db").display());
+        crate::client::Database::from_url(&url).unwrap().migrate().await.unwrap();
+        let mut sink = TestSink::to(&url);
+        let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+        assert!(std::fs::File::open(dir.path()).is_err(), "it may open no more");
+        let error = sink.write(&rows(["a"])).await.unwrap_err();
+        assert_eq!(error.kind, SinkErrorKind::Transient, "{error:?}");
+        assert!(error.reason.contains("cannot open a file now"), "{error:?}");
+        drop(held);
+        sink.write(&rows(["a"])).await.unwrap();
+    });
+}
+
 #[tokio::test]
 async fn the_longest_attempt_timeout_does_not_panic() {
     for database in TestDatabase::both().await {
