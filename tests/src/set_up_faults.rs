@@ -157,7 +157,7 @@ on_both! {
     }
 
     async fn a_trigger_that_skips_every_row(db: TestDb) {
-        let [breaks, mends] = match db.is_postgres() {
+        let [breaks, fixes] = match db.is_postgres() {
             true => [
                 "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$; \
                  CREATE TRIGGER skip BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION skip()",
@@ -169,7 +169,7 @@ on_both! {
             ],
         };
         let saying = ["is not set up to take entries", "a trigger or rule of audit_logs skipped the row"];
-        broken_and_mended(&db, breaks, mends, &saying).await;
+        broken_and_mended(&db, breaks, fixes, &saying).await;
     }
 
     async fn a_column_that_goes(db: TestDb) {

@@ -14,8 +14,8 @@ EXECUTE replace($sql$
 -- An answer for each (id, created_at), in order: true if the row is stored under this writer_id and
 -- writer_seq, false if it is stored under others, null if it is not stored.
 --
--- A caller learns no more than what it knows already: who may insert a row is told by the primary key that
--- its id and time are stored, and no column comes back. row_security = off: should the owner be bound by a
+-- A caller learns no more than by an insert: the primary key rejects an id and time that are stored, and no
+-- column comes back. row_security = off: should the owner be bound by a
 -- policy some day, this fails instead of calling a hidden row absent.
 CREATE FUNCTION @schema@.audit_logs_lookup(ids uuid[], times timestamptz[], writers uuid[], seqs bigint[]) RETURNS boolean[]
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off

@@ -79,7 +79,7 @@ pub async fn insert_many<C: AuditConnection>(conn: &mut C, entries: &[AuditEntry
     Ok(inserted)
 }
 
-/// What to do with a row whose id and time are stored already.
+/// How an insert treats a row whose id and time are stored already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[doc(hidden)]
 pub enum OnConflict {

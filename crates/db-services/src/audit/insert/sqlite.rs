@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use super::lookup::StoredAs;
 use super::{OnConflict, skipped};
 
-/// What became of rows that are all stored.
+/// The result of an insert after which every row is stored.
 #[derive(Debug, Default)]
 pub(in crate::audit) struct Inserted {
     /// How many were not stored before.

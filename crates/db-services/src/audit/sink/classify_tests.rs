@@ -49,7 +49,7 @@ async fn a_rejected_row_counts_as_misconfiguration_until_a_row_is_known_good() {
     }
 }
 
-/// What one lane has written, its siblings know to be accepted.
+/// A row that one lane has written is known to its siblings as accepted.
 #[tokio::test]
 async fn lanes_share_the_known_good_row() {
     let database = TestDatabase::postgres();

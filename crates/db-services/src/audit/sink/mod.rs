@@ -29,7 +29,7 @@ pub(super) trait Sink: Send + 'static {
     ) -> impl Future<Output = Result<Written, SinkError>> + Send;
 }
 
-/// What the first statement of an attempt does about rows that are stored already.
+/// How the first statement of an attempt treats rows that are stored already.
 fn on_conflict(attempt: Attempt) -> OnConflict {
     match attempt {
         // The cheaper statement: only a row that was sent before can be stored.

@@ -112,7 +112,7 @@ const SKIP_SOME: &str = "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql
 async fn a_row_that_a_trigger_skips_is_rejected_and_its_neighbours_are_stored() {
     for database in TestDatabase::both().await {
         skip_some(&database).await;
-        database.sql("INSERT INTO audit_logs (action) VALUES ('skipped by hand')").await;
+        database.sql("INSERT INTO audit_logs (action) VALUES ('skipped here')").await;
         assert_eq!(database.stored().await, [""; 0], "the trigger skips without an error");
         let mut sink = TestSink::to(&database.url);
         for attempt in [Attempt::First, Attempt::Retry] {

@@ -21,8 +21,8 @@ pub struct MemoryDatabase {
 #[derive(Default)]
 struct Inner {
     rows: Vec<NewAuditLog>,
-    /// The keys of the rows, and the number of each.
-    stored: HashMap<(Uuid, DateTime<Utc>), (Option<Uuid>, Option<i64>)>,
+    /// Each row's place, by its key.
+    stored: HashMap<(Uuid, DateTime<Utc>), usize>,
     failure: Option<Failure>,
     attempts: u64,
 }
@@ -134,15 +134,18 @@ impl Sink for MemorySink {
         }
         let mut written = Written::default();
         for (index, row) in rows.iter().enumerate() {
-            let number = (row.writer_id, row.writer_seq);
             match inner.stored.entry((row.id, row.created_at)) {
                 Entry::Vacant(entry) => {
-                    entry.insert(number);
+                    entry.insert(inner.rows.len());
                     inner.rows.push((**row).clone());
                 }
-                // What is stored already is left as it is, sent once or again.
-                Entry::Occupied(entry) if *entry.get() == number => {}
-                Entry::Occupied(_) => written.duplicates.push(index),
+                // A stored row is left as it is.
+                Entry::Occupied(entry) => {
+                    let stored = &inner.rows[*entry.get()];
+                    if (stored.writer_id, stored.writer_seq) != (row.writer_id, row.writer_seq) {
+                        written.duplicates.push(index);
+                    }
+                }
             }
         }
         match &inner.failure {
