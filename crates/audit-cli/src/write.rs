@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use db_services::audit::{self, AuditEntry};
 use db_services::client::Connection;
+use diesel_async::AsyncConnection;
 use indicatif::ProgressBar;
 use serde_json::Value;
 use uuid::Uuid;
@@ -153,12 +154,12 @@ impl Writing {
         }
     }
 
-    /// Sends what is ready. If the database refuses it, sends each entry alone, so that only the
-    /// refused ones are left out.
+    /// Sends what is ready. If the database rejects it, sends each entry alone, so that only the
+    /// rejected ones are left out.
     async fn send(&mut self) -> Result<(), Failure> {
         let (numbers, entries): (Vec<_>, Vec<_>) = self.ready.drain(..).unzip();
         self.ready_bytes = 0;
-        if let Ok(new) = audit::insert_many(&mut self.conn, &entries).await {
+        if let Ok(new) = insert_all(&mut self.conn, &entries).await {
             self.count(new, entries.len());
             return Ok(());
         }
@@ -184,6 +185,18 @@ impl Writing {
         self.bad += 1;
         self.bar.suspend(|| eprintln!("{}:{number}: {reason}", self.name));
     }
+}
+
+/// Inserts all entries of a batch or, on an error, none, so that they can be counted when they are sent
+/// again one by one.
+async fn insert_all(conn: &mut Connection, entries: &[AuditEntry]) -> Result<usize, Failure> {
+    Ok(match conn {
+        Connection::Postgres(conn) => {
+            AsyncConnection::transaction(conn, async |conn| audit::insert_many(conn, entries).await).await?
+        }
+        // A batch is one transaction there.
+        Connection::Sqlite(conn) => audit::insert_many(conn, entries).await?,
+    })
 }
 
 enum Line {

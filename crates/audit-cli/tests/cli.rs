@@ -247,6 +247,35 @@ fn compressed_files_and_broken_ones() {
 }
 
 #[test]
+fn an_entry_that_is_not_stored_is_not_reported_as_stored() {
+    for place in both() {
+        assert_eq!(place.run(&["migrate"]).0, 0);
+        match &place.postgres {
+            Some(postgres) => execute(
+                postgres,
+                "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN IF NEW.action = 'skipped' THEN RETURN NULL; END IF; RETURN NEW; END $$; \
+                 CREATE TRIGGER skip BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION skip()",
+            ),
+            None => on_sqlite(
+                &place,
+                "CREATE TRIGGER skip BEFORE INSERT ON audit_logs WHEN NEW.action = 'skipped' \
+                 BEGIN SELECT RAISE(IGNORE); END",
+            ),
+        }
+        let (code, out, err) = place.run(&["write", "--action", "skipped"]);
+        assert_eq!((code, out.as_str()), (3, ""), "{err}");
+        assert!(err.contains("a trigger or rule of audit_logs skipped the row"), "{err}");
+        let lines = b"{\"action\":\"a\"}\n{\"action\":\"skipped\"}\n{\"action\":\"b\"}\n";
+        let (code, out, err) = place.run_with_input(&["write", "-"], lines);
+        assert_eq!(code, 1, "{out}{err}");
+        assert!(out.contains("wrote 2 entries, 0 were there already, 1 lines were bad"), "{out}");
+        assert!(err.contains("line:2: ") && err.contains("skipped the row"), "{err}");
+        assert_eq!(place.rows().len(), 2);
+    }
+}
+
+#[test]
 fn wrong_arguments_are_explained_and_tell_no_password() {
     let place = Place::new();
     for (arguments, said) in [

@@ -24,8 +24,8 @@ const SQL: [(&str, &str); 5] = [
         include_str!("../../../../../migrations/postgres/2026-11-25-000004_retention/up.sql"),
     ),
     (
-        "2026-11-26-000005_duplicate_entries",
-        include_str!("../../../../../migrations/postgres/2026-11-26-000005_duplicate_entries/up.sql"),
+        "2026-11-28-000005_lookup",
+        include_str!("../../../../../migrations/postgres/2026-11-28-000005_lookup/up.sql"),
     ),
 ];
 

@@ -15,14 +15,10 @@ use db_schema::{JsonText, NewAuditLog};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::file::{SpoolFile, classify};
-use super::inspect::Header;
-use super::lock::Lock;
-use super::store::Directory;
-use super::{Quarantine, SpoolError, files, log_notice};
+use super::file::{self, SpoolFile, Stored};
+use super::{Quarantine, SpoolError, codec, files};
 use crate::audit::row::LogRow;
-use crate::audit::sink::{Fault, OnRepeat, PostgresSink, Sink, SinkError, SqliteSink};
-use crate::audit::writers::action;
+use crate::audit::sink::{Attempt, PostgresSink, Sink, SinkError, SinkErrorKind, SqliteSink};
 use crate::audit::{RetryPolicy, StartError};
 use crate::client::{Database, Kind};
 
@@ -179,15 +175,26 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
         log_notice(notice);
     }
 
-    /// Writes rows; those that are rejected go to the quarantine, alone.
-    async fn write(&mut self, rows: Vec<LogRow>) -> Result<Result<(), SinkError>, SpoolError> {
-        let mut parts = VecDeque::from([rows]);
-        while let Some(mut part) = parts.pop_front().filter(|part| !part.is_empty()) {
-            match self.send(&part).await {
-                Ok(()) => {
-                    self.done.entries += part.iter().filter(|row| row.number().is_some()).count() as u64
+    fn is_damaged(&mut self, detail: &str, aside: &Path) {
+        log::error!("audit: a damaged spool file was set aside as {}: {detail}", aside.display());
+        self.done.damaged += 1;
+    }
+
+    /// Writes batches together; what is refused or cannot be read goes into the quarantine.
+    async fn write(&mut self, batches: &[Stored]) -> Result<Result<(), SinkError>, SpoolError> {
+        let (rows, damaged) = codec::decode_all(batches.iter().map(|stored| &stored.body[..]));
+        for line in damaged {
+            Quarantine::open(self.dir)?.keep_line(&line, "damaged in the spool", None)?;
+            self.done.quarantined += 1;
+        }
+        let mut parts: VecDeque<Arc<Vec<NewAuditLog>>> = VecDeque::from([Arc::new(rows)]);
+        while let Some(part) = parts.pop_front().filter(|part| !part.is_empty()) {
+            let rows = Arc::new(part.iter().cloned().map(LogRow::from).collect());
+            match self.sink.write(rows, Attempt::Retry).await {
+                Ok(_) => {
+                    self.done.entries += part.iter().filter(|row| row.writer_seq.is_some()).count() as u64
                 }
-                Err(error) if error.fault != Fault::Row => return Ok(Err(error)),
+                Err(error) if error.kind != SinkErrorKind::RowRejected => return Ok(Err(error)),
                 Err(error) => match &part[..] {
                     [row] => {
                         if let Err(error) = self.quarantine(row, &error).await? {

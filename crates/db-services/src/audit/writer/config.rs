@@ -178,9 +178,9 @@ impl AuditWriterBuilder {
                 let name = database.to_string();
                 match database.kind() {
                     Kind::Postgres { route, .. } => {
-                        let lane =
-                            PostgresSink::new((**route).clone(), self.retry.attempt_timeout).with_horizon();
-                        let lanes = std::iter::repeat_with(|| lane.beside()).take(CONNECTIONS).collect();
+                        let lane = PostgresSink::new((**route).clone(), self.retry.attempt_timeout)
+                            .creating_partitions();
+                        let lanes = std::iter::repeat_with(|| lane.sibling()).take(CONNECTIONS).collect();
                         self.start_on(name, Some(database.clone()), lanes)
                     }
                     Kind::Sqlite { location, .. } => {

@@ -10,14 +10,14 @@ use super::super::worker::Equipment;
 use super::super::{AuditWriter, RetryPolicy, Shared};
 use super::*;
 use crate::audit::AuditEntry;
-use crate::audit::sink::{OnRepeat, Rows, Sink, SinkError};
+use crate::audit::sink::{Attempt, Rows, Sink, SinkError, Written};
 use crate::audit::spool::Spool;
 
 /// A database that never answers.
 struct Silent;
 
 impl Sink for Silent {
-    async fn write(&mut self, _: Rows, _: OnRepeat) -> Result<(), SinkError> {
+    async fn write(&mut self, _: Rows, _: Attempt) -> Result<Written, SinkError> {
         std::future::pending().await
     }
 }

@@ -10,9 +10,10 @@ use audit_core::Size;
 use db_schema::NewAuditLog;
 use uuid::Uuid;
 
+use super::Rows;
 use super::ledger::Range;
-use crate::audit::sink::Rows;
-use audit_core::spool::SpoolId;
+use super::queue::Weight;
+use crate::audit::spool::SpoolId;
 
 /// A batch in memory.
 pub(super) struct Batch {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::RetryPolicy;
-use crate::audit::sink::{Fault, SinkError};
+use crate::audit::sink::{SinkError, SinkErrorKind};
 
 /// How often something that goes on is logged again.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ pub(super) struct Health {
 struct Down {
     since: Instant,
     failures: u32,
-    fault: Fault,
+    fault: SinkErrorKind,
     try_again: Instant,
     /// The batch that tries whether it does again.
     trial: Option<u64>,
@@ -43,7 +43,7 @@ impl Down {
     /// directory must hear that the table is missing too.
     fn is_news(&self, error: &SinkError) -> bool {
         let further = || !self.said.contains(&error.reason) && self.said.len() < REASONS;
-        self.fault != error.fault || (error.fault == Fault::SetUp && further())
+        self.fault != error.kind || (error.kind == SinkErrorKind::Misconfigured && further())
     }
 }
 
@@ -63,7 +63,7 @@ impl Health {
 
     /// True if it was a lasting fault that was met last.
     pub(super) fn is_set_up_wrong(&self) -> bool {
-        self.down.as_ref().is_some_and(|down| down.fault == Fault::SetUp)
+        self.down.as_ref().is_some_and(|down| down.fault == SinkErrorKind::Misconfigured)
     }
 
     /// When the next batch may be sent; none if any may now.
@@ -108,8 +108,8 @@ impl Health {
         let mut said = self.down.as_mut().map(|down| std::mem::take(&mut down.said)).unwrap_or_default();
         if news {
             let waits = if spool { "they wait in memory, then in the spool" } else { "they wait in memory" };
-            match error.fault {
-                Fault::SetUp => log::error!(
+            match error.kind {
+                SinkErrorKind::Misconfigured => log::error!(
                     "audit: {} is not set up to take entries; {waits} until it is mended: {}",
                     self.name,
                     error.reason
@@ -123,7 +123,7 @@ impl Health {
         self.down = Some(Down {
             since: self.down.as_ref().map_or(now, |down| down.since),
             failures,
-            fault: error.fault,
+            fault: error.kind,
             try_again: now + policy.pause(failures, random),
             trial: None,
             said,

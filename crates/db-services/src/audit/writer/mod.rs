@@ -50,6 +50,9 @@ pub use stats::{WriterReport, WriterStats};
 
 use crate::client::Database;
 
+/// The rows of a batch.
+pub(super) type Rows = Arc<Vec<db_schema::NewAuditLog>>;
+
 /// Writes entries to a database from a thread of its own, with its own connections.
 ///
 /// A handle: cheap to clone, usable from any thread, inside or outside any runtime. It outlives the

@@ -14,7 +14,7 @@ use super::ledger::{Ledger, Range};
 use super::queue::{Queue, QueueError};
 use super::receipt::{Delivery, DropReason};
 use crate::audit::AuditEntry;
-use crate::audit::sink::{Fault, SinkError};
+use crate::audit::sink::{SinkError, SinkErrorKind};
 
 const QUEUE: Size = Size { entries: 40, bytes: 4_000 };
 const BATCH: Size = Size { entries: 10, bytes: 1_000 };
@@ -178,7 +178,7 @@ impl Bench {
 #[derive(Clone, Debug)]
 enum Event {
     /// The nth of the batches under way fails, of the moment or for the set-up.
-    Fails(usize, Fault),
+    Fails(usize, SinkErrorKind),
     /// It is taken.
     Taken(usize),
     /// A batch is sent if that is allowed.
@@ -187,7 +187,7 @@ enum Event {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let fault = prop_oneof![Just(Fault::Moment), Just(Fault::SetUp)];
+    let fault = prop_oneof![Just(SinkErrorKind::Transient), Just(SinkErrorKind::Misconfigured)];
     let event = prop_oneof![
         3 => (0..3_usize, fault).prop_map(|(nth, fault)| Event::Fails(nth, fault)),
         1 => (0..3_usize).prop_map(Event::Taken),
@@ -244,7 +244,7 @@ proptest! {
                 }
                 Event::Fails(nth, fault) if nth < under_way.len() => {
                     let token = under_way.remove(nth);
-                    let error = SinkError { fault, reason: "model".to_owned(), sqlstate: None };
+                    let error = SinkError { kind: fault, reason: "model".to_owned(), sqlstate: None };
                     health.failed(token, &error, &policy, false, now);
                     if failed_at.is_none() || trial == Some(token) {
                         failed_at = Some((now, failed_at.map_or(1, |(_, failures)| failures + 1)));

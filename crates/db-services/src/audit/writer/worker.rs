@@ -24,7 +24,8 @@ use super::spooling::{self, Spooling};
 use super::{RetryPolicy, Shared, lock};
 use crate::audit::ids::IdGenerator;
 use crate::audit::insert::{BATCH_BYTES, BATCH_ROWS};
-use crate::audit::sink::{Fault, OnRepeat, Rows, Sink, SinkError};
+use crate::audit::row::LogRow;
+use crate::audit::sink::{Attempt, Sink, SinkError, SinkErrorKind, Written};
 
 /// What one statement holds at the most.
 pub(super) const BATCH: Size = Size { entries: BATCH_ROWS, bytes: BATCH_BYTES };
@@ -91,15 +92,15 @@ pub(super) struct Worker {
 /// A batch for a lane.
 pub(super) struct Job {
     token: u64,
-    rows: Rows,
-    on_repeat: OnRepeat,
+    rows: super::Rows,
+    attempt: Attempt,
 }
 
 /// What became of it.
 struct Done {
     lane: usize,
     token: u64,
-    result: Result<(), SinkError>,
+    result: Result<Written, SinkError>,
 }
 
 impl Worker {
@@ -113,8 +114,10 @@ impl Worker {
                 let (sender, mut jobs) = mpsc::unbounded_channel::<Job>();
                 let finished = finished.clone();
                 tokio::spawn(async move {
-                    while let Some(Job { token, rows, on_repeat }) = jobs.recv().await {
-                        let result = sink.write(rows, on_repeat).await;
+                    while let Some(Job { token, rows, attempt }) = jobs.recv().await {
+                        let result = sink
+                            .write(Arc::new(rows.iter().cloned().map(LogRow::from).collect()), attempt)
+                            .await;
                         // The worker is gone only when everything ends.
                         let _ = finished.send(Done { lane, token, result });
                     }
@@ -185,11 +188,11 @@ impl Worker {
         let Some(batch) = self.hand.batches.get_mut(&token) else { return };
         self.idle.retain(|idle| *idle != lane);
         batch.place = Place::Lane;
-        let on_repeat = if batch.repeat { OnRepeat::Skip } else { OnRepeat::Fail };
+        let attempt = if batch.repeat { Attempt::Retry } else { Attempt::First };
         // From here on it may be stored.
         batch.repeat = true;
         // A lane ends only with the worker.
-        let _ = self.lanes[lane].send(Job { token, rows: Arc::clone(&batch.rows), on_repeat });
+        let _ = self.lanes[lane].send(Job { token, rows: Arc::clone(&batch.rows), attempt });
     }
 
     /// Does what a lane's answer asks for.
@@ -197,18 +200,18 @@ impl Worker {
         let now = Instant::now();
         self.idle.push(lane);
         match result {
-            Ok(()) => {
+            Ok(_) => {
                 self.health.answered(self.spooling.as_ref().is_some_and(|spooling| spooling.in_use));
                 self.commit(token);
             }
-            Err(error) if error.fault == Fault::Row => {
+            Err(error) if error.kind == SinkErrorKind::RowRejected => {
                 self.health.answered(false);
                 self.refused(token, &error, now);
             }
             Err(error) => {
                 self.shared.counters.retries.fetch_add(1, Ordering::Relaxed);
                 self.health.failed(token, &error, &self.policy, self.spooling.is_some(), now);
-                self.hand_back(token, error.fault);
+                self.hand_back(token, error.kind);
             }
         }
     }
@@ -259,11 +262,13 @@ impl Worker {
     }
 
     /// Takes back a batch that a lane could not write.
-    fn hand_back(&mut self, token: u64, fault: Fault) {
+    fn hand_back(&mut self, token: u64, fault: SinkErrorKind) {
         let Some(batch) = self.hand.batches.get_mut(&token) else { return };
         if batch.replayed {
             // It lies in the spool: no need to hold it here as well.
-            if let (Fault::SetUp, Some(spooling), Some(kept)) = (fault, &mut self.spooling, &batch.kept) {
+            if let (SinkErrorKind::Misconfigured, Some(spooling), Some(kept)) =
+                (fault, &mut self.spooling, &batch.kept)
+            {
                 spooling.leave_out(&kept.ids.borrow());
             }
             return self.back_to_spool(token);
@@ -271,9 +276,9 @@ impl Worker {
         batch.place = Place::Ready;
         match fault {
             // In the order of arrival.
-            Fault::Moment => self.hand.ready.push_front(token),
+            SinkErrorKind::Transient => self.hand.ready.push_front(token),
             // Another one may go in where this one does not, and then tell whose fault it is.
-            Fault::SetUp | Fault::Row => self.hand.ready.push_back(token),
+            SinkErrorKind::Misconfigured | SinkErrorKind::RowRejected => self.hand.ready.push_back(token),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Are the months ahead there?
+//! Creates the upcoming partitions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,26 +8,26 @@ use tokio_postgres::{Client, Error};
 
 use crate::client::{Route, connect_as, describe};
 
-/// The longest that making them may take: other sessions can be in the way.
+/// The longest that creating them may take: other sessions can hold the table.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A month more than this one and the next, or somebody should know.
-const FAR_ENOUGH: &str = "SELECT EXISTS ( \
+/// True if there are partitions for more than this month and the next.
+const HAS_FUTURE_PARTITIONS: &str = "SELECT EXISTS ( \
      SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'audit_logs'::regclass \
      AND substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \\(''([^'']+)''\\)')::timestamptz > now() + interval '2 months')";
 
-/// Makes the months ahead, once for a writer: when it has written something, on a connection of its own
-/// that is closed again. No entry waits for it, and none is harmed if it fails.
+/// Creates the upcoming partitions, once for a writer: when it has written something, on a connection of its
+/// own that is closed again. No entry waits for it, and none is harmed if it fails.
 #[derive(Clone, Default)]
-pub(crate) struct Horizon(Arc<AtomicBool>);
+pub(crate) struct PartitionCreator(Arc<AtomicBool>);
 
-impl Horizon {
-    /// Begins, unless it was begun before.
-    pub(super) fn look_ahead(&self, route: &Route) {
+impl PartitionCreator {
+    /// Starts, unless it was started before.
+    pub(super) fn create_once(&self, route: &Route) {
         if !self.0.swap(true, Ordering::Relaxed) {
             let route = route.clone();
             tokio::spawn(async move {
-                match tokio::time::timeout(LIMIT, make_months(&route)).await {
+                match tokio::time::timeout(LIMIT, create_partitions(&route)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => log::debug!("audit: no look at the months ahead: {}", describe(&error)),
                     Err(_) => log::debug!("audit: no look at the months ahead within {LIMIT:?}"),
@@ -37,7 +37,7 @@ impl Horizon {
     }
 }
 
-async fn make_months(route: &Route) -> Result<(), Error> {
+async fn create_partitions(route: &Route) -> Result<(), Error> {
     let client = connect_as(route, "audit-months").await?;
     match client.query_one("SELECT audit_logs_ensure_partitions()", &[]).await {
         Ok(made) => {
@@ -46,15 +46,15 @@ async fn make_months(route: &Route) -> Result<(), Error> {
                 log::info!("audit: made {made} months of audit_logs ahead");
             }
         }
-        Err(error) => warn_if_near(&client, &error).await?,
+        Err(error) => warn_if_few(&client, &error).await?,
     }
     Ok(())
 }
 
-/// Says that somebody should make months, if few are left.
-async fn warn_if_near(client: &Client, error: &Error) -> Result<(), Error> {
-    let reason = error.as_db_error().map_or_else(|| describe(error), |said| said.message().to_owned());
-    if client.query_one(FAR_ENOUGH, &[]).await?.try_get(0)? {
+/// Warns an operator if few partitions are left.
+async fn warn_if_few(client: &Client, error: &Error) -> Result<(), Error> {
+    let reason = error.as_db_error().map_or_else(|| describe(error), |server| server.message().to_owned());
+    if client.query_one(HAS_FUTURE_PARTITIONS, &[]).await?.try_get(0)? {
         log::debug!("audit: no months were made ahead, and enough are there ({reason})");
     } else {
         log::warn!(
