@@ -1,11 +1,21 @@
 //! The spool: what a directory of spool files holds, and what is done with it.
 //!
-//! The writer's core asks by [`SpoolRequest`] and hears by [`SpoolReply`]; between the two lies
-//! the spool's worker, on a thread of its own.
+//! The writer's core asks by [`SpoolRequest`] and hears by [`SpoolReply`]; the [`SpoolWorker`] answers, on
+//! a thread of its own. It decides; its [`Store`] reads and writes.
+
+mod notice;
+mod store;
+mod worker;
 
 use std::fmt;
 
 use crate::Rows;
+
+pub use notice::{NoticeLevel, SpoolNotice};
+pub use store::{
+    Adoption, Batch, BatchSize, Committed, SalvageFrom, SalvagedBatch, Store, StoreError, StoredBatch, Usage,
+};
+pub use worker::{SpoolConfig, SpoolWorker};
 
 /// Names the copy of one batch from the request to append it on; given by the writer's core, never used
 /// twice.
@@ -132,17 +142,4 @@ impl fmt::Display for SpoolFailure {
             Self::Io(message) | Self::Damaged(message) => f.write_str(message),
         }
     }
-}
-
-/// What an operator should know about the spool; the driver logs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SpoolNotice {
-    /// The file of a process that ended was adopted.
-    Adopted {
-        /// The file.
-        file: String,
-        /// How many batches it holds.
-        batches: u64,
-    },
 }

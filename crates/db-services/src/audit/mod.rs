@@ -55,6 +55,7 @@ mod metadata;
 mod partitions;
 mod pg_values;
 mod query;
+mod row;
 mod sink;
 pub mod spool;
 mod tenant;

@@ -1,0 +1,113 @@
+//! Which batches of one file are handed out next.
+
+use std::collections::BTreeSet;
+
+use super::SpoolConfig;
+use crate::spool::{Again, BatchSize, Usage};
+
+/// A file that the worker has open.
+pub(super) struct OpenFile<F> {
+    pub(super) name: String,
+    pub(super) file: F,
+    pub(super) usage: Usage,
+    /// Batches up to this number were handed out in this pass, are held, or are to be removed.
+    cursor: i64,
+    /// The lowest batch that was returned to be handed out after the others.
+    revisit: Option<i64>,
+    /// Batches that the writer holds.
+    pub(super) held: BTreeSet<i64>,
+    /// Batches that are to be removed with the next commit.
+    pub(super) removing: BTreeSet<i64>,
+    /// Batches with a stop record. They vouch for the others, and are handed out after them.
+    pub(super) stops: BTreeSet<i64>,
+    /// True after a notice about a failure, until an operation succeeds.
+    pub(super) is_failing: bool,
+}
+
+impl<F> OpenFile<F> {
+    pub(super) fn new(name: String, file: F, usage: Usage) -> Self {
+        Self {
+            name,
+            file,
+            usage,
+            cursor: i64::MIN,
+            revisit: None,
+            held: BTreeSet::new(),
+            removing: BTreeSet::new(),
+            stops: BTreeSet::new(),
+            is_failing: false,
+        }
+    }
+
+    pub(super) fn cursor(&self) -> i64 {
+        self.cursor
+    }
+
+    /// Chooses the batches to hand out of those after the cursor: as many as fit one statement together, at
+    /// least one if any is left. The cursor moves behind them.
+    pub(super) fn choose(&mut self, sizes: &[BatchSize], config: &SpoolConfig) -> Vec<i64> {
+        let (mut chosen, mut rows, mut bytes) = (Vec::new(), 0, 0);
+        for size in sizes {
+            if self.is_available(size.id) {
+                (rows, bytes) = (rows + size.rows, bytes + size.bytes);
+                let fits = rows <= config.max_read_rows && bytes <= config.max_read_bytes;
+                if !(fits || chosen.is_empty()) {
+                    break;
+                }
+                chosen.push(size.id);
+            }
+            self.cursor = size.id;
+        }
+        chosen
+    }
+
+    fn is_available(&self, id: i64) -> bool {
+        !(self.held.contains(&id) || self.removing.contains(&id) || self.stops.contains(&id))
+    }
+
+    /// True if only stop records are left among these batches.
+    pub(super) fn are_stops(&self, sizes: &[BatchSize]) -> bool {
+        sizes.iter().all(|size| self.removing.contains(&size.id) || self.stops.contains(&size.id))
+    }
+
+    /// Notes that a batch is to be removed.
+    pub(super) fn remove(&mut self, id: i64) {
+        self.held.remove(&id);
+        self.stops.remove(&id);
+        self.removing.insert(id);
+    }
+
+    /// Notes that the writer no longer holds a batch.
+    pub(super) fn put_back(&mut self, id: i64, again: Again) {
+        self.held.remove(&id);
+        match again {
+            Again::InOrder => self.read_again_from(id),
+            Again::AfterOthers => self.skip(id),
+        }
+    }
+
+    /// Hands a batch out in the next pass.
+    pub(super) fn skip(&mut self, id: i64) {
+        self.revisit = Some(self.revisit.map_or(id, |first| first.min(id)));
+    }
+
+    /// Begins a new pass.
+    pub(super) fn rewind(&mut self) {
+        if let Some(first) = self.revisit.take() {
+            self.read_again_from(first);
+        }
+    }
+
+    pub(super) fn read_again_from(&mut self, id: i64) {
+        self.cursor = self.cursor.min(id.saturating_sub(1));
+    }
+
+    /// Notes that these batches are removed.
+    pub(super) fn committed(&mut self, removed: &[i64], usage: Usage) {
+        for id in removed {
+            self.removing.remove(id);
+        }
+        self.usage.batches = self.usage.batches.saturating_sub(usage.batches);
+        self.usage.bytes = self.usage.bytes.saturating_sub(usage.bytes);
+    }
+}

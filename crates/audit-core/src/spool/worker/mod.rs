@@ -1,0 +1,204 @@
+//! The spool's worker: it decides what is appended, read, removed, adopted and salvaged.
+
+mod config;
+mod file;
+mod read;
+mod salvage;
+mod scan;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use config::SpoolConfig;
+use file::OpenFile;
+use salvage::Salvage;
+
+use super::{Again, SpoolFailure, SpoolId, SpoolReply, SpoolRequest, Store};
+use crate::Time;
+
+type Replies<R> = Vec<SpoolReply<R>>;
+
+/// The policy of a spool directory for one writer.
+///
+/// Its driver calls [`handle`](Self::handle) with the requests that gathered, and [`tick`](Self::tick) at
+/// [`next_tick`](Self::next_tick).
+pub struct SpoolWorker<S: Store> {
+    store: S,
+    config: SpoolConfig,
+    /// The open files by their key, adopted ones included.
+    files: BTreeMap<u32, OpenFile<S::File>>,
+    /// The key of the file that is appended to, once there is one.
+    own: Option<u32>,
+    /// The newest key. None is used twice: what is said of a batch never means another.
+    last_key: u32,
+    /// Files that are corrupt or gone and not copied yet, by their former key.
+    salvages: BTreeMap<u32, Salvage<S::File>>,
+    /// Where batches are that the writer holds and that were copied since.
+    aliases: BTreeMap<SpoolId, SpoolId>,
+    /// Files that are not to be adopted, ever.
+    ignored: BTreeSet<String>,
+    /// Files that could not be adopted at the last scan, and were reported.
+    failing: BTreeSet<String>,
+    is_scan_failing: bool,
+    /// What the last scan left alone.
+    left: u64,
+    /// Files that were emptied and removed.
+    removed: u64,
+    next_scan: Time,
+    /// When pending removals are committed.
+    flush_at: Time,
+    /// When the writer is told to read again what could not be read.
+    reread_at: Time,
+}
+
+impl<S: Store> SpoolWorker<S> {
+    /// A worker that creates its file with the first batch. The first [`tick`](Self::tick) adopts files.
+    pub fn new(store: S, config: SpoolConfig, now: Time) -> Self {
+        Self {
+            store,
+            config,
+            files: BTreeMap::new(),
+            own: None,
+            last_key: 0,
+            salvages: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            ignored: BTreeSet::new(),
+            failing: BTreeSet::new(),
+            is_scan_failing: false,
+            left: 0,
+            removed: 0,
+            next_scan: now,
+            flush_at: Time::NEVER,
+            reread_at: Time::NEVER,
+        }
+    }
+
+    /// A worker that has created its file.
+    ///
+    /// # Errors
+    /// When the directory does not take a file.
+    pub fn open(store: S, config: SpoolConfig, now: Time) -> Result<Self, SpoolFailure> {
+        let mut worker = Self::new(store, config, now);
+        worker.own_key()?;
+        Ok(worker)
+    }
+
+    /// How many files the last scan left alone: in use, for another database, of a newer version, or failing.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// How many files of other writers were emptied and removed.
+    pub fn removed(&self) -> u64 {
+        self.removed
+    }
+
+    /// Answers the requests that gathered: what is to be appended and removed shares one sync, or a few if
+    /// it is large. Does what is due by time as well, however many requests there are.
+    pub fn handle(
+        &mut self,
+        requests: Vec<SpoolRequest<S::Row>>,
+        now: Time,
+        replies: &mut Vec<SpoolReply<S::Row>>,
+    ) {
+        let (mut appends, mut others) = (Vec::new(), Vec::new());
+        for request in requests {
+            match request {
+                SpoolRequest::Append { copy, rows } => appends.push((copy, rows)),
+                SpoolRequest::Remove(ids) => self.remove(&ids, now),
+                SpoolRequest::Return { batches, again } => self.put_back(&batches, again),
+                SpoolRequest::Rewind => self.rewind(),
+                other => others.push(other),
+            }
+        }
+        self.append(appends, now, replies);
+        if self.pending_removals() >= self.config.max_pending_removals {
+            self.flush_removals(now, replies);
+        }
+        for request in others {
+            match request {
+                SpoolRequest::Read => {
+                    let batch = self.read(now, replies);
+                    replies.push(SpoolReply::Read(batch));
+                }
+                SpoolRequest::Quarantine { ticket, rows, reason, sqlstate } => {
+                    let result = self
+                        .store
+                        .quarantine(&rows, &reason, sqlstate.as_deref())
+                        .map_err(|error| SpoolFailure::Io(error.to_string()));
+                    replies.push(SpoolReply::Quarantined { ticket, result });
+                }
+                _ => {}
+            }
+        }
+        self.tick(now, replies);
+    }
+
+    /// Does what is due by this time.
+    pub fn tick(&mut self, now: Time, replies: &mut Vec<SpoolReply<S::Row>>) {
+        if self.flush_at <= now {
+            self.flush_removals(now, replies);
+        }
+        if self.next_scan <= now {
+            self.scan(now, replies);
+        }
+        if self.reread_at <= now {
+            self.reread_at = Time::NEVER;
+            replies.push(SpoolReply::Adopted);
+        }
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub fn next_tick(&self) -> Time {
+        self.next_scan.min(self.flush_at).min(self.reread_at)
+    }
+
+    /// Commits pending removals and removes the files that hold nothing. The others wait for the next
+    /// writer.
+    pub fn close(mut self) {
+        // Nobody is left to hear of it; what stays is found stored by the next writer.
+        let (now, mut unheard) = (Time::NEVER, Vec::new());
+        self.commit_removals(self.files.keys().copied().collect(), now, &mut unheard);
+        if self.salvages.values().any(Salvage::is_gone) {
+            self.run_salvages(now, &mut unheard);
+        }
+        for open in self.files.values_mut().filter(|open| open.usage.batches == 0) {
+            let _ = self.store.remove_if_empty(&mut open.file);
+        }
+    }
+
+    fn remove(&mut self, ids: &[SpoolId], now: Time) {
+        for id in ids {
+            let SpoolId { file, batch } = self.resolve(*id);
+            if let Some(open) = self.files.get_mut(&file) {
+                open.remove(batch);
+                self.flush_at = self.flush_at.min(now + self.config.removal_delay);
+            } else if let Some(salvage) = self.salvages.get_mut(&file) {
+                salvage.remove(batch);
+            }
+        }
+    }
+
+    fn put_back(&mut self, ids: &[SpoolId], again: Again) {
+        for id in ids {
+            let SpoolId { file, batch } = self.resolve(*id);
+            if let Some(open) = self.files.get_mut(&file) {
+                open.put_back(batch, again);
+            } else if let Some(salvage) = self.salvages.get_mut(&file) {
+                salvage.put_back(batch);
+            }
+        }
+    }
+
+    /// Where a batch is that the writer no longer holds.
+    fn resolve(&mut self, mut id: SpoolId) -> SpoolId {
+        while let Some(copy) = self.aliases.remove(&id) {
+            id = copy;
+        }
+        id
+    }
+
+    fn rewind(&mut self) {
+        self.files.values_mut().for_each(OpenFile::rewind);
+    }
+}

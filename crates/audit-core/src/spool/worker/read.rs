@@ -1,0 +1,143 @@
+//! Batches are handed out, the oldest first.
+
+use super::salvage::FileLoss;
+use super::{Replies, SpoolWorker};
+use crate::spool::{SpoolId, SpoolNotice, SpoolReply, SpooledBatch, Store, StoreError, StoredBatch};
+use crate::{Row, Time};
+
+impl<S: Store> SpoolWorker<S> {
+    /// The next batches of this pass, of one file: adopted files first, they are older.
+    pub(super) fn read(&mut self, now: Time, replies: &mut Replies<S::Row>) -> Option<SpooledBatch<S::Row>> {
+        let adopted = self.files.keys().copied().filter(|key| self.own != Some(*key));
+        let keys: Vec<u32> = adopted.chain(self.own).collect();
+        for key in keys {
+            match self.read_file(key, now, replies) {
+                Ok(None) => {}
+                Ok(Some(batch)) => return Some(batch),
+                Err(error) => self.read_failed(key, error, now, replies),
+            }
+        }
+        self.rewind();
+        None
+    }
+
+    fn read_file(
+        &mut self,
+        key: u32,
+        now: Time,
+        replies: &mut Replies<S::Row>,
+    ) -> Result<Option<SpooledBatch<S::Row>>, StoreError> {
+        loop {
+            let Some(open) = self.files.get_mut(&key) else { return Ok(None) };
+            let before = open.cursor();
+            let sizes = self.store.sizes(&mut open.file, before, self.config.max_read_batches)?;
+            if sizes.is_empty() {
+                return self.read_stop(key);
+            }
+            let chosen = open.choose(&sizes, &self.config);
+            if chosen.is_empty() {
+                continue;
+            }
+            let stored = self.store.read(&mut open.file, &chosen).inspect_err(|_| {
+                // Those that were not read are in the next pass.
+                open.read_again_from(before.saturating_add(1));
+            })?;
+            open.is_failing = false;
+            let batch = self.hand_out(key, stored, now, replies);
+            if !batch.ids.is_empty() {
+                return Ok(Some(batch));
+            }
+        }
+    }
+
+    /// Takes what the writer may have of these batches; it holds them from now on.
+    fn hand_out(
+        &mut self,
+        key: u32,
+        stored: Vec<StoredBatch<S::Row>>,
+        now: Time,
+        replies: &mut Replies<S::Row>,
+    ) -> SpooledBatch<S::Row> {
+        let mut batch = SpooledBatch { ids: Vec::new(), rows: Vec::new() };
+        for StoredBatch { id, rows, damaged } in stored {
+            let are_safe = self.quarantine_lines(key, &damaged, now, replies);
+            let Some(open) = self.files.get_mut(&key) else { break };
+            if !are_safe {
+                // To remove it would lose them.
+                open.skip(id);
+            } else if rows.is_empty() {
+                open.remove(id);
+                self.flush_at = self.flush_at.min(now + self.config.removal_delay);
+            } else if rows.iter().any(Row::is_stop_record) {
+                open.stops.insert(id);
+            } else {
+                open.held.insert(id);
+                batch.ids.push(SpoolId { file: key, batch: id });
+                batch.rows.extend(rows);
+            }
+        }
+        batch
+    }
+
+    /// A batch with a stop record, alone, once nothing else of its file is left or held, and nothing of
+    /// another file still has to be copied into it.
+    fn read_stop(&mut self, key: u32) -> Result<Option<SpooledBatch<S::Row>>, StoreError> {
+        let Some(open) = self.files.get_mut(&key) else { return Ok(None) };
+        let Some(&stop) = open.stops.first() else { return Ok(None) };
+        if !open.held.is_empty() || (self.own == Some(key) && !self.salvages.is_empty()) {
+            return Ok(None);
+        }
+        let mut after = i64::MIN;
+        loop {
+            let sizes = self.store.sizes(&mut open.file, after, self.config.max_read_batches)?;
+            let Some(last) = sizes.last() else { break };
+            if !open.are_stops(&sizes) {
+                return Ok(None);
+            }
+            after = last.id;
+        }
+        let Some(stored) = self.store.read(&mut open.file, &[stop])?.pop() else {
+            open.stops.remove(&stop);
+            return Ok(None);
+        };
+        open.held.insert(stop);
+        Ok(Some(SpooledBatch { ids: vec![SpoolId { file: key, batch: stop }], rows: stored.rows }))
+    }
+
+    fn read_failed(&mut self, key: u32, error: StoreError, now: Time, replies: &mut Replies<S::Row>) {
+        let Some(open) = self.files.get_mut(&key) else { return };
+        let reason = error.to_string();
+        if let Some(loss) = FileLoss::of(error) {
+            return self.begin_salvage(key, loss, now, replies);
+        }
+        self.reread_at = self.reread_at.min(now + self.config.retry_delay);
+        if !std::mem::replace(&mut open.is_failing, true) {
+            let file = open.name.clone();
+            replies.push(SpoolReply::Notice(SpoolNotice::ReadFailed { file, reason }));
+        }
+    }
+
+    /// Keeps damaged lines; false if that failed.
+    fn quarantine_lines(
+        &mut self,
+        key: u32,
+        lines: &[Vec<u8>],
+        now: Time,
+        replies: &mut Replies<S::Row>,
+    ) -> bool {
+        if lines.is_empty() {
+            return true;
+        }
+        let file = self.files.get(&key).map(|open| open.name.clone()).unwrap_or_default();
+        let result = self.store.quarantine_lines(lines);
+        let is_safe = result.is_ok();
+        replies.push(SpoolReply::Notice(match result {
+            Ok(()) => SpoolNotice::LinesQuarantined { file, lines: lines.len() as u64 },
+            Err(error) => {
+                self.reread_at = self.reread_at.min(now + self.config.scan_interval);
+                SpoolNotice::LinesNotQuarantined { file, reason: error.to_string() }
+            }
+        }));
+        is_safe
+    }
+}

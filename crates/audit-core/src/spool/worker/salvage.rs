@@ -1,0 +1,221 @@
+//! What can be read of a file that is corrupt or gone is copied into the own file.
+//!
+//! It is copied and synced first; then the file is renamed. What fails leaves the file as it is.
+
+use std::collections::BTreeSet;
+
+use super::{Replies, SpoolWorker};
+use crate::Time;
+use crate::spool::{Batch, SalvageFrom, SalvagedBatch, SpoolId, SpoolNotice, SpoolReply, Store, StoreError};
+
+/// Why a file is no longer appended to and read.
+pub(super) enum FileLoss {
+    Corrupt(String),
+    Gone(String),
+}
+
+impl FileLoss {
+    /// The loss that an error proves; none for an error that may pass by itself.
+    pub(super) fn of(error: StoreError) -> Option<Self> {
+        match error {
+            StoreError::Corrupt(reason) => Some(Self::Corrupt(reason)),
+            StoreError::Gone(reason) => Some(Self::Gone(reason)),
+            StoreError::Transient(_) | StoreError::DiskFull(_) => None,
+        }
+    }
+}
+
+/// A file that is copied.
+pub(super) struct Salvage<F> {
+    pub(super) name: String,
+    file: F,
+    /// Where it is read on; none once everything is copied.
+    next: Option<SalvageFrom>,
+    copied: u64,
+    /// True if it is renamed at the end: it is still in the directory.
+    is_renamed: bool,
+    /// Batches that the writer holds.
+    held: BTreeSet<i64>,
+    /// Batches that are not copied.
+    removed: BTreeSet<i64>,
+    /// True after a notice about a failure.
+    is_failing: bool,
+}
+
+/// Batches that are copied with one sync.
+struct Part<B> {
+    ids: Vec<i64>,
+    batches: Vec<Batch<B>>,
+    /// Where to read on.
+    next: Option<SalvageFrom>,
+}
+
+impl<F> Salvage<F> {
+    /// True if it is lost with this process.
+    pub(super) fn is_gone(&self) -> bool {
+        !self.is_renamed
+    }
+
+    pub(super) fn remove(&mut self, id: i64) {
+        self.held.remove(&id);
+        self.removed.insert(id);
+    }
+
+    pub(super) fn put_back(&mut self, id: i64) {
+        self.held.remove(&id);
+    }
+}
+
+impl SalvageFrom {
+    /// True for a number that lies in the part that is not read yet. A corrupt tree can lead in circles.
+    fn admits(self, id: i64) -> bool {
+        match self {
+            Self::Above(last) => id > last,
+            Self::Between { floor, ceiling } => floor < id && id < ceiling,
+        }
+    }
+
+    /// Where to read on after this batch.
+    fn after(self, id: i64) -> Self {
+        match self {
+            Self::Above(_) => Self::Above(id),
+            Self::Between { floor, .. } => Self::Between { floor, ceiling: id },
+        }
+    }
+
+    /// Where to read on when nothing more can be read from here.
+    fn at_damage(self) -> Option<Self> {
+        match self {
+            Self::Above(floor) => Some(Self::Between { floor, ceiling: i64::MAX }),
+            Self::Between { .. } => None,
+        }
+    }
+}
+
+impl<S: Store> SpoolWorker<S> {
+    /// Closes a file to appends and reads; it is copied at the next scan, which is due now.
+    pub(super) fn begin_salvage(
+        &mut self,
+        key: u32,
+        loss: FileLoss,
+        now: Time,
+        replies: &mut Replies<S::Row>,
+    ) {
+        let Some(open) = self.files.remove(&key) else { return };
+        if self.own == Some(key) {
+            self.own = None;
+        }
+        let (file, is_renamed) = (open.name.clone(), matches!(loss, FileLoss::Corrupt(_)));
+        replies.push(SpoolReply::Notice(match loss {
+            FileLoss::Corrupt(reason) => SpoolNotice::Damaged { file, reason },
+            FileLoss::Gone(reason) => SpoolNotice::Gone { file, reason },
+        }));
+        let salvage = Salvage {
+            name: open.name,
+            file: open.file,
+            next: Some(SalvageFrom::Above(i64::MIN)),
+            copied: 0,
+            is_renamed,
+            held: open.held,
+            removed: open.removing,
+            is_failing: false,
+        };
+        self.salvages.insert(key, salvage);
+        self.next_scan = self.next_scan.min(now);
+    }
+
+    /// Copies what is to be copied; what fails is tried again at the next scan.
+    pub(super) fn run_salvages(&mut self, now: Time, replies: &mut Replies<S::Row>) {
+        for (key, mut salvage) in std::mem::take(&mut self.salvages) {
+            let before = salvage.copied;
+            let result = self.run_salvage(key, &mut salvage, now, replies);
+            if salvage.copied > before {
+                replies.push(SpoolReply::Adopted);
+            }
+            match result {
+                Ok(renamed) => {
+                    let notice =
+                        SpoolNotice::Salvaged { file: salvage.name, renamed, batches: salvage.copied };
+                    replies.push(SpoolReply::Notice(notice));
+                }
+                Err(reason) => {
+                    if !std::mem::replace(&mut salvage.is_failing, true) {
+                        let file = salvage.name.clone();
+                        replies.push(SpoolReply::Notice(SpoolNotice::SalvageFailed { file, reason }));
+                    }
+                    self.left += 1;
+                    self.salvages.insert(key, salvage);
+                }
+            }
+        }
+    }
+
+    /// Copies a file into the own one, a part at a time, then renames it. Its new name, if it has one.
+    fn run_salvage(
+        &mut self,
+        key: u32,
+        salvage: &mut Salvage<S::File>,
+        now: Time,
+        replies: &mut Replies<S::Row>,
+    ) -> Result<Option<String>, String> {
+        while let Some(from) = salvage.next {
+            let Part { ids, batches, next } =
+                self.read_part(salvage, from).map_err(|error| error.to_string())?;
+            if !ids.is_empty() {
+                let (own, copies) =
+                    self.commit_own(&batches, now, replies).map_err(|failure| failure.to_string())?;
+                salvage.copied += ids.len() as u64;
+                for (id, copy) in ids.into_iter().zip(copies) {
+                    self.note_copy(
+                        SpoolId { file: key, batch: id },
+                        SpoolId { file: own, batch: copy },
+                        salvage,
+                    );
+                }
+            }
+            salvage.next = next;
+        }
+        match salvage.is_renamed {
+            true => self.store.set_aside(&mut salvage.file).map(Some).map_err(|error| error.to_string()),
+            false => Ok(None),
+        }
+    }
+
+    /// The next batches that can be read, as many as fit into memory together, and where to read on.
+    fn read_part(
+        &mut self,
+        salvage: &mut Salvage<S::File>,
+        from: SalvageFrom,
+    ) -> Result<Part<S::Body>, StoreError> {
+        let (mut bytes, mut part) = (0, Part { ids: Vec::new(), batches: Vec::new(), next: Some(from) });
+        while let Some(from) = part.next.filter(|_| bytes < self.config.max_group_bytes) {
+            let found = match self.store.salvage(&mut salvage.file, from) {
+                Ok(found) => found,
+                Err(StoreError::Corrupt(_)) => None,
+                Err(error) => return Err(error),
+            };
+            part.next = match found {
+                Some(SalvagedBatch { id, batch }) if from.admits(id) => {
+                    if !salvage.removed.contains(&id) {
+                        bytes += batch.bytes;
+                        part.ids.push(id);
+                        part.batches.push(batch);
+                    }
+                    Some(from.after(id))
+                }
+                _ => from.at_damage(),
+            };
+        }
+        Ok(part)
+    }
+
+    /// A batch that the writer holds is held in the own file from now on.
+    fn note_copy(&mut self, from: SpoolId, to: SpoolId, salvage: &mut Salvage<S::File>) {
+        if salvage.held.remove(&from.batch) {
+            self.aliases.insert(from, to);
+            if let Some(own) = self.files.get_mut(&to.file) {
+                own.held.insert(to.batch);
+            }
+        }
+    }
+}

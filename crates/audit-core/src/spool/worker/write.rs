@@ -1,0 +1,202 @@
+//! Batches are appended and removed, as many as possible with one sync.
+
+use super::file::OpenFile;
+use super::salvage::FileLoss;
+use super::{Replies, SpoolWorker};
+use crate::spool::{Batch, CopyId, SpoolFailure, SpoolId, SpoolNotice, SpoolReply, Store, StoreError, Usage};
+use crate::{Row, Rows, Time};
+
+/// A batch to append.
+struct Append<B> {
+    copy: CopyId,
+    batch: Batch<B>,
+    has_stop: bool,
+}
+
+impl<S: Store> SpoolWorker<S> {
+    /// Appends batches, as many with one sync as fit into memory together.
+    pub(super) fn append(
+        &mut self,
+        appends: Vec<(CopyId, Rows<S::Row>)>,
+        now: Time,
+        replies: &mut Replies<S::Row>,
+    ) {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        for (copy, rows) in appends {
+            let batch = self.store.encode(&rows);
+            if !group.is_empty() && bytes + batch.bytes > self.config.max_group_bytes {
+                self.append_group(std::mem::take(&mut group), now, replies);
+                bytes = 0;
+            }
+            bytes += batch.bytes;
+            group.push(Append { copy, batch, has_stop: rows.iter().any(Row::is_stop_record) });
+        }
+        if !group.is_empty() {
+            self.append_group(group, now, replies);
+        }
+    }
+
+    fn append_group(&mut self, group: Vec<Append<S::Body>>, now: Time, replies: &mut Replies<S::Row>) {
+        let wanted: u64 = group.iter().map(|append| append.batch.bytes).sum();
+        if self.own_bytes().saturating_add(wanted) > self.config.limit_bytes && self.pending_removals() > 0 {
+            self.flush_removals(now, replies);
+        }
+        let (mut used, limit) = (self.own_bytes(), self.config.limit_bytes);
+        let (mut accepted, mut batches) = (Vec::new(), Vec::new());
+        for Append { copy, batch, has_stop } in group {
+            if used.saturating_add(batch.bytes) > limit {
+                replies.push(SpoolReply::Appended { copy, result: Err(SpoolFailure::Full { limit }) });
+            } else {
+                used += batch.bytes;
+                accepted.push((copy, has_stop));
+                batches.push(batch);
+            }
+        }
+        if accepted.is_empty() {
+            return;
+        }
+        match self.commit_own(&batches, now, replies) {
+            Ok((key, ids)) => {
+                for ((copy, has_stop), id) in accepted.into_iter().zip(ids) {
+                    if let Some(open) = self.files.get_mut(&key) {
+                        open.held.insert(id);
+                        if has_stop {
+                            open.stops.insert(id);
+                        }
+                    }
+                    let result = Ok(SpoolId { file: key, batch: id });
+                    replies.push(SpoolReply::Appended { copy, result });
+                }
+            }
+            Err(failure) => {
+                let failed = |(copy, _)| SpoolReply::Appended { copy, result: Err(failure.clone()) };
+                replies.extend(accepted.into_iter().map(failed));
+            }
+        }
+    }
+
+    /// Appends batches to the own file, synced, with its pending removals. A file that turns out to be
+    /// corrupt or gone is replaced by a new one.
+    pub(super) fn commit_own(
+        &mut self,
+        batches: &[Batch<S::Body>],
+        now: Time,
+        replies: &mut Replies<S::Row>,
+    ) -> Result<(u32, Vec<i64>), SpoolFailure> {
+        let mut failure = None;
+        // The second attempt is on a new file.
+        for _ in 0..2 {
+            let key = self.own_key()?;
+            let Some(own) = self.files.get_mut(&key) else { break };
+            let removing: Vec<i64> = own.removing.iter().copied().collect();
+            match self.store.commit(&mut own.file, batches, &removing) {
+                Ok(committed) => {
+                    own.committed(&removing, committed.removed);
+                    own.usage.batches += batches.len() as u64;
+                    own.usage.bytes += batches.iter().map(|batch| batch.bytes).sum::<u64>();
+                    return Ok((key, committed.ids));
+                }
+                Err(error) => {
+                    let message = format!("{}: {error}", own.name);
+                    let Some(loss) = FileLoss::of(error) else { return Err(SpoolFailure::Io(message)) };
+                    self.begin_salvage(key, loss, now, replies);
+                    failure = Some(SpoolFailure::Damaged(message));
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| SpoolFailure::Damaged("the spool has no file".to_owned())))
+    }
+
+    /// The key of the own file, which is created if there is none.
+    pub(super) fn own_key(&mut self) -> Result<u32, SpoolFailure> {
+        if let Some(key) = self.own {
+            return Ok(key);
+        }
+        let (name, file) = self.store.create(&self.config.target).map_err(|error| {
+            let message = error.to_string();
+            if self.salvages.is_empty() { SpoolFailure::Io(message) } else { SpoolFailure::Damaged(message) }
+        })?;
+        let key = self.next_key();
+        self.files.insert(key, OpenFile::new(name, file, Usage::default()));
+        self.own = Some(key);
+        Ok(key)
+    }
+
+    fn own_bytes(&self) -> u64 {
+        self.own.and_then(|key| self.files.get(&key)).map_or(0, |own| own.usage.bytes)
+    }
+
+    pub(super) fn next_key(&mut self) -> u32 {
+        self.last_key += 1;
+        self.last_key
+    }
+
+    pub(super) fn pending_removals(&self) -> usize {
+        self.files.values().map(|open| open.removing.len()).sum()
+    }
+
+    /// Commits all pending removals.
+    pub(super) fn flush_removals(&mut self, now: Time, replies: &mut Replies<S::Row>) {
+        let pending = self.files.iter().filter(|(_, open)| !open.removing.is_empty());
+        self.commit_removals(pending.map(|(key, _)| *key).collect(), now, replies);
+    }
+
+    /// Commits the pending removals of these files; an adopted file that is empty then is removed.
+    pub(super) fn commit_removals(&mut self, keys: Vec<u32>, now: Time, replies: &mut Replies<S::Row>) {
+        self.flush_at = Time::NEVER;
+        for key in keys {
+            let Some(open) = self.files.get_mut(&key) else { continue };
+            let removing: Vec<i64> = open.removing.iter().copied().collect();
+            match self.store.commit(&mut open.file, &[], &removing) {
+                Ok(committed) => {
+                    open.committed(&removing, committed.removed);
+                    open.is_failing = false;
+                    self.remove_if_empty(key, now, replies);
+                }
+                Err(error) => self.removal_failed(key, error, now, replies),
+            }
+        }
+    }
+
+    fn removal_failed(&mut self, key: u32, error: StoreError, now: Time, replies: &mut Replies<S::Row>) {
+        let Some(open) = self.files.get_mut(&key) else { return };
+        let reason = error.to_string();
+        if let Some(loss) = FileLoss::of(error) {
+            return self.begin_salvage(key, loss, now, replies);
+        }
+        self.flush_at = self.flush_at.min(now + self.config.retry_delay);
+        if !std::mem::replace(&mut open.is_failing, true) {
+            let file = open.name.clone();
+            replies.push(SpoolReply::Notice(SpoolNotice::RemovalFailed { file, reason }));
+        }
+    }
+
+    /// Removes an adopted file that holds nothing. One that was used meanwhile is read again.
+    pub(super) fn remove_if_empty(&mut self, key: u32, now: Time, replies: &mut Replies<S::Row>) {
+        let Some(open) = self.files.get_mut(&key) else { return };
+        if self.own == Some(key) || open.usage.batches > 0 {
+            return;
+        }
+        let usage = match self.store.remove_if_empty(&mut open.file) {
+            Ok(true) => {
+                self.removed += 1;
+                self.files.remove(&key);
+                return;
+            }
+            Ok(false) => self.store.check(&mut open.file),
+            Err(error) => Err(error),
+        };
+        match usage {
+            Ok(usage) => {
+                open.usage = usage;
+                open.read_again_from(i64::MIN);
+                replies.push(SpoolReply::Adopted);
+            }
+            Err(error) => {
+                if let Some(loss) = FileLoss::of(error) {
+                    self.begin_salvage(key, loss, now, replies);
+                }
+            }
+        }
+    }
+}
