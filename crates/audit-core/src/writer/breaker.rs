@@ -117,6 +117,8 @@ impl Breaker {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn error(kind: SinkErrorKind, reason: &str) -> SinkError {
@@ -156,5 +158,78 @@ mod tests {
             [fail("no table"), fail("no table"), fail("no right"), fail("no table")],
             [true, false, true, false]
         );
+    }
+
+    /// What a database answers, and when.
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// The nth of the batches in flight fails.
+        Fails(usize, SinkErrorKind),
+        /// It is accepted.
+        Accepted(usize),
+        /// A batch is sent if that is permitted.
+        Send,
+        Milliseconds(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let kind = prop_oneof![Just(SinkErrorKind::Transient), Just(SinkErrorKind::Misconfigured)];
+        let step = prop_oneof![
+            3 => (0..3_usize, kind).prop_map(|(nth, kind)| Step::Fails(nth, kind)),
+            1 => (0..3_usize).prop_map(Step::Accepted),
+            4 => Just(Step::Send),
+            3 => (1..3_000_u64).prop_map(Step::Milliseconds),
+        ];
+        prop::collection::vec(step, 1..80)
+    }
+
+    proptest! {
+        /// Against the obvious model: while the database is down one batch at a time is sent, after a pause that
+        /// grows to the longest.
+        #[test]
+        fn one_probe_at_a_time_tries_a_database_that_is_down(steps in steps(), random in any::<u32>()) {
+            let policy = RetryPolicy::default();
+            let mut breaker = Breaker::Closed;
+            let (mut now, mut in_flight) = (Time::START, Vec::new());
+            // When the last probe failed, how many failed in a row, and the lane of the one that is under way.
+            let mut failed: Option<(Time, u32)> = None;
+            let mut probe: Option<Lane> = None;
+            for step in steps {
+                match step {
+                    Step::Milliseconds(passed) => now = now + Duration::from_millis(passed),
+                    Step::Send => {
+                        let permitted = breaker.permits(now);
+                        if let Some((at, failures)) = failed {
+                            prop_assert!(!permitted || probe.is_none(), "a second probe");
+                            let pause = policy.pause(failures, random);
+                            prop_assert_eq!(permitted, probe.is_none() && now >= at + pause);
+                        } else {
+                            prop_assert!(permitted);
+                        }
+                        let idle = (0..3).find(|lane| !in_flight.contains(lane));
+                        if let Some(lane) = idle.filter(|_| permitted) {
+                            breaker.on_sent(lane);
+                            in_flight.push(lane);
+                            probe = failed.map(|_| lane);
+                        }
+                    }
+                    Step::Fails(nth, kind) if nth < in_flight.len() => {
+                        let lane = in_flight.remove(nth);
+                        breaker.on_failure(lane, &error(kind, "model"), &policy, random, false, now);
+                        if failed.is_none() || probe == Some(lane) {
+                            failed = Some((now, failed.map_or(1, |(_, failures)| failures + 1)));
+                            probe = None;
+                        }
+                    }
+                    Step::Accepted(nth) if nth < in_flight.len() => {
+                        in_flight.remove(nth);
+                        breaker.on_success(false, now);
+                        (failed, probe) = (None, None);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(breaker.is_open(), failed.is_some());
+            }
+        }
     }
 }

@@ -119,6 +119,10 @@ impl<R: Row> Core<R> {
 
     /// Does everything that can be done now.
     fn advance(&mut self, may_take: MayTake, view: &View, now: Time, out: &mut Vec<Action<R>>) {
+        if self.taking.is_some() {
+            // Everything else waits for the answer.
+            return;
+        }
         self.advance_shutdown(view, now, out);
         if matches!(self.phase, Phase::Ended) || self.taking.is_some() {
             return;

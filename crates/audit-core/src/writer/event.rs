@@ -74,7 +74,8 @@ pub struct View {
 /// What is to be done, in order.
 #[derive(Clone, Debug)]
 pub enum Action<R> {
-    /// Take the next batch from the queue and answer by [`Event::Taken`]. Always the last of its list.
+    /// Take the next batch from the queue and answer by [`Event::Taken`], before waiting for anything else.
+    /// Always the last of its list.
     Take {
         /// The records that go with it.
         records: Vec<Record<R>>,
