@@ -15,7 +15,7 @@ pub use notice::{NoticeLevel, SpoolNotice};
 pub use store::{
     Adoption, Batch, BatchSize, Committed, SalvageFrom, SalvagedBatch, Store, StoreError, StoredBatch, Usage,
 };
-pub use worker::{SpoolConfig, SpoolWorker};
+pub use worker::{Closed, SpoolConfig, SpoolWorker};
 
 /// Names the copy of one batch from the request to append it on; given by the writer's core, never used
 /// twice.

@@ -198,6 +198,20 @@ impl Database {
         }
     }
 
+    /// Names the database for the files of a spool: every host with its address and port, and the name, or the
+    /// absolute path. Two values that reach different databases have different ones; user, password and other
+    /// options do not count.
+    pub(crate) fn spool_target(&self) -> String {
+        match &self.inner.kind {
+            Kind::Postgres { route, .. } => url::target(&route.config),
+            Kind::Sqlite { location: SqliteLocation::File(path), .. } => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                format!("sqlite://{}", path.display())
+            }
+            Kind::Sqlite { location: SqliteLocation::Memory(_), .. } => "sqlite::memory:".to_owned(),
+        }
+    }
+
     pub(crate) fn kind(&self) -> &Kind {
         &self.inner.kind
     }

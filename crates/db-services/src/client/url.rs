@@ -107,6 +107,25 @@ fn without_secrets(url: &str) -> String {
     format!("postgres://{credentials}{place}")
 }
 
+/// The hosts, their addresses and ports, and the name of a database.
+pub(super) fn target(config: &Config) -> String {
+    let (addresses, ports) = (config.get_hostaddrs(), config.get_ports());
+    let place = |(index, host): (usize, &Host)| {
+        let name = match host {
+            Host::Tcp(name) => name.clone(),
+            #[cfg(unix)]
+            Host::Unix(path) => path.display().to_string(),
+        };
+        let address = addresses.get(index).map_or_else(String::new, |address| format!("[{address}]"));
+        // One port is for all hosts.
+        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        format!("{name}{address}:{port}")
+    };
+    let hosts: Vec<String> = config.get_hosts().iter().enumerate().map(place).collect();
+    let name = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    format!("postgres://{}/{name}", hosts.join(","))
+}
+
 fn reach(config: &Config) -> Reach {
     let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
     let near = |host: &Host| match host {
@@ -227,6 +246,35 @@ mod tests {
             panic!("not understood")
         };
         assert_eq!(route.config.get_hosts(), [Host::Tcp("10.0.0.1".to_owned())]);
+    }
+
+    #[test]
+    fn the_target_of_a_spool_is_host_port_and_name_wherever_they_are_given() {
+        let target = |url| match parse(url) {
+            Ok(Target::Postgres { route, .. }) => target(&route.config),
+            _ => panic!("{url} is not understood"),
+        };
+        let same = "postgres://a.example:5433/shop";
+        for url in [
+            "postgres://u:p@a.example:5433/shop",
+            "postgres://other@a.example:5433/shop?sslmode=require&application_name=x",
+            "postgres:///shop?host=a.example&port=5433",
+            "postgres://a.example/?port=5433&dbname=shop&user=u&password=hush",
+        ] {
+            assert_eq!(target(url), same, "{url}");
+        }
+        for (url, other) in [
+            ("postgres:///shop?host=b.example&port=5433", "postgres://b.example:5433/shop"),
+            ("postgres://a.example/shop", "postgres://a.example:5432/shop"),
+            ("postgres://a.example:5433/?dbname=crm", "postgres://a.example:5433/crm"),
+            ("postgres://me@a.example:5433", "postgres://a.example:5433/me"),
+            ("postgres://a.example:5433/shop?hostaddr=10.0.0.7", "postgres://a.example[10.0.0.7]:5433/shop"),
+            ("postgres://a.example:1,b.example:2/shop", "postgres://a.example:1,b.example:2/shop"),
+            ("postgres://b.example:2,a.example:1/shop", "postgres://b.example:2,a.example:1/shop"),
+            ("postgres:///shop?host=/run/postgresql", "postgres:///run/postgresql:5432/shop"),
+        ] {
+            assert_eq!(target(url), other, "{url}");
+        }
     }
 
     #[test]

@@ -51,6 +51,15 @@ pub struct SpoolWorker<S: Store> {
     reread_at: Time,
 }
 
+/// What a worker did with the files of others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Files that the last scan left alone: in use, for another database, of a newer version, or failing.
+    pub left: u64,
+    /// Files that were emptied and removed.
+    pub removed: u64,
+}
+
 impl<S: Store> SpoolWorker<S> {
     /// A worker that creates its file with the first batch. The first [`tick`](Self::tick) adopts files.
     pub fn new(store: S, config: SpoolConfig, now: Time) -> Self {
@@ -81,16 +90,6 @@ impl<S: Store> SpoolWorker<S> {
         let mut worker = Self::new(store, config, now);
         worker.own_key()?;
         Ok(worker)
-    }
-
-    /// How many files the last scan left alone: in use, for another database, of a newer version, or failing.
-    pub fn left(&self) -> u64 {
-        self.left
-    }
-
-    /// How many files of other writers were emptied and removed.
-    pub fn removed(&self) -> u64 {
-        self.removed
     }
 
     /// Answers the requests that gathered: what is to be appended and removed shares one sync, or a few if
@@ -155,7 +154,7 @@ impl<S: Store> SpoolWorker<S> {
 
     /// Commits pending removals and removes the files that hold nothing. The others wait for the next
     /// writer.
-    pub fn close(mut self) {
+    pub fn close(mut self) -> Closed {
         // Nobody is left to hear of it; what stays is found stored by the next writer.
         let (now, mut unheard) = (Time::NEVER, Vec::new());
         self.commit_removals(self.files.keys().copied().collect(), now, &mut unheard);
@@ -165,6 +164,7 @@ impl<S: Store> SpoolWorker<S> {
         for open in self.files.values_mut().filter(|open| open.usage.batches == 0) {
             let _ = self.store.remove_if_empty(&mut open.file);
         }
+        Closed { left: self.left, removed: self.removed }
     }
 
     fn remove(&mut self, ids: &[SpoolId], now: Time) {

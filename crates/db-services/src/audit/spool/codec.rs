@@ -1,6 +1,6 @@
-//! What does an entry look like in the spool?
+//! Entries as lines of a spool file.
 //!
-//! A line each: the CRC-32 of the rest in eight hexadecimal digits, a space, a JSON object with the
+//! A line for each entry: the CRC-32 of the rest in eight hexadecimal digits, a space, a JSON object with the
 //! names of the columns, and a line feed. Absent columns are left out. Times are microseconds since
 //! 1970-01-01 UTC. `metadata` is a string that holds the JSON text exactly. Each line carries its own
 //! sum so that a damaged one does not take its neighbours with it.
@@ -14,6 +14,8 @@ use db_schema::{JsonText, NewAuditLog};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::audit::row::LogRow;
 
 #[derive(Serialize, Deserialize)]
 struct Line<'a> {
@@ -52,7 +54,7 @@ struct Line<'a> {
 }
 
 /// Writes rows as lines.
-pub(super) fn encode(rows: &[NewAuditLog]) -> Vec<u8> {
+pub(super) fn encode<'a>(rows: impl ExactSizeIterator<Item = &'a NewAuditLog>) -> Vec<u8> {
     let mut body = Vec::with_capacity(rows.len() * 512);
     for row in rows {
         let begin = body.len();
@@ -70,17 +72,11 @@ pub(super) fn encode(rows: &[NewAuditLog]) -> Vec<u8> {
 }
 
 /// Reads lines back: the rows, and the lines that are damaged.
-pub(super) fn decode(body: &[u8]) -> (Vec<NewAuditLog>, Vec<Vec<u8>>) {
-    decode_all([body])
-}
-
-/// Reads the lines of several bodies. Damage at the end of one does not reach into the next.
-pub(super) fn decode_all<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> (Vec<NewAuditLog>, Vec<Vec<u8>>) {
+pub(super) fn decode(body: &[u8]) -> (Vec<LogRow>, Vec<Vec<u8>>) {
     let (mut rows, mut damaged) = (Vec::new(), Vec::new());
-    let lines = bodies.into_iter().flat_map(|body| body.split(|byte| *byte == b'\n'));
-    for line in lines.filter(|line| !line.is_empty()) {
+    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match decode_line(line) {
-            Some(row) => rows.push(row),
+            Some(row) => rows.push(LogRow(row)),
             None => damaged.push(line.to_vec()),
         }
     }
@@ -172,19 +168,19 @@ mod tests {
         #[test]
         fn rows_come_back_as_they_were(action in any::<String>(), actor in any::<Option<String>>(), seq in any::<i64>(), micros in -210_866_803_200_000_000..8_000_000_000_000_000_000_i64) {
             let rows = vec![row(action, actor, seq, micros), row("x".to_owned(), None, 1, 0)];
-            prop_assert_eq!(decode(&encode(&rows)), (rows, vec![]));
+            prop_assert_eq!(decode(&encode(rows.iter())), (rows.into_iter().map(LogRow).collect(), vec![]));
         }
 
         /// A flipped bit costs one line, or two where it makes or removes a line feed; never a wrong row.
         #[test]
         fn a_flipped_bit_costs_its_line_alone(at in 0..100_000_usize, bit in 0..8_u32) {
             let rows: Vec<_> = (0..20).map(|n| row(format!("action.{n}"), None, n, n)).collect();
-            let mut body = encode(&rows);
+            let mut body = encode(rows.iter());
             let at = at % body.len();
             body[at] ^= 1 << bit;
             let (read, damaged) = decode(&body);
             prop_assert!(read.len() >= 18 && !damaged.is_empty());
-            prop_assert!(read.iter().all(|row| rows.contains(row)));
+            prop_assert!(read.iter().all(|row| rows.contains(&row.0)));
         }
     }
 }

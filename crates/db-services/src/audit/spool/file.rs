@@ -1,19 +1,19 @@
-//! What is one spool file, and how is it read when it is damaged?
-//!
-//! An SQLite database `<writer>.spool` (application id 0x41554C47, user version 1) with two tables:
-//! `about` (`target`: the database that the entries are for, without credentials) and `batches` (`id`
-//! in the order of arrival, `entries` their number, `body` the lines of `codec.rs`). Beside it lies
-//! `<writer>.lock`, locked (`flock`) for as long as a process uses the file: a file that can be locked
-//! is an orphan. Journal mode WAL with `synchronous = FULL`: what is appended is synced.
+//! One spool file.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use audit_core::spool::{
+    Batch, BatchSize, Committed, SalvageFrom, SalvagedBatch, StoreError, StoredBatch, Usage,
+};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use diesel::result::Error;
 
-use super::SpoolError;
-use crate::audit::insert::{BATCH_BYTES, BATCH_ROWS};
+use super::codec;
+use super::inspect::{self, Header, extension_of, open_to_look, uri};
+use super::lock::{Identity, Lock, private, sync_dir};
+use crate::audit::row::LogRow;
 
 diesel::table! {
     about (key) {
@@ -30,309 +30,350 @@ diesel::table! {
     }
 }
 
+diesel::define_sql_function! {
+    fn length(body: diesel::sql_types::Binary) -> diesel::sql_types::BigInt;
+}
+
+/// The version of the format that this program reads and writes.
+pub(super) const VERSION: i64 = 1;
+
+/// "AULG", in the header of each file.
+pub(super) const APPLICATION: i64 = 0x4155_4C47;
+
 const SCHEMA: &str = "PRAGMA application_id = 1096109127; PRAGMA user_version = 1; \
      CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID; \
      CREATE TABLE batches (id INTEGER PRIMARY KEY AUTOINCREMENT, entries INTEGER NOT NULL, body BLOB NOT NULL);";
 
 const SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 
+/// The extension of a file that is not whole yet.
+pub(super) const UNFINISHED: &str = "unfinished";
+
 /// A file larger than this is made small again once nothing is in it, in bytes.
 const SHRINK_BEYOND: u64 = 16 << 20;
 
-/// Batches that are read together at the most.
-const TOGETHER: i64 = 250;
-
-type Failure = Box<dyn std::error::Error>;
+/// The most values that are bound to one statement.
+const MAX_BINDS: usize = 500;
 
 /// A spool file that this process has locked.
 pub(super) struct SpoolFile {
     path: PathBuf,
-    _lock: File,
-    conn: SqliteConnection,
-    /// What the bodies hold, in bytes.
-    bytes: u64,
-    batches: u64,
-    /// False if SQLite finds the structure damaged.
-    sound: bool,
-}
-
-/// A batch as it lies in the file.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Stored {
-    pub(super) id: i64,
-    pub(super) body: Vec<u8>,
+    /// Closed before the lock ends; none while it is closed.
+    conn: Option<SqliteConnection>,
+    lock: Lock,
+    identity: Option<Identity>,
 }
 
 impl SpoolFile {
-    /// Makes a new file.
-    pub(super) fn create(dir: &Path, name: &str, target: &str) -> Result<Self, SpoolError> {
+    /// Creates a file as a whole or not at all: under another name, synced, then renamed.
+    pub(super) fn create(dir: &Path, name: &str, target: &str) -> Result<Self, StoreError> {
         let path = dir.join(format!("{name}.spool"));
-        let make = || {
-            let lock = lock_file(&path)?.ok_or("another process uses it")?;
-            // Made here, so that only this user may read it; SQLite gives its other files the same mode.
-            private().create_new(true).open(&path)?;
-            let mut conn = connect(&path)?;
-            conn.batch_execute(SCHEMA)?;
-            diesel::insert_into(about::table)
-                .values((about::key.eq("target"), about::value.eq(target)))
-                .execute(&mut conn)?;
-            // The name of the file must survive a power cut as well as what is in it.
-            File::open(dir)?.sync_all()?;
-            Ok((lock, conn))
+        let lock = Lock::try_take(&path).map_err(|error| classify(&error))?;
+        let lock = lock.ok_or_else(|| StoreError::Transient("another process uses it".to_owned()))?;
+        let unfinished = path.with_extension(UNFINISHED);
+        let create = || {
+            // Created here, so that only this user may read it; SQLite gives its other files the same mode.
+            private().create_new(true).open(&unfinished)?;
+            let mut conn = open(&unfinished)?;
+            conn.immediate_transaction(|conn| {
+                conn.batch_execute(SCHEMA)?;
+                diesel::insert_into(about::table)
+                    .values((about::key.eq("target"), about::value.eq(target)))
+                    .execute(conn)
+            })?;
+            // Moves everything from the log into the file.
+            drop(conn);
+            File::open(&unfinished)?.sync_all()?;
+            std::fs::rename(&unfinished, &path)?;
+            // The name of the file must survive a power loss as well as what is in it.
+            sync_dir(dir)?;
+            Ok((open(&path)?, Identity::at(&path)?))
         };
-        let (lock, conn) = make().map_err(|error: Failure| SpoolError::at(&path, error))?;
-        Ok(Self { path, _lock: lock, conn, bytes: 0, batches: 0, sound: true })
-    }
-
-    /// Takes over a file that no process uses; none if one does, or if it is gone meanwhile.
-    pub(super) fn adopt(path: &Path) -> Result<Option<Self>, SpoolError> {
-        // Not to be locked, for whatever reason: not ours to take.
-        let Ok(Some(lock)) = lock_file(path) else { return Ok(None) };
-        if !path.exists() {
-            // Its last owner removed it between the listing and the lock.
-            let _ = std::fs::remove_file(lock_path(path));
-            return Ok(None);
+        match create() {
+            Ok((conn, identity)) => Ok(Self { path, conn: Some(conn), lock, identity }),
+            Err(error) => {
+                let error: Box<dyn std::error::Error> = error;
+                remove_files(&unfinished);
+                remove_files(&path);
+                lock.remove();
+                Err(classify(&*error))
+            }
         }
-        let open = || {
-            let mut conn = connect(path)?;
-            let sound = is_sound(&mut conn);
-            // A damaged tree can lead in circles: it is not walked from end to end.
-            let (batches, bytes) = if sound { measure(&mut conn)? } else { (0, 0) };
-            Ok((conn, batches, bytes, sound))
-        };
-        let (conn, batches, bytes, sound) = open().map_err(|error: Failure| SpoolError::at(path, error))?;
-        Ok(Some(Self { path: path.to_owned(), _lock: lock, conn, bytes, batches, sound }))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    pub(super) fn batches(&self) -> u64 {
-        self.batches
-    }
-
-    /// The database that the entries are for.
-    pub(super) fn target(&mut self) -> QueryResult<String> {
-        target(&mut self.conn)
-    }
-
-    /// True if SQLite found the file's structure sound when it was taken over; else only
-    /// [`salvage`](Self::salvage) is to be asked.
-    pub(super) fn is_sound(&self) -> bool {
-        self.sound
-    }
-
-    /// Adds bodies and removes batches, all synced with one commit; gives back the ids of those added.
-    pub(super) fn change(&mut self, add: &[(i64, Vec<u8>)], remove: &[i64]) -> QueryResult<Vec<i64>> {
-        let (ids, removed, freed) = self.conn.immediate_transaction(|conn| {
-            let (mut removed, mut freed) = (0, 0);
-            for some in remove.chunks(500) {
-                let chosen = || batches::table.filter(batches::id.eq_any(some));
-                let sizes: Vec<i64> = chosen().select(length(batches::body)).load(conn)?;
-                freed += sizes.iter().map(|size| size.unsigned_abs()).sum::<u64>();
-                removed += diesel::delete(chosen()).execute(conn)? as u64;
+    /// A locked file that is looked at, and what it is.
+    pub(super) fn look(path: &Path, lock: Lock) -> Result<(Self, Result<Header, StoreError>), StoreError> {
+        let identity = Identity::at(path).map_err(|error| classify(&error))?;
+        let (conn, header) = match open_to_look(path) {
+            Ok(mut conn) => {
+                let header = inspect::header(&mut conn);
+                (Some(conn), header)
             }
-            let mut ids = Vec::with_capacity(add.len());
-            for (entries, body) in add {
-                let row = (batches::entries.eq(entries), batches::body.eq(body));
-                let insert = diesel::insert_into(batches::table).values(row).returning(batches::id);
-                ids.push(insert.get_result::<i64>(conn)?);
-            }
-            QueryResult::Ok((ids, removed, freed))
-        })?;
-        let added: u64 = add.iter().map(|(_, body)| body.len() as u64).sum();
-        self.bytes = self.bytes.saturating_sub(freed) + added;
-        self.batches = self.batches.saturating_sub(removed) + add.len() as u64;
-        if self.batches == 0 && removed > 0 {
+            Err(error @ StoreError::Corrupt(_)) => (None, Err(error)),
+            Err(error) => return Err(error),
+        };
+        Ok((Self { path: path.to_owned(), conn, lock, identity }, header))
+    }
+
+    /// Reads it from end to end, and opens it for changes. A damaged file stays open for reading alone.
+    pub(super) fn check(&mut self) -> Result<Usage, StoreError> {
+        if let Some(damage) = inspect::log_damage(&self.path)? {
+            return Err(StoreError::Corrupt(damage));
+        }
+        let conn = self.conn()?;
+        inspect::header(conn)?;
+        inspect::check(conn)?;
+        let content = inspect::content(conn)?;
+        self.conn = Some(open(&self.path).map_err(|error| classify(&error))?);
+        Ok(Usage { batches: content.batches.unsigned_abs(), bytes: content.bytes.unsigned_abs() })
+    }
+
+    pub(super) fn sizes(&mut self, after: i64, limit: usize) -> Result<Vec<BatchSize>, StoreError> {
+        let rows: Vec<(i64, i64, i64)> = batches::table
+            .filter(batches::id.gt(after))
+            .order(batches::id)
+            .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+            .select((batches::id, batches::entries, length(batches::body)))
+            .load(self.conn()?)
+            .map_err(|error| classify(&error))?;
+        let size = |(id, rows, bytes): (i64, i64, i64)| BatchSize {
+            id,
+            rows: rows.unsigned_abs(),
+            bytes: bytes.unsigned_abs(),
+        };
+        Ok(rows.into_iter().map(size).collect())
+    }
+
+    pub(super) fn read(&mut self, ids: &[i64]) -> Result<Vec<StoredBatch<LogRow>>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for some in ids.chunks(MAX_BINDS) {
+            let bodies: Vec<(i64, Vec<u8>)> = batches::table
+                .filter(batches::id.eq_any(some))
+                .order(batches::id)
+                .select((batches::id, batches::body))
+                .load(self.conn()?)
+                .map_err(|error| classify(&error))?;
+            found.extend(bodies.into_iter().map(|(id, body)| {
+                let (rows, damaged) = codec::decode(&body);
+                StoredBatch { id, rows, damaged }
+            }));
+        }
+        Ok(found)
+    }
+
+    /// Appends bodies and removes batches with one sync. Without either, only looks whether the file is
+    /// where it was.
+    pub(super) fn commit(
+        &mut self,
+        append: &[Batch<Vec<u8>>],
+        remove: &[i64],
+    ) -> Result<Committed, StoreError> {
+        self.verify_place()?;
+        if append.is_empty() && remove.is_empty() {
+            return Ok(Committed::default());
+        }
+        let committed = self
+            .conn()?
+            .immediate_transaction(|conn| {
+                let removed = delete(conn, remove)?;
+                let mut ids = Vec::with_capacity(append.len());
+                for Batch { rows, body, .. } in append {
+                    let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
+                    let row = (batches::entries.eq(rows), batches::body.eq(body));
+                    let insert = diesel::insert_into(batches::table).values(row).returning(batches::id);
+                    ids.push(insert.get_result::<i64>(conn)?);
+                }
+                QueryResult::Ok(Committed { ids, removed })
+            })
+            .map_err(|error| classify(&error))?;
+        self.verify_place()?;
+        if append.is_empty() {
             self.shrink();
         }
-        Ok(ids)
+        Ok(committed)
     }
 
-    /// The oldest batches that are not among those to skip: as many as fit one statement together, at
-    /// least one if there is any.
-    pub(super) fn oldest(&mut self, skip: &[i64]) -> QueryResult<Vec<Stored>> {
-        let sizes: Vec<(i64, i64, i64)> = batches::table
-            .filter(batches::id.ne_all(skip))
-            .order(batches::id)
-            .limit(TOGETHER)
-            .select((batches::id, batches::entries, length(batches::body)))
-            .load(&mut self.conn)?;
-        let (mut entries, mut bytes) = (0, 0);
-        let fits = |(_, more, size): &&(i64, i64, i64)| {
-            (entries, bytes) = (entries + more, bytes + size);
-            entries == *more || (entries <= BATCH_ROWS as i64 && bytes <= BATCH_BYTES as i64)
+    /// Reads one batch that can still be read.
+    pub(super) fn salvage(
+        &mut self,
+        from: SalvageFrom,
+    ) -> Result<Option<SalvagedBatch<Vec<u8>>>, StoreError> {
+        let select = batches::table.select((batches::id, batches::body));
+        let conn = self.conn()?;
+        let found: QueryResult<(i64, Vec<u8>)> = match from {
+            SalvageFrom::Above(last) => {
+                select.filter(batches::id.gt(last)).order(batches::id.asc()).first(conn)
+            }
+            SalvageFrom::Between { floor, ceiling } => select
+                .filter(batches::id.gt(floor).and(batches::id.lt(ceiling)))
+                .order(batches::id.desc())
+                .first(conn),
         };
-        let ids: Vec<i64> = sizes.iter().take_while(fits).map(|(id, ..)| *id).collect();
-        batches::table
-            .filter(batches::id.eq_any(ids))
-            .order(batches::id)
-            .select((batches::id, batches::body))
-            .load::<(i64, Vec<u8>)>(&mut self.conn)
-            .map(|found| found.into_iter().map(|(id, body)| Stored { id, body }).collect())
-    }
-
-    /// Reads what can be read of a damaged file: from the beginning up to the damage, then from the
-    /// end down to it. SQLite trusts the order of a damaged tree, so that what comes after a batch can
-    /// be one before it: reading goes on only while the numbers do.
-    pub(super) fn salvage(&mut self) -> Vec<Stored> {
-        let mut found = Vec::new();
-        let select = || batches::table.select((batches::id, batches::body)).into_boxed();
-        let mut last = i64::MIN;
-        while let Ok((id, body)) =
-            select()
-                .filter(batches::id.gt(last))
-                .order(batches::id.asc())
-                .first::<(i64, Vec<u8>)>(&mut self.conn)
-            && id > last
-        {
-            found.push(Stored { id, body });
-            last = id;
-        }
-        let mut first = i64::MAX;
-        while let Ok((id, body)) = select()
-            .filter(batches::id.gt(last).and(batches::id.lt(first)))
-            .order(batches::id.desc())
-            .first::<(i64, Vec<u8>)>(&mut self.conn)
-            && last < id
-            && id < first
-        {
-            found.push(Stored { id, body });
-            first = id;
-        }
-        found
-    }
-
-    /// Removes the file and its lock.
-    pub(super) fn remove(self) {
-        let Self { path, conn, .. } = self;
-        drop(conn);
-        // Closing removes SQLite's own two files, unless somebody looks at them at this moment.
-        for extension in ["spool", "spool-wal", "spool-shm", "lock"] {
-            let _ = std::fs::remove_file(path.with_extension(extension));
+        match found {
+            Ok((id, body)) => Ok(Some(SalvagedBatch { id, batch: batch(body) })),
+            Err(Error::NotFound) => Ok(None),
+            Err(error) => Err(classify(&error)),
         }
     }
 
-    /// Renames the damaged file, for people to look at.
-    pub(super) fn set_aside(self) -> PathBuf {
-        let Self { path, conn, .. } = self;
-        drop(conn);
-        set_aside(&path)
+    /// Renames the damaged file, for an operator to look at. Returns its new path.
+    pub(super) fn set_aside(&mut self) -> Result<PathBuf, StoreError> {
+        self.conn = None;
+        let renamed = rename(&self.path, "damaged").map_err(|error| classify(&error))?;
+        self.lock.remove();
+        Ok(renamed)
     }
 
-    /// Gives the disk its space back after an outage.
+    /// Renames a file that was set aside back.
+    pub(super) fn restore(mut self) -> std::io::Result<()> {
+        self.conn = None;
+        rename(&self.path, "spool").map(drop)
+    }
+
+    /// Removes the file of a process that was killed while it created it, unless it is damaged instead.
+    pub(super) fn remove_unfinished(mut self) -> Result<Option<Self>, StoreError> {
+        if inspect::log_damage(&self.path)?.is_some() || inspect::check(self.conn()?).is_err() {
+            return Ok(Some(self));
+        }
+        self.conn = None;
+        remove_files(&self.path);
+        self.lock.remove();
+        Ok(None)
+    }
+
+    /// Removes the file if it is empty. It is looked at and removed under SQLite's write lock: what a process
+    /// appends that lost its lock is either seen here, or finds the file gone.
+    pub(super) fn remove_if_empty(&mut self) -> Result<bool, StoreError> {
+        self.verify_place()?;
+        let path = self.path.clone();
+        let is_removed = self
+            .conn()?
+            .immediate_transaction(|conn| {
+                let first: Option<i64> = batches::table.select(batches::id).first(conn).optional()?;
+                if first.is_none() {
+                    std::fs::remove_file(&path).map_err(|error| Error::QueryBuilderError(error.into()))?;
+                }
+                QueryResult::Ok(first.is_none())
+            })
+            .map_err(|error| classify(&error))?;
+        if is_removed {
+            self.conn = None;
+            remove_files(&self.path);
+            self.lock.remove();
+        }
+        Ok(is_removed)
+    }
+
+    /// An error unless others find this file, and its lock, under their names.
+    fn verify_place(&mut self) -> Result<(), StoreError> {
+        let gone = |what: &str| Err(StoreError::Gone(what.to_owned()));
+        match Identity::at(&self.path) {
+            Ok(found) if found == self.identity => {}
+            Ok(None) => return gone("it was removed from the directory"),
+            Ok(Some(_)) => return gone("another file took its name"),
+            Err(error) => return Err(classify(&error)),
+        }
+        match self.lock.is_kept() {
+            Ok(true) => Ok(()),
+            Ok(false) => gone("its lock was removed, and another process adopted it"),
+            Err(error) => Err(classify(&error)),
+        }
+    }
+
+    fn conn(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        if self.conn.is_none() {
+            self.conn = Some(open_to_look(&self.path)?);
+        }
+        self.conn.as_mut().ok_or_else(|| StoreError::Transient("it is closed".to_owned()))
+    }
+
+    /// Returns the space on the disk after an outage.
     fn shrink(&mut self) {
-        if std::fs::metadata(&self.path).is_ok_and(|data| data.len() > SHRINK_BEYOND) {
-            let _ = self.conn.batch_execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)");
+        let is_large = std::fs::metadata(&self.path).is_ok_and(|data| data.len() > SHRINK_BEYOND);
+        if is_large
+            && let Ok(conn) = self.conn()
+            && batches::table.select(batches::id).first::<i64>(conn).optional() == Ok(None)
+        {
+            // What fails is repeated when the file is empty again.
+            let _ = conn.batch_execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)");
         }
     }
 }
 
-diesel::define_sql_function! {
-    fn length(body: diesel::sql_types::Binary) -> diesel::sql_types::BigInt;
-}
-
-/// What is known of a file without taking it over.
-pub(super) struct Glance {
-    pub(super) in_use: bool,
-    pub(super) target: String,
-    pub(super) batches: u64,
-    pub(super) entries: u64,
-    pub(super) bytes: u64,
-}
-
-/// Looks at a file, also while another process uses it.
-pub(super) fn glance(path: &Path) -> Result<Glance, SpoolError> {
-    let look = || {
-        let in_use = lock_path(path).exists() && lock_file(path)?.is_none();
-        let mut conn = connect(path)?;
-        if !is_sound(&mut conn) {
-            return Err("it is damaged; the next writer or replay reads what can be read".into());
-        }
-        let target = target(&mut conn)?;
-        let (batches, bytes) = measure(&mut conn)?;
-        let counts: Vec<i64> = batches::table.select(batches::entries).load(&mut conn)?;
-        let entries = counts.iter().map(|count| count.unsigned_abs()).sum();
-        Ok(Glance { in_use, target, batches, entries, bytes })
-    };
-    look().map_err(|error: Failure| SpoolError::at(path, error))
-}
-
-/// Renames a file that cannot be used, for people to look at.
-pub(super) fn set_aside(path: &Path) -> PathBuf {
-    let aside = path.with_extension("damaged");
-    for suffix in ["", "-wal", "-shm"] {
-        // SQLite's own two files are not always there.
-        let _ = std::fs::rename(
-            path.with_extension(format!("spool{suffix}")),
-            path.with_extension(format!("damaged{suffix}")),
-        );
+impl Drop for SpoolFile {
+    fn drop(&mut self) {
+        // Before the lock: closing the last connection moves the log into the file.
+        self.conn = None;
     }
-    let _ = std::fs::remove_file(lock_path(path));
-    aside
 }
 
-/// Opens a file that is there. Never makes one: it may have been removed a moment ago.
-fn connect(path: &Path) -> ConnectionResult<SqliteConnection> {
-    let name = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-    let mut conn = SqliteConnection::establish(&format!("file:{name}?mode=rw"))?;
+/// An encoded batch as it is in the file.
+pub(super) fn batch(body: Vec<u8>) -> Batch<Vec<u8>> {
+    let rows = body.iter().filter(|byte| **byte == b'\n').count();
+    Batch { rows: rows as u64, bytes: body.len() as u64, body }
+}
+
+/// Removes batches in statements of a bounded size.
+fn delete(conn: &mut SqliteConnection, ids: &[i64]) -> QueryResult<Usage> {
+    let mut removed = Usage::default();
+    for some in ids.chunks(MAX_BINDS) {
+        let chosen = || batches::table.filter(batches::id.eq_any(some));
+        let sizes: Vec<i64> = chosen().select(length(batches::body)).load(conn)?;
+        removed.bytes += sizes.iter().map(|size| size.unsigned_abs()).sum::<u64>();
+        removed.batches += diesel::delete(chosen()).execute(conn)? as u64;
+    }
+    Ok(removed)
+}
+
+/// Opens a file that is there for changes. Never creates one: it may have been removed a moment ago.
+fn open(path: &Path) -> ConnectionResult<SqliteConnection> {
+    let mut conn = SqliteConnection::establish(&uri(path, "mode=rw"))?;
     conn.batch_execute(SETTINGS).map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(conn)
 }
 
-fn is_sound(conn: &mut SqliteConnection) -> bool {
-    #[derive(diesel::QueryableByName)]
-    struct Check {
-        #[diesel(sql_type = diesel::sql_types::Text)]
-        quick_check: String,
+/// Renames a file and SQLite's own files beside it, which are not always there, to another extension. The
+/// log goes first: a file that is found without it was copied before.
+pub(super) fn rename(path: &Path, extension: &str) -> std::io::Result<PathBuf> {
+    let renamed = path.with_extension(extension);
+    for suffix in ["-shm", "-wal", ""] {
+        let from = path.with_extension(extension_of(path, suffix));
+        match std::fs::rename(from, renamed.with_extension(format!("{extension}{suffix}"))) {
+            Err(error) if suffix.is_empty() || error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error);
+            }
+            _ => {}
+        }
     }
-    diesel::sql_query("PRAGMA quick_check(1)")
-        .get_result::<Check>(conn)
-        .is_ok_and(|check| check.quick_check == "ok")
+    path.parent().map_or(Ok(()), sync_dir)?;
+    Ok(renamed)
 }
 
-fn target(conn: &mut SqliteConnection) -> QueryResult<String> {
-    about::table.find("target").select(about::value).get_result(conn)
-}
-
-fn measure(conn: &mut SqliteConnection) -> QueryResult<(u64, u64)> {
-    let sizes: Vec<i64> = batches::table.select(length(batches::body)).load(conn)?;
-    Ok((sizes.len() as u64, sizes.iter().map(|size| size.unsigned_abs()).sum()))
-}
-
-/// Locks the file's lock; none if another holds it.
-fn lock_file(path: &Path) -> std::io::Result<Option<File>> {
-    let lock = private().create(true).truncate(false).open(lock_path(path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
+/// Removes a file and SQLite's own files beside it. What stays is removed by the next scan.
+pub(super) fn remove_files(path: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let _ = std::fs::remove_file(path.with_extension(extension_of(path, suffix)));
     }
 }
 
-fn lock_path(path: &Path) -> PathBuf {
-    path.with_extension("lock")
+/// What an error of SQLite or of the file system means for a file. SQLite's driver passes on the text alone.
+pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError {
+    let text = crate::client::describe(error);
+    let has = |known: &[&str]| known.iter().any(|known| text.contains(known));
+    let is_impossible = matches!(error.downcast_ref(), Some(Error::DeserializationError(_)));
+    if is_impossible
+        || has(&["database disk image is malformed", "malformed database schema", "file is not a database"])
+    {
+        StoreError::Corrupt(text)
+    } else if has(&["database or disk is full", "No space left on device"]) {
+        StoreError::DiskFull(text)
+    } else if has(&["disk I/O error"]) {
+        StoreError::Transient(format!("{text} (is there free space on its disk?)"))
+    } else {
+        StoreError::Transient(text)
+    }
 }
-
-/// Makes a file that only this user may read, if there is none.
-pub(super) fn private_file(path: &Path) -> std::io::Result<()> {
-    private().create(true).truncate(false).open(path).map(|_| ())
-}
-
-/// Opens files that only this user may read.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-#[cfg(test)]
-#[path = "file_tests.rs"]
-mod tests;

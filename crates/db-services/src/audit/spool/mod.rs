@@ -1,25 +1,77 @@
-//! Where does an entry wait when the database does not take it, or before it is sent? In a local
-//! file, synced.
+//! Local files in which entries wait while the database does not accept them, or before they are sent.
 //!
-//! Each writer has a file of its own in the spool directory (its format: `file.rs`, `codec.rs`); the
-//! file of a process that ended otherwise than cleanly is an orphan, adopted under a lock by the next
-//! writer to the same database. `quarantine.sqlite` beside them holds the entries that the database
-//! refuses, and lines that cannot be read.
+//! The policy is [`audit_core::spool`]; this module reads and writes its files. The public part is for
+//! operators: [`status`], [`replay`], [`restore_damaged`] and [`Quarantine`].
 //!
-//! The public part is for operators: [`status`], [`replay`] and [`Quarantine`].
+//! # On-disk format
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `<uuid>.spool` | batches of entries; the first of a writer is named by its `writer_id`, further ones by a new UUIDv7 |
+//! | `<uuid>.spool-wal`, `-shm` | SQLite's write-ahead log and its index, while the file is open and after a crash |
+//! | `<uuid>.lock` | locked (`flock`) while a process uses the spool file |
+//! | `<uuid>.unfinished` | a spool file that is being created |
+//! | `<uuid>.damaged`, `-wal`, `-shm` | a spool file that was found to be damaged, after what can be read was copied |
+//! | `quarantine.sqlite` | rejected entries and damaged lines of all writers of the directory |
+//!
+//! **A spool file** is an SQLite database in WAL mode with `synchronous = FULL`: what a commit appended is
+//! synced. Its `application_id` is 0x41554C47 ("AULG"), its `user_version` 1. It has two tables:
+//!
+//! - `about (key, value)` with one row, `target`: the database that the entries are for. That is
+//!   `postgres://host:port,host:port/name` with every host in its order, or `sqlite://` and an absolute path.
+//! - `batches (id, entries, body)`: `id` ascends in the order of arrival and is never used twice, `entries` is
+//!   the number of rows, `body` their lines.
+//!
+//! **A line** is the CRC-32 of the rest in eight hexadecimal digits, a space, a JSON object with the columns of
+//! `audit_logs` that are not null, and a line feed. Times are microseconds since 1970-01-01 UTC; `metadata` is
+//! a string that holds the JSON text exactly. Each line has its own sum, so a damaged one does not take its
+//! neighbours with it.
+//!
+//! **Creation.** The file is written as `.unfinished`, synced, renamed, and the directory synced. A crash leaves
+//! a whole file or an `.unfinished` one; the next scan removes the latter. Older versions created files in two
+//! steps; one without tables or target never held a batch and is removed as well.
+//!
+//! **Locks.** A file whose lock can be taken belongs to a process that ended; the next writer to the same
+//! database, or `auditlog spool replay`, adopts it. The lock is valid only while its name means the locked inode,
+//! which is checked after locking and at each commit. If a program that cleans directories removes it, the writer
+//! creates it again; if another process adopted the file meanwhile, the writer copies its batches to a new file.
+//! Correctness does not depend on it: both may replay the same batches, which are stored once, and a file is
+//! removed only under SQLite's write lock, when it is empty.
+//!
+//! **Versions.** A file with a higher `user_version` is left alone and reported.
+//!
+//! **A crash** (SIGKILL, power loss) leaves every acknowledged batch in its file or in the file's log. Removals
+//! that were not synced are undone; those batches are replayed and found stored.
+//!
+//! **Damage** is what SQLite proves: `SQLITE_CORRUPT`, `SQLITE_NOTADB`, a failed `quick_check`, or a commit in the
+//! log behind a frame with a wrong checksum. I/O errors, locks of others and a lack of descriptors are not: the
+//! file stays as it is and is tried again. A damaged file is opened for reading alone. Its batches are read from
+//! the first one up to the damage, then from the last one down to it, and copied, synced, to the writer's own
+//! file; then it is renamed to `.damaged`. If a copy fails the file stays, and the copy goes on at the next scan.
+//! Damaged lines go to the quarantine. A damaged file that does not say which database it is for is left alone.
+//!
+//! **Removed files.** A writer finds out before it acknowledges a batch that its file is no longer in the
+//! directory. It copies what it still has open to a new file.
 
 mod codec;
 mod file;
+mod inspect;
+mod lock;
 mod quarantine;
 mod replay;
+mod store;
 mod thread;
+mod wal;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use audit_core::spool::{NoticeLevel, SpoolNotice};
 pub use quarantine::{Quarantine, Quarantined};
-pub use replay::{Replayed, replay};
-pub(super) use thread::{Answer, Spool, SpoolId};
+pub use replay::{Replayed, replay, restore_damaged};
+pub(super) use thread::Spool;
+
+use inspect::{Glance, Look};
 
 /// A file of a spool directory could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +117,10 @@ pub enum SpoolState {
         /// How large they are, in bytes.
         bytes: u64,
     },
-    /// It was damaged and set aside; what could be read of it was replayed.
+    /// It was damaged and renamed; what could be read of it was copied before.
     Damaged,
+    /// A newer version of this program wrote it, with this version of the format; it is left alone.
+    NewerVersion(i64),
     /// It cannot be read, for this reason.
     Unreadable(String),
 }
@@ -76,11 +130,16 @@ pub enum SpoolState {
 /// # Errors
 /// When the directory cannot be read. A file that cannot be read is listed as such.
 pub fn status(dir: &Path) -> Result<Vec<SpoolStatus>, SpoolError> {
-    let state = |path: &Path| match file::glance(path) {
-        Ok(file::Glance { in_use, target, batches, entries, bytes }) => {
-            SpoolState::Waiting { in_use, target, entries, batches, bytes }
-        }
-        Err(error) => SpoolState::Unreadable(error.detail),
+    let state = |path: &Path| match inspect::look(path) {
+        Look::Whole(Glance { in_use, target, content }) => SpoolState::Waiting {
+            in_use,
+            target,
+            entries: content.entries.unsigned_abs(),
+            batches: content.batches.unsigned_abs(),
+            bytes: content.bytes.unsigned_abs(),
+        },
+        Look::Newer(version) => SpoolState::NewerVersion(version),
+        Look::Unreadable(reason) => SpoolState::Unreadable(reason),
     };
     let mut all = Vec::new();
     for path in files(dir, "spool")? {
@@ -108,4 +167,17 @@ fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, SpoolError> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// The name of a file in its directory.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Logs what an operator should know.
+pub(super) fn log_notice(notice: &SpoolNotice) {
+    match notice.level() {
+        NoticeLevel::Warning => log::warn!("audit: {notice}"),
+        NoticeLevel::Error => log::error!("audit: {notice}"),
+    }
 }

@@ -1,4 +1,4 @@
-//! Where are the entries kept that the database refuses?
+//! Entries that the database rejects, and lines that cannot be read.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use diesel::Connection as _;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
+use super::lock::{private, sync_dir};
 use super::{SpoolError, codec};
 use crate::audit::insert::{AuditConnection, OnRepeat};
 use crate::client::Connection;
@@ -60,7 +61,7 @@ impl Quarantine {
     pub fn open(dir: &Path) -> Result<Self, SpoolError> {
         let path = dir.join("quarantine.sqlite");
         let open = || {
-            super::file::private_file(&path)?;
+            create_if_missing(dir, &path)?;
             let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
             conn.batch_execute(SCHEMA)?;
             Ok::<_, Box<dyn std::error::Error>>(conn)
@@ -91,7 +92,7 @@ impl Quarantine {
                 set_aside_at: DateTime::from_timestamp_micros(at).unwrap_or_default(),
                 reason,
                 sqlstate,
-                entry: codec::decode(&line).0.pop(),
+                entry: codec::decode(&line).0.pop().map(|row| row.0),
                 line,
             })
             .collect())
@@ -132,7 +133,7 @@ impl Quarantine {
         reason: &str,
         sqlstate: Option<&str>,
     ) -> Result<(), SpoolError> {
-        let body = codec::encode(std::slice::from_ref(row));
+        let body = codec::encode(std::iter::once(row));
         self.keep_line(body.strip_suffix(b"\n").unwrap_or(&body), reason, sqlstate)
     }
 
@@ -153,6 +154,16 @@ impl Quarantine {
             .execute(&mut self.conn)
             .map(|_| ())
             .map_err(|error| SpoolError::at(&self.path, error))
+    }
+}
+
+/// Creates a file that only this user may read. One that exists is not opened: to close it again would end
+/// the locks that SQLite holds on it elsewhere in this process.
+fn create_if_missing(dir: &Path, path: &Path) -> std::io::Result<()> {
+    match private().create_new(true).open(path) {
+        Ok(_) => sync_dir(dir),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -197,7 +197,8 @@ impl AuditWriterBuilder {
         lanes: Vec<S>,
     ) -> Result<(AuditWriter, WriterGuard), StartError> {
         let bound = self.bound()?;
-        let shared = Arc::new(Shared::new(name.clone(), database, bound, self.receipt_timeout));
+        let target = database.as_ref().map_or_else(|| name.clone(), Database::spool_target);
+        let shared = Arc::new(Shared::new(name, database, bound, self.receipt_timeout));
         let (word, spool) = match &self.durability {
             Durability::Memory => ("memory", None),
             Durability::Spill(dir) => ("spill", Some((dir, false))),
@@ -206,7 +207,7 @@ impl AuditWriterBuilder {
         let spool = spool
             .map(|(dir, ahead)| {
                 let (answers, incoming) = mpsc::unbounded_channel();
-                let spool = Spool::start(dir, shared.writer_id, name, self.spool_bytes, answers)?;
+                let spool = Spool::start(dir, shared.writer_id, target, self.spool_bytes, answers)?;
                 Ok::<_, StartError>(Started { spool, answers: incoming, ahead })
             })
             .transpose()?;

@@ -11,8 +11,9 @@ use super::hand::{Batch, Kept, Place, ranges};
 use super::lock;
 use super::queue::Weight;
 use super::receipt::{Delivery, DropReason};
+use super::spooling::Answer;
 use super::worker::{BATCH, LINGER, Worker};
-use crate::audit::spool::{Answer, SpoolId};
+use audit_core::spool::SpoolId;
 
 /// Batches of `WriteAhead` that wait in memory for a lane; further ones wait in the spool alone.
 const READY: usize = 8;
@@ -171,7 +172,7 @@ impl Worker {
         };
         let kept = Rc::new(Kept { parts: 1.into(), ..Kept::default() });
         spooling.asked.insert(token, (Rc::clone(&kept), batch.ranges.clone()));
-        spooling.spool.append(token, Arc::clone(&batch.rows));
+        spooling.append(token, &batch.rows);
         batch.kept = Some(kept);
     }
 
@@ -211,6 +212,9 @@ impl Worker {
         self.shared.queue.release(batch.weight);
         if let Some(spooling) = &mut self.spooling {
             spooling.is_used();
+            if let Some(kept) = batch.kept.filter(|kept| !self.hand.holds(kept)) {
+                spooling.put_back(&kept.ids.borrow());
+            }
         }
     }
 
@@ -237,8 +241,7 @@ impl Worker {
             spooling.reading = true;
             // Until it finds one. What comes to it meanwhile, the answer knows nothing of.
             spooling.backlog = false;
-            let skip = self.hand.kept_ids().into_iter().chain(spooling.left_out.iter().copied());
-            spooling.spool.oldest(skip.collect());
+            spooling.read();
         }
     }
 
@@ -272,7 +275,7 @@ impl Worker {
         let Some((kept, ranges)) = spooling.asked.remove(&token) else { return };
         if kept.parts.get() == 0 {
             // Committed before it was synced.
-            return spooling.spool.remove(id);
+            return spooling.remove(&[id]);
         }
         kept.ids.borrow_mut().push(id);
         let told = self.shared.settle(&ranges, &Delivery::Spooled).told;
@@ -313,11 +316,6 @@ impl Worker {
             return self.say_if_replayed();
         };
         spooling.backlog = true;
-        let held = self.hand.kept_ids();
-        if ids.iter().any(|id| held.contains(id)) {
-            // Synced since the question was put, and still in memory.
-            return;
-        }
         let mut batch = self.batch(rows, Weight::default(), Instant::now());
         batch.replayed = true;
         // What is read again may have been stored before.

@@ -72,10 +72,10 @@ async fn a_batch_that_went_to_the_spool_since_it_was_asked_is_not_forgotten() {
     worker.spooling.as_mut().unwrap().is_used();
     worker.read_on();
     worker.spooling.as_mut().unwrap().is_used();
-    worker.spool_says(Some(Answer::Oldest(None)));
+    worker.spool_says(Some(super::Answer::Oldest(None)));
     assert!(backlog(&worker), "the answer is older than that batch");
     worker.read_on();
-    worker.spool_says(Some(Answer::Oldest(None)));
+    worker.spool_says(Some(super::Answer::Oldest(None)));
     assert!(!backlog(&worker));
 }
 
@@ -84,12 +84,12 @@ async fn a_batch_that_was_left_out_is_tried_again_though_another_is_committed_wh
     let dir = TempDir::new().unwrap();
     let mut worker = worker(&dir);
     worker.spooling.as_mut().unwrap().is_used();
-    worker.spooling.as_mut().unwrap().leave_out(&[SpoolId::SOME]);
+    worker.spooling.as_mut().unwrap().leave_out(&[SpoolId { file: 1, batch: 1 }]);
     worker.read_on();
     let other = worker.batch(Vec::new(), Weight::default(), Instant::now());
     let token = worker.hand.add(other);
     worker.commit(token);
-    worker.spool_says(Some(Answer::Oldest(None)));
+    worker.spool_says(Some(super::Answer::Oldest(None)));
     let spooling = worker.spooling.as_ref().unwrap();
     assert!(spooling.backlog && spooling.left_out.is_empty());
 }

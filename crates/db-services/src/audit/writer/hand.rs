@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::ledger::Range;
 use super::queue::Weight;
 use crate::audit::sink::Rows;
-use crate::audit::spool::SpoolId;
+use audit_core::spool::SpoolId;
 
 /// A batch in memory.
 pub(super) struct Batch {
@@ -84,13 +84,9 @@ impl Hand {
         self.ready.pop_front()
     }
 
-    /// The copies in the spool that are being dealt with from memory.
-    pub(super) fn kept_ids(&self) -> Vec<SpoolId> {
-        let kept = self.batches.values().filter_map(|batch| batch.kept.as_ref());
-        let mut ids: Vec<SpoolId> = kept.flat_map(|kept| kept.ids.borrow().clone()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
+    /// True if a batch in memory came from this copy.
+    pub(super) fn holds(&self, kept: &Rc<Kept>) -> bool {
+        self.batches.values().filter_map(|batch| batch.kept.as_ref()).any(|held| Rc::ptr_eq(held, kept))
     }
 
     /// True if a batch waits for a lane and has no copy in the spool.

@@ -238,7 +238,7 @@ impl Worker {
             Some(spooling) if spooling.is_usable(now) => {
                 let rows = Arc::clone(&batch.rows);
                 let token = self.hand.add(super::hand::Batch { place: Place::Aside, ..batch });
-                spooling.spool.set_aside(token, rows, error.reason.clone(), error.sqlstate.clone());
+                spooling.set_aside(token, &rows, error.reason.clone(), error.sqlstate.clone());
             }
             _ => self.quarantine(batch, error.sqlstate.as_deref()),
         }
@@ -282,7 +282,9 @@ impl Worker {
         if let (Some(kept), Some(spooling)) = (&batch.kept, &self.spooling) {
             kept.parts.set(kept.parts.get() - 1);
             if kept.parts.get() == 0 {
-                kept.ids.borrow().iter().for_each(|id| spooling.spool.remove(*id));
+                spooling.remove(&kept.ids.borrow());
+            } else if !self.hand.holds(kept) {
+                spooling.put_back(&kept.ids.borrow());
             }
         }
         if batch.replayed {

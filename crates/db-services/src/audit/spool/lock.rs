@@ -1,0 +1,123 @@
+//! Locks on spool files, and their identity in the directory.
+
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The lock of a spool file: `<name>.lock` beside it, locked (`flock`).
+///
+/// It is a file of its own because SQLite holds POSIX locks on the data file, which end in the whole process
+/// as soon as any descriptor of that file is closed.
+#[derive(Debug)]
+pub(super) struct Lock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock {
+    /// Locks the lock of a spool file; none if another holds it.
+    pub(super) fn try_take(data: &Path) -> io::Result<Option<Self>> {
+        loop {
+            let path = path_for(data);
+            let file = private().create(true).truncate(false).open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // Its last holder may have removed it between the two steps: then it locks nothing.
+            let lock = Self { path, file };
+            if lock.is_in_place()? {
+                return Ok(Some(lock));
+            }
+        }
+    }
+
+    /// True if a spool file has a lock and another holds it.
+    pub(super) fn is_held(data: &Path) -> io::Result<bool> {
+        let file = match File::open(path_for(data)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// True if others would find this lock. A program that cleans directories may have removed it; it is
+    /// created again then, unless another process was faster.
+    pub(super) fn is_kept(&mut self) -> io::Result<bool> {
+        if self.is_in_place()? {
+            return Ok(true);
+        }
+        match private().create_new(true).open(&self.path) {
+            Ok(file) if file.try_lock().is_ok() => {
+                self.file = file;
+                self.is_in_place()
+            }
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(Identity::at(&self.path)? == Some(Identity::of(&self.file.metadata()?)))
+    }
+
+    /// Removes the lock file, if it is still this one. What it locked must be removed before.
+    pub(super) fn remove(&self) {
+        if !self.is_in_place().unwrap_or(false) {
+            return;
+        }
+        // One that stays is removed by the next scan.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Which file a name means: its device and inode. Without those, all files are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity(u64, u64);
+
+impl Identity {
+    /// The file under this name, if there is one.
+    pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(Self::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[cfg(unix)]
+    fn of(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self(metadata.dev(), metadata.ino())
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &Metadata) -> Self {
+        Self(0, 0)
+    }
+}
+
+fn path_for(data: &Path) -> PathBuf {
+    data.with_extension("lock")
+}
+
+/// Opens files that only this user may read.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Syncs a directory: the names in it survive a power loss.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

@@ -1,0 +1,182 @@
+//! A spool directory of SQLite files, as the spool's worker uses it.
+
+use std::path::{Path, PathBuf};
+
+use audit_core::spool::{
+    Adoption, Batch, BatchSize, Committed, SalvageFrom, SalvagedBatch, Store, StoreError, StoredBatch, Usage,
+};
+use uuid::Uuid;
+
+use super::file::{SpoolFile, UNFINISHED, batch, classify, remove_files};
+use super::inspect::Header;
+use super::lock::Lock;
+use super::{Quarantine, SpoolError, codec, file_name, files};
+use crate::audit::row::LogRow;
+
+/// A spool directory.
+pub(super) struct Directory {
+    path: PathBuf,
+    /// The name of the next file, if it is not to be a new one.
+    name: Option<Uuid>,
+    /// Open from the first row that is kept, until it fails.
+    quarantine: Option<Quarantine>,
+}
+
+impl Directory {
+    /// The directory of this path; the first file that is created is named like its writer.
+    pub(super) fn new(path: &Path, writer: Option<Uuid>) -> Self {
+        Self { path: path.to_owned(), name: writer, quarantine: None }
+    }
+
+    fn keep(
+        &mut self,
+        keep: impl FnOnce(&mut Quarantine) -> Result<(), SpoolError>,
+    ) -> Result<(), StoreError> {
+        let open = match self.quarantine.take() {
+            Some(open) => Ok(open),
+            None => Quarantine::open(&self.path),
+        };
+        let kept = open.and_then(|mut open| keep(&mut open).map(|()| open));
+        self.quarantine = Some(kept.map_err(|error| StoreError::Transient(error.to_string()))?);
+        Ok(())
+    }
+
+    fn files(&self, extension: &str) -> Result<Vec<PathBuf>, StoreError> {
+        files(&self.path, extension).map_err(|error| StoreError::Transient(error.to_string()))
+    }
+}
+
+impl Store for Directory {
+    type Row = LogRow;
+    type File = SpoolFile;
+    type Body = Vec<u8>;
+
+    fn encode(&self, rows: &[LogRow]) -> Batch<Vec<u8>> {
+        batch(codec::encode(rows.iter().map(|row| &**row)))
+    }
+
+    fn sweep(&mut self) -> Result<(), StoreError> {
+        for extension in [UNFINISHED, "spool-wal", "spool-shm", "lock"] {
+            for path in self.files(extension)? {
+                let has_file = || ["spool", "damaged"].iter().any(|kind| path.with_extension(kind).exists());
+                if has_file() {
+                    continue;
+                }
+                // Not to be locked, for whatever reason: a file is created at this moment.
+                let Ok(Some(lock)) = Lock::try_take(&path) else { continue };
+                if !has_file() {
+                    remove_files(&path.with_extension(UNFINISHED));
+                    remove_files(&path.with_extension("spool"));
+                }
+                lock.remove();
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<Vec<String>, StoreError> {
+        Ok(self.files("spool")?.iter().map(|path| file_name(path)).collect())
+    }
+
+    fn create(&mut self, target: &str) -> Result<(String, SpoolFile), StoreError> {
+        make_private(&self.path).map_err(|error| classify(&error))?;
+        let name = self.name.take().unwrap_or_else(Uuid::now_v7);
+        let file = SpoolFile::create(&self.path, &name.to_string(), target)?;
+        Ok((file_name(file.path()), file))
+    }
+
+    fn adopt(&mut self, name: &str, target: Option<&str>) -> Result<Adoption<SpoolFile>, StoreError> {
+        let path = self.path.join(name);
+        let Some(lock) = Lock::try_take(&path).map_err(|error| classify(&error))? else {
+            return Ok(Adoption::InUse);
+        };
+        if !path.exists() {
+            // Its last owner removed it between the listing and the lock.
+            lock.remove();
+            return Ok(Adoption::Missing);
+        }
+        let (file, header) = SpoolFile::look(&path, lock)?;
+        let damage = match header {
+            Ok(Header::Newer(version)) => return Ok(Adoption::NewerVersion(version)),
+            Ok(Header::Target(found)) => {
+                let is_other = target.is_some_and(|target| target != found);
+                return Ok(if is_other { Adoption::OtherTarget } else { Adoption::Adopted(file) });
+            }
+            Ok(Header::Unfinished) => match file.remove_unfinished()? {
+                None => return Ok(Adoption::Missing),
+                Some(damaged) => (damaged, "it looks unfinished".to_owned()),
+            },
+            Err(StoreError::Corrupt(damage)) => (file, damage),
+            Err(error) => return Err(error),
+        };
+        match (target, damage) {
+            (Some(_), (_, damage)) => Ok(Adoption::UnknownTarget(damage)),
+            (None, (file, _)) => Ok(Adoption::Adopted(file)),
+        }
+    }
+
+    fn check(&mut self, file: &mut SpoolFile) -> Result<Usage, StoreError> {
+        file.check()
+    }
+
+    fn sizes(
+        &mut self,
+        file: &mut SpoolFile,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<BatchSize>, StoreError> {
+        file.sizes(after, limit)
+    }
+
+    fn read(&mut self, file: &mut SpoolFile, ids: &[i64]) -> Result<Vec<StoredBatch<LogRow>>, StoreError> {
+        file.read(ids)
+    }
+
+    fn commit(
+        &mut self,
+        file: &mut SpoolFile,
+        append: &[Batch<Vec<u8>>],
+        remove: &[i64],
+    ) -> Result<Committed, StoreError> {
+        file.commit(append, remove)
+    }
+
+    fn salvage(
+        &mut self,
+        file: &mut SpoolFile,
+        next: SalvageFrom,
+    ) -> Result<Option<SalvagedBatch<Vec<u8>>>, StoreError> {
+        file.salvage(next)
+    }
+
+    fn set_aside(&mut self, file: &mut SpoolFile) -> Result<String, StoreError> {
+        file.set_aside().map(|path| file_name(&path))
+    }
+
+    fn remove_if_empty(&mut self, file: &mut SpoolFile) -> Result<bool, StoreError> {
+        file.remove_if_empty()
+    }
+
+    fn quarantine(
+        &mut self,
+        rows: &[LogRow],
+        reason: &str,
+        sqlstate: Option<&str>,
+    ) -> Result<(), StoreError> {
+        self.keep(|quarantine| rows.iter().try_for_each(|row| quarantine.keep(row, reason, sqlstate)))
+    }
+
+    fn quarantine_lines(&mut self, lines: &[Vec<u8>]) -> Result<(), StoreError> {
+        let reason = "damaged in the spool";
+        self.keep(|quarantine| lines.iter().try_for_each(|line| quarantine.keep_line(line, reason, None)))
+    }
+}
+
+/// Creates a directory that only this user may read; one that is there is left as it is.
+fn make_private(dir: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
