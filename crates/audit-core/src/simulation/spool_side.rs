@@ -76,10 +76,12 @@ impl SpoolSide {
         }
         let mut replies = Vec::new();
         env.events += 1;
-        env.note(|| {
-            let requests: Vec<String> = group.iter().map(history::request).collect();
-            format!("{writer} spool's thread: {}", requests.join(" | "))
-        });
+        if !group.is_empty() {
+            env.note(|| {
+                let requests: Vec<String> = group.iter().map(history::request).collect();
+                format!("{writer} spool's thread: {}", requests.join(" | "))
+            });
+        }
         if group.is_empty() {
             self.worker.tick(env.now, &mut replies);
         } else {
