@@ -103,7 +103,7 @@ impl<R: Row> Core<R> {
         let entries = self.can_take_more(route, now) && self.is_due(view, now);
         let declare = !entries
             && self.lifecycle.due_at(&self.config.limits).is_some_and(|at| at <= now)
-            && route != Route::Spool
+            && (route == Route::Lane || (route == Route::Both && self.can_append(now)))
             && !self.breaker.is_open();
         if entries || declare {
             self.take_records(entries, route, view, now, out);
