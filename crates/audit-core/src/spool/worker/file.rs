@@ -70,6 +70,11 @@ impl<F> OpenFile<F> {
         sizes.iter().all(|size| self.removing.contains(&size.id) || self.stops.contains(&size.id))
     }
 
+    /// True if a stop record is to be handed out once the writer is done with the batches before it.
+    pub(super) fn has_waiting_stop(&self) -> bool {
+        !self.held.is_empty() && !self.stops.is_subset(&self.held)
+    }
+
     /// Notes that a batch is to be removed.
     pub(super) fn remove(&mut self, id: i64) {
         self.held.remove(&id);

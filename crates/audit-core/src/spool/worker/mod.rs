@@ -49,6 +49,8 @@ pub struct SpoolWorker<S: Store> {
     flush_at: Time,
     /// When the writer is told to read again what could not be read.
     reread_at: Time,
+    /// A read that is answered once the batches before a stop record are no longer held.
+    is_read_waiting: bool,
 }
 
 /// What a worker did with the files of others.
@@ -79,6 +81,7 @@ impl<S: Store> SpoolWorker<S> {
             next_scan: now,
             flush_at: Time::NEVER,
             reread_at: Time::NEVER,
+            is_read_waiting: false,
         }
     }
 
@@ -116,10 +119,7 @@ impl<S: Store> SpoolWorker<S> {
         }
         for request in others {
             match request {
-                SpoolRequest::Read => {
-                    let batch = self.read(now, replies);
-                    replies.push(SpoolReply::Read(batch));
-                }
+                SpoolRequest::Read => self.is_read_waiting = true,
                 SpoolRequest::Quarantine { ticket, rows, reason, sqlstate } => {
                     let result = self
                         .store
@@ -129,6 +129,9 @@ impl<S: Store> SpoolWorker<S> {
                 }
                 _ => {}
             }
+        }
+        if self.is_read_waiting {
+            self.answer_read(now, replies);
         }
         self.tick(now, replies);
     }

@@ -1,11 +1,22 @@
 //! Batches are handed out, the oldest first.
 
+use super::file::OpenFile;
 use super::salvage::FileLoss;
 use super::{Replies, SpoolWorker};
 use crate::spool::{SpoolId, SpoolNotice, SpoolReply, SpooledBatch, Store, StoreError, StoredBatch};
 use crate::{Row, Time};
 
 impl<S: Store> SpoolWorker<S> {
+    /// Answers a read. Where only a stop record is left, which is handed out after the batches before it, the
+    /// answer waits until the writer is done with those: it would not ask again.
+    pub(super) fn answer_read(&mut self, now: Time, replies: &mut Replies<S::Row>) {
+        let batch = self.read(now, replies);
+        self.is_read_waiting = batch.is_none() && self.files.values().any(OpenFile::has_waiting_stop);
+        if !self.is_read_waiting {
+            replies.push(SpoolReply::Read(batch));
+        }
+    }
+
     /// The next batches of this pass, of one file: adopted files first, they are older.
     pub(super) fn read(&mut self, now: Time, replies: &mut Replies<S::Row>) -> Option<SpooledBatch<S::Row>> {
         let adopted = self.files.keys().copied().filter(|key| self.own != Some(*key));
