@@ -145,6 +145,8 @@ impl<R: Row> Core<R> {
             for copy in self.lifecycle.on_committed(batch.declaration) {
                 self.finish_copy(Some(copy), out);
             }
+        } else {
+            self.lifecycle.on_record_rejected();
         }
     }
 
