@@ -166,6 +166,10 @@ impl<R: Row> Core<R> {
         for copy in self.copies.forget_writing() {
             self.continue_without_copy(copy);
         }
+        // Nothing is locked any more: another writer may send what is in the file.
+        for batch in self.batches.ready.iter_mut().filter(|batch| batch.copy.is_some()) {
+            batch.attempt = Attempt::Retry;
+        }
         let quarantining = std::mem::take(&mut self.batches.quarantining).into_values();
         for rejected in quarantining.chain(std::mem::take(&mut self.batches.rejected)).collect::<Vec<_>>() {
             // One with a synced copy is settled as spooled and stays so: the next writer replays it.
