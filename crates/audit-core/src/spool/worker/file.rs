@@ -14,6 +14,8 @@ pub(super) struct OpenFile<F> {
     cursor: i64,
     /// The lowest batch that was returned to be handed out after the others.
     revisit: Option<i64>,
+    /// The newest batch that was appended.
+    pub(super) newest: i64,
     /// Batches that the writer holds.
     pub(super) held: BTreeSet<i64>,
     /// Batches that are to be removed with the next commit.
@@ -32,6 +34,7 @@ impl<F> OpenFile<F> {
             usage,
             cursor: i64::MIN,
             revisit: None,
+            newest: i64::MIN,
             held: BTreeSet::new(),
             removing: BTreeSet::new(),
             stops: BTreeSet::new(),
@@ -65,14 +68,19 @@ impl<F> OpenFile<F> {
         !(self.held.contains(&id) || self.removing.contains(&id) || self.stops.contains(&id))
     }
 
-    /// True if only stop records are left among these batches.
-    pub(super) fn are_stops(&self, sizes: &[BatchSize]) -> bool {
-        sizes.iter().all(|size| self.removing.contains(&size.id) || self.stops.contains(&size.id))
+    /// True for a batch that is to be removed, or that has a stop record.
+    pub(super) fn is_done_or_stop(&self, id: i64) -> bool {
+        self.removing.contains(&id) || self.stops.contains(&id)
     }
 
-    /// True if a stop record is to be handed out once the writer is done with the batches before it.
+    /// A stop record that the writer does not hold.
+    pub(super) fn next_stop(&self) -> Option<i64> {
+        self.stops.difference(&self.held).next().copied()
+    }
+
+    /// True if a stop record is to be handed out later.
     pub(super) fn has_waiting_stop(&self) -> bool {
-        !self.held.is_empty() && !self.stops.is_subset(&self.held)
+        self.next_stop().is_some()
     }
 
     /// Notes that a batch is to be removed.

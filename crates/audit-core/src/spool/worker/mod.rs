@@ -49,8 +49,10 @@ pub struct SpoolWorker<S: Store> {
     flush_at: Time,
     /// When the writer is told to read again what could not be read.
     reread_at: Time,
-    /// A read that is answered once the batches before a stop record are no longer held.
+    /// A read that is answered once it is known whether there is something to read.
     is_read_waiting: bool,
+    /// The newest batch of the own file that may have to do with the stop records of adopted ones.
+    before_stops: Option<i64>,
 }
 
 /// What a worker did with the files of others.
@@ -82,6 +84,7 @@ impl<S: Store> SpoolWorker<S> {
             flush_at: Time::NEVER,
             reread_at: Time::NEVER,
             is_read_waiting: false,
+            before_stops: None,
         }
     }
 
@@ -130,9 +133,6 @@ impl<S: Store> SpoolWorker<S> {
                 _ => {}
             }
         }
-        if self.is_read_waiting {
-            self.answer_read(now, replies);
-        }
         self.tick(now, replies);
     }
 
@@ -146,7 +146,12 @@ impl<S: Store> SpoolWorker<S> {
         }
         if self.reread_at <= now {
             self.reread_at = Time::NEVER;
-            replies.push(SpoolReply::Adopted);
+            if !self.is_read_waiting {
+                replies.push(SpoolReply::Adopted);
+            }
+        }
+        if self.is_read_waiting {
+            self.answer_read(now, replies);
         }
     }
 

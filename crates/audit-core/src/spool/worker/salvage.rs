@@ -121,6 +121,7 @@ impl<S: Store> SpoolWorker<S> {
             is_failing: false,
         };
         self.salvages.insert(key, salvage);
+        self.before_stops = None;
         self.next_scan = self.next_scan.min(now);
     }
 

@@ -82,6 +82,7 @@ impl<S: Store> SpoolWorker<S> {
             }
         }
         self.failing.remove(name);
+        self.before_stops = None;
         let (key, batches) = (self.next_key(), open.usage.batches);
         self.files.insert(key, open);
         if batches == 0 {

@@ -92,6 +92,7 @@ impl<S: Store> SpoolWorker<S> {
             match self.store.commit(&mut own.file, batches, &removing) {
                 Ok(committed) => {
                     own.committed(&removing, committed.removed);
+                    own.newest = committed.ids.last().copied().unwrap_or(own.newest);
                     own.usage.batches += batches.len() as u64;
                     own.usage.bytes += batches.iter().map(|batch| batch.bytes).sum::<u64>();
                     return Ok((key, committed.ids));
