@@ -63,6 +63,7 @@ impl Database {
 
     pub(super) fn stop_faults(&mut self) {
         self.state = DatabaseState::Works;
+        self.rates.rejected_record = 0;
         self.rates.lost_answer = 0;
         self.rates.failed_statement = 0;
         self.rates.slow_statement = 0;

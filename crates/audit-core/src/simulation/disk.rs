@@ -165,6 +165,31 @@ impl Disk {
         }
     }
 
+    pub(super) fn describe_effects(&self, model: &Model) -> String {
+        let describe = |effect: &Effect| match effect {
+            Effect::Appended(key) => format!("+{}", model.name(*key)),
+            Effect::Removed(key) => format!("-{}", model.name(*key)),
+            Effect::Destroyed(key) => format!("destroyed {}", model.name(*key)),
+            Effect::Quarantined(key) => format!("quarantined {}", model.name(*key)),
+            Effect::QuarantineDestroyed => "quarantine destroyed".to_owned(),
+        };
+        self.effects.iter().map(describe).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Every file that holds something.
+    pub(super) fn describe(&self) -> String {
+        let files = self.files.iter().filter(|(_, file)| !file.batches.is_empty());
+        let describe = |(number, file): (&u32, &FileState)| {
+            let name = name_of(*number);
+            let FileState { holder, is_linked, is_set_aside, damage, .. } = file;
+            format!(
+                "{name}: {} batches, holder {holder:?}, linked {is_linked}, set aside {is_set_aside}, damage {damage:?}",
+                file.batches.len()
+            )
+        };
+        files.map(describe).collect::<Vec<_>>().join("; ")
+    }
+
     /// Batches that a writer for this database can still replay.
     pub(super) fn backlog(&self) -> usize {
         let files = self.files.values().filter(|file| !file.is_set_aside && !file.is_foreign());
@@ -187,6 +212,14 @@ impl Disk {
         if !state.is_linked {
             self.effects.extend(state.rows().map(Effect::Destroyed));
             self.files.remove(&file);
+        }
+    }
+
+    /// A process ends.
+    pub(super) fn release_all(&mut self, store: u32) {
+        let held = self.files.iter().filter(|(_, file)| file.holder == Some(store));
+        for number in held.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.release(number);
         }
     }
 

@@ -419,7 +419,7 @@ impl Writer {
         if let Some(spool) = self.spool.take() {
             let store = spool.store();
             spool.close(env);
-            if self.is_calm {
+            if self.is_calm && !env.model.has_lost_record {
                 let left = env.disk.borrow().left_in(store);
                 env.model.demand(left.is_empty(), "a shutdown with enough time replays the spool", || {
                     format!("writer {}: {}", self.index, left.join(", "))

@@ -133,6 +133,10 @@ impl Env {
 
     /// Tells the model what the disk did.
     pub(super) fn tell_disk_effects(&mut self) {
-        self.disk.borrow_mut().tell(&mut self.model);
+        let mut disk = self.disk.borrow_mut();
+        if !disk.effects.is_empty() {
+            self.history.note(self.now, || format!("  the disk: {}", disk.describe_effects(&self.model)));
+        }
+        disk.tell(&mut self.model);
     }
 }

@@ -84,7 +84,8 @@ pub(super) struct RowState {
     pub(super) is_sent: bool,
     /// It was accepted into the queue.
     pub(super) is_admitted: bool,
-    /// The only synced copy was destroyed from outside.
+    /// A synced copy was destroyed from outside. That it was not the only one proves nothing: a salvage may
+    /// rely on the copy that it made.
     pub(super) is_victim: bool,
 }
 
@@ -113,6 +114,9 @@ pub(super) struct Model {
     by_id: Vec<Option<u32>>,
     pub(super) writers: Vec<WriterState>,
     pub(super) finding: Option<Finding>,
+    /// A record was rejected, or destroyed in the spool: the stop record of a writer that ended before attests
+    /// what that one declared.
+    pub(super) has_lost_record: bool,
 }
 
 impl Model {
@@ -194,11 +198,11 @@ impl Model {
             || (row.seq == 0 && row.verdict != Verdict::Accepted)
     }
 
-    fn name(&self, key: u32) -> String {
+    pub(super) fn name(&self, key: u32) -> String {
         let row = self.row(key);
         match row.seq {
-            0 => format!("a record of writer {} (id {})", row.writer, row.id),
-            seq => format!("{}/{seq} (id {})", row.writer, row.id),
+            0 => format!("{}/record{key}", row.writer),
+            seq => format!("{}/{seq}", row.writer),
         }
     }
 
@@ -281,6 +285,7 @@ impl Model {
     /// A stored record says that every number up to a mark is stored or declared.
     fn attest(&mut self, writer: u32, mark: u64, by: &str) {
         let from = self.writers[writer as usize].attested + 1;
+        let excuses_undeclared = self.has_lost_record;
         for seq in from..=mark {
             let partly = &self.writers[writer as usize].partly_lost;
             let Some(key) = self.key(writer, seq) else {
@@ -288,7 +293,8 @@ impl Model {
             };
             let row = self.row(key);
             let is_partly = || partly.iter().any(|loss| loss.first <= seq && seq <= loss.last);
-            if !(row.is_stored || row.is_declared || row.is_victim || is_partly()) {
+            let is_excused = excuses_undeclared && self.is_undeclared_without_row(key);
+            if !(row.is_stored || row.is_declared || row.is_victim || is_excused || is_partly()) {
                 let (name, row) = (self.name(key), format!("{row:?}"));
                 return self.report("nothing is missing at or below an attested mark", || {
                     format!("{name} below {mark} by {by}: {row}")
@@ -297,6 +303,14 @@ impl Model {
         }
         let writer = &mut self.writers[writer as usize];
         writer.attested = writer.attested.max(mark);
+    }
+
+    /// True if it will have no row in the table, so that a declaration is to account for it.
+    fn is_undeclared_without_row(&self, key: u32) -> bool {
+        let row = self.row(key);
+        self.is_duplicate(key)
+            || row.is_quarantined
+            || matches!(row.said, Some(SaidFate::QueueFull | SaidFate::ShutDown | SaidFate::Rejected))
     }
 
     // What the disk does.
@@ -326,7 +340,8 @@ impl Model {
     pub(super) fn destroyed(&mut self, key: u32) {
         let row = self.row_mut(key);
         row.copies = row.copies.saturating_sub(1);
-        row.is_victim |= row.copies == 0;
+        row.is_victim = true;
+        self.has_lost_record |= self.row(key).seq == 0;
     }
 
     pub(super) fn quarantine_destroyed(&mut self) {
@@ -340,6 +355,7 @@ impl Model {
             let name = self.name(key);
             self.report("only rejected rows go to the quarantine", || name);
         }
+        self.has_lost_record |= self.row(key).seq == 0;
         self.row_mut(key).is_quarantined = true;
     }
 

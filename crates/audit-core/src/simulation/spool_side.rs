@@ -1,8 +1,9 @@
 //! The spool's thread of a writer: requests gather while the disk works, and are answered together.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
-use super::disk::Power;
+use super::disk::{Power, SharedDisk};
 use super::env::{Env, Happening};
 use super::history;
 use super::row::SimRow;
@@ -21,6 +22,20 @@ pub(super) struct SpoolSide {
     /// The last reply goes out then: none overtakes another.
     last_reply_at: Time,
     generation: u64,
+    /// Dropped last.
+    locks: Locks,
+}
+
+/// The locks of a process. One that died within an operation may have taken one without knowing.
+struct Locks {
+    disk: SharedDisk,
+    store: u32,
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        self.disk.borrow_mut().release_all(self.store);
+    }
 }
 
 impl SpoolSide {
@@ -28,6 +43,7 @@ impl SpoolSide {
     pub(super) fn start(writer: u32, env: &mut Env) -> Option<Self> {
         let store = SimStore::new(&env.disk);
         let (id, config) = (store.id(), env.settings.spool_config.clone());
+        let locks = Locks { disk: Rc::clone(&env.disk), store: id };
         let worker = if env.delays.coin() {
             Some(SpoolWorker::new(store, config, env.now))
         } else {
@@ -42,6 +58,7 @@ impl SpoolSide {
             busy_until: env.now,
             last_reply_at: env.now,
             generation: 0,
+            locks,
         };
         side.schedule_run(env.now, writer, env);
         Some(side)
@@ -88,6 +105,12 @@ impl SpoolSide {
             self.worker.handle(group, env.now, &mut replies);
         }
         env.tell_disk_effects();
+        if !replies.is_empty() {
+            env.note(|| {
+                let replies: Vec<String> = replies.iter().map(history::reply).collect();
+                format!("{writer}   it answers: {}", replies.join(" | "))
+            });
+        }
         if env.disk.borrow().stores[self.store as usize] == Power::Off {
             return false;
         }
@@ -112,7 +135,9 @@ impl SpoolSide {
     pub(super) fn close(mut self, env: &mut Env) {
         let mut unheard = Vec::new();
         self.worker.handle(std::mem::take(&mut self.inbox), env.now, &mut unheard);
-        self.worker.close();
+        let Self { worker, locks, .. } = self;
+        worker.close();
+        drop(locks);
         env.tell_disk_effects();
     }
 }

@@ -94,7 +94,8 @@ impl World {
         let env = &mut self.env;
         match what {
             Happening::Planned(index) => self.happen_outside(self.plan[index].what),
-            Happening::Start { slot } => self.start(slot),
+            Happening::Start { slot } if self.stage == Stage::Faulty => self.start(slot),
+            Happening::Start { .. } => {}
             Happening::Calls { slot, left } => self.calls(slot, left),
             Happening::Kill { writer } => self.kill(writer),
             Happening::Call { writer, call } => {
@@ -285,7 +286,9 @@ impl World {
     fn check_promises(&mut self) {
         let env = &mut self.env;
         let has_spool = env.settings.spool.is_some();
-        let mut is_spool_watched = has_spool;
+        // What a rejected record declares stays open, and the copies in the spool with it.
+        let has_writer = self.writers.iter().flatten().any(|writer| writer.is_calm);
+        let mut is_spool_watched = has_spool && has_writer && !env.model.has_lost_record;
         for writer in self.writers.iter().flatten() {
             is_spool_watched &= writer.spool.is_some() && writer.is_calm;
             let holds = !writer.is_calm || writer.is_settled();
@@ -324,6 +327,8 @@ impl World {
 
     fn end(&mut self) {
         self.stage = Stage::Over;
+        let files = self.env.disk.borrow().describe();
+        self.env.note(|| files);
         self.env.model.check_complete();
         let disk = self.env.disk.borrow();
         let backlog = disk.backlog();
