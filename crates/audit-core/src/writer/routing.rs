@@ -73,7 +73,12 @@ impl<R: Row> Core<R> {
                 self.breaker.permits(now) && held < limit && self.batches.idle_lane().is_some()
             }
             Route::Lane => {
-                !self.breaker.is_open() && self.batches.ready.is_empty() && self.batches.idle_lane().is_some()
+                // During an outage one batch, if there is no other to try the database with.
+                let is_probe =
+                    || self.breaker.permits(now) && self.batches.towards_database().next().is_none();
+                (!self.breaker.is_open() || is_probe())
+                    && self.batches.ready.is_empty()
+                    && self.batches.idle_lane().is_some()
             }
         }
     }
