@@ -146,6 +146,8 @@ impl<S: Store> SpoolWorker<S> {
         }
         if self.reread_at <= now {
             self.reread_at = Time::NEVER;
+            // What was passed over is before the cursor.
+            self.rewind();
             if !self.is_read_waiting {
                 replies.push(SpoolReply::Adopted);
             }

@@ -44,7 +44,11 @@ impl<S: Store> SpoolWorker<S> {
         let (mut used, limit) = (self.own_bytes(), self.config.limit_bytes);
         let (mut accepted, mut batches) = (Vec::new(), Vec::new());
         for Append { copy, batch, has_stop } in group {
-            if used.saturating_add(batch.bytes) > limit {
+            if has_stop && !self.salvages.is_empty() {
+                // What it attests is not all in the file that it would be in.
+                let failure = SpoolFailure::Damaged("a damaged file is not copied yet".to_owned());
+                replies.push(SpoolReply::Appended { copy, result: Err(failure) });
+            } else if used.saturating_add(batch.bytes) > limit {
                 replies.push(SpoolReply::Appended { copy, result: Err(SpoolFailure::Full { limit }) });
             } else {
                 used += batch.bytes;
