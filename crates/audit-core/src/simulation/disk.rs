@@ -177,15 +177,13 @@ impl Disk {
     }
 
     /// Every file that holds something.
-    pub(super) fn describe(&self) -> String {
+    pub(super) fn describe(&self, model: &Model) -> String {
         let files = self.files.iter().filter(|(_, file)| !file.batches.is_empty());
         let describe = |(number, file): (&u32, &FileState)| {
             let name = name_of(*number);
-            let FileState { holder, is_linked, is_set_aside, damage, .. } = file;
-            format!(
-                "{name}: {} batches, holder {holder:?}, linked {is_linked}, set aside {is_set_aside}, damage {damage:?}",
-                file.batches.len()
-            )
+            let FileState { holder, is_linked, damage, .. } = file;
+            let rows: Vec<String> = file.rows().map(|key| model.name(key)).collect();
+            format!("{name}, holder {holder:?}, linked {is_linked}, damage {damage:?}: {}", rows.join(" "))
         };
         files.map(describe).collect::<Vec<_>>().join("; ")
     }

@@ -203,7 +203,11 @@ impl Writer {
             let text = env.history.is_wanted().then(|| history::event(&event));
             self.core.on(event, &view, env.now, &mut actions);
             env.history.mix(env.now.as_nanos() ^ u64::from(self.index) << 48);
-            env.note(|| format!("{} {}{}", self.index, text.unwrap_or_default(), history::actions(&actions)));
+            // That it looked and did nothing is not worth a line.
+            if !(actions.is_empty() && text.as_deref() == Some("woken")) {
+                let index = self.index;
+                env.note(|| format!("{index} {}{}", text.unwrap_or_default(), history::actions(&actions)));
+            }
             next = self.carry_out(actions, env);
         }
         let held = self.core.held();

@@ -295,10 +295,11 @@ impl World {
             env.model.demand(holds, "without faults everything is settled in time", || writer.describe());
         }
         let backlog = env.disk.borrow().backlog();
+        let files = env.disk.borrow().describe(&env.model);
         env.model.demand(
             !is_spool_watched || backlog == 0,
             "without faults the spool is drained in time",
-            || format!("{backlog} rows are left"),
+            || files,
         );
         self.stage = if self.stage == Stage::Sweeping { Stage::Sweeping } else { Stage::Ending };
         self.shut_down_all(self.time_needed().unwrap_or(SOME_TIME));
@@ -327,7 +328,7 @@ impl World {
 
     fn end(&mut self) {
         self.stage = Stage::Over;
-        let files = self.env.disk.borrow().describe();
+        let files = self.env.disk.borrow().describe(&self.env.model);
         self.env.note(|| files);
         self.env.model.check_complete();
         let disk = self.env.disk.borrow();
