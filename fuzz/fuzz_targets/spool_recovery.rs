@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use db_services::audit::spool::{self, Replayed};
+use db_services::audit::spool;
 use db_services::client::Database;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -83,7 +83,9 @@ fuzz_target!(|input: &[u8]| {
             assert!(ids.is_subset(&SOUND.ids), "nothing is invented");
         }
         let again = spool::replay(dir.path(), &database, true, |_| {}).await.unwrap();
-        assert_eq!(again, Replayed::default(), "nothing is left");
+        // A file whose version was damaged looks like one of a newer program, which is left alone.
+        let rest = (again.files, again.entries, again.quarantined, again.damaged, again.failure);
+        assert_eq!(rest, (0, 0, 0, 0, None), "nothing is left");
     });
 });
 

@@ -31,6 +31,7 @@ mod round_trip;
 mod set_up_faults;
 mod small_disk;
 mod spool;
+mod spool_files;
 mod stats;
 mod strays;
 mod support;

@@ -1,4 +1,4 @@
-//! Is what the database does not take kept in the spool, and written exactly once later?
+//! What the database does not accept is kept in the spool, and written exactly once later.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::{TestDb, numbered, on_both, wait_for};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Tries again and spills sooner than by default.
 pub fn hasty() -> RetryPolicy {
@@ -167,7 +167,7 @@ async fn entries_for_another_database_are_not_adopted() {
 
 /// Leaves batches of 100 entries in a spool file and damages a page in its middle. Gives back how many
 /// entries were in it.
-async fn leave_damaged(database: &MemoryDatabase, dir: &Path) -> usize {
+pub async fn leave_damaged(database: &MemoryDatabase, dir: &Path) -> usize {
     database.fail(Failure::Unreachable);
     let (writer, guard) = start(ahead(database, dir));
     for batch in numbered(3_000).collect::<Vec<_>>().chunks(100) {

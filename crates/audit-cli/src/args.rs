@@ -215,6 +215,7 @@ pub(crate) struct List {
 Examples:
   auditlog spool --dir /var/spool/shop status
   auditlog spool --dir /var/spool/shop replay
+  auditlog spool --dir /var/spool/shop replay --damaged
   auditlog spool --dir /var/spool/shop quarantine --json
   auditlog spool --dir /var/spool/shop quarantine --retry
 
@@ -238,9 +239,13 @@ pub(crate) enum SpoolAction {
     },
     /// Write the entries of files that no process uses to the database, and remove them
     Replay {
-        /// Also those that were meant for a database of another name
+        /// Also those that were meant for another database, or do not say for which
         #[arg(long)]
         any_target: bool,
+        /// Also those that were renamed to .damaged: what can be read of them is written again, and what is
+        /// stored already is left as it is
+        #[arg(long)]
+        damaged: bool,
     },
     /// Show the entries that the database refused
     Quarantine {

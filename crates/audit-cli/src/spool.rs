@@ -1,4 +1,4 @@
-//! `auditlog spool`: what waits on this machine's disk, and how does it get into the database?
+//! `auditlog spool`: entries that wait on this machine's disk, and their way into the database.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ pub(crate) async fn run(url: Option<&str>, Spool { dir, action }: Spool) -> Done
     }
     match action {
         SpoolAction::Status { json } => status(&dir, json),
-        SpoolAction::Replay { any_target } => replay(url, &dir, any_target).await,
+        SpoolAction::Replay { any_target, damaged } => replay(url, &dir, any_target, damaged).await,
         SpoolAction::Quarantine { retry: true, .. } => retry(url, &dir).await,
         SpoolAction::Quarantine { json, .. } => quarantine(&dir, json),
     }
@@ -45,6 +45,10 @@ fn status_cells(file: &SpoolStatus) -> Vec<Cell> {
             let state = if *in_use { Cell::good("in use") } else { Cell::doubtful("orphan") };
             (state, output::number(*entries), output::number(*bytes), target.clone())
         }
+        SpoolState::NewerVersion(version) => {
+            let why = format!("format version {version}: replay it with a newer auditlog");
+            (Cell::doubtful("newer"), String::new(), String::new(), why)
+        }
         SpoolState::Damaged => (Cell::bad("damaged"), String::new(), String::new(), String::new()),
         SpoolState::Unreadable(reason) => {
             (Cell::bad("unreadable"), String::new(), String::new(), reason.clone())
@@ -63,12 +67,19 @@ fn status_json(file: &SpoolStatus) -> Value {
             "entries": entries, "batches": batches, "bytes": bytes,
         }),
         SpoolState::Unreadable(reason) => json!({"path": path, "state": "unreadable", "reason": reason}),
+        SpoolState::NewerVersion(version) => {
+            json!({"path": path, "state": "newer_version", "version": version})
+        }
         _ => json!({"path": path, "state": "damaged"}),
     }
 }
 
-async fn replay(url: Option<&str>, dir: &Path, any_target: bool) -> Done {
+async fn replay(url: Option<&str>, dir: &Path, any_target: bool, damaged: bool) -> Done {
     let database = named(url)?;
+    if damaged {
+        let restored = spool::restore_damaged(dir, &database, any_target)?;
+        println!("{} damaged files are read again", output::number(restored));
+    }
     let waiting = |file: SpoolStatus| match file.state {
         SpoolState::Waiting { in_use: false, entries, .. } => entries,
         _ => 0,
@@ -79,17 +90,14 @@ async fn replay(url: Option<&str>, dir: &Path, any_target: bool) -> Done {
     bar.finish_and_clear();
     let done = done?;
     println!(
-        "wrote {} entries of {} files; {} were put into quarantine; {} files are in use or for another database",
+        "wrote {} entries of {} files; {} were put into quarantine; {} files were left alone: in use, for another database, of a newer version, or unreadable now",
         output::number(done.entries),
         output::number(done.files),
         output::number(done.quarantined),
         output::number(done.left)
     );
     if done.damaged > 0 {
-        eprintln!(
-            "{} files are damaged and were set aside: `auditlog spool status` shows them",
-            done.damaged
-        );
+        eprintln!("{} files are damaged and were renamed: `auditlog spool status` shows them", done.damaged);
     }
     match done.failure {
         Some(reason) => {

@@ -311,7 +311,7 @@ fn a_spool_is_shown_and_replayed() {
 
         let (code, out, _) = at(&["replay"]);
         assert!(
-            code == 0 && out.contains("wrote 0 entries") && out.contains("1 files are in use or for another"),
+            code == 0 && out.contains("wrote 0 entries") && out.contains("1 files were left alone"),
             "{out}"
         );
         let (code, out, err) = at(&["replay", "--any-target"]);

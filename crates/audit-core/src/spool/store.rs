@@ -33,11 +33,11 @@ pub trait Store {
     fn adopt(&mut self, name: &str, target: Option<&str>) -> Result<Adoption<Self::File>, StoreError>;
 
     /// Reads an adopted file from end to end: what it holds, or [`StoreError::Corrupt`]. Asked once for each
-    /// file, before it is read or changed. After `Corrupt` it is only salvaged and set aside, and stays as it
+    /// file, before it is read or changed. After `Corrupt` it is only salvaged and renamed, and stays as it
     /// is.
     fn check(&mut self, file: &mut Self::File) -> Result<Usage, StoreError>;
 
-    /// The batches after this number, in ascending order, at most so many.
+    /// The batches after this number, in ascending order, at most `limit`.
     fn sizes(
         &mut self,
         file: &mut Self::File,
@@ -188,7 +188,7 @@ pub enum StoreError {
     DiskFull(String),
     /// The file is proven to be corrupt.
     Corrupt(String),
-    /// The file is no longer in the directory, or its lock was taken. What is open of it can be salvaged.
+    /// The file is no longer in the directory, or its lock was taken. Its open descriptor can be salvaged.
     Gone(String),
 }
 

@@ -163,12 +163,14 @@ impl<R: Row> Core<R> {
             return;
         }
         out.push(Action::Notice(Notice::SpoolGone));
+        // What was appended without an answer may be in the file, and nothing is locked any more: another
+        // writer may send it.
+        let batches = self.batches.ready.iter_mut().chain(self.batches.spooling.values_mut());
+        for batch in batches.filter(|batch| batch.copy.is_some()) {
+            batch.attempt = Attempt::Retry;
+        }
         for copy in self.copies.forget_writing() {
             self.continue_without_copy(copy);
-        }
-        // Nothing is locked any more: another writer may send what is in the file.
-        for batch in self.batches.ready.iter_mut().filter(|batch| batch.copy.is_some()) {
-            batch.attempt = Attempt::Retry;
         }
         let quarantining = std::mem::take(&mut self.batches.quarantining).into_values();
         for rejected in quarantining.chain(std::mem::take(&mut self.batches.rejected)).collect::<Vec<_>>() {

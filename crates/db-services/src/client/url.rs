@@ -259,7 +259,7 @@ mod tests {
             "postgres://u:p@a.example:5433/shop",
             "postgres://other@a.example:5433/shop?sslmode=require&application_name=x",
             "postgres:///shop?host=a.example&port=5433",
-            "postgres://a.example/?port=5433&dbname=shop&user=u&password=hush",
+            "postgres://a.example:5433/?dbname=shop&user=u&password=hush",
         ] {
             assert_eq!(target(url), same, "{url}");
         }

@@ -14,6 +14,8 @@ pub(super) struct OpenFile<F> {
     cursor: i64,
     /// The lowest batch that was returned to be handed out after the others.
     revisit: Option<i64>,
+    /// The lowest batch that could not be handed out, to be tried again later.
+    skipped: Option<i64>,
     /// The newest batch that was appended.
     pub(super) newest: i64,
     /// Batches that the writer holds.
@@ -34,6 +36,7 @@ impl<F> OpenFile<F> {
             usage,
             cursor: i64::MIN,
             revisit: None,
+            skipped: None,
             newest: i64::MIN,
             held: BTreeSet::new(),
             removing: BTreeSet::new(),
@@ -95,18 +98,24 @@ impl<F> OpenFile<F> {
         self.held.remove(&id);
         match again {
             Again::InOrder => self.read_again_from(id),
-            Again::AfterOthers => self.skip(id),
+            Again::AfterOthers => self.revisit = Some(self.revisit.map_or(id, |first| first.min(id))),
         }
     }
 
-    /// Hands a batch out in the next pass.
-    pub(super) fn skip(&mut self, id: i64) {
-        self.revisit = Some(self.revisit.map_or(id, |first| first.min(id)));
+    /// Begins a new pass. True if there is something in it.
+    pub(super) fn rewind(&mut self) -> bool {
+        let revisit = self.revisit.take();
+        revisit.into_iter().for_each(|first| self.read_again_from(first));
+        revisit.is_some()
     }
 
-    /// Begins a new pass.
-    pub(super) fn rewind(&mut self) {
-        if let Some(first) = self.revisit.take() {
+    /// Passes over a batch until [`retry_skipped`](Self::retry_skipped).
+    pub(super) fn skip(&mut self, id: i64) {
+        self.skipped = Some(self.skipped.map_or(id, |first| first.min(id)));
+    }
+
+    pub(super) fn retry_skipped(&mut self) {
+        if let Some(first) = self.skipped.take() {
             self.read_again_from(first);
         }
     }

@@ -5,6 +5,8 @@ mod file;
 mod read;
 mod salvage;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +49,7 @@ pub struct SpoolWorker<S: Store> {
     next_scan: Time,
     /// When pending removals are committed.
     flush_at: Time,
-    /// When the writer is told to read again what could not be read.
+    /// When the writer is asked to read again, after a failed read.
     reread_at: Time,
     /// A read that is answered once it is known whether there is something to read.
     is_read_waiting: bool,
@@ -112,7 +114,7 @@ impl<S: Store> SpoolWorker<S> {
                 SpoolRequest::Append { copy, rows } => appends.push((copy, rows)),
                 SpoolRequest::Remove(ids) => self.remove(&ids, now),
                 SpoolRequest::Return { batches, again } => self.put_back(&batches, again),
-                SpoolRequest::Rewind => self.rewind(),
+                SpoolRequest::Rewind => _ = self.rewind(),
                 other => others.push(other),
             }
         }
@@ -146,8 +148,7 @@ impl<S: Store> SpoolWorker<S> {
         }
         if self.reread_at <= now {
             self.reread_at = Time::NEVER;
-            // What was passed over is before the cursor.
-            self.rewind();
+            self.files.values_mut().for_each(OpenFile::retry_skipped);
             if !self.is_read_waiting {
                 replies.push(SpoolReply::Adopted);
             }
@@ -208,7 +209,8 @@ impl<S: Store> SpoolWorker<S> {
         id
     }
 
-    fn rewind(&mut self) {
-        self.files.values_mut().for_each(OpenFile::rewind);
+    /// Begins a new pass. True if there is something in it.
+    fn rewind(&mut self) -> bool {
+        self.files.values_mut().fold(false, |any, open| open.rewind() | any)
     }
 }

@@ -14,16 +14,23 @@ impl<S: Store> SpoolWorker<S> {
         let batch = self.read(now, replies);
         let is_unknown = self.reread_at != Time::NEVER
             || !self.salvages.is_empty()
-            || self.files.values().any(|open| open.has_waiting_stop());
+            || (self.may_hand_out_stops() && self.files.values().any(OpenFile::has_waiting_stop));
         self.is_read_waiting = batch.is_none() && is_unknown;
         if !self.is_read_waiting {
             replies.push(SpoolReply::Read(batch));
         }
     }
 
+    /// The next batches of this pass, or of another one. What the writer returned to be handed out after
+    /// others may have come back since the pass went by, and the writer may not ask again.
+    fn read(&mut self, now: Time, replies: &mut Replies<S::Row>) -> Option<SpooledBatch<S::Row>> {
+        let batch = self.read_on(now, replies);
+        if batch.is_none() && self.rewind() { self.read_on(now, replies) } else { batch }
+    }
+
     /// The next batches of this pass, of one file: adopted files first, they are older. Stop records after
     /// everything else.
-    fn read(&mut self, now: Time, replies: &mut Replies<S::Row>) -> Option<SpooledBatch<S::Row>> {
+    fn read_on(&mut self, now: Time, replies: &mut Replies<S::Row>) -> Option<SpooledBatch<S::Row>> {
         let adopted = self.files.keys().copied().filter(|key| self.own != Some(*key));
         let keys: Vec<u32> = adopted.chain(self.own).collect();
         for part in [Self::read_file, Self::read_stop] {
@@ -35,7 +42,6 @@ impl<S: Store> SpoolWorker<S> {
                 }
             }
         }
-        self.rewind();
         None
     }
 
@@ -110,7 +116,7 @@ impl<S: Store> SpoolWorker<S> {
         replies: &mut Replies<S::Row>,
     ) -> Result<Option<SpooledBatch<S::Row>>, StoreError> {
         let Some(stop) = self.files.get(&key).and_then(OpenFile::next_stop) else { return Ok(None) };
-        if !self.salvages.is_empty() {
+        if !self.may_hand_out_stops() {
             return Ok(None);
         }
         let adopted: Vec<u32> = self.files.keys().copied().filter(|key| self.own != Some(*key)).collect();
@@ -141,6 +147,11 @@ impl<S: Store> SpoolWorker<S> {
         }
         open.held.insert(stop);
         Ok(Some(SpooledBatch { ids: vec![SpoolId { file: key, batch: stop }], rows: stored.rows }))
+    }
+
+    /// False while what a stop record attests may be in a file that could not be copied or adopted yet.
+    pub(super) fn may_hand_out_stops(&self) -> bool {
+        self.salvages.is_empty() && self.failing.is_empty() && !self.is_scan_failing
     }
 
     /// True if nothing but stop records is left or held of a file, up to this number.

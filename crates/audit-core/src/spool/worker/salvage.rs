@@ -1,6 +1,6 @@
-//! What can be read of a file that is corrupt or gone is copied into the own file.
+//! The readable batches of a file that is corrupt or gone are copied into the own file.
 //!
-//! It is copied and synced first; then the file is renamed. What fails leaves the file as it is.
+//! They are copied and synced first; then the file is renamed. A failure leaves the file as it is.
 
 use std::collections::BTreeSet;
 
@@ -67,7 +67,7 @@ impl<F> Salvage<F> {
 }
 
 impl SalvageFrom {
-    /// True for a number that lies in the part that is not read yet. A corrupt tree can lead in circles.
+    /// True for a number that is in the part that is not read yet. A corrupt tree can lead in circles.
     fn admits(self, id: i64) -> bool {
         match self {
             Self::Above(last) => id > last,

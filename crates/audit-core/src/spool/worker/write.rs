@@ -23,13 +23,20 @@ impl<S: Store> SpoolWorker<S> {
     ) {
         let (mut group, mut bytes) = (Vec::new(), 0);
         for (copy, rows) in appends {
+            let has_stop = rows.iter().any(Row::is_stop_record);
+            if has_stop && !self.salvages.is_empty() {
+                // What it attests would not all be in its file.
+                let failure = SpoolFailure::Damaged("a damaged file is not copied yet".to_owned());
+                replies.push(SpoolReply::Appended { copy, result: Err(failure) });
+                continue;
+            }
             let batch = self.store.encode(&rows);
             if !group.is_empty() && bytes + batch.bytes > self.config.max_group_bytes {
                 self.append_group(std::mem::take(&mut group), now, replies);
                 bytes = 0;
             }
             bytes += batch.bytes;
-            group.push(Append { copy, batch, has_stop: rows.iter().any(Row::is_stop_record) });
+            group.push(Append { copy, batch, has_stop });
         }
         if !group.is_empty() {
             self.append_group(group, now, replies);
@@ -42,41 +49,40 @@ impl<S: Store> SpoolWorker<S> {
             self.flush_removals(now, replies);
         }
         let (mut used, limit) = (self.own_bytes(), self.config.limit_bytes);
-        let (mut accepted, mut batches) = (Vec::new(), Vec::new());
+        let (mut fitting, mut batches) = (Vec::new(), Vec::new());
         for Append { copy, batch, has_stop } in group {
-            if has_stop && !self.salvages.is_empty() {
-                // What it attests is not all in the file that it would be in.
-                let failure = SpoolFailure::Damaged("a damaged file is not copied yet".to_owned());
-                replies.push(SpoolReply::Appended { copy, result: Err(failure) });
-            } else if used.saturating_add(batch.bytes) > limit {
-                replies.push(SpoolReply::Appended { copy, result: Err(SpoolFailure::Full { limit }) });
-            } else {
+            let fits = used.saturating_add(batch.bytes) <= limit;
+            fitting.push((copy, has_stop, fits));
+            if fits {
                 used += batch.bytes;
-                accepted.push((copy, has_stop));
                 batches.push(batch);
             }
         }
-        if accepted.is_empty() {
-            return;
+        let committed =
+            if batches.is_empty() { Ok((0, Vec::new())) } else { self.commit_own(&batches, now, replies) };
+        let mut ids = committed.as_ref().map_or(&[][..], |(_, ids)| ids).iter();
+        for (copy, has_stop, fits) in fitting {
+            let result = match &committed {
+                _ if !fits => Err(SpoolFailure::Full { limit }),
+                Err(failure) => Err(failure.clone()),
+                Ok((key, _)) => match ids.next() {
+                    Some(&id) => Ok(self.hold(*key, id, has_stop)),
+                    None => Err(SpoolFailure::Io("the spool did not number the batch".to_owned())),
+                },
+            };
+            replies.push(SpoolReply::Appended { copy, result });
         }
-        match self.commit_own(&batches, now, replies) {
-            Ok((key, ids)) => {
-                for ((copy, has_stop), id) in accepted.into_iter().zip(ids) {
-                    if let Some(open) = self.files.get_mut(&key) {
-                        open.held.insert(id);
-                        if has_stop {
-                            open.stops.insert(id);
-                        }
-                    }
-                    let result = Ok(SpoolId { file: key, batch: id });
-                    replies.push(SpoolReply::Appended { copy, result });
-                }
-            }
-            Err(failure) => {
-                let failed = |(copy, _)| SpoolReply::Appended { copy, result: Err(failure.clone()) };
-                replies.extend(accepted.into_iter().map(failed));
+    }
+
+    /// Notes that the writer holds a batch that it appended.
+    fn hold(&mut self, key: u32, id: i64, has_stop: bool) -> SpoolId {
+        if let Some(open) = self.files.get_mut(&key) {
+            open.held.insert(id);
+            if has_stop {
+                open.stops.insert(id);
             }
         }
+        SpoolId { file: key, batch: id }
     }
 
     /// Appends batches to the own file, synced, with its pending removals. A file that turns out to be

@@ -228,7 +228,7 @@ impl SpoolFile {
         Ok(renamed)
     }
 
-    /// Renames a file that was set aside back.
+    /// Renames a `.damaged` file back.
     pub(super) fn restore(mut self) -> std::io::Result<()> {
         self.conn = None;
         rename(&self.path, "spool").map(drop)
@@ -298,7 +298,7 @@ impl SpoolFile {
             && let Ok(conn) = self.conn()
             && batches::table.select(batches::id).first::<i64>(conn).optional() == Ok(None)
         {
-            // What fails is repeated when the file is empty again.
+            // A failure costs space only; it is repeated when the file is empty again.
             let _ = conn.batch_execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)");
         }
     }
@@ -353,7 +353,7 @@ pub(super) fn rename(path: &Path, extension: &str) -> std::io::Result<PathBuf> {
     Ok(renamed)
 }
 
-/// Removes a file and SQLite's own files beside it. What stays is removed by the next scan.
+/// Removes a file and SQLite's own files beside it. The next scan removes what is left.
 pub(super) fn remove_files(path: &Path) {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let _ = std::fs::remove_file(path.with_extension(extension_of(path, suffix)));
@@ -377,3 +377,7 @@ pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError 
         StoreError::Transient(text)
     }
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -54,7 +54,7 @@ pub(super) fn open_to_look(path: &Path) -> Result<SqliteConnection, StoreError> 
     let mode = if has_log { "mode=ro" } else { "mode=ro&immutable=1" };
     let open = || {
         let mut conn = SqliteConnection::establish(&uri(path, mode))?;
-        conn.batch_execute("PRAGMA busy_timeout = 5000")
+        conn.batch_execute("PRAGMA busy_timeout = 1000")
             .map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(conn)
     };

@@ -68,7 +68,7 @@ impl Lock {
         Ok(Identity::at(&self.path)? == Some(Identity::of(&self.file.metadata()?)))
     }
 
-    /// Removes the lock file, if it is still this one. What it locked must be removed before.
+    /// Removes the lock file, if it is still this one. The locked file must be removed or renamed before.
     pub(super) fn remove(&self) {
         if !self.is_in_place().unwrap_or(false) {
             return;

@@ -56,6 +56,8 @@
 mod codec;
 mod file;
 mod inspect;
+#[cfg(test)]
+mod kill_tests;
 mod lock;
 mod quarantine;
 mod replay;

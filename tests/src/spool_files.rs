@@ -1,0 +1,190 @@
+//! Spool files that are damaged, held, removed or renamed lose nothing that was acknowledged.
+
+use std::path::{Path, PathBuf};
+
+use db_services::audit::spool::{self, Quarantine, Replayed, SpoolState};
+use db_services::audit::testing::{Failure, MemoryDatabase};
+use db_services::audit::{self, AuditEntry, AuditWriter, Delivery, Durability, verify_writers};
+use db_services::client::Database;
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+use tempfile::TempDir;
+
+use crate::small_disk::{SmallDisk, ran_in_a_name_space};
+use crate::spool::{PATIENCE, hasty, leave_damaged};
+use crate::support::{TestDb, numbered, on_both, wait_for};
+
+/// Leaves entries in a spool file, as a writer does whose database is not there.
+async fn leave(entries: Vec<AuditEntry>, dir: &Path) -> PathBuf {
+    let database = MemoryDatabase::new();
+    database.fail(Failure::Unreachable);
+    let builder = database.writer().retry(hasty()).durability(Durability::WriteAhead(dir.to_owned()));
+    let (writer, guard) = builder.start().unwrap();
+    assert_eq!(writer.write_all(entries).await, Delivery::Spooled);
+    guard.shutdown(PATIENCE).await;
+    only(dir, "spool")
+}
+
+fn only(dir: &Path, extension: &str) -> PathBuf {
+    let mut found = with_extension(dir, extension);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+fn with_extension(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+async fn replay(dir: &Path, database: &Database) -> Replayed {
+    spool::replay(dir, database, true, |_| {}).await.unwrap()
+}
+
+/// The entries that can be read of the damaged file that `leave_damaged` leaves.
+async fn salvageable() -> i64 {
+    let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
+    leave_damaged(&MemoryDatabase::new(), dir.path()).await;
+    assert_eq!(replay(dir.path(), &db.database).await.damaged, 1);
+    let stored = db.count().await;
+    assert!(stored > 1_500, "{stored}");
+    stored
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_during_a_salvage_loses_nothing_that_could_be_read() {
+    if ran_in_a_name_space("spool_files::a_full_disk_during_a_salvage_loses_nothing_that_could_be_read") {
+        return;
+    }
+    let (disk, db) = (SmallDisk::mount(8), TestDb::sqlite().await);
+    leave_damaged(&MemoryDatabase::new(), disk.path()).await;
+    let damaged = std::fs::read(only(disk.path(), "spool")).unwrap();
+    disk.fill_but(0);
+    let error = spool::replay(disk.path(), &db.database, true, |_| {}).await.unwrap_err();
+    assert!(error.to_string().contains("stays as it is"), "{error}");
+    assert_eq!(std::fs::read(only(disk.path(), "spool")).unwrap(), damaged);
+    assert_eq!(with_extension(disk.path(), "damaged").len(), 0);
+    disk.free();
+    assert_eq!(replay(disk.path(), &db.database).await.damaged, 1);
+    assert_eq!(db.count().await, salvageable().await);
+}
+
+/// As an operator with a shell in the file has it: SQLite says "database is locked".
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_that_another_connection_holds_is_left_as_it_is() {
+    let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
+    let path = leave(numbered(100).collect(), dir.path()).await;
+    let mut holder = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
+    holder.batch_execute("PRAGMA locking_mode = EXCLUSIVE; UPDATE batches SET entries = entries").unwrap();
+    let held = replay(dir.path(), &db.database).await;
+    assert_eq!((held.left, held.damaged, held.entries), (1, 0, 0));
+    let (writer, guard) = AuditWriter::builder(db.database.clone())
+        .durability(Durability::Spill(dir.path().to_owned()))
+        .start()
+        .unwrap();
+    assert_eq!(writer.write(AuditEntry::new("meanwhile")).await, Delivery::Committed);
+    drop(guard);
+    assert_eq!(only(dir.path(), "spool"), path);
+    drop(holder);
+    let free = replay(dir.path(), &db.database).await;
+    assert_eq!((free.left, free.files, free.entries), (0, 1, 100));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_whose_lock_another_process_holds_is_in_use() {
+    let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
+    let path = leave(numbered(100).collect(), dir.path()).await;
+    let mut holder = std::process::Command::new("flock")
+        .arg(path.with_extension("lock"))
+        .args(["sh", "-c", "echo locked; cat"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("flock(1) is there: install util-linux");
+    let mut said = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().unwrap()), &mut said)
+        .unwrap();
+    assert_eq!(said, "locked\n");
+    let state = spool::status(dir.path()).unwrap().remove(0).state;
+    assert!(matches!(state, SpoolState::Waiting { in_use: true, entries: 102, .. }), "{state:?}");
+    assert_eq!((replay(dir.path(), &db.database).await.left, db.count().await), (1, 0));
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    assert_eq!(replay(dir.path(), &db.database).await.entries, 100);
+}
+
+#[tokio::test]
+async fn entries_are_acknowledged_and_kept_though_the_directory_is_removed() {
+    let (database, parent) = (MemoryDatabase::new(), TempDir::new().unwrap());
+    let dir = parent.path().join("spool");
+    database.fail(Failure::Unreachable);
+    let ahead = || database.writer().retry(hasty()).durability(Durability::WriteAhead(dir.clone()));
+    let (writer, guard) = ahead().start().unwrap();
+    assert_eq!(writer.write_all(numbered(10)).await, Delivery::Spooled);
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(writer.write_all(numbered(20).skip(10)).await, Delivery::Spooled);
+    guard.shutdown(PATIENCE).await;
+    database.mend();
+    let (_writer, guard) = ahead().start().unwrap();
+    wait_for("the replay", async || database.entries().len() == 20).await;
+    drop(guard);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_file_that_was_renamed_is_replayed_on_request() {
+    let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
+    let path = leave(numbered(100).collect(), dir.path()).await;
+    std::fs::rename(&path, path.with_extension("damaged")).unwrap();
+    assert_eq!(replay(dir.path(), &db.database).await, Replayed::default());
+    assert_eq!(spool::restore_damaged(dir.path(), &db.database, false).unwrap(), 0, "it is for another");
+    assert_eq!(spool::restore_damaged(dir.path(), &db.database, true).unwrap(), 1);
+    let done = replay(dir.path(), &db.database).await;
+    assert_eq!((done.files, done.entries, done.damaged), (1, 100, 0));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    // A file that is damaged indeed is read as far as it can be, and renamed again.
+    leave_damaged(&MemoryDatabase::new(), dir.path()).await;
+    assert_eq!(replay(dir.path(), &db.database).await.damaged, 1);
+    let stored = db.count().await;
+    assert_eq!(spool::restore_damaged(dir.path(), &db.database, true).unwrap(), 1);
+    assert_eq!(replay(dir.path(), &db.database).await.damaged, 1);
+    assert_eq!((db.count().await, with_extension(dir.path(), "damaged").len()), (stored, 1));
+}
+
+/// Its database cannot be read, so it might be for any.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_without_a_target_is_replayed_on_request_alone() {
+    let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
+    let path = dir.path().join("00000000-garbage.spool");
+    std::fs::write(&path, [0xA5; 5_000]).unwrap();
+    let (writer, guard) = AuditWriter::builder(db.database.clone())
+        .durability(Durability::Spill(dir.path().to_owned()))
+        .start()
+        .unwrap();
+    assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
+    drop(guard);
+    let done = spool::replay(dir.path(), &db.database, false, |_| {}).await.unwrap();
+    assert_eq!((done.left, done.damaged), (1, 0));
+    assert_eq!(std::fs::read(&path).unwrap(), [0xA5; 5_000]);
+    assert_eq!(replay(dir.path(), &db.database).await.damaged, 1);
+}
+
+on_both! {
+    async fn a_row_that_a_replay_cannot_write_is_declared_for_its_writer(db: TestDb) {
+        let dir = TempDir::new().unwrap();
+        let entries = numbered(20).enumerate().map(|(n, entry)| if n == 7 { AuditEntry::new("rude.word") } else { entry });
+        leave(entries.collect(), dir.path()).await;
+        db.sql(match db.is_postgres() {
+            true => "ALTER TABLE audit_logs ADD CONSTRAINT polite CHECK (action <> 'rude.word')",
+            false => "CREATE TRIGGER polite BEFORE INSERT ON audit_logs WHEN NEW.action = 'rude.word' BEGIN SELECT RAISE(ABORT, 'rude'); END",
+        }).await.unwrap();
+        let done = replay(dir.path(), &db.database).await;
+        assert_eq!((done.entries, done.quarantined, done.failure), (19, 1, None));
+        assert_eq!(Quarantine::open(dir.path()).unwrap().list().unwrap().len(), 1);
+        let mut conn = db.connection().await;
+        let accounts = verify_writers(&mut conn).await.unwrap();
+        assert_eq!(accounts.len(), 1, "{accounts:?}");
+        assert_eq!((accounts[0].quarantined, accounts[0].missing), (1, 0), "{accounts:?}");
+        let rows = audit::latest(&mut conn, 100, true).await.unwrap();
+        let declared = rows.iter().find(|row| row.action == "audit.entry_quarantined").unwrap();
+        assert_eq!(declared.writer_id, Some(accounts[0].writer_id));
+    }
+}
