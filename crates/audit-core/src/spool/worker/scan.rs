@@ -52,7 +52,7 @@ impl<S: Store> SpoolWorker<S> {
         let target = (!self.config.any_target).then_some(&*self.config.target);
         let file = name.to_owned();
         let adoption = self.store.adopt(name, target);
-        if adoption.is_ok() {
+        if !matches!(adoption, Err(_) | Ok(Adoption::Adopted(_))) {
             self.failing.remove(name);
         }
         let notice = match adoption {
@@ -88,6 +88,7 @@ impl<S: Store> SpoolWorker<S> {
                 return true;
             }
         }
+        self.failing.remove(name);
         self.before_stops = None;
         let (key, batches) = (self.next_key(), open.usage.batches);
         self.files.insert(key, open);
