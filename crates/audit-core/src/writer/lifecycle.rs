@@ -53,6 +53,8 @@ pub(super) struct Lifecycle<R> {
     last_id: u64,
     /// The lowest number that is declared by a record in the spool.
     spooled_lowest: Option<u64>,
+    /// The lowest number that a rejected record may declare.
+    rejected_lowest: Option<u64>,
     declared: VecDeque<(Uuid, u64)>,
 }
 
@@ -74,6 +76,7 @@ impl<R: Row> Lifecycle<R> {
             open: BTreeMap::new(),
             last_id: 0,
             spooled_lowest: None,
+            rejected_lowest: None,
             declared: VecDeque::new(),
         }
     }
@@ -158,7 +161,12 @@ impl<R: Row> Lifecycle<R> {
     pub(super) fn attested_through(&self, view: &View) -> u64 {
         let due = self.due.iter().filter_map(|due| due.lowest);
         let open = self.open.values().map(|open| open.lowest);
-        let lowest = due.chain(open).chain(self.losses.first()).chain(self.spooled_lowest).min();
+        let lowest = due
+            .chain(open)
+            .chain(self.losses.first())
+            .chain(self.spooled_lowest)
+            .chain(self.rejected_lowest)
+            .min();
         lowest.map_or(view.resolved_through, |lowest| view.resolved_through.min(lowest.saturating_sub(1)))
     }
 
@@ -204,6 +212,12 @@ impl<R: Row> Lifecycle<R> {
         // Every entry may have been lost before the first batch: that is worth a beginning too.
         let started = self.last_recorded.is_none().then_some(Record::Started);
         started.into_iter().chain([Record::Stopped { last_seq }]).collect()
+    }
+
+    /// The database rejects a record: what it declares is not declared. Which one it was is not known of a
+    /// record that was read from the spool.
+    pub(super) fn on_record_rejected(&mut self) {
+        self.rejected_lowest = self.rejected_lowest.into_iter().chain(self.spooled_lowest).min();
     }
 
     /// True if a declaration is neither committed nor in the spool.

@@ -97,6 +97,7 @@ impl<R: Row> Core<R> {
     /// Settles a row that is safe in the quarantine, or that no spool was configured for.
     fn finish_quarantined(&mut self, rejected: Rejected<R>, now: Time, out: &mut Vec<Action<R>>) {
         let Rejected { batch, error } = rejected;
+        self.finish_declared_part(&batch, out);
         Self::settle(batch.ranges, Fate::Quarantined, out);
         Self::release(batch.size, out);
         // The copy in the spool is kept until the declaration is stored: the number must not be missing.
@@ -131,9 +132,22 @@ impl<R: Row> Core<R> {
         let reason: std::sync::Arc<str> = error.reason.into();
         out.push(Action::Notice(Notice::RejectedRowLost { reason: reason.to_string() }));
         let fate = Fate::Dropped(DropReason::Database(reason));
+        self.finish_declared_part(&batch, out);
         Self::settle(batch.ranges, fate, out);
         Self::release(batch.size, out);
         self.finish_copy(batch.copy, out);
+    }
+
+    /// A rejected entry was part of a batch with records: what they declare does not wait for it. A rejected
+    /// record is never stored, and what it declares stays open.
+    fn finish_declared_part(&mut self, batch: &RowBatch<R>, out: &mut Vec<Action<R>>) {
+        if batch.rows.iter().all(|row| row.number().is_some()) {
+            for copy in self.lifecycle.on_committed(batch.declaration) {
+                self.finish_copy(Some(copy), out);
+            }
+        } else {
+            self.lifecycle.on_record_rejected();
+        }
     }
 
     /// Makes a batch one that may be stored.

@@ -73,7 +73,12 @@ impl<R: Row> Core<R> {
                 self.breaker.permits(now) && held < limit && self.batches.idle_lane().is_some()
             }
             Route::Lane => {
-                !self.breaker.is_open() && self.batches.ready.is_empty() && self.batches.idle_lane().is_some()
+                // During an outage one batch, if there is no other to try the database with.
+                let is_probe =
+                    || self.breaker.permits(now) && self.batches.towards_database().next().is_none();
+                (!self.breaker.is_open() || is_probe())
+                    && self.batches.ready.is_empty()
+                    && self.batches.idle_lane().is_some()
             }
         }
     }
@@ -103,7 +108,7 @@ impl<R: Row> Core<R> {
         let entries = self.can_take_more(route, now) && self.is_due(view, now);
         let declare = !entries
             && self.lifecycle.due_at(&self.config.limits).is_some_and(|at| at <= now)
-            && route != Route::Spool
+            && (route == Route::Lane || (route == Route::Both && self.can_append(now)))
             && !self.breaker.is_open();
         if entries || declare {
             self.take_records(entries, route, view, now, out);

@@ -61,8 +61,11 @@ impl<R: Row> Core<R> {
         let rejected = self.batches.quarantining.values_mut().chain(&mut self.batches.rejected);
         let batches = self.batches.ready.iter_mut().chain(in_flight).chain(rejected.map(|r| &mut r.batch));
         batches.filter(|batch| batch.copy == Some(copy)).for_each(|batch| batch.copy = None);
-        if let Some(batch) = self.batches.spooling.remove(&copy) {
-            self.batches.ready.push_back(RowBatch { copy: None, ..batch });
+        match self.batches.spooling.remove(&copy) {
+            // It attests what is in the spool before it. On a lane it would be stored before that.
+            Some(batch) if batch.rows.iter().any(Row::is_stop_record) => {}
+            Some(batch) => self.batches.ready.push_back(RowBatch { copy: None, ..batch }),
+            None => {}
         }
     }
 
@@ -160,6 +163,12 @@ impl<R: Row> Core<R> {
             return;
         }
         out.push(Action::Notice(Notice::SpoolGone));
+        // What was appended without an answer may be in the file, and nothing is locked any more: another
+        // writer may send it.
+        let batches = self.batches.ready.iter_mut().chain(self.batches.spooling.values_mut());
+        for batch in batches.filter(|batch| batch.copy.is_some()) {
+            batch.attempt = Attempt::Retry;
+        }
         for copy in self.copies.forget_writing() {
             self.continue_without_copy(copy);
         }

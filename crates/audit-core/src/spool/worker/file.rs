@@ -14,6 +14,10 @@ pub(super) struct OpenFile<F> {
     cursor: i64,
     /// The lowest batch that was returned to be handed out after the others.
     revisit: Option<i64>,
+    /// The lowest batch that could not be handed out, to be tried again later.
+    skipped: Option<i64>,
+    /// The newest batch that was appended.
+    pub(super) newest: i64,
     /// Batches that the writer holds.
     pub(super) held: BTreeSet<i64>,
     /// Batches that are to be removed with the next commit.
@@ -32,6 +36,8 @@ impl<F> OpenFile<F> {
             usage,
             cursor: i64::MIN,
             revisit: None,
+            skipped: None,
+            newest: i64::MIN,
             held: BTreeSet::new(),
             removing: BTreeSet::new(),
             stops: BTreeSet::new(),
@@ -65,9 +71,19 @@ impl<F> OpenFile<F> {
         !(self.held.contains(&id) || self.removing.contains(&id) || self.stops.contains(&id))
     }
 
-    /// True if only stop records are left among these batches.
-    pub(super) fn are_stops(&self, sizes: &[BatchSize]) -> bool {
-        sizes.iter().all(|size| self.removing.contains(&size.id) || self.stops.contains(&size.id))
+    /// True for a batch that is to be removed, or that has a stop record.
+    pub(super) fn is_done_or_stop(&self, id: i64) -> bool {
+        self.removing.contains(&id) || self.stops.contains(&id)
+    }
+
+    /// A stop record that the writer does not hold.
+    pub(super) fn next_stop(&self) -> Option<i64> {
+        self.stops.difference(&self.held).next().copied()
+    }
+
+    /// True if a stop record is to be handed out later.
+    pub(super) fn has_waiting_stop(&self) -> bool {
+        self.next_stop().is_some()
     }
 
     /// Notes that a batch is to be removed.
@@ -82,18 +98,24 @@ impl<F> OpenFile<F> {
         self.held.remove(&id);
         match again {
             Again::InOrder => self.read_again_from(id),
-            Again::AfterOthers => self.skip(id),
+            Again::AfterOthers => self.revisit = Some(self.revisit.map_or(id, |first| first.min(id))),
         }
     }
 
-    /// Hands a batch out in the next pass.
-    pub(super) fn skip(&mut self, id: i64) {
-        self.revisit = Some(self.revisit.map_or(id, |first| first.min(id)));
+    /// Begins a new pass. True if there is something in it.
+    pub(super) fn rewind(&mut self) -> bool {
+        let revisit = self.revisit.take();
+        revisit.into_iter().for_each(|first| self.read_again_from(first));
+        revisit.is_some()
     }
 
-    /// Begins a new pass.
-    pub(super) fn rewind(&mut self) {
-        if let Some(first) = self.revisit.take() {
+    /// Passes over a batch until [`retry_skipped`](Self::retry_skipped).
+    pub(super) fn skip(&mut self, id: i64) {
+        self.skipped = Some(self.skipped.map_or(id, |first| first.min(id)));
+    }
+
+    pub(super) fn retry_skipped(&mut self) {
+        if let Some(first) = self.skipped.take() {
             self.read_again_from(first);
         }
     }

@@ -51,6 +51,10 @@ pub struct SpoolWorker<S: Store> {
     flush_at: Time,
     /// When the writer is asked to read again, after a failed read.
     reread_at: Time,
+    /// A read that is answered once it is known whether there is something to read.
+    is_read_waiting: bool,
+    /// The newest batch of the own file that may have to do with the stop records of adopted ones.
+    before_stops: Option<i64>,
 }
 
 /// What a worker did with the files of others.
@@ -81,6 +85,8 @@ impl<S: Store> SpoolWorker<S> {
             next_scan: now,
             flush_at: Time::NEVER,
             reread_at: Time::NEVER,
+            is_read_waiting: false,
+            before_stops: None,
         }
     }
 
@@ -108,7 +114,7 @@ impl<S: Store> SpoolWorker<S> {
                 SpoolRequest::Append { copy, rows } => appends.push((copy, rows)),
                 SpoolRequest::Remove(ids) => self.remove(&ids, now),
                 SpoolRequest::Return { batches, again } => self.put_back(&batches, again),
-                SpoolRequest::Rewind => self.rewind(),
+                SpoolRequest::Rewind => _ = self.rewind(),
                 other => others.push(other),
             }
         }
@@ -118,10 +124,7 @@ impl<S: Store> SpoolWorker<S> {
         }
         for request in others {
             match request {
-                SpoolRequest::Read => {
-                    let batch = self.read(now, replies);
-                    replies.push(SpoolReply::Read(batch));
-                }
+                SpoolRequest::Read => self.is_read_waiting = true,
                 SpoolRequest::Quarantine { ticket, rows, reason, sqlstate } => {
                     let result = self
                         .store
@@ -145,7 +148,13 @@ impl<S: Store> SpoolWorker<S> {
         }
         if self.reread_at <= now {
             self.reread_at = Time::NEVER;
-            replies.push(SpoolReply::Adopted);
+            self.files.values_mut().for_each(OpenFile::retry_skipped);
+            if !self.is_read_waiting {
+                replies.push(SpoolReply::Adopted);
+            }
+        }
+        if self.is_read_waiting {
+            self.answer_read(now, replies);
         }
     }
 
@@ -200,7 +209,8 @@ impl<S: Store> SpoolWorker<S> {
         id
     }
 
-    fn rewind(&mut self) {
-        self.files.values_mut().for_each(OpenFile::rewind);
+    /// Begins a new pass. True if there is something in it.
+    fn rewind(&mut self) -> bool {
+        self.files.values_mut().fold(false, |any, open| open.rewind() | any)
     }
 }

@@ -1,23 +1,47 @@
 //! Batches are handed out, the oldest first.
 
+use super::file::OpenFile;
 use super::salvage::FileLoss;
 use super::{Replies, SpoolWorker};
 use crate::spool::{SpoolId, SpoolNotice, SpoolReply, SpooledBatch, Store, StoreError, StoredBatch};
 use crate::{Row, Time};
 
 impl<S: Store> SpoolWorker<S> {
-    /// The next batches of this pass, of one file: adopted files first, they are older.
-    pub(super) fn read(&mut self, now: Time, replies: &mut Replies<S::Row>) -> Option<SpooledBatch<S::Row>> {
+    /// Answers a read, once it is known whether there is something to read: a writer that hears of nothing
+    /// takes the spool for drained. So the answer waits for a file that cannot be read or copied now, and for
+    /// the batches before a stop record.
+    pub(super) fn answer_read(&mut self, now: Time, replies: &mut Replies<S::Row>) {
+        let batch = self.read(now, replies);
+        let is_unknown = self.reread_at != Time::NEVER
+            || !self.salvages.is_empty()
+            || (self.may_hand_out_stops() && self.files.values().any(OpenFile::has_waiting_stop));
+        self.is_read_waiting = batch.is_none() && is_unknown;
+        if !self.is_read_waiting {
+            replies.push(SpoolReply::Read(batch));
+        }
+    }
+
+    /// The next batches of this pass, or of another one. What the writer returned to be handed out after
+    /// others may have come back since the pass went by, and the writer may not ask again.
+    fn read(&mut self, now: Time, replies: &mut Replies<S::Row>) -> Option<SpooledBatch<S::Row>> {
+        let batch = self.read_on(now, replies);
+        if batch.is_none() && self.rewind() { self.read_on(now, replies) } else { batch }
+    }
+
+    /// The next batches of this pass, of one file: adopted files first, they are older. Stop records after
+    /// everything else.
+    fn read_on(&mut self, now: Time, replies: &mut Replies<S::Row>) -> Option<SpooledBatch<S::Row>> {
         let adopted = self.files.keys().copied().filter(|key| self.own != Some(*key));
         let keys: Vec<u32> = adopted.chain(self.own).collect();
-        for key in keys {
-            match self.read_file(key, now, replies) {
-                Ok(None) => {}
-                Ok(Some(batch)) => return Some(batch),
-                Err(error) => self.read_failed(key, error, now, replies),
+        for part in [Self::read_file, Self::read_stop] {
+            for key in &keys {
+                match part(self, *key, now, replies) {
+                    Ok(None) => {}
+                    Ok(Some(batch)) => return Some(batch),
+                    Err(error) => self.read_failed(*key, error, now, replies),
+                }
             }
         }
-        self.rewind();
         None
     }
 
@@ -32,7 +56,7 @@ impl<S: Store> SpoolWorker<S> {
             let before = open.cursor();
             let sizes = self.store.sizes(&mut open.file, before, self.config.max_read_batches)?;
             if sizes.is_empty() {
-                return self.read_stop(key);
+                return Ok(None);
             }
             let chosen = open.choose(&sizes, &self.config);
             if chosen.is_empty() {
@@ -59,6 +83,9 @@ impl<S: Store> SpoolWorker<S> {
         replies: &mut Replies<S::Row>,
     ) -> SpooledBatch<S::Row> {
         let mut batch = SpooledBatch { ids: Vec::new(), rows: Vec::new() };
+        if self.own != Some(key) {
+            self.before_stops = None;
+        }
         for StoredBatch { id, rows, damaged } in stored {
             let are_safe = self.quarantine_lines(key, &damaged, now, replies);
             let Some(open) = self.files.get_mut(&key) else { break };
@@ -79,29 +106,76 @@ impl<S: Store> SpoolWorker<S> {
         batch
     }
 
-    /// A batch with a stop record, alone, once nothing else of its file is left or held, and nothing of
-    /// another file still has to be copied into it.
-    fn read_stop(&mut self, key: u32) -> Result<Option<SpooledBatch<S::Row>>, StoreError> {
-        let Some(open) = self.files.get_mut(&key) else { return Ok(None) };
-        let Some(&stop) = open.stops.first() else { return Ok(None) };
-        if !open.held.is_empty() || (self.own == Some(key) && !self.salvages.is_empty()) {
+    /// A batch with a stop record, alone, once everything that it attests is stored: nothing else of its file
+    /// is left or held, and nothing of other files that came before it. Rows of its writer may be in those, and
+    /// the declarations of numbers that have none.
+    fn read_stop(
+        &mut self,
+        key: u32,
+        now: Time,
+        replies: &mut Replies<S::Row>,
+    ) -> Result<Option<SpooledBatch<S::Row>>, StoreError> {
+        let Some(stop) = self.files.get(&key).and_then(OpenFile::next_stop) else { return Ok(None) };
+        if !self.may_hand_out_stops() {
             return Ok(None);
         }
-        let mut after = i64::MIN;
-        loop {
-            let sizes = self.store.sizes(&mut open.file, after, self.config.max_read_batches)?;
-            let Some(last) = sizes.last() else { break };
-            if !open.are_stops(&sizes) {
+        let adopted: Vec<u32> = self.files.keys().copied().filter(|key| self.own != Some(*key)).collect();
+        for key in adopted {
+            if !self.has_only_stops(key, i64::MAX)? {
                 return Ok(None);
             }
-            after = last.id;
         }
+        if let Some(own) = self.own {
+            let through = if own == key { i64::MAX } else { self.own_before_stops() };
+            if !self.has_only_stops(own, through)? {
+                return Ok(None);
+            }
+        }
+        let Some(open) = self.files.get_mut(&key) else { return Ok(None) };
         let Some(stored) = self.store.read(&mut open.file, &[stop])?.pop() else {
             open.stops.remove(&stop);
             return Ok(None);
         };
+        if !self.quarantine_lines(key, &stored.damaged, now, replies) {
+            return Ok(None);
+        }
+        let Some(open) = self.files.get_mut(&key) else { return Ok(None) };
+        if stored.rows.is_empty() {
+            open.remove(stop);
+            self.flush_at = self.flush_at.min(now + self.config.removal_delay);
+            return Ok(None);
+        }
         open.held.insert(stop);
         Ok(Some(SpooledBatch { ids: vec![SpoolId { file: key, batch: stop }], rows: stored.rows }))
+    }
+
+    /// False while what a stop record attests may be in a file that could not be copied or adopted yet.
+    pub(super) fn may_hand_out_stops(&self) -> bool {
+        self.salvages.is_empty() && self.failing.is_empty() && !self.is_scan_failing
+    }
+
+    /// True if nothing but stop records is left or held of a file, up to this number.
+    fn has_only_stops(&mut self, key: u32, through: i64) -> Result<bool, StoreError> {
+        let Some(open) = self.files.get_mut(&key) else { return Ok(true) };
+        let mut after = i64::MIN;
+        loop {
+            let sizes = self.store.sizes(&mut open.file, after, self.config.max_read_batches)?;
+            let Some(last) = sizes.last() else { return Ok(true) };
+            if !sizes.iter().take_while(|size| size.id <= through).all(|size| open.is_done_or_stop(size.id)) {
+                return Ok(false);
+            }
+            if last.id >= through {
+                return Ok(true);
+            }
+            after = last.id;
+        }
+    }
+
+    /// The newest batch of the own file at the time when nothing but stop records was left of the adopted
+    /// ones. Later ones have nothing of theirs, and in a busy writer do not end.
+    fn own_before_stops(&mut self) -> i64 {
+        let newest = self.own.and_then(|key| self.files.get(&key)).map_or(i64::MIN, |own| own.newest);
+        *self.before_stops.get_or_insert(newest)
     }
 
     fn read_failed(&mut self, key: u32, error: StoreError, now: Time, replies: &mut Replies<S::Row>) {

@@ -121,6 +121,7 @@ impl<S: Store> SpoolWorker<S> {
             is_failing: false,
         };
         self.salvages.insert(key, salvage);
+        self.before_stops = None;
         self.next_scan = self.next_scan.min(now);
     }
 
@@ -129,7 +130,8 @@ impl<S: Store> SpoolWorker<S> {
         for (key, mut salvage) in std::mem::take(&mut self.salvages) {
             let before = salvage.copied;
             let result = self.run_salvage(key, &mut salvage, now, replies);
-            if salvage.copied > before {
+            // A stop record waits for the end of it, too.
+            if salvage.copied > before || result.is_ok() {
                 replies.push(SpoolReply::Adopted);
             }
             match result {

@@ -27,6 +27,9 @@ impl<S: Store> SpoolWorker<S> {
             }
         }
         self.run_salvages(now, replies);
+        if self.may_hand_out_stops() && self.files.values().any(OpenFile::has_waiting_stop) {
+            replies.push(SpoolReply::Adopted);
+        }
         self.next_scan = now + self.config.scan_interval;
     }
 
@@ -48,7 +51,11 @@ impl<S: Store> SpoolWorker<S> {
     fn adopt(&mut self, name: &str, now: Time, replies: &mut Replies<S::Row>) -> bool {
         let target = (!self.config.any_target).then_some(&*self.config.target);
         let file = name.to_owned();
-        let notice = match self.store.adopt(name, target) {
+        let adoption = self.store.adopt(name, target);
+        if !matches!(adoption, Err(_) | Ok(Adoption::Adopted(_))) {
+            self.failing.remove(name);
+        }
+        let notice = match adoption {
             Ok(Adoption::Adopted(adopted)) => return self.take_over(name, adopted, now, replies),
             Ok(Adoption::Missing) => return true,
             Ok(Adoption::InUse) => return false,
@@ -82,6 +89,7 @@ impl<S: Store> SpoolWorker<S> {
             }
         }
         self.failing.remove(name);
+        self.before_stops = None;
         let (key, batches) = (self.next_key(), open.usage.batches);
         self.files.insert(key, open);
         if batches == 0 {

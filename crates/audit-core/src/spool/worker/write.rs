@@ -23,13 +23,20 @@ impl<S: Store> SpoolWorker<S> {
     ) {
         let (mut group, mut bytes) = (Vec::new(), 0);
         for (copy, rows) in appends {
+            let has_stop = rows.iter().any(Row::is_stop_record);
+            if has_stop && !self.salvages.is_empty() {
+                // What it attests would not all be in its file.
+                let failure = SpoolFailure::Damaged("a damaged file is not copied yet".to_owned());
+                replies.push(SpoolReply::Appended { copy, result: Err(failure) });
+                continue;
+            }
             let batch = self.store.encode(&rows);
             if !group.is_empty() && bytes + batch.bytes > self.config.max_group_bytes {
                 self.append_group(std::mem::take(&mut group), now, replies);
                 bytes = 0;
             }
             bytes += batch.bytes;
-            group.push(Append { copy, batch, has_stop: rows.iter().any(Row::is_stop_record) });
+            group.push(Append { copy, batch, has_stop });
         }
         if !group.is_empty() {
             self.append_group(group, now, replies);
@@ -95,6 +102,7 @@ impl<S: Store> SpoolWorker<S> {
             match self.store.commit(&mut own.file, batches, &removing) {
                 Ok(committed) => {
                     own.committed(&removing, committed.removed);
+                    own.newest = committed.ids.last().copied().unwrap_or(own.newest);
                     own.usage.batches += batches.len() as u64;
                     own.usage.bytes += batches.iter().map(|batch| batch.bytes).sum::<u64>();
                     return Ok((key, committed.ids));

@@ -1,0 +1,84 @@
+//! Callers: they write single entries and groups, await some receipts, and pause between any two steps.
+
+use super::driver::{Call, CallStep, Writer};
+use super::env::{Env, Happening};
+use super::model::Verdict;
+use super::queue::{Group, Refused};
+use super::row::SimRow;
+use super::world::World;
+use crate::{DropReason, SeqRange, Size};
+
+impl World {
+    /// One caller writes so many times, with short pauses or none.
+    pub(super) fn calls(&mut self, slot: usize, left: usize) {
+        self.in_slot(slot, |writer, env| writer.call(env, false));
+        if left > 1 {
+            let delay = self.env.callers.micros(0, 300);
+            self.env.schedule_in(delay, Happening::Calls { slot, left: left - 1 });
+        }
+    }
+
+    /// A few entries that the database accepts.
+    pub(super) fn calm_calls(&mut self, slot: usize) {
+        for _ in 0..2 {
+            self.in_slot(slot, |writer, env| writer.call(env, true));
+        }
+    }
+}
+
+impl Writer {
+    fn call(&mut self, env: &mut Env, is_calm: bool) {
+        let rates = env.settings.rates;
+        let count = if env.callers.chance(rates.group) { env.callers.size(2, 7) } else { 1 };
+        let first = self.queue.submitted + 1;
+        let rows: Vec<SimRow> = (0..count).map(|_| self.entry(env, is_calm)).collect();
+        let range = SeqRange { first, last: self.queue.submitted };
+        let size = Size { entries: count, bytes: rows.iter().map(|row| row.bytes as usize).sum() };
+        let step = match self.queue.admit(size) {
+            Ok(()) => {
+                rows.iter().for_each(|row| env.model.row_mut(row.key).is_admitted = true);
+                CallStep::Push(Group { rows, size })
+            }
+            Err(Refused::Full) => CallStep::Refused(range, DropReason::QueueFull),
+            Err(Refused::Closed) => CallStep::Refused(range, DropReason::ShutDown),
+        };
+        let awaits_until = env.callers.chance(rates.awaited).then(|| env.now + env.callers.millis(1, 3_000));
+        self.last_call += 1;
+        let call = Call { id: self.last_call, step, awaits_until };
+        let id = call.id;
+        self.calls.push_back(call);
+        if env.callers.chance(rates.slow_call) {
+            let delay = env.callers.micros(1, 20_000);
+            env.schedule_in(delay, Happening::Call { writer: self.index, call: id });
+        } else {
+            self.complete_call(id, env);
+        }
+        if env.callers.chance(rates.awaited / 10) {
+            self.drop_receipts();
+        }
+    }
+
+    /// An entry with the next number.
+    fn entry(&mut self, env: &mut Env, is_calm: bool) -> SimRow {
+        self.queue.submitted += 1;
+        let (seq, rates) = (self.queue.submitted, env.settings.rates);
+        let before = env.model.rows.len() as u64;
+        let repeated = (before > 0 && env.callers.chance(rates.repeated))
+            .then(|| env.model.row(env.callers.below(before) as u32))
+            .filter(|row| row.seq > 0 && row.verdict != Verdict::Foreign)
+            .map(|row| (row.id, row.verdict));
+        let (id, verdict) = repeated.unwrap_or_else(|| {
+            let verdict = if is_calm { Verdict::Accepted } else { env.database.draw_verdict(false) };
+            (env.model.new_id(), verdict)
+        });
+        let key = env.model.new_row(self.index, seq, id, verdict);
+        let bound = env.settings.bound.bytes as u64;
+        let is_large = env.callers.chance(rates.large);
+        let bytes = if is_large {
+            env.callers.between(bound / 2, bound + bound / 2)
+        } else {
+            env.callers.between(30, 120)
+        };
+        SimRow { key, id, writer: self.index, seq, bytes: bytes as u32, record: None }
+    }
+}

@@ -1,0 +1,143 @@
+//! The spool's thread of a writer: requests gather while the disk works, and are answered together.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::disk::{Power, SharedDisk};
+use super::env::{Env, Happening};
+use super::history;
+use super::row::SimRow;
+use super::settings::Settings;
+use super::store::SimStore;
+use crate::Time;
+use crate::spool::{SpoolReply, SpoolRequest, SpoolWorker};
+
+pub(super) struct SpoolSide {
+    worker: SpoolWorker<SimStore>,
+    store: u32,
+    inbox: Vec<SpoolRequest<SimRow>>,
+    replies: VecDeque<SpoolReply<SimRow>>,
+    /// The thread does nothing before.
+    busy_until: Time,
+    /// The last reply goes out then: none overtakes another.
+    last_reply_at: Time,
+    generation: u64,
+    /// Dropped last.
+    locks: Locks,
+}
+
+/// The locks of a process. One that died within an operation may have taken one without knowing.
+struct Locks {
+    disk: SharedDisk,
+    store: u32,
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        self.disk.borrow_mut().release_all(self.store);
+    }
+}
+
+impl SpoolSide {
+    /// Starts the thread. None if the directory takes no file and the writer wants one at once.
+    pub(super) fn start(writer: u32, env: &mut Env) -> Option<Self> {
+        let store = SimStore::new(&env.disk);
+        let (id, config) = (store.id(), env.settings.spool_config.clone());
+        let locks = Locks { disk: Rc::clone(&env.disk), store: id };
+        let worker = if env.delays.coin() {
+            Some(SpoolWorker::new(store, config, env.now))
+        } else {
+            SpoolWorker::open(store, config, env.now).ok()
+        };
+        env.tell_disk_effects();
+        let side = Self {
+            worker: worker?,
+            store: id,
+            inbox: Vec::new(),
+            replies: VecDeque::new(),
+            busy_until: env.now,
+            last_reply_at: env.now,
+            generation: 0,
+            locks,
+        };
+        side.schedule_run(env.now, writer, env);
+        Some(side)
+    }
+
+    pub(super) fn store(&self) -> u32 {
+        self.store
+    }
+
+    pub(super) fn ask(&mut self, request: SpoolRequest<SimRow>, writer: u32, env: &mut Env) {
+        if self.inbox.is_empty() {
+            let at = self.busy_until.max(env.now + env.delays.micros(1, 50));
+            self.schedule_run(at, writer, env);
+        }
+        self.inbox.push(request);
+    }
+
+    fn schedule_run(&self, at: Time, writer: u32, env: &mut Env) {
+        env.schedule(at, Happening::SpoolRun { writer, generation: self.generation });
+    }
+
+    /// The thread looks for requests, and for what is due by time. False if its process died at that.
+    pub(super) fn run(&mut self, generation: u64, writer: u32, env: &mut Env) -> bool {
+        if generation != self.generation {
+            return true;
+        }
+        self.generation += 1;
+        let mut group = std::mem::take(&mut self.inbox);
+        if group.len() > 1 && env.delays.chance(env.settings.rates.split_group) {
+            let size = env.delays.size(1, group.len() - 1);
+            self.inbox = group.split_off(size);
+        }
+        let mut replies = Vec::new();
+        env.events += 1;
+        if !group.is_empty() {
+            env.note(|| {
+                let requests: Vec<String> = group.iter().map(history::request).collect();
+                format!("{writer} spool's thread: {}", requests.join(" | "))
+            });
+        }
+        if group.is_empty() {
+            self.worker.tick(env.now, &mut replies);
+        } else {
+            self.worker.handle(group, env.now, &mut replies);
+        }
+        env.tell_disk_effects();
+        if !replies.is_empty() {
+            env.note(|| {
+                let replies: Vec<String> = replies.iter().map(history::reply).collect();
+                format!("{writer}   it answers: {}", replies.join(" | "))
+            });
+        }
+        if env.disk.borrow().stores[self.store as usize] == Power::Off {
+            return false;
+        }
+        let is_slow = env.delays.chance(env.settings.rates.slow_disk);
+        let longest = if is_slow { 400_000 } else { Settings::HEALTHY_DISK.as_micros() as u64 };
+        self.busy_until = env.now + env.delays.micros(10, longest);
+        for reply in replies {
+            self.last_reply_at = self.last_reply_at.max(self.busy_until) + env.delays.micros(0, 100);
+            env.schedule(self.last_reply_at, Happening::SpoolReply { writer });
+            self.replies.push_back(reply);
+        }
+        let next = if self.inbox.is_empty() { self.worker.next_tick() } else { env.now };
+        self.schedule_run(next.max(self.busy_until), writer, env);
+        true
+    }
+
+    pub(super) fn next_reply(&mut self) -> Option<SpoolReply<SimRow>> {
+        self.replies.pop_front()
+    }
+
+    /// The writer has ended: what was asked for is done, then the thread ends.
+    pub(super) fn close(mut self, env: &mut Env) {
+        let mut unheard = Vec::new();
+        self.worker.handle(std::mem::take(&mut self.inbox), env.now, &mut unheard);
+        let Self { worker, locks, .. } = self;
+        worker.close();
+        drop(locks);
+        env.tell_disk_effects();
+    }
+}
