@@ -28,8 +28,8 @@ pub(crate) async fn leave() {
     }
     println!("committed");
     std::io::stdin().read_line(&mut String::new()).unwrap();
-    let entries = (0..count).map(|_| AuditEntry::new("app.last"));
-    let written: Vec<_> = entries.map(|entry| (entry.id, writer.write(entry))).collect();
+    let write = |id| (id, writer.write(AuditEntry::new("app.last").id(id)));
+    let written: Vec<_> = (0..count).map(|_| write(Uuid::now_v7())).collect();
     for (id, receipt) in written.into_iter().filter(|_| dir.is_some()) {
         if receipt.await.is_durable() {
             println!("{id}");

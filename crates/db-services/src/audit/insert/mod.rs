@@ -18,21 +18,20 @@ use diesel_async::pooled_connection::deadpool::Object;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::AuditEntry;
+use super::ids::IdGenerator;
 use super::row::LogRow;
+use super::{AuditEntry, limits};
 use crate::client::{AsyncSqliteConnection, Connection};
 pub(super) use lookup::{StoredAs, UniqueIndex, look_up, violated_index};
 pub(super) use sqlite::sqlite_insert;
 pub(super) use statement::PreparedInsert;
 
 /// The most entries that go into one INSERT.
-pub(super) const BATCH_ROWS: usize = 1_000;
-
-/// The most bytes of memory that the entries of one INSERT of a writer hold: 4 MiB.
-pub(super) const BATCH_BYTES: usize = 4 << 20;
+pub(super) const BATCH_ROWS: usize = audit_core::writer::limits::MAX_BATCH_ROWS;
 
 /// Inserts one entry on the caller's connection: inside a transaction it is committed or rolled
-/// back with it. Limits apply as everywhere; `writer_id` and `writer_seq` stay empty.
+/// back with it. Limits apply as everywhere; `writer_id` and `writer_seq` stay empty. An entry without an
+/// id gets a new one with each call.
 ///
 /// ```no_run
 /// use db_services::audit::{self, AuditEntry};
@@ -60,7 +59,8 @@ pub async fn insert<C: AuditConnection>(conn: &mut C, entry: &AuditEntry) -> Que
 
 /// Inserts many entries on the caller's connection, 1,000 in a statement, and returns how many were not
 /// stored before. An entry whose id and `created_at` are stored is left as it is, so that an import can
-/// be repeated. `Ok` means that every entry is stored.
+/// be repeated. That needs an id and a `created_at` that are set in each entry: one without an id gets a
+/// new one with each call, and is inserted again. `Ok` means that every entry is stored.
 ///
 /// The entries are one unit only in a transaction of the caller.
 ///
@@ -71,9 +71,9 @@ pub async fn insert<C: AuditConnection>(conn: &mut C, entry: &AuditEntry) -> Que
 /// # Cancel safety
 /// As [`insert`].
 pub async fn insert_many<C: AuditConnection>(conn: &mut C, entries: &[AuditEntry]) -> QueryResult<usize> {
-    let mut inserted = 0;
+    let (mut inserted, mut ids) = (0, IdGenerator::default());
     for chunk in entries.chunks(BATCH_ROWS) {
-        let rows = chunk.iter().map(NewAuditLog::from).collect();
+        let rows = chunk.iter().map(|entry| limits::row(entry.clone(), &mut ids)).collect();
         inserted += conn.insert_rows(rows, OnConflict::DoNothing).await?;
     }
     Ok(inserted)

@@ -9,9 +9,9 @@ use audit_core::spool::{SpoolConfig, SpoolReply, SpoolRequest, SpoolWorker};
 use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
 
-use super::file::{self, SpoolFile};
-use super::{Quarantine, SpoolError, codec, files};
-use crate::audit::writer::Rows;
+use super::SpoolError;
+use super::store::Directory;
+use crate::audit::row::LogRow;
 
 /// The most requests that share one sync.
 const MAX_GROUP: usize = 64;

@@ -18,11 +18,14 @@ pub struct MemoryDatabase {
     inner: Arc<Mutex<Inner>>,
 }
 
+/// The primary key of a row.
+type Key = (Uuid, DateTime<Utc>);
+
 #[derive(Default)]
 struct Inner {
     rows: Vec<NewAuditLog>,
     /// Each row's place, by its key.
-    stored: HashMap<(Uuid, DateTime<Utc>), usize>,
+    stored: HashMap<Key, usize>,
     failure: Option<Failure>,
     attempts: u64,
 }

@@ -98,16 +98,6 @@ impl<T> Queue<T> {
     pub(super) fn is_closed(&self) -> bool {
         self.gate.is_closed()
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// True once more than half of either bound is used.
-    pub(super) fn is_half_full(&self) -> bool {
-        let (held, bound) = (self.held(), self.bound());
-        held.entries > bound.entries / 2 || held.bytes > bound.bytes / 2
-    }
 }
 
 #[cfg(test)]

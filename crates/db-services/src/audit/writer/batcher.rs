@@ -1,21 +1,22 @@
-//! Which entries go to the database together? Counts and bytes alone, without a clock.
+//! Makes batches of what is queued, within the bounds of one statement. Without a clock.
 
-use audit_core::Size;
+use audit_core::{Fate, SeqRange, Size};
 
-use super::ledger::Range;
+use super::DropReason;
 use super::queue::Queue;
+use super::shared::Shared;
 use crate::audit::AuditEntry;
 
-/// Entries that were given to the writer in one call: numbered without a gap, kept together.
-pub(super) struct Group {
+/// Entries that were submitted in one call: numbered without a gap, kept together.
+pub(super) struct EntryGroup {
     pub(super) first_seq: u64,
     pub(super) entries: Entries,
 }
 
-impl Group {
+impl EntryGroup {
     /// Its numbers.
-    pub(super) fn range(&self, weight: Size) -> Range {
-        Range { first: self.first_seq, last: self.first_seq + weight.entries as u64 - 1 }
+    pub(super) fn range(&self, size: Size) -> SeqRange {
+        SeqRange { first: self.first_seq, last: self.first_seq + size.entries as u64 - 1 }
     }
 }
 
@@ -40,58 +41,66 @@ impl From<Vec<AuditEntry>> for Entries {
 
 /// What is written with one statement.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct EntryBatch {
     pub(super) entries: Vec<(u64, AuditEntry)>,
     bytes: usize,
 }
 
-impl Batch {
-    pub(super) fn weight(&self) -> Size {
+impl EntryBatch {
+    pub(super) fn size(&self) -> Size {
         Size { entries: self.entries.len(), bytes: self.bytes }
     }
 }
 
 /// Takes batches out of the queue, each within a bound.
-pub(super) struct Gatherer {
+pub(super) struct Batcher {
     bound: Size,
     /// What did not fit the last batch and begins the next.
-    carried: Option<(Group, Size)>,
+    carried: Option<(EntryGroup, Size)>,
 }
 
-impl Gatherer {
+impl Batcher {
     pub(super) fn new(bound: Size) -> Self {
         Self { bound, carried: None }
     }
 
-    /// The numbers that wait outside the queue, and what they weigh.
-    pub(super) fn carried(&self) -> Option<(Range, Size)> {
-        self.carried.as_ref().map(|(group, weight)| (group.range(*weight), *weight))
+    /// True if a group waits outside the queue.
+    pub(super) fn has_carried(&self) -> bool {
+        self.carried.is_some()
+    }
+
+    /// Drops the group that waits outside the queue, at the end.
+    pub(super) fn drop_carried(&mut self, shared: &Shared) {
+        if let Some((group, size)) = self.carried.take() {
+            shared.settle(&[group.range(size)], &Fate::Dropped(DropReason::ShutDown));
+            shared.queue.release(size);
+        }
     }
 
     /// Takes the next batch; empty if nothing waits. A group stays whole unless it alone is beyond
     /// the bound.
-    pub(super) fn next(&mut self, queue: &Queue<Group>) -> Batch {
-        let mut batch = Batch::default();
-        while let Some((group, weight)) = self.carried.take().or_else(|| queue.pop()) {
-            let fits = batch.entries.len() + weight.entries <= self.bound.entries
-                && batch.bytes + weight.bytes <= self.bound.bytes;
+    pub(super) fn next(&mut self, queue: &Queue<EntryGroup>) -> EntryBatch {
+        let mut batch = EntryBatch::default();
+        while let Some((group, size)) = self.carried.take().or_else(|| queue.pop()) {
+            let fits = batch.entries.len() + size.entries <= self.bound.entries
+                && batch.bytes + size.bytes <= self.bound.bytes;
             if fits {
-                batch.add(group, weight);
+                batch.add(group, size);
                 continue;
             }
             self.carried = Some(if batch.entries.is_empty() {
-                match self.split(group, weight) {
-                    (head, head_weight, Some(rest)) => {
-                        batch.add(head, head_weight);
+                match self.split(group, size) {
+                    (head, head_size, Some(rest)) => {
+                        batch.add(head, head_size);
                         rest
                     }
-                    (whole, weight, None) => {
-                        batch.add(whole, weight);
+                    (whole, size, None) => {
+                        batch.add(whole, size);
                         break;
                     }
                 }
             } else {
-                (group, weight)
+                (group, size)
             });
             break;
         }
@@ -99,27 +108,28 @@ impl Gatherer {
     }
 
     /// Splits off as many entries as one batch may hold, at least one.
-    fn split(&self, group: Group, weight: Size) -> (Group, Size, Option<(Group, Size)>) {
-        let each = weight.bytes / weight.entries.max(1);
+    fn split(&self, group: EntryGroup, size: Size) -> (EntryGroup, Size, Option<(EntryGroup, Size)>) {
+        let each = size.bytes / size.entries.max(1);
         let room = (self.bound.bytes / each.max(1)).min(self.bound.entries).max(1);
         match group.entries {
             Entries::Many(mut entries) if entries.len() > room => {
                 let rest = entries.split_off(room);
                 // To the byte: what is released later must be what was counted.
-                let head_weight = Size { entries: room, bytes: each * room };
-                let tail_weight = Size { entries: rest.len(), bytes: weight.bytes - head_weight.bytes };
-                let tail = Group { first_seq: group.first_seq + room as u64, entries: Entries::Many(rest) };
-                let head = Group { entries: Entries::Many(entries), ..group };
-                (head, head_weight, Some((tail, tail_weight)))
+                let head_size = Size { entries: room, bytes: each * room };
+                let tail_size = Size { entries: rest.len(), bytes: size.bytes - head_size.bytes };
+                let tail =
+                    EntryGroup { first_seq: group.first_seq + room as u64, entries: Entries::Many(rest) };
+                let head = EntryGroup { entries: Entries::Many(entries), ..group };
+                (head, head_size, Some((tail, tail_size)))
             }
-            entries => (Group { entries, ..group }, weight, None),
+            entries => (EntryGroup { entries, ..group }, size, None),
         }
     }
 }
 
-impl Batch {
-    fn add(&mut self, group: Group, weight: Size) {
-        self.bytes += weight.bytes;
+impl EntryBatch {
+    fn add(&mut self, group: EntryGroup, size: Size) {
+        self.bytes += size.bytes;
         match group.entries {
             Entries::One(entry) => self.entries.push((group.first_seq, entry)),
             Entries::Many(entries) => self.entries.extend((group.first_seq..).zip(entries)),
@@ -133,14 +143,14 @@ mod tests {
 
     const BOUND: Size = Size { entries: 10, bytes: 1_000 };
 
-    fn queue_of(groups: &[(usize, usize)]) -> Queue<Group> {
+    fn queue_of(groups: &[(usize, usize)]) -> Queue<EntryGroup> {
         let queue = Queue::new(Size { entries: 1_000, bytes: 1 << 20 });
         let mut first_seq = 1;
         for &(count, bytes) in groups {
             let entries = Entries::Many((0..count).map(|_| AuditEntry::new("x")).collect());
-            let weight = Size { entries: count, bytes };
-            let permit = queue.admit(weight).unwrap();
-            assert!(!queue.put(Group { first_seq, entries }, permit), "nobody sleeps");
+            let size = Size { entries: count, bytes };
+            let permit = queue.admit(size).unwrap();
+            assert!(!queue.put(EntryGroup { first_seq, entries }, permit), "the thread does not sleep");
             first_seq += count as u64;
         }
         queue
@@ -148,13 +158,13 @@ mod tests {
 
     fn batches(groups: &[(usize, usize)]) -> Vec<Vec<u64>> {
         let queue = queue_of(groups);
-        let mut gatherer = Gatherer::new(BOUND);
+        let mut batcher = Batcher::new(BOUND);
         let all = std::iter::from_fn(|| {
-            let batch = gatherer.next(&queue);
+            let batch = batcher.next(&queue);
             (!batch.entries.is_empty()).then(|| batch.entries.iter().map(|(seq, _)| *seq).collect::<Vec<_>>())
         })
         .collect();
-        assert!(gatherer.carried().is_none() && queue.pop().is_none());
+        assert!(!batcher.has_carried() && queue.pop().is_none());
         all
     }
 

@@ -1,20 +1,16 @@
-//! How is a writer set up and started?
+//! Sets up and starts a writer.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_core::Size;
-use serde_json::json;
-use tokio::sync::mpsc;
+use audit_core::{Loss, Size};
 
-use super::life::{Life, Loss, OnLoss};
-use super::spooling::Started;
-use super::worker::{self, Equipment};
-use super::{AuditWriter, RetryPolicy, Shared, WriterGuard};
+use super::shared::Shared;
+use super::start::{self, Setup};
+use super::{AuditWriter, OnLoss, RetryPolicy, WriterGuard};
 use crate::audit::StartError;
-use crate::audit::sink::{PostgresSink, Sink, SqliteSink};
-use crate::audit::spool::Spool;
+use crate::audit::sink::{Sink, SqliteSink};
 use crate::client::{Database, Kind};
 
 /// How strongly an entry is kept before it is in the database.
@@ -35,16 +31,22 @@ pub enum Durability {
 }
 
 /// Connections a writer holds to PostgreSQL. Two write up to twice what one does; more give no more.
-const CONNECTIONS: usize = 2;
+pub(super) const CONNECTIONS: usize = 2;
 
-/// What a builder's queue holds unless told otherwise: 65,536 entries, 64 MiB.
-const QUEUE: Size = Size { entries: 65_536, bytes: 64 << 20 };
+/// What a queue holds unless set: 65,536 entries, 64 MiB.
+pub(super) const QUEUE_BOUND: Size = Size { entries: 65_536, bytes: 64 << 20 };
 
 /// Bytes allowed for each entry of a queue whose capacity was set: an ordinary entry holds less.
 const BYTES_PER_ENTRY: usize = 2 << 10;
 
-/// What a spool file may hold unless told otherwise: 1 GiB.
-const SPOOL_BYTES: u64 = 1 << 30;
+/// What a spool file may hold unless set: 1 GiB.
+pub(super) const SPOOL_BYTES: u64 = 1 << 30;
+
+/// How long awaiting a receipt may take unless set.
+pub(super) const RECEIPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long dropping the guard may take unless set.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sets up an [`AuditWriter`].
 #[derive(Clone)]
@@ -83,14 +85,14 @@ impl AuditWriterBuilder {
         Self {
             target,
             durability: Durability::default(),
-            queue_capacity: QUEUE.entries,
+            queue_capacity: QUEUE_BOUND.entries,
             queue_bytes: None,
             spool_bytes: SPOOL_BYTES,
             retry: RetryPolicy::default(),
             service: None,
             on_loss: None,
-            receipt_timeout: Duration::from_secs(5),
-            shutdown_timeout: Duration::from_secs(5),
+            receipt_timeout: RECEIPT_TIMEOUT,
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
         }
     }
 
@@ -148,7 +150,8 @@ impl AuditWriterBuilder {
     /// Losses of one kind that follow each other come as one. Entries that come after the shutdown are
     /// told by their receipts alone: there is no thread to call from.
     ///
-    /// It runs on the writer's thread, soon after the loss, and should return soon.
+    /// It runs on the writer's thread, soon after the loss and at most ten times a second, and should return
+    /// soon. It may write entries itself, and a panic of it is contained.
     pub fn on_loss(mut self, callback: impl Fn(&Loss) + Send + Sync + 'static) -> Self {
         self.on_loss = Some(Arc::new(callback));
         self
@@ -168,64 +171,49 @@ impl AuditWriterBuilder {
 
     /// Starts the writer on a thread of its own. The database is not contacted before the first
     /// entry, and need not be reachable. A spool is opened at once. Once something is written to
-    /// PostgreSQL, the months ahead are made on a connection of its own, if the user may.
+    /// PostgreSQL, upcoming partitions are created on a connection of its own, if the user may.
     ///
     /// # Errors
     /// When a bound is zero, the spool cannot be used, or the operating system gives no thread.
     pub fn start(self) -> Result<(AuditWriter, WriterGuard), StartError> {
         match self.target.clone() {
-            Target::Database(database) => {
-                let name = database.to_string();
-                match database.kind() {
-                    Kind::Postgres { route, .. } => {
-                        let lane = PostgresSink::new((**route).clone(), self.retry.attempt_timeout)
-                            .creating_partitions();
-                        let lanes = std::iter::repeat_with(|| lane.sibling()).take(CONNECTIONS).collect();
-                        self.start_on(name, Some(database.clone()), lanes)
-                    }
-                    Kind::Sqlite { location, .. } => {
-                        let lane = SqliteSink::start(location.clone())?;
-                        self.start_on(name, Some(database.clone()), vec![lane])
-                    }
+            Target::Database(database) => match database.kind() {
+                Kind::Postgres { route, .. } => {
+                    let lanes = start::postgres_sinks(route, self.retry.attempt_timeout);
+                    self.start_on(Some(&database), lanes)
                 }
-            }
+                Kind::Sqlite { location, .. } => {
+                    let lane = SqliteSink::start(location.clone())?;
+                    self.start_on(Some(&database), vec![lane])
+                }
+            },
             #[cfg(feature = "testing")]
-            Target::Memory(database) => self.start_on("memory".to_owned(), None, vec![database.sink()]),
+            Target::Memory(database) => self.start_on(None, vec![database.sink()]),
         }
     }
 
     fn start_on<S: Sink>(
         self,
-        name: String,
-        database: Option<Database>,
-        lanes: Vec<S>,
+        database: Option<&Database>,
+        sinks: Vec<S>,
     ) -> Result<(AuditWriter, WriterGuard), StartError> {
-        let bound = self.bound()?;
-        let target = database.as_ref().map_or_else(|| name.clone(), Database::spool_target);
-        let shared = Arc::new(Shared::new(name, database, bound, self.receipt_timeout));
-        let (word, spool) = match &self.durability {
-            Durability::Memory => ("memory", None),
-            Durability::Spill(dir) => ("spill", Some((dir, false))),
-            Durability::WriteAhead(dir) => ("write_ahead", Some((dir, true))),
+        let shared = Arc::new(Shared::new(self.bound()?, self.receipt_timeout));
+        let (name, target) = match database {
+            Some(database) => (database.to_string(), database.spool_target()),
+            None => ("memory".to_owned(), "memory".to_owned()),
         };
-        let spool = spool
-            .map(|(dir, ahead)| {
-                let (answers, incoming) = mpsc::unbounded_channel();
-                let spool = Spool::start(dir, shared.writer_id, target, self.spool_bytes, answers)?;
-                Ok::<_, StartError>(Started { spool, answers: incoming, ahead })
-            })
-            .transpose()?;
-        let about = json!({"durability": word, "queue_capacity": bound.entries});
-        let life = Life::new(shared.writer_id, self.service.unwrap_or_else(program), about);
-        let equipment = Equipment { policy: self.retry, life, spool, on_loss: self.on_loss };
-        worker::start(Arc::clone(&shared), lanes, equipment)?;
+        shared.set_database(name, database.cloned());
+        let mut parts = start::parts(&shared, target, &self.durability, self.spool_bytes, self.service)?;
+        parts.retry = self.retry;
+        parts.on_loss = self.on_loss;
+        start::start(&shared, Setup { sinks, parts })?;
         let writer = AuditWriter::new(shared);
-        Ok((writer.clone(), WriterGuard { writer, timeout: self.shutdown_timeout }))
+        Ok((writer.clone(), WriterGuard::new(writer, self.shutdown_timeout)))
     }
 
     fn bound(&self) -> Result<Size, StartError> {
         let bytes = self.queue_bytes.unwrap_or_else(|| {
-            QUEUE.bytes.max(if self.queue_capacity == QUEUE.entries {
+            QUEUE_BOUND.bytes.max(if self.queue_capacity == QUEUE_BOUND.entries {
                 0
             } else {
                 self.queue_capacity.saturating_mul(BYTES_PER_ENTRY)
@@ -253,7 +241,7 @@ impl std::fmt::Debug for AuditWriterBuilder {
 }
 
 /// The name of the program's file.
-fn program() -> String {
+pub(super) fn program_name() -> String {
     let path = std::env::current_exe().ok();
     let stem = path.as_deref().and_then(Path::file_stem);
     stem.map_or_else(|| "unknown".to_owned(), |stem| stem.to_string_lossy().into_owned())
