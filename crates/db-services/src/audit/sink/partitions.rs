@@ -40,10 +40,10 @@ impl PartitionCreator {
 async fn create_partitions(route: &Route) -> Result<(), Error> {
     let client = connect_as(route, "audit-months").await?;
     match client.query_one("SELECT audit_logs_ensure_partitions()", &[]).await {
-        Ok(made) => {
-            let made: i32 = made.try_get(0)?;
-            if made > 0 {
-                log::info!("audit: made {made} months of audit_logs ahead");
+        Ok(created) => {
+            let created: i32 = created.try_get(0)?;
+            if created > 0 {
+                log::info!("audit: created {created} upcoming partitions of audit_logs");
             }
         }
         Err(error) => warn_if_few(&client, &error).await?,
@@ -55,10 +55,10 @@ async fn create_partitions(route: &Route) -> Result<(), Error> {
 async fn warn_if_few(client: &Client, error: &Error) -> Result<(), Error> {
     let reason = error.as_db_error().map_or_else(|| describe(error), |server| server.message().to_owned());
     if client.query_one(HAS_FUTURE_PARTITIONS, &[]).await?.try_get(0)? {
-        log::debug!("audit: no months were made ahead, and enough are there ({reason})");
+        log::debug!("audit: no upcoming partitions were created, and enough exist ({reason})");
     } else {
         log::warn!(
-            "audit: the months of audit_logs end within two months, and this user could not make more ({reason}); \
+            "audit: the partitions of audit_logs end within two months, and this user cannot create more ({reason}); \
              run `auditlog partitions ensure` as a user who may. Until then rows go to the default partition"
         );
     }
