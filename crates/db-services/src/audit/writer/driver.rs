@@ -31,6 +31,10 @@ const ON_LOSS_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest sleep: tokio's timers do not reach much further than two years.
 const MAX_SLEEP: Duration = Duration::from_secs(3_600);
 
+/// The most bytes of memory that the entries of one batch hold beside a spool. Encoded for the spool they
+/// take up to seven times that, while the batch is in memory as well.
+const MAX_SPOOLED_BATCH_BYTES: usize = 1 << 20;
+
 /// The time that a spool gets to close its files, beyond the deadline if need be.
 const CLOSE_SPOOL: Duration = Duration::from_secs(1);
 
@@ -72,7 +76,10 @@ impl<S: Sink> Driver<S> {
             Some((spool, replies, mode)) => (Some((spool, replies)), Some(mode)),
             None => (None, None),
         };
-        let limits = Limits::default();
+        let mut limits = Limits::default();
+        if mode.is_some() {
+            limits.batch.bytes = MAX_SPOOLED_BATCH_BYTES;
+        }
         let config = Config {
             writer: shared.writer_id,
             lanes: sinks.len(),
