@@ -6,6 +6,9 @@
 mod flood;
 #[path = "app/leave.rs"]
 mod leave;
+#[cfg(target_os = "linux")]
+#[path = "app/user_code.rs"]
+mod user_code;
 
 use std::time::Duration;
 
@@ -18,8 +21,14 @@ use uuid::Uuid;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() {
-    env_logger::init();
-    match std::env::args().nth(1).as_deref() {
+    let argument = std::env::args().nth(1);
+    // The scenarios of its own code bring their loggers.
+    if argument.as_deref() != Some("user-code") {
+        env_logger::init();
+    }
+    match argument.as_deref() {
+        #[cfg(target_os = "linux")]
+        Some("user-code") => user_code::user_code(&std::env::args().nth(2).unwrap()),
         Some("await") => runtime().block_on(async {
             println!("{:?}", audit::status());
             for _ in 0..3 {

@@ -77,7 +77,7 @@ fn long_texts(character: char) -> AuditEntry {
 }
 
 /// What the kernel says of this process's memory, in KiB.
-fn memory(field: &str) -> usize {
+pub(crate) fn memory(field: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

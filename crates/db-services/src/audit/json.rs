@@ -45,6 +45,9 @@ pub(super) fn write_json(out: &mut Vec<u8>, value: &Value, level: usize, deep: &
         }
         Value::String(text) if is_plain(text) => write_plain(out, text),
         Value::String(text) if has_nul(text) => write_text(out, &text.replace('\0', REPLACEMENT)),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Null => out.extend_from_slice(b"null"),
         scalar => write_scalar(out, scalar),
     }
 }

@@ -75,6 +75,9 @@ impl Members {
 }
 
 /// True of a name that is kept apart from others: another one with NUL or U+FFFD may be written the same.
+#[inline]
 pub(super) fn may_become_equal(name: &str) -> bool {
-    has_nul(name) || (!name.is_ascii() && name.contains(REPLACEMENT))
+    // In one pass: hardly a name has either.
+    name.bytes().fold(false, |found, byte| found | (byte == 0) | (byte >= 0x80))
+        && (has_nul(name) || name.contains(REPLACEMENT))
 }
