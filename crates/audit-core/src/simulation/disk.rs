@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::model::Model;
+use super::model::{Model, SaidFate};
 use super::plan::{Damage, DiskState, LockTarget};
 use super::random::Random;
 use super::row::SimRow;
@@ -58,6 +58,12 @@ pub(super) enum Effect {
     Destroyed(u32),
     Quarantined(u32),
     QuarantineDestroyed,
+    /// A damaged line is in the quarantine.
+    LineKept(u32),
+    /// A batch with this damaged line was removed.
+    LineRemoved(u32),
+    /// Something that a store must not be asked for.
+    Broken(&'static str, u32),
 }
 
 /// The power of one store, and so of its process.
@@ -82,8 +88,12 @@ pub(super) struct Disk {
     pub(super) now: Time,
     pub(super) random: Random,
     pub(super) effects: Vec<Effect>,
-    /// How many operations there were.
+    /// How many operations there were, and how many failed.
     pub(super) operations: u64,
+    pub(super) failures: u64,
+    /// The most bytes that a writer's file may hold, unless others were copied into it.
+    pub(super) limit_bytes: u64,
+    pub(super) was_salvaged: bool,
 }
 
 pub(super) fn name_of(file: u32) -> String {
@@ -139,6 +149,9 @@ impl Disk {
             random: Random::new(seed, 4),
             effects: Vec::new(),
             operations: 0,
+            failures: 0,
+            limit_bytes: u64::MAX,
+            was_salvaged: false,
         }
     }
 
@@ -161,6 +174,16 @@ impl Disk {
                 Effect::Destroyed(key) => model.destroyed(key),
                 Effect::Quarantined(key) => model.quarantined(key),
                 Effect::QuarantineDestroyed => model.quarantine_destroyed(),
+                Effect::LineKept(key) => model.row_mut(key).is_line_kept = true,
+                Effect::LineRemoved(key) => {
+                    // One that was damaged after it had been read is in memory, and from there goes on.
+                    let row = model.row(key);
+                    let is_kept =
+                        row.is_line_kept || row.is_quarantined || row.said.is_some_and(SaidFate::is_final);
+                    let is_kept = is_kept || model.is_stored(key);
+                    model.demand(is_kept, "damaged lines are kept", || format!("row {key}"));
+                }
+                Effect::Broken(promise, file) => model.report(promise, || name_of(file)),
             }
         }
     }
@@ -172,6 +195,9 @@ impl Disk {
             Effect::Destroyed(key) => format!("destroyed {}", model.name(*key)),
             Effect::Quarantined(key) => format!("quarantined {}", model.name(*key)),
             Effect::QuarantineDestroyed => "quarantine destroyed".to_owned(),
+            Effect::LineKept(key) => format!("line of {} quarantined", model.name(*key)),
+            Effect::LineRemoved(key) => format!("line of {} removed", model.name(*key)),
+            Effect::Broken(promise, file) => format!("{promise}: {}", name_of(*file)),
         };
         self.effects.iter().map(describe).collect::<Vec<_>>().join(", ")
     }

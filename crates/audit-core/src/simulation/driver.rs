@@ -197,6 +197,10 @@ impl Writer {
                 let error = result.as_ref().err().map(|error| error.kind);
                 self.contract.on_written(*lane, error, env.now);
             }
+            if matches!(event, Event::SpoolGone) {
+                env.model.writers[self.index as usize].has_quarantine = false;
+                self.contract.on_spool_gone();
+            }
             let mut actions = Vec::new();
             let view = self.view(resolved_through);
             env.events += 1;
@@ -270,6 +274,7 @@ impl Writer {
         let mut size = crate::Size::default();
         if entries {
             let (mut taken, taken_size) = self.queue.take(env.settings.limits.batch);
+            taken.iter().for_each(|row| env.model.row_mut(row.key).is_taken = true);
             rows.append(&mut taken);
             size = taken_size;
         }
@@ -329,8 +334,6 @@ impl Writer {
         let Some(spool) = self.spool.take() else { return };
         drop(spool);
         env.tell_disk_effects();
-        env.model.writers[self.index as usize].has_quarantine = false;
-        self.contract.on_spool_gone();
         self.on(Event::SpoolGone, env);
     }
 

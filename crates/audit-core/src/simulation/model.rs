@@ -49,6 +49,10 @@ impl SaidFate {
         }
     }
 
+    pub(super) fn is_final(self) -> bool {
+        self != Self::Spooled
+    }
+
     fn is_dropped(self) -> bool {
         matches!(self, Self::QueueFull | Self::ShutDown | Self::Rejected)
     }
@@ -84,6 +88,10 @@ pub(super) struct RowState {
     pub(super) is_sent: bool,
     /// It was accepted into the queue.
     pub(super) is_admitted: bool,
+    /// A damaged line of it is in the quarantine.
+    pub(super) is_line_kept: bool,
+    /// It was taken from the queue.
+    pub(super) is_taken: bool,
     /// A synced copy was destroyed from outside. That it was not the only one proves nothing: a salvage may
     /// rely on the copy that it made.
     pub(super) is_victim: bool,
@@ -99,6 +107,8 @@ pub(super) struct WriterState {
     /// Losses of a part of a range.
     pub(super) partly_lost: Vec<Loss>,
     pub(super) has_stop_record: bool,
+    /// Entries that were taken from the queue and settled.
+    pub(super) settled_taken: usize,
     /// Fates that only an end gives may be given.
     pub(super) is_ending: bool,
     /// No entry that was accepted may be given up or left unknown: there are no faults and is time enough.
@@ -155,6 +165,8 @@ impl Model {
             is_declared: false,
             is_sent: false,
             is_admitted: false,
+            is_line_kept: false,
+            is_taken: false,
             is_victim: false,
         });
         key
@@ -371,7 +383,9 @@ impl Model {
             match self.row(key).said {
                 Some(said) if said == new || new == SaidFate::Spooled => {}
                 None | Some(SaidFate::Spooled) => {
-                    self.row_mut(key).said = Some(new);
+                    let is_first = self.row_mut(key).said.replace(new).is_none();
+                    let is_counted = is_first && self.row(key).is_taken;
+                    self.writers[writer as usize].settled_taken += usize::from(is_counted);
                     self.check_said(key, new);
                 }
                 Some(said) => {

@@ -50,6 +50,7 @@ impl World {
     pub(super) fn new(scenario: &Scenario, is_text_wanted: bool) -> Self {
         let (seed, settings) = (scenario.seed, scenario.settings.clone());
         let disk = Rc::new(RefCell::new(Disk::new(seed, settings.rates.disk_error)));
+        disk.borrow_mut().limit_bytes = settings.spool_config.limit_bytes;
         let database = Database::new(seed, settings.rates);
         let slots = settings.slots;
         let mut env = Env::new(seed, settings, database, disk, History::new(is_text_wanted));

@@ -82,6 +82,7 @@ impl<R: Row> Core<R> {
                 let (last_seq, stop) = (view.submitted, StopRecord::Open);
                 self.phase = Phase::Draining { since: now, deadline: new_deadline, last_seq, stop };
             }
+            Phase::Draining { .. } if planted!(SecondDeadlineIgnored) => {}
             Phase::Draining { deadline, .. } => *deadline = new_deadline.min(*deadline),
             Phase::Ended => {}
         }
@@ -96,7 +97,7 @@ impl<R: Row> Core<R> {
     /// Ends the writer if it can end.
     pub(super) fn advance_shutdown(&mut self, view: &View, now: Time, out: &mut Vec<Action<R>>) {
         let Phase::Draining { deadline, last_seq, stop, .. } = self.phase else { return };
-        if deadline <= now {
+        if deadline <= now && !planted!(DeadlineForgotten) {
             return self.abandon(out);
         }
         let may_wait = self.is_making_progress(now) && self.phase.finish_at().is_some_and(|at| now < at);
@@ -114,7 +115,7 @@ impl<R: Row> Core<R> {
         let is_synced = |batch: &super::batches::RowBatch<R>| self.copies.is_synced(batch.copy);
         self.waiting(view).entries == 0
             && view.settled_through >= last_seq
-            && self.copies.writing() == 0
+            && (self.copies.writing() == 0 || planted!(EndsBeforeTheAnswer))
             && self.batches.quarantining.is_empty()
             && self.batches.iter().all(is_synced)
     }
@@ -125,7 +126,9 @@ impl<R: Row> Core<R> {
         let is_accepting = !self.breaker.is_open() && !self.is_hanging(now);
         let has_more = self.spool.as_ref().is_some_and(|spool| spool.contents != Contents::Empty);
         let is_blocked = !self.batches.rejected.is_empty();
-        is_accepting && (self.batches.towards_database().next().is_some() || (has_more && !is_blocked))
+        !planted!(SpoolNotReplayedAtTheEnd)
+            && is_accepting
+            && (self.batches.towards_database().next().is_some() || (has_more && !is_blocked))
     }
 
     /// Takes the declarations that are due, and after they are stored the record of a clean end.
@@ -145,7 +148,8 @@ impl<R: Row> Core<R> {
             return self.abandon(out);
         }
         // It attests everything: it follows the declarations, and in the spool everything of its file.
-        let is_attested = self.lifecycle.attested_through(view) >= last_seq;
+        let is_attested =
+            self.lifecycle.attested_through(view) >= last_seq || planted!(StopRecordBesideSpooledEntries);
         let route = match (is_attested && can_send, to_spool) {
             (true, _) => Route::Lane,
             (false, true) => Route::Spool,
@@ -172,7 +176,8 @@ impl<R: Row> Core<R> {
             // A batch with a synced copy is settled as spooled, and so it stays. What was sent to the database
             // or to the disk may be there.
             if !self.copies.is_synced(batch.copy) {
-                let is_sent = batch.attempt == Attempt::Retry || batch.copy.is_some();
+                let is_sent = !planted!(UnknownCalledDropped)
+                    && (batch.attempt == Attempt::Retry || batch.copy.is_some());
                 let fate = if is_sent { Fate::Unknown } else { Fate::Dropped(DropReason::ShutDown) };
                 Self::settle(batch.ranges, fate, out);
             }

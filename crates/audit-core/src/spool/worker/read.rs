@@ -12,7 +12,7 @@ impl<S: Store> SpoolWorker<S> {
     /// the batches before a stop record.
     pub(super) fn answer_read(&mut self, now: Time, replies: &mut Replies<S::Row>) {
         let batch = self.read(now, replies);
-        let is_unknown = self.reread_at != Time::NEVER
+        let is_unknown = (self.reread_at != Time::NEVER && !planted!(FailedReadTakenForTheEnd))
             || !self.salvages.is_empty()
             || (self.may_hand_out_stops() && self.files.values().any(OpenFile::has_waiting_stop));
         self.is_read_waiting = batch.is_none() && is_unknown;
@@ -95,7 +95,7 @@ impl<S: Store> SpoolWorker<S> {
             } else if rows.is_empty() {
                 open.remove(id);
                 self.flush_at = self.flush_at.min(now + self.config.removal_delay);
-            } else if rows.iter().any(Row::is_stop_record) {
+            } else if rows.iter().any(Row::is_stop_record) && !planted!(StopRecordHandedOutEarly) {
                 open.stops.insert(id);
             } else {
                 open.held.insert(id);
@@ -203,6 +203,9 @@ impl<S: Store> SpoolWorker<S> {
             return true;
         }
         let file = self.files.get(&key).map(|open| open.name.clone()).unwrap_or_default();
+        if planted!(DamagedLinesDropped) {
+            return true;
+        }
         let result = self.store.quarantine_lines(lines);
         let is_safe = result.is_ok();
         replies.push(SpoolReply::Notice(match result {

@@ -49,7 +49,7 @@ impl<S: Store> SpoolWorker<S> {
 
     /// Adopts a file; false if it was left alone.
     fn adopt(&mut self, name: &str, now: Time, replies: &mut Replies<S::Row>) -> bool {
-        let target = (!self.config.any_target).then_some(&*self.config.target);
+        let target = (!(self.config.any_target || planted!(TargetIgnored))).then_some(&*self.config.target);
         let file = name.to_owned();
         let adoption = self.store.adopt(name, target);
         if !matches!(adoption, Err(_) | Ok(Adoption::Adopted(_))) {
