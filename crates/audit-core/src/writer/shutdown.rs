@@ -115,7 +115,7 @@ impl<R: Row> Core<R> {
         let is_synced = |batch: &super::batches::RowBatch<R>| self.copies.is_synced(batch.copy);
         self.waiting(view).entries == 0
             && view.settled_through >= last_seq
-            && (self.copies.writing() == 0 || planted!(EndsBeforeTheAnswer))
+            && self.copies.writing() == 0
             && self.batches.quarantining.is_empty()
             && self.batches.iter().all(is_synced)
     }
@@ -125,10 +125,10 @@ impl<R: Row> Core<R> {
     fn is_making_progress(&self, now: Time) -> bool {
         let is_accepting = !self.breaker.is_open() && !self.is_hanging(now);
         let has_more = self.spool.as_ref().is_some_and(|spool| spool.contents != Contents::Empty);
-        let is_blocked = !self.batches.rejected.is_empty();
+        let is_rejecting = !(self.batches.rejected.is_empty() && self.batches.quarantining.is_empty());
         !planted!(SpoolNotReplayedAtTheEnd)
             && is_accepting
-            && (self.batches.towards_database().next().is_some() || (has_more && !is_blocked))
+            && (self.batches.towards_database().next().is_some() || has_more || is_rejecting)
     }
 
     /// Takes the declarations that are due, and after they are stored the record of a clean end.
