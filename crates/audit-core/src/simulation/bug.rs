@@ -60,8 +60,6 @@ bugs! {
     DeclarationWaitsForRejectedEntry,
     /// Numbers without a row, since the entry was stored before, are not declared.
     DuplicatesNotDeclared,
-    /// A shutdown does not wait for the answer to an append.
-    EndsBeforeTheAnswer,
     /// A file that cannot be read for a moment counts as drained.
     FailedReadTakenForTheEnd,
     /// The copy of a halved batch is removed after one half.

@@ -210,6 +210,11 @@ impl Contract {
         }
     }
 
+    /// True if the database accepted the last batch, and answers.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.outage.is_none() && !self.lanes.contains(&true)
+    }
+
     /// How many batches of the spool the core holds.
     pub(super) fn holds(&self) -> usize {
         self.held.len()

@@ -9,6 +9,7 @@ use super::plan::{Damage, DiskState, LockTarget};
 use super::random::Random;
 use super::row::SimRow;
 use super::settings::PerMille;
+use crate::Row;
 use crate::Time;
 use crate::spool::StoreError;
 
@@ -220,12 +221,22 @@ impl Disk {
         files.flat_map(|file| file.batches.values()).map(|body| body.len()).sum()
     }
 
-    /// Batches in the files that this store has locked, by their files' names.
-    pub(super) fn left_in(&self, store: u32) -> Vec<String> {
-        let files = self.files.iter().filter(|(_, file)| file.holder == Some(store) && !file.is_set_aside);
-        files
-            .filter(|(_, file)| !file.batches.is_empty())
-            .map(|(number, file)| format!("{} holds {} batches", name_of(*number), file.batches.len()))
+    /// The files that this store has locked.
+    pub(super) fn held_by(&self, store: u32) -> Vec<u32> {
+        let held = self.files.iter().filter(|(_, file)| file.holder == Some(store));
+        held.map(|(number, _)| *number).collect()
+    }
+
+    /// What is left in these files, but for the stop records of other writers: those wait for every file.
+    pub(super) fn left_in(&self, files: &[u32], writer: u32) -> Vec<String> {
+        let counts = |line: &Line| line.row.writer == writer || !line.row.is_stop_record();
+        let left = files.iter().filter_map(|number| Some((number, self.files.get(number)?)));
+        left.filter(|(_, file)| !file.is_set_aside)
+            .map(|(number, file)| {
+                (number, file.batches.values().filter(|body| body.iter().any(counts)).count())
+            })
+            .filter(|(_, batches)| *batches > 0)
+            .map(|(number, batches)| format!("{} holds {batches} batches", name_of(*number)))
             .collect()
     }
 
@@ -241,10 +252,7 @@ impl Disk {
 
     /// A process ends.
     pub(super) fn release_all(&mut self, store: u32) {
-        let held = self.files.iter().filter(|(_, file)| file.holder == Some(store));
-        for number in held.map(|(number, _)| *number).collect::<Vec<_>>() {
-            self.release(number);
-        }
+        self.held_by(store).into_iter().for_each(|number| self.release(number));
     }
 
     /// Somebody removes the directory with all that is in it.

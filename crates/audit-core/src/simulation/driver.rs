@@ -424,10 +424,10 @@ impl Writer {
         let deadline = self.deadline;
         env.model.demand(deadline.is_some(), "a writer ends only when it is shut down", || self.describe());
         if let Some(spool) = self.spool.take() {
-            let store = spool.store();
+            let files = env.disk.borrow().held_by(spool.store());
             spool.close(env);
-            if self.is_calm && !env.model.has_lost_record {
-                let left = env.disk.borrow().left_in(store);
+            if self.is_calm && self.contract.is_accepted() && !env.model.has_lost_record() {
+                let left = env.disk.borrow().left_in(&files, self.index);
                 env.model.demand(left.is_empty(), "a shutdown with enough time replays the spool", || {
                     format!("writer {}: {}", self.index, left.join(", "))
                 });

@@ -124,9 +124,10 @@ pub(super) struct Model {
     by_id: Vec<Option<u32>>,
     pub(super) writers: Vec<WriterState>,
     pub(super) finding: Option<Finding>,
-    /// A record was rejected, or destroyed in the spool: the stop record of a writer that ended before attests
-    /// what that one declared.
-    pub(super) has_lost_record: bool,
+    /// A record was destroyed in the spool, and what it declares is declared no more.
+    has_destroyed_record: bool,
+    /// A record was rejected: the stop record of a writer that ended before attests what that one declared.
+    has_rejected_record: bool,
 }
 
 impl Model {
@@ -140,6 +141,11 @@ impl Model {
         if !holds {
             self.report(promise, detail);
         }
+    }
+
+    /// True if what a record declares stays open, and the copies in the spool with it.
+    pub(super) fn has_lost_record(&self) -> bool {
+        self.has_destroyed_record || self.has_rejected_record
     }
 
     pub(super) fn new_id(&mut self) -> u32 {
@@ -297,7 +303,7 @@ impl Model {
     /// A stored record says that every number up to a mark is stored or declared.
     fn attest(&mut self, writer: u32, mark: u64, by: &str) {
         let from = self.writers[writer as usize].attested + 1;
-        let excuses_undeclared = self.has_lost_record;
+        let excuses_undeclared = self.has_destroyed_record || (by == "stopped" && self.has_rejected_record);
         for seq in from..=mark {
             let partly = &self.writers[writer as usize].partly_lost;
             let Some(key) = self.key(writer, seq) else {
@@ -353,7 +359,7 @@ impl Model {
         let row = self.row_mut(key);
         row.copies = row.copies.saturating_sub(1);
         row.is_victim = true;
-        self.has_lost_record |= self.row(key).seq == 0;
+        self.has_destroyed_record |= self.row(key).seq == 0;
     }
 
     pub(super) fn quarantine_destroyed(&mut self) {
@@ -367,7 +373,7 @@ impl Model {
             let name = self.name(key);
             self.report("only rejected rows go to the quarantine", || name);
         }
-        self.has_lost_record |= self.row(key).seq == 0;
+        self.has_rejected_record |= self.row(key).seq == 0;
         self.row_mut(key).is_quarantined = true;
     }
 

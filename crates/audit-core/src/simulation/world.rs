@@ -289,7 +289,7 @@ impl World {
         let has_spool = env.settings.spool.is_some();
         // What a rejected record declares stays open, and the copies in the spool with it.
         let has_writer = self.writers.iter().flatten().any(|writer| writer.is_calm);
-        let mut is_spool_watched = has_spool && has_writer && !env.model.has_lost_record;
+        let mut is_spool_watched = has_spool && has_writer && !env.model.has_lost_record();
         for writer in self.writers.iter().flatten() {
             is_spool_watched &= writer.spool.is_some() && writer.is_calm;
             let holds = !writer.is_calm || writer.is_settled();
@@ -416,6 +416,9 @@ impl World {
             writer.queue.is_closed = true;
             env.model.writers[writer.index as usize].is_ending = true;
             env.schedule(late(deadline), Happening::Deadline { writer: writer.index });
+            while env.callers.chance(env.settings.rates.late_call) {
+                writer.call(env, false);
+            }
             let delay = env.delays.micros(0, 200);
             env.schedule_in(delay, Happening::Close { writer: writer.index, deadline: asked });
         });

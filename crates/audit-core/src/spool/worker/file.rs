@@ -127,7 +127,7 @@ impl<F> OpenFile<F> {
 
     /// Notes that these batches are removed.
     pub(super) fn committed(&mut self, removed: &[i64], usage: Usage) {
-        for id in removed {
+        for id in removed.iter().filter(|_| !planted!(RemovedAgainAndAgain)) {
             self.removing.remove(id);
         }
         self.usage.batches = self.usage.batches.saturating_sub(usage.batches);

@@ -14,7 +14,7 @@ impl<S: Store> SpoolWorker<S> {
         let batch = self.read(now, replies);
         let is_unknown = (self.reread_at != Time::NEVER && !planted!(FailedReadTakenForTheEnd))
             || !self.salvages.is_empty()
-            || (self.may_hand_out_stops() && self.files.values().any(OpenFile::has_waiting_stop));
+            || self.files.iter().any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key));
         self.is_read_waiting = batch.is_none() && is_unknown;
         if !self.is_read_waiting {
             replies.push(SpoolReply::Read(batch));
@@ -116,7 +116,7 @@ impl<S: Store> SpoolWorker<S> {
         replies: &mut Replies<S::Row>,
     ) -> Result<Option<SpooledBatch<S::Row>>, StoreError> {
         let Some(stop) = self.files.get(&key).and_then(OpenFile::next_stop) else { return Ok(None) };
-        if !self.may_hand_out_stops() {
+        if !self.may_hand_out_stops(key) {
             return Ok(None);
         }
         let adopted: Vec<u32> = self.files.keys().copied().filter(|key| self.own != Some(*key)).collect();
@@ -149,9 +149,11 @@ impl<S: Store> SpoolWorker<S> {
         Ok(Some(SpooledBatch { ids: vec![SpoolId { file: key, batch: stop }], rows: stored.rows }))
     }
 
-    /// False while what a stop record attests may be in a file that could not be copied or adopted yet.
-    pub(super) fn may_hand_out_stops(&self) -> bool {
-        self.salvages.is_empty() && self.failing.is_empty() && !self.is_scan_failing
+    /// False while what a stop record of this file attests may be in a file that could not be copied or
+    /// adopted yet.
+    pub(super) fn may_hand_out_stops(&self, key: u32) -> bool {
+        let is_every_file_known = self.failing.is_empty() && !self.is_scan_failing;
+        self.salvages.is_empty() && (self.own == Some(key) || is_every_file_known)
     }
 
     /// True if nothing but stop records is left or held of a file, up to this number.

@@ -27,7 +27,7 @@ impl<S: Store> SpoolWorker<S> {
             }
         }
         self.run_salvages(now, replies);
-        if self.may_hand_out_stops() && self.files.values().any(OpenFile::has_waiting_stop) {
+        if self.files.iter().any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key)) {
             replies.push(SpoolReply::Adopted);
         }
         self.next_scan = now + self.config.scan_interval;

@@ -101,9 +101,7 @@ impl<S: Store> SpoolWorker<S> {
             let removing: Vec<i64> = own.removing.iter().copied().collect();
             match self.store.commit(&mut own.file, batches, &removing) {
                 Ok(committed) => {
-                    if !planted!(RemovedAgainAndAgain) {
-                        own.committed(&removing, committed.removed);
-                    }
+                    own.committed(&removing, committed.removed);
                     own.newest = committed.ids.last().copied().unwrap_or(own.newest);
                     own.usage.batches += batches.len() as u64;
                     own.usage.bytes += batches.iter().map(|batch| batch.bytes).sum::<u64>();
