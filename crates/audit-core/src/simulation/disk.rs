@@ -42,6 +42,7 @@ pub(super) struct FileState {
     pub(super) next: i64,
     /// The store that has locked it.
     pub(super) holder: Option<u32>,
+    pub(super) held_since: Time,
     /// False once the directory was removed: only those that have it open see it.
     pub(super) is_linked: bool,
     pub(super) is_set_aside: bool,
@@ -113,6 +114,7 @@ impl FileState {
             batches: BTreeMap::new(),
             next: 1,
             holder: None,
+            held_since: Time::START,
             is_linked: true,
             is_set_aside: false,
             damage: None,
@@ -221,9 +223,10 @@ impl Disk {
         files.flat_map(|file| file.batches.values()).map(|body| body.len()).sum()
     }
 
-    /// The files that this store has locked.
-    pub(super) fn held_by(&self, store: u32) -> Vec<u32> {
-        let held = self.files.iter().filter(|(_, file)| file.holder == Some(store));
+    /// The files that this store has locked, since that time or longer.
+    pub(super) fn held_by(&self, store: u32, since: Time) -> Vec<u32> {
+        let is_held = |file: &FileState| file.holder == Some(store) && file.held_since <= since;
+        let held = self.files.iter().filter(|(_, file)| is_held(file));
         held.map(|(number, _)| *number).collect()
     }
 
@@ -252,7 +255,7 @@ impl Disk {
 
     /// A process ends.
     pub(super) fn release_all(&mut self, store: u32) {
-        self.held_by(store).into_iter().for_each(|number| self.release(number));
+        self.held_by(store, Time::NEVER).into_iter().for_each(|number| self.release(number));
     }
 
     /// Somebody removes the directory with all that is in it.

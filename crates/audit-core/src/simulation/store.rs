@@ -164,6 +164,7 @@ impl Store for SimStore {
     fn adopt(&mut self, name: &str, target: Option<&str>) -> Result<Adoption<SimFile>, StoreError> {
         let id = self.id;
         let number = self.step(|disk| {
+            let now = disk.now;
             let found =
                 disk.files.iter_mut().find(|(number, file)| file.is_linked && name_of(**number) == name);
             let Some((&number, file)) = found else { return Ok(Err(Adoption::Missing)) };
@@ -177,6 +178,7 @@ impl Store for SimStore {
                 return Ok(Err(Adoption::OtherTarget));
             }
             file.holder = Some(id);
+            file.held_since = now;
             Ok(Ok(number))
         })?;
         Ok(match number {

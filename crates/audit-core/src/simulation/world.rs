@@ -412,7 +412,9 @@ impl World {
             }
             let asked = env.now + within;
             let deadline = writer.deadline.map_or(asked, |deadline| deadline.min(asked));
-            writer.deadline = Some(deadline);
+            if writer.deadline.replace(deadline).is_none() {
+                writer.closed_at = env.now;
+            }
             writer.queue.is_closed = true;
             env.model.writers[writer.index as usize].is_ending = true;
             env.schedule(late(deadline), Happening::Deadline { writer: writer.index });

@@ -121,13 +121,13 @@ impl<S: Store> SpoolWorker<S> {
         }
         let adopted: Vec<u32> = self.files.keys().copied().filter(|key| self.own != Some(*key)).collect();
         for key in adopted {
-            if !self.has_only_stops(key, i64::MAX)? {
+            if !self.has_only_stops(key, i64::MAX, now, replies) {
                 return Ok(None);
             }
         }
         if let Some(own) = self.own {
             let through = if own == key { i64::MAX } else { self.own_before_stops() };
-            if !self.has_only_stops(own, through)? {
+            if !self.has_only_stops(own, through, now, replies) {
                 return Ok(None);
             }
         }
@@ -156,18 +156,25 @@ impl<S: Store> SpoolWorker<S> {
         self.salvages.is_empty() && (self.own == Some(key) || is_every_file_known)
     }
 
-    /// True if nothing but stop records is left or held of a file, up to this number.
-    fn has_only_stops(&mut self, key: u32, through: i64) -> Result<bool, StoreError> {
-        let Some(open) = self.files.get_mut(&key) else { return Ok(true) };
+    /// True if nothing but stop records is left or held of a file, up to this number; false if that is not
+    /// known.
+    fn has_only_stops(&mut self, key: u32, through: i64, now: Time, replies: &mut Replies<S::Row>) -> bool {
         let mut after = i64::MIN;
         loop {
-            let sizes = self.store.sizes(&mut open.file, after, self.config.max_read_batches)?;
-            let Some(last) = sizes.last() else { return Ok(true) };
+            let Some(open) = self.files.get_mut(&key) else { return true };
+            let sizes = match self.store.sizes(&mut open.file, after, self.config.max_read_batches) {
+                Ok(sizes) => sizes,
+                Err(error) => {
+                    self.read_failed(key, error, now, replies);
+                    return false;
+                }
+            };
+            let Some(last) = sizes.last() else { return true };
             if !sizes.iter().take_while(|size| size.id <= through).all(|size| open.is_done_or_stop(size.id)) {
-                return Ok(false);
+                return false;
             }
             if last.id >= through {
-                return Ok(true);
+                return true;
             }
             after = last.id;
         }
