@@ -105,6 +105,10 @@ impl<R: Row> Core<R> {
             return;
         }
         match stop {
+            // Of entries of other writers that were replayed since.
+            StopRecord::Taken if self.lifecycle.has_due() && self.can_replay(now) => {
+                self.take_records(false, Route::Lane, view, now, out);
+            }
             StopRecord::Taken => self.abandon(out),
             StopRecord::Open => self.take_last_records(last_seq, view, now, out),
         }
@@ -129,6 +133,12 @@ impl<R: Row> Core<R> {
         !planted!(SpoolNotReplayedAtTheEnd)
             && is_accepting
             && (self.batches.towards_database().next().is_some() || has_more || is_rejecting)
+    }
+
+    /// True while the database accepts rows and there is time for more than the last records.
+    fn can_replay(&self, now: Time) -> bool {
+        let is_accepting = !self.breaker.is_open() && !self.is_hanging(now);
+        is_accepting && self.phase.finish_at().is_some_and(|at| now < at)
     }
 
     /// Takes the declarations that are due, and after they are stored the record of a clean end.
