@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::contract::Contract;
 use super::database::Statement;
@@ -440,7 +441,7 @@ impl Writer {
         let deadline = self.deadline;
         env.model.demand(deadline.is_some(), "a writer ends only when it is shut down", || self.describe());
         if let Some(spool) = self.spool.take() {
-            let files = env.disk.borrow().held_by(spool.store(), self.closed_at);
+            let files = env.disk.borrow().held_by(spool.store(), self.known_files_since());
             spool.close(env);
             if self.is_calm && self.contract.is_accepted() && !env.model.has_lost_record() {
                 let left = env.disk.borrow().left_in(&files, self.index);
@@ -452,6 +453,11 @@ impl Writer {
         while let Some(group) = self.queue.pop() {
             self.give_up(group, env);
         }
+    }
+
+    /// What was adopted before this time, the core has heard of when it is shut down.
+    fn known_files_since(&self) -> Time {
+        Time::after((self.closed_at - Time::START).saturating_sub(Duration::from_millis(500)))
     }
 
     /// The thread panics: nobody knows what became of what it had.
