@@ -146,12 +146,12 @@ impl<R: Row> Core<R> {
         let is_resolved = view.resolved_through >= last_seq;
         let can_send = !self.breaker.is_open() && !self.is_hanging(now);
         let to_spool = self.is_spool_usable(now);
-        if last_seq == 0 || !(to_spool || (is_resolved && can_send)) {
-            return self.abandon(out);
-        }
-        if self.lifecycle.has_due() {
+        if self.lifecycle.has_due() && (can_send || to_spool) {
             let route = if can_send { Route::Lane } else { Route::Spool };
             return self.take_records(false, route, view, now, out);
+        }
+        if last_seq == 0 || !(to_spool || (is_resolved && can_send)) {
+            return self.abandon(out);
         }
         if self.lifecycle.has_open() {
             // The database rejected a declaration: then the end is not a clean one.
