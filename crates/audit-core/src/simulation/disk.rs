@@ -231,10 +231,11 @@ impl Disk {
     }
 
     /// What is left in these files, but for the stop records of other writers: those wait for every file.
+    /// What is damaged is copied at a scan.
     pub(super) fn left_in(&self, files: &[u32], writer: u32) -> Vec<String> {
         let counts = |line: &Line| line.row.writer == writer || !line.row.is_stop_record();
         let left = files.iter().filter_map(|number| Some((number, self.files.get(number)?)));
-        left.filter(|(_, file)| !file.is_set_aside)
+        left.filter(|(_, file)| !file.is_set_aside && file.damage.is_none())
             .map(|(number, file)| {
                 (number, file.batches.values().filter(|body| body.iter().any(counts)).count())
             })

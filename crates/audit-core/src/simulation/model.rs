@@ -107,6 +107,8 @@ pub(super) struct WriterState {
     /// Losses of a part of a range.
     pub(super) partly_lost: Vec<Loss>,
     pub(super) has_stop_record: bool,
+    /// It ended or was killed.
+    pub(super) has_ended: bool,
     /// Entries that were taken from the queue and settled.
     pub(super) settled_taken: usize,
     /// Fates that only an end gives may be given.
@@ -124,6 +126,10 @@ pub(super) struct Model {
     by_id: Vec<Option<u32>>,
     pub(super) writers: Vec<WriterState>,
     pub(super) finding: Option<Finding>,
+    /// True if several writers share the directory.
+    pub(super) is_shared: bool,
+    /// Marks that hold only once what other writers have adopted is stored too.
+    deferred: Vec<(u32, u64)>,
     /// A record was destroyed in the spool, and what it declares is declared no more.
     has_destroyed_record: bool,
     /// A record was rejected: the stop record of a writer that ended before attests what that one declared.
@@ -303,7 +309,9 @@ impl Model {
     /// A stored record says that every number up to a mark is stored or declared.
     fn attest(&mut self, writer: u32, mark: u64, by: &str) {
         let from = self.writers[writer as usize].attested + 1;
-        let excuses_undeclared = self.has_destroyed_record || (by == "stopped" && self.has_rejected_record);
+        // A file with a row of it, or with a declaration, may be another writer's by now.
+        let is_deferrable = self.is_shared && by == "stopped" && self.writers[writer as usize].has_ended;
+        let excuses_undeclared = self.has_destroyed_record || (by != "alive" && self.has_rejected_record);
         for seq in from..=mark {
             let partly = &self.writers[writer as usize].partly_lost;
             let Some(key) = self.key(writer, seq) else {
@@ -313,6 +321,9 @@ impl Model {
             let is_partly = || partly.iter().any(|loss| loss.first <= seq && seq <= loss.last);
             let is_excused = excuses_undeclared && self.is_undeclared_without_row(key);
             if !(row.is_stored || row.is_declared || row.is_victim || is_excused || is_partly()) {
+                if is_deferrable && (row.copies > 0 || self.is_undeclared_without_row(key)) {
+                    return self.deferred.push((writer, mark));
+                }
                 let (name, row) = (self.name(key), format!("{row:?}"));
                 return self.report("nothing is missing at or below an attested mark", || {
                     format!("{name} below {mark} by {by}: {row}")
@@ -446,9 +457,25 @@ impl Model {
         counts
     }
 
+    /// Writers that had no faults and time enough ended cleanly, unless the disk lost something of theirs.
+    pub(super) fn check_clean_ends(&mut self) {
+        if self.has_lost_record() || self.rows.iter().any(|row| row.is_victim) {
+            return;
+        }
+        let unclean = |writer: &WriterState| {
+            writer.is_calm && writer.has_quarantine && !writer.rows.is_empty() && !writer.has_stop_record
+        };
+        if let Some(writer) = self.writers.iter().position(unclean) {
+            self.report("without faults a writer ends with a stop record", || format!("writer {writer}"));
+        }
+    }
+
     /// At the very end: everything that was accepted is stored, or its loss was declared or is no fault of
     /// the writer.
     pub(super) fn check_complete(&mut self) {
+        for (writer, mark) in std::mem::take(&mut self.deferred) {
+            self.attest(writer, mark, "the end");
+        }
         for key in 0..self.rows.len() as u32 {
             let row = self.row(key);
             let is_kept = self.is_stored(key) || row.is_quarantined || row.is_victim;

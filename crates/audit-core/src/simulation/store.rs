@@ -154,7 +154,7 @@ impl Store for SimStore {
         let number = self.step(|disk| {
             full(disk)?;
             disk.last_file += 1;
-            let file = FileState { holder: Some(id), ..FileState::new(TARGET) };
+            let file = FileState { holder: Some(id), held_since: disk.now, ..FileState::new(TARGET) };
             disk.files.insert(disk.last_file, file);
             Ok(disk.last_file)
         })?;

@@ -54,6 +54,7 @@ impl World {
         let database = Database::new(seed, settings.rates);
         let slots = settings.slots;
         let mut env = Env::new(seed, settings, database, disk, History::new(is_text_wanted));
+        env.model.is_shared = slots > 1;
         for slot in 0..slots {
             env.schedule(Time::START, Happening::Start { slot });
         }
@@ -98,7 +99,8 @@ impl World {
             Happening::Start { slot } if self.stage == Stage::Faulty => self.start(slot),
             Happening::Start { .. } => {}
             Happening::Calls { slot, left } => self.calls(slot, left),
-            Happening::Kill { writer } => self.kill(writer),
+            Happening::Kill { writer } if self.stage == Stage::Faulty => self.kill(writer),
+            Happening::Kill { .. } => {}
             Happening::Call { writer, call } => {
                 self.with(writer, |writer, env| writer.complete_call(call, env))
             }
@@ -146,6 +148,7 @@ impl World {
     }
 
     fn leave_slot(&mut self, writer: &Writer) {
+        self.env.model.writers[writer.index as usize].has_ended = true;
         self.slots[writer.slot] = None;
         if self.stage == Stage::Faulty {
             let delay = self.env.delays.millis(0, 500);
@@ -332,6 +335,7 @@ impl World {
         let files = self.env.disk.borrow().describe(&self.env.model);
         self.env.note(|| files);
         self.env.model.check_complete();
+        self.env.model.check_clean_ends();
         let disk = self.env.disk.borrow();
         let backlog = disk.backlog();
         let model = &mut self.env.model;
