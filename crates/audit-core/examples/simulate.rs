@@ -48,7 +48,7 @@ fn command(arguments: &[&str]) -> Option<Command> {
         ["--seed", seed] => Command::Seed { seed: seed.parse().ok()?, bug: None },
         ["--seed", seed, "--bug", name] => Command::Seed {
             seed: seed.parse().ok()?,
-            bug: Some(Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == *name)?),
+            bug: Some(Bug::ALL.iter().copied().find(|bug| format!("{bug:?}") == *name)?),
         },
         ["--planted"] => Command::Planted { time: minute },
         ["--planted", time] => Command::Planted { time: seconds(time)? },
@@ -93,7 +93,7 @@ fn show(seed: u64, bug: Option<Bug>) -> ExitCode {
 fn planted(time: Duration) -> ExitCode {
     let mut missed = 0;
     println!("{:<40} {:>8} {:>10} {:>9}  broken promise", "planted bug", "seed", "events", "time");
-    for bug in Bug::ALL {
+    for &bug in Bug::ALL {
         let begin = Instant::now();
         let mut events = 0;
         let found = (1_u64..).take_while(|_| begin.elapsed() < time).find_map(|seed| {

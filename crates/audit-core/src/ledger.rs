@@ -86,7 +86,9 @@ impl<W> Ledger<W> {
                 if *fate != Fate::Committed {
                     parts.iter().for_each(|part| self.add_exception(*part, fate));
                 }
-                if let Fate::Dropped(reason) = fate {
+                if let Fate::Dropped(reason) = fate
+                    && !planted!(LossNotNoted)
+                {
                     parts.iter().for_each(|part| self.losses.add(Loss::of(*part, reason)));
                 }
             }

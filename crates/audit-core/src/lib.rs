@@ -9,6 +9,20 @@
 //! - [`spool`]: what a spool directory holds, in which order it is replayed, what is done about damage.
 //! - [`ledger`]: the fate of each entry, and the callers that wait for it.
 
+/// True where a bug is planted, which only the simulation does.
+#[cfg(feature = "simulation")]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::simulation::is_planted($crate::simulation::Bug::$bug)
+    };
+}
+#[cfg(not(feature = "simulation"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
 pub mod delivery;
 pub mod ledger;
 pub mod loss;

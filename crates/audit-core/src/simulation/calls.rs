@@ -27,7 +27,8 @@ impl World {
 }
 
 impl Writer {
-    fn call(&mut self, env: &mut Env, is_calm: bool) {
+    /// A caller writes once.
+    pub(super) fn call(&mut self, env: &mut Env, is_calm: bool) {
         let rates = env.settings.rates;
         let count = if env.callers.chance(rates.group) { env.callers.size(2, 7) } else { 1 };
         let first = self.queue.submitted + 1;

@@ -23,6 +23,9 @@ pub(super) struct Contract {
     appending: BTreeMap<u64, Vec<u32>>,
     /// What was taken from the queue and not released.
     pub(super) taken: Size,
+    released: usize,
+    /// True while no batch was halved: its parts release what each counts for, more or less.
+    is_release_exact: bool,
     outage: Option<Outage>,
     retry: RetryPolicy,
 }
@@ -49,6 +52,8 @@ impl Contract {
             held: BTreeMap::new(),
             appending: BTreeMap::new(),
             taken: Size::default(),
+            released: 0,
+            is_release_exact: true,
             outage: None,
             retry,
         }
@@ -57,6 +62,7 @@ impl Contract {
     /// A lane is about to answer.
     pub(super) fn on_written(&mut self, lane: Lane, error: Option<SinkErrorKind>, now: Time) {
         self.lanes[lane] = false;
+        self.is_release_exact &= error != Some(SinkErrorKind::RowRejected);
         match (error, self.outage) {
             (None | Some(SinkErrorKind::RowRejected), _) => self.outage = None,
             (Some(_), Some(outage)) if outage.probe != Some(lane) => {}
@@ -109,6 +115,12 @@ impl Contract {
                 let is_taken = size.entries <= self.taken.entries && size.bytes <= self.taken.bytes;
                 model.demand(is_taken, "no more is released than was taken", || format!("{size:?}"));
                 self.taken = self.taken.saturating_sub(*size);
+                self.released += size.entries;
+                let settled = model.writers[self.writer as usize].settled_taken;
+                let is_settled = !self.is_release_exact || self.released <= settled;
+                model.demand(is_settled, "an entry is settled before its memory is released", || {
+                    format!("writer {} released {} entries and settled {settled}", self.writer, self.released)
+                });
             }
             Action::Take { .. } | Action::Settle { .. } | Action::Count(..) | Action::Notice(_) => {}
         }
@@ -196,6 +208,11 @@ impl Contract {
             let row = format!("{}/{}: {row:?}", row.writer, row.seq);
             model.report("an entry is settled before its copy is removed", || row);
         }
+    }
+
+    /// True if the database accepted the last batch, and answers.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.outage.is_none() && !self.lanes.contains(&true)
     }
 
     /// How many batches of the spool the core holds.

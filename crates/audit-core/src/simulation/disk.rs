@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::model::Model;
+use super::model::{Model, SaidFate};
 use super::plan::{Damage, DiskState, LockTarget};
 use super::random::Random;
 use super::row::SimRow;
 use super::settings::PerMille;
+use crate::Row;
 use crate::Time;
 use crate::spool::StoreError;
 
@@ -41,6 +42,7 @@ pub(super) struct FileState {
     pub(super) next: i64,
     /// The store that has locked it.
     pub(super) holder: Option<u32>,
+    pub(super) held_since: Time,
     /// False once the directory was removed: only those that have it open see it.
     pub(super) is_linked: bool,
     pub(super) is_set_aside: bool,
@@ -58,6 +60,12 @@ pub(super) enum Effect {
     Destroyed(u32),
     Quarantined(u32),
     QuarantineDestroyed,
+    /// A damaged line is in the quarantine.
+    LineKept(u32),
+    /// A batch with this damaged line was removed.
+    LineRemoved(u32),
+    /// Something that a store must not be asked for.
+    Broken(&'static str, u32),
 }
 
 /// The power of one store, and so of its process.
@@ -82,8 +90,12 @@ pub(super) struct Disk {
     pub(super) now: Time,
     pub(super) random: Random,
     pub(super) effects: Vec<Effect>,
-    /// How many operations there were.
+    /// How many operations there were, and how many failed.
     pub(super) operations: u64,
+    pub(super) failures: u64,
+    /// The most bytes that a writer's file may hold, unless others were copied into it.
+    pub(super) limit_bytes: u64,
+    pub(super) was_salvaged: bool,
 }
 
 pub(super) fn name_of(file: u32) -> String {
@@ -102,6 +114,7 @@ impl FileState {
             batches: BTreeMap::new(),
             next: 1,
             holder: None,
+            held_since: Time::START,
             is_linked: true,
             is_set_aside: false,
             damage: None,
@@ -139,6 +152,9 @@ impl Disk {
             random: Random::new(seed, 4),
             effects: Vec::new(),
             operations: 0,
+            failures: 0,
+            limit_bytes: u64::MAX,
+            was_salvaged: false,
         }
     }
 
@@ -161,6 +177,16 @@ impl Disk {
                 Effect::Destroyed(key) => model.destroyed(key),
                 Effect::Quarantined(key) => model.quarantined(key),
                 Effect::QuarantineDestroyed => model.quarantine_destroyed(),
+                Effect::LineKept(key) => model.row_mut(key).is_line_kept = true,
+                Effect::LineRemoved(key) => {
+                    // One that was damaged after it had been read is in memory, and from there goes on.
+                    let row = model.row(key);
+                    let is_kept =
+                        row.is_line_kept || row.is_quarantined || row.said.is_some_and(SaidFate::is_final);
+                    let is_kept = is_kept || model.is_stored(key);
+                    model.demand(is_kept, "damaged lines are kept", || format!("row {key}"));
+                }
+                Effect::Broken(promise, file) => model.report(promise, || name_of(file)),
             }
         }
     }
@@ -172,6 +198,9 @@ impl Disk {
             Effect::Destroyed(key) => format!("destroyed {}", model.name(*key)),
             Effect::Quarantined(key) => format!("quarantined {}", model.name(*key)),
             Effect::QuarantineDestroyed => "quarantine destroyed".to_owned(),
+            Effect::LineKept(key) => format!("line of {} quarantined", model.name(*key)),
+            Effect::LineRemoved(key) => format!("line of {} removed", model.name(*key)),
+            Effect::Broken(promise, file) => format!("{promise}: {}", name_of(*file)),
         };
         self.effects.iter().map(describe).collect::<Vec<_>>().join(", ")
     }
@@ -194,12 +223,24 @@ impl Disk {
         files.flat_map(|file| file.batches.values()).map(|body| body.len()).sum()
     }
 
-    /// Batches in the files that this store has locked, by their files' names.
-    pub(super) fn left_in(&self, store: u32) -> Vec<String> {
-        let files = self.files.iter().filter(|(_, file)| file.holder == Some(store) && !file.is_set_aside);
-        files
-            .filter(|(_, file)| !file.batches.is_empty())
-            .map(|(number, file)| format!("{} holds {} batches", name_of(*number), file.batches.len()))
+    /// The files that this store has locked, since that time or longer.
+    pub(super) fn held_by(&self, store: u32, since: Time) -> Vec<u32> {
+        let is_held = |file: &FileState| file.holder == Some(store) && file.held_since <= since;
+        let held = self.files.iter().filter(|(_, file)| is_held(file));
+        held.map(|(number, _)| *number).collect()
+    }
+
+    /// What is left in these files, but for the stop records of other writers: those wait for every file.
+    /// What is damaged is copied at a scan.
+    pub(super) fn left_in(&self, files: &[u32], writer: u32) -> Vec<String> {
+        let counts = |line: &Line| line.row.writer == writer || !line.row.is_stop_record();
+        let left = files.iter().filter_map(|number| Some((number, self.files.get(number)?)));
+        left.filter(|(_, file)| !file.is_set_aside && file.damage.is_none())
+            .map(|(number, file)| {
+                (number, file.batches.values().filter(|body| body.iter().any(counts)).count())
+            })
+            .filter(|(_, batches)| *batches > 0)
+            .map(|(number, batches)| format!("{} holds {batches} batches", name_of(*number)))
             .collect()
     }
 
@@ -215,10 +256,7 @@ impl Disk {
 
     /// A process ends.
     pub(super) fn release_all(&mut self, store: u32) {
-        let held = self.files.iter().filter(|(_, file)| file.holder == Some(store));
-        for number in held.map(|(number, _)| *number).collect::<Vec<_>>() {
-            self.release(number);
-        }
+        self.held_by(store, Time::NEVER).into_iter().for_each(|number| self.release(number));
     }
 
     /// Somebody removes the directory with all that is in it.

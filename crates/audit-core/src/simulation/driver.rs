@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::contract::Contract;
 use super::database::Statement;
@@ -17,7 +18,7 @@ use super::spool_side::SpoolSide;
 use crate::ledger::Ledger;
 use crate::spool::{SpoolReply, SpoolRequest};
 use crate::writer::{Action, Attempt, Config, Core, Event, Record, Taken, View, Wait};
-use crate::{DeliveryCounts, DropReason, Fate, Rows, SeqRange, Time};
+use crate::{DeliveryCounts, DropReason, Fate, Loss, Rows, SeqRange, Time};
 
 /// A caller that has a number and is not done.
 #[derive(Debug)]
@@ -70,6 +71,7 @@ pub(super) struct Writer {
     rest: Rest,
     generation: u64,
     pub(super) deadline: Option<Time>,
+    pub(super) closed_at: Time,
     pub(super) stage: Stage,
     /// True if nothing happens to it from outside any more, and it has the time that it needs.
     pub(super) is_calm: bool,
@@ -101,6 +103,7 @@ impl Writer {
             rest: Rest::Parks,
             generation: 0,
             deadline: None,
+            closed_at: Time::START,
             stage: Stage::Runs,
             is_calm: false,
             notified: 0,
@@ -169,52 +172,70 @@ impl Writer {
         self.rest(env);
     }
 
+    /// Hands an event to the core, what it was asked for with that, and before each the losses that came.
     fn deliver_with_losses(&mut self, event: Event<SimRow>, env: &mut Env) {
-        loop {
-            let (mut resolved_through, mut losses) = (self.ledger.resolved_through(), Vec::new());
-            if super::bug::is_planted(super::Bug::MarkReadAfterLosses) {
-                losses = self.ledger.take_losses();
-            }
-            if env.callers.chance(env.settings.rates.interleaved) {
-                self.complete_next_call(env);
-            }
-            if super::bug::is_planted(super::Bug::MarkReadAfterLosses) {
-                resolved_through = self.ledger.resolved_through();
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let (resolved_through, losses) = self.look_at_ledger(env);
+            let event = if losses.is_empty() {
+                event
             } else {
-                losses = self.ledger.take_losses();
-            }
-            if losses.is_empty() {
-                return self.deliver(event, resolved_through, env);
-            }
-            self.deliver(Event::Lost(losses), resolved_through, env);
+                events.push(event);
+                Event::Lost(losses)
+            };
+            events.extend(self.deliver(event, resolved_through, env));
         }
-    }
-
-    fn deliver(&mut self, event: Event<SimRow>, resolved_through: u64, env: &mut Env) {
-        let mut next = Some(event);
-        while let Some(event) = next.take() {
-            if let Event::Written { lane, result } = &event {
-                let error = result.as_ref().err().map(|error| error.kind);
-                self.contract.on_written(*lane, error, env.now);
-            }
-            let mut actions = Vec::new();
-            let view = self.view(resolved_through);
-            env.events += 1;
-            let text = env.history.is_wanted().then(|| history::event(&event));
-            self.core.on(event, &view, env.now, &mut actions);
-            env.history.mix(env.now.as_nanos() ^ u64::from(self.index) << 48);
-            // That it looked and did nothing is not worth a line.
-            if !(actions.is_empty() && text.as_deref() == Some("woken")) {
-                let index = self.index;
-                env.note(|| format!("{index} {}{}", text.unwrap_or_default(), history::actions(&actions)));
-            }
-            next = self.carry_out(actions, env);
-        }
-        let held = self.core.held();
-        let taken = self.contract.taken;
+        let (held, taken) = (self.core.held(), self.contract.taken);
         env.model.demand(held == taken, "what was taken and not released is held", || {
             format!("writer {} took {taken:?} more than it released and holds {held:?}", self.index)
         });
+    }
+
+    /// The mark, and the losses that came since the last time. A caller may settle something in between.
+    fn look_at_ledger(&mut self, env: &mut Env) -> (u64, Vec<Loss>) {
+        let mut resolved_through = self.ledger.resolved_through();
+        let mut losses = if planted!(MarkReadAfterLosses) { self.ledger.take_losses() } else { Vec::new() };
+        if env.callers.chance(env.settings.rates.interleaved) {
+            self.complete_next_call(env);
+        }
+        if planted!(MarkReadAfterLosses) {
+            resolved_through = self.ledger.resolved_through();
+        } else {
+            losses = self.ledger.take_losses();
+        }
+        (resolved_through, losses)
+    }
+
+    /// Hands one event to the core and carries out what it asks for; the answer to the last of that.
+    fn deliver(
+        &mut self,
+        event: Event<SimRow>,
+        resolved_through: u64,
+        env: &mut Env,
+    ) -> Option<Event<SimRow>> {
+        match &event {
+            Event::Written { lane, result } => {
+                let error = result.as_ref().err().map(|error| error.kind);
+                self.contract.on_written(*lane, error, env.now);
+            }
+            Event::SpoolGone => {
+                env.model.writers[self.index as usize].has_quarantine = false;
+                self.contract.on_spool_gone();
+            }
+            _ => {}
+        }
+        let mut actions = Vec::new();
+        let view = self.view(resolved_through);
+        env.events += 1;
+        let text = env.history.is_wanted().then(|| history::event(&event));
+        self.core.on(event, &view, env.now, &mut actions);
+        env.history.mix(env.now.as_nanos() ^ u64::from(self.index) << 48);
+        // That it looked and did nothing is not worth a line.
+        if !(actions.is_empty() && text.as_deref() == Some("woken")) {
+            let index = self.index;
+            env.note(|| format!("{index} {}{}", text.unwrap_or_default(), history::actions(&actions)));
+        }
+        self.carry_out(actions, env)
     }
 
     /// Carries out actions in their order; the answer to the last one, if that is to take a batch.
@@ -270,6 +291,7 @@ impl Writer {
         let mut size = crate::Size::default();
         if entries {
             let (mut taken, taken_size) = self.queue.take(env.settings.limits.batch);
+            taken.iter().for_each(|row| env.model.row_mut(row.key).is_taken = true);
             rows.append(&mut taken);
             size = taken_size;
         }
@@ -329,8 +351,6 @@ impl Writer {
         let Some(spool) = self.spool.take() else { return };
         drop(spool);
         env.tell_disk_effects();
-        env.model.writers[self.index as usize].has_quarantine = false;
-        self.contract.on_spool_gone();
         self.on(Event::SpoolGone, env);
     }
 
@@ -421,10 +441,10 @@ impl Writer {
         let deadline = self.deadline;
         env.model.demand(deadline.is_some(), "a writer ends only when it is shut down", || self.describe());
         if let Some(spool) = self.spool.take() {
-            let store = spool.store();
+            let files = env.disk.borrow().held_by(spool.store(), self.known_files_since());
             spool.close(env);
-            if self.is_calm && !env.model.has_lost_record {
-                let left = env.disk.borrow().left_in(store);
+            if self.is_calm && self.contract.is_accepted() && !env.model.has_lost_record() {
+                let left = env.disk.borrow().left_in(&files, self.index);
                 env.model.demand(left.is_empty(), "a shutdown with enough time replays the spool", || {
                     format!("writer {}: {}", self.index, left.join(", "))
                 });
@@ -433,6 +453,11 @@ impl Writer {
         while let Some(group) = self.queue.pop() {
             self.give_up(group, env);
         }
+    }
+
+    /// What was adopted before this time, the core has heard of when it is shut down.
+    fn known_files_since(&self) -> Time {
+        Time::after((self.closed_at - Time::START).saturating_sub(Duration::from_millis(500)))
     }
 
     /// The thread panics: nobody knows what became of what it had.

@@ -49,6 +49,10 @@ impl SaidFate {
         }
     }
 
+    pub(super) fn is_final(self) -> bool {
+        self != Self::Spooled
+    }
+
     fn is_dropped(self) -> bool {
         matches!(self, Self::QueueFull | Self::ShutDown | Self::Rejected)
     }
@@ -84,6 +88,10 @@ pub(super) struct RowState {
     pub(super) is_sent: bool,
     /// It was accepted into the queue.
     pub(super) is_admitted: bool,
+    /// A damaged line of it is in the quarantine.
+    pub(super) is_line_kept: bool,
+    /// It was taken from the queue.
+    pub(super) is_taken: bool,
     /// A synced copy was destroyed from outside. That it was not the only one proves nothing: a salvage may
     /// rely on the copy that it made.
     pub(super) is_victim: bool,
@@ -99,6 +107,10 @@ pub(super) struct WriterState {
     /// Losses of a part of a range.
     pub(super) partly_lost: Vec<Loss>,
     pub(super) has_stop_record: bool,
+    /// It ended or was killed.
+    pub(super) has_ended: bool,
+    /// Entries that were taken from the queue and settled.
+    pub(super) settled_taken: usize,
     /// Fates that only an end gives may be given.
     pub(super) is_ending: bool,
     /// No entry that was accepted may be given up or left unknown: there are no faults and is time enough.
@@ -114,9 +126,14 @@ pub(super) struct Model {
     by_id: Vec<Option<u32>>,
     pub(super) writers: Vec<WriterState>,
     pub(super) finding: Option<Finding>,
-    /// A record was rejected, or destroyed in the spool: the stop record of a writer that ended before attests
-    /// what that one declared.
-    pub(super) has_lost_record: bool,
+    /// True if several writers share the directory.
+    pub(super) is_shared: bool,
+    /// Marks that hold only once what other writers have adopted is stored too.
+    deferred: Vec<(u32, u64)>,
+    /// A record was destroyed in the spool, and what it declares is declared no more.
+    has_destroyed_record: bool,
+    /// A record was rejected: the stop record of a writer that ended before attests what that one declared.
+    has_rejected_record: bool,
 }
 
 impl Model {
@@ -130,6 +147,11 @@ impl Model {
         if !holds {
             self.report(promise, detail);
         }
+    }
+
+    /// True if what a record declares stays open, and the copies in the spool with it.
+    pub(super) fn has_lost_record(&self) -> bool {
+        self.has_destroyed_record || self.has_rejected_record
     }
 
     pub(super) fn new_id(&mut self) -> u32 {
@@ -155,6 +177,8 @@ impl Model {
             is_declared: false,
             is_sent: false,
             is_admitted: false,
+            is_line_kept: false,
+            is_taken: false,
             is_victim: false,
         });
         key
@@ -285,7 +309,9 @@ impl Model {
     /// A stored record says that every number up to a mark is stored or declared.
     fn attest(&mut self, writer: u32, mark: u64, by: &str) {
         let from = self.writers[writer as usize].attested + 1;
-        let excuses_undeclared = self.has_lost_record;
+        // A file with a row of it, or with a declaration, may be another writer's by now.
+        let is_deferrable = self.is_shared && by == "stopped" && self.writers[writer as usize].has_ended;
+        let excuses_undeclared = self.has_destroyed_record || (by != "alive" && self.has_rejected_record);
         for seq in from..=mark {
             let partly = &self.writers[writer as usize].partly_lost;
             let Some(key) = self.key(writer, seq) else {
@@ -295,6 +321,9 @@ impl Model {
             let is_partly = || partly.iter().any(|loss| loss.first <= seq && seq <= loss.last);
             let is_excused = excuses_undeclared && self.is_undeclared_without_row(key);
             if !(row.is_stored || row.is_declared || row.is_victim || is_excused || is_partly()) {
+                if is_deferrable && (row.copies > 0 || self.is_undeclared_without_row(key)) {
+                    return self.deferred.push((writer, mark));
+                }
                 let (name, row) = (self.name(key), format!("{row:?}"));
                 return self.report("nothing is missing at or below an attested mark", || {
                     format!("{name} below {mark} by {by}: {row}")
@@ -341,7 +370,7 @@ impl Model {
         let row = self.row_mut(key);
         row.copies = row.copies.saturating_sub(1);
         row.is_victim = true;
-        self.has_lost_record |= self.row(key).seq == 0;
+        self.has_destroyed_record |= self.row(key).seq == 0;
     }
 
     pub(super) fn quarantine_destroyed(&mut self) {
@@ -355,7 +384,7 @@ impl Model {
             let name = self.name(key);
             self.report("only rejected rows go to the quarantine", || name);
         }
-        self.has_lost_record |= self.row(key).seq == 0;
+        self.has_rejected_record |= self.row(key).seq == 0;
         self.row_mut(key).is_quarantined = true;
     }
 
@@ -371,7 +400,9 @@ impl Model {
             match self.row(key).said {
                 Some(said) if said == new || new == SaidFate::Spooled => {}
                 None | Some(SaidFate::Spooled) => {
-                    self.row_mut(key).said = Some(new);
+                    let is_first = self.row_mut(key).said.replace(new).is_none();
+                    let is_counted = is_first && self.row(key).is_taken;
+                    self.writers[writer as usize].settled_taken += usize::from(is_counted);
                     self.check_said(key, new);
                 }
                 Some(said) => {
@@ -426,9 +457,25 @@ impl Model {
         counts
     }
 
+    /// Writers that had no faults and time enough ended cleanly, unless the disk lost something of theirs.
+    pub(super) fn check_clean_ends(&mut self) {
+        if self.has_lost_record() || self.rows.iter().any(|row| row.is_victim) {
+            return;
+        }
+        let unclean = |writer: &WriterState| {
+            writer.is_calm && writer.has_quarantine && !writer.rows.is_empty() && !writer.has_stop_record
+        };
+        if let Some(writer) = self.writers.iter().position(unclean) {
+            self.report("without faults a writer ends with a stop record", || format!("writer {writer}"));
+        }
+    }
+
     /// At the very end: everything that was accepted is stored, or its loss was declared or is no fault of
     /// the writer.
     pub(super) fn check_complete(&mut self) {
+        for (writer, mark) in std::mem::take(&mut self.deferred) {
+            self.attest(writer, mark, "the end");
+        }
         for key in 0..self.rows.len() as u32 {
             let row = self.row(key);
             let is_kept = self.is_stored(key) || row.is_quarantined || row.is_victim;

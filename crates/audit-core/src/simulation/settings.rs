@@ -90,6 +90,8 @@ pub(super) struct Rates {
     pub(super) panic: PerMille,
     pub(super) spool_gone: PerMille,
     pub(super) shutdown: PerMille,
+    /// Calls that come while a shutdown begins.
+    pub(super) late_call: PerMille,
     pub(super) burst: PerMille,
 }
 
@@ -213,7 +215,7 @@ impl Rates {
         Self {
             rejected: some(random, 200),
             filtered: some(random, 60),
-            rejected_record: if random.chance(150) { some(random, 200) } else { 0 },
+            rejected_record: if random.chance(200) { some(random, 300) } else { 0 },
             lost_answer: some(random, 200),
             failed_statement: some(random, 150),
             slow_statement: some(random, 200),
@@ -238,8 +240,9 @@ impl Rates {
             kill: some(random, 60),
             power_loss: some(random, 60),
             panic: some(random, 20),
-            spool_gone: if random.chance(300) { some(random, 30) } else { 0 },
+            spool_gone: if random.chance(400) { some(random, 80) } else { 0 },
             shutdown: some(random, 80),
+            late_call: some(random, 700),
             burst: some(random, 100),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::disk::{Power, SharedDisk};
 use super::env::{Env, Happening};
@@ -22,6 +23,8 @@ pub(super) struct SpoolSide {
     /// The last reply goes out then: none overtakes another.
     last_reply_at: Time,
     generation: u64,
+    /// When an operation of the disk failed last.
+    failed_at: Option<Time>,
     /// Dropped last.
     locks: Locks,
 }
@@ -58,6 +61,7 @@ impl SpoolSide {
             busy_until: env.now,
             last_reply_at: env.now,
             generation: 0,
+            failed_at: None,
             locks,
         };
         side.schedule_run(env.now, writer, env);
@@ -92,6 +96,7 @@ impl SpoolSide {
             self.inbox = group.split_off(size);
         }
         let mut replies = Vec::new();
+        let failures = env.disk.borrow().failures;
         env.events += 1;
         if !group.is_empty() {
             env.note(|| {
@@ -114,6 +119,10 @@ impl SpoolSide {
         if env.disk.borrow().stores[self.store as usize] == Power::Off {
             return false;
         }
+        if env.disk.borrow().failures > failures {
+            self.failed_at = Some(env.now);
+        }
+        self.check_removals(env);
         let is_slow = env.delays.chance(env.settings.rates.slow_disk);
         let longest = if is_slow { 400_000 } else { Settings::HEALTHY_DISK.as_micros() as u64 };
         self.busy_until = env.now + env.delays.micros(10, longest);
@@ -125,6 +134,23 @@ impl SpoolSide {
         let next = if self.inbox.is_empty() { self.worker.next_tick() } else { env.now };
         self.schedule_run(next.max(self.busy_until), writer, env);
         true
+    }
+
+    /// Where nothing failed for a while, removals wait within their bounds.
+    fn check_removals(&self, env: &mut Env) {
+        let config = &env.settings.spool_config;
+        let repeated_after = config.retry_delay + config.removal_delay;
+        if self.failed_at.is_some_and(|at| env.now <= at + repeated_after + Duration::from_secs(1)) {
+            return;
+        }
+        let (waiting, max) = (self.worker.pending_removals(), config.max_pending_removals);
+        let until = env.now + config.removal_delay.max(config.retry_delay);
+        // Batches that a read finds empty are removed later.
+        let is_bounded = waiting < max + 6 && (waiting == 0 || self.worker.next_tick() <= until);
+        let tick = self.worker.next_tick();
+        env.model.demand(is_bounded, "removals wait within their bounds", || {
+            format!("{waiting} of {max}, until {tick:?}")
+        });
     }
 
     pub(super) fn next_reply(&mut self) -> Option<SpoolReply<SimRow>> {

@@ -46,7 +46,17 @@ impl SimStore {
     /// Does one operation: it happens as a whole, fails, or is cut by a crash.
     fn step<T>(&self, work: impl FnOnce(&mut Disk) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let disk = &mut *self.disk.borrow_mut();
+        let result = self.try_step(disk, work);
         disk.operations += 1;
+        disk.failures += u64::from(result.is_err());
+        result
+    }
+
+    fn try_step<T>(
+        &self,
+        disk: &mut Disk,
+        work: impl FnOnce(&mut Disk) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let power = &mut disk.stores[self.id as usize];
         match *power {
             Power::Off => return Err(transient("the process is dead")),
@@ -110,6 +120,11 @@ fn rows_of(body: &Body) -> impl Iterator<Item = u32> {
     body.iter().filter(|line| !line.is_damaged).map(|line| line.row.key)
 }
 
+/// The damaged lines, by the rows that they were.
+fn lines_of(body: &Body) -> impl Iterator<Item = u32> {
+    body.iter().filter(|line| line.is_damaged).map(|line| line.row.key)
+}
+
 fn usage_of(file: &FileState) -> Usage {
     Usage { batches: file.batches.len() as u64, bytes: file.batches.values().map(bytes_of).sum() }
 }
@@ -139,7 +154,7 @@ impl Store for SimStore {
         let number = self.step(|disk| {
             full(disk)?;
             disk.last_file += 1;
-            let file = FileState { holder: Some(id), ..FileState::new(TARGET) };
+            let file = FileState { holder: Some(id), held_since: disk.now, ..FileState::new(TARGET) };
             disk.files.insert(disk.last_file, file);
             Ok(disk.last_file)
         })?;
@@ -149,6 +164,7 @@ impl Store for SimStore {
     fn adopt(&mut self, name: &str, target: Option<&str>) -> Result<Adoption<SimFile>, StoreError> {
         let id = self.id;
         let number = self.step(|disk| {
+            let now = disk.now;
             let found =
                 disk.files.iter_mut().find(|(number, file)| file.is_linked && name_of(**number) == name);
             let Some((&number, file)) = found else { return Ok(Err(Adoption::Missing)) };
@@ -162,6 +178,7 @@ impl Store for SimStore {
                 return Ok(Err(Adoption::OtherTarget));
             }
             file.holder = Some(id);
+            file.held_since = now;
             Ok(Ok(number))
         })?;
         Ok(match number {
@@ -201,7 +218,7 @@ impl Store for SimStore {
             let read = stored.map(|(id, body)| StoredBatch {
                 id,
                 rows: body.iter().filter(|line| !line.is_damaged).map(|line| line.row.clone()).collect(),
-                damaged: body.iter().filter(|line| line.is_damaged).map(|_| vec![0]).collect(),
+                damaged: lines_of(body).map(|key| key.to_le_bytes().to_vec()).collect(),
             });
             Ok(read.collect())
         })
@@ -220,7 +237,7 @@ impl Store for SimStore {
             if !append.is_empty() {
                 full(disk)?;
             }
-            let Disk { files, effects, .. } = disk;
+            let Disk { files, effects, limit_bytes, was_salvaged, .. } = disk;
             let Some(file) = files.get_mut(&number) else { return Err(transient("no such file")) };
             if is_locked {
                 return Err(transient("database is locked"));
@@ -237,6 +254,7 @@ impl Store for SimStore {
                     committed.removed.batches += 1;
                     committed.removed.bytes += bytes_of(&body);
                     effects.extend(rows_of(&body).map(Effect::Removed));
+                    effects.extend(lines_of(&body).map(Effect::LineRemoved));
                 }
             }
             for batch in append {
@@ -248,6 +266,9 @@ impl Store for SimStore {
                 file.next += 1;
                 effects.extend(rows_of(&batch.body).map(Effect::Appended));
             }
+            if !(append.is_empty() || *was_salvaged) && usage_of(file).bytes > *limit_bytes {
+                effects.push(Effect::Broken("a spool file is within its limit", number));
+            }
             Ok(committed)
         })
     }
@@ -257,6 +278,7 @@ impl Store for SimStore {
         file: &mut SimFile,
         next: SalvageFrom,
     ) -> Result<Option<SalvagedBatch<Body>>, StoreError> {
+        self.disk.borrow_mut().was_salvaged = true;
         self.on_file(file, |file, _| {
             let found = match next {
                 SalvageFrom::Above(last) => file.batches.range(last.saturating_add(1)..).next(),
@@ -280,6 +302,9 @@ impl Store for SimStore {
     fn set_aside(&mut self, file: &mut SimFile) -> Result<String, StoreError> {
         let number = file.number;
         self.on_file(file, |file, effects| {
+            if file.damage.is_none() {
+                effects.push(Effect::Broken("only a damaged file is renamed", number));
+            }
             file.is_set_aside = true;
             // Nobody reads it again: what is in it must be elsewhere.
             effects.extend(file.batches.values().flat_map(rows_of).map(Effect::Removed));
@@ -310,13 +335,15 @@ impl Store for SimStore {
         })
     }
 
-    fn quarantine_lines(&mut self, _lines: &[Vec<u8>]) -> Result<(), StoreError> {
+    fn quarantine_lines(&mut self, lines: &[Vec<u8>]) -> Result<(), StoreError> {
         self.step(|disk| {
             full(disk)?;
-            match disk.is_locked(LockTarget::Quarantine) {
-                true => Err(transient("database is locked")),
-                false => Ok(()),
+            if disk.is_locked(LockTarget::Quarantine) {
+                return Err(transient("database is locked"));
             }
+            let key = |line: &Vec<u8>| line.as_slice().try_into().ok().map(u32::from_le_bytes);
+            disk.effects.extend(lines.iter().filter_map(key).map(Effect::LineKept));
+            Ok(())
         })
     }
 }

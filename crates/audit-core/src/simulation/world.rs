@@ -50,9 +50,11 @@ impl World {
     pub(super) fn new(scenario: &Scenario, is_text_wanted: bool) -> Self {
         let (seed, settings) = (scenario.seed, scenario.settings.clone());
         let disk = Rc::new(RefCell::new(Disk::new(seed, settings.rates.disk_error)));
+        disk.borrow_mut().limit_bytes = settings.spool_config.limit_bytes;
         let database = Database::new(seed, settings.rates);
         let slots = settings.slots;
         let mut env = Env::new(seed, settings, database, disk, History::new(is_text_wanted));
+        env.model.is_shared = slots > 1;
         for slot in 0..slots {
             env.schedule(Time::START, Happening::Start { slot });
         }
@@ -97,7 +99,8 @@ impl World {
             Happening::Start { slot } if self.stage == Stage::Faulty => self.start(slot),
             Happening::Start { .. } => {}
             Happening::Calls { slot, left } => self.calls(slot, left),
-            Happening::Kill { writer } => self.kill(writer),
+            Happening::Kill { writer } if self.stage == Stage::Faulty => self.kill(writer),
+            Happening::Kill { .. } => {}
             Happening::Call { writer, call } => {
                 self.with(writer, |writer, env| writer.complete_call(call, env))
             }
@@ -145,6 +148,7 @@ impl World {
     }
 
     fn leave_slot(&mut self, writer: &Writer) {
+        self.env.model.writers[writer.index as usize].has_ended = true;
         self.slots[writer.slot] = None;
         if self.stage == Stage::Faulty {
             let delay = self.env.delays.millis(0, 500);
@@ -288,7 +292,7 @@ impl World {
         let has_spool = env.settings.spool.is_some();
         // What a rejected record declares stays open, and the copies in the spool with it.
         let has_writer = self.writers.iter().flatten().any(|writer| writer.is_calm);
-        let mut is_spool_watched = has_spool && has_writer && !env.model.has_lost_record;
+        let mut is_spool_watched = has_spool && has_writer && !env.model.has_lost_record();
         for writer in self.writers.iter().flatten() {
             is_spool_watched &= writer.spool.is_some() && writer.is_calm;
             let holds = !writer.is_calm || writer.is_settled();
@@ -331,6 +335,7 @@ impl World {
         let files = self.env.disk.borrow().describe(&self.env.model);
         self.env.note(|| files);
         self.env.model.check_complete();
+        self.env.model.check_clean_ends();
         let disk = self.env.disk.borrow();
         let backlog = disk.backlog();
         let model = &mut self.env.model;
@@ -411,10 +416,15 @@ impl World {
             }
             let asked = env.now + within;
             let deadline = writer.deadline.map_or(asked, |deadline| deadline.min(asked));
-            writer.deadline = Some(deadline);
+            if writer.deadline.replace(deadline).is_none() {
+                writer.closed_at = env.now;
+            }
             writer.queue.is_closed = true;
             env.model.writers[writer.index as usize].is_ending = true;
             env.schedule(late(deadline), Happening::Deadline { writer: writer.index });
+            while env.callers.chance(env.settings.rates.late_call) {
+                writer.call(env, false);
+            }
             let delay = env.delays.micros(0, 200);
             env.schedule_in(delay, Happening::Close { writer: writer.index, deadline: asked });
         });

@@ -60,7 +60,10 @@ impl Breaker {
     pub(super) fn permits(&self, now: Time) -> bool {
         match self {
             Self::Closed => true,
-            Self::Open(open) => open.probe.is_none() && open.retry_at <= now,
+            Self::Open(open) => {
+                (open.probe.is_none() || planted!(ManyProbes))
+                    && (open.retry_at <= now || planted!(NoPauseAfterFailure))
+            }
         }
     }
 

@@ -174,13 +174,21 @@ impl<R: Row> Core<R> {
         if batch.source == Source::Spool {
             out.push(Action::Count(Counter::Replayed, batch.entries()));
         }
+        if planted!(ReleaseBeforeSettle) {
+            Self::release(batch.size, out);
+        }
+        if planted!(RemoveBeforeSettle) {
+            self.finish_copy(batch.copy, out);
+        }
         Self::settle(batch.ranges, Fate::Committed, out);
-        Self::release(batch.size, out);
+        if !planted!(ReleaseBeforeSettle) {
+            Self::release(batch.size, out);
+        }
         for copy in self.lifecycle.on_committed(batch.declaration) {
             self.finish_copy(Some(copy), out);
         }
         // Where numbers without a row are to be declared, the copy in the spool is kept until they are.
-        if duplicates.is_empty() {
+        if duplicates.is_empty() || planted!(DuplicatesNotDeclared) {
             self.finish_copy(batch.copy, out);
         } else {
             self.lifecycle.add_duplicates(duplicates, batch.copy, now);
@@ -232,7 +240,7 @@ impl<R: Row> Core<R> {
         let spool_retry_at = self.spool.as_ref().and_then(|spool| spool.retry_at(self.spool_pause()));
         let has_backlog = self.spool.as_ref().is_some_and(|spool| spool.contents == Contents::MayHoldMore);
         let is_untried = has_waiting || has_backlog || !self.batches.ready.is_empty();
-        let probe = self.breaker.retry_at().filter(|_| is_untried);
+        let probe = self.breaker.retry_at().filter(|_| is_untried && !planted!(RetryTimeForgotten));
         let unspooled = self.batches.towards_database().filter(|batch| batch.copy.is_none());
         let overdue = unspooled.map(|batch| batch.since + retry.spill_after).min();
         let spill = overdue.filter(|_| self.spool.is_some()).map(|at| at.max(spool_retry_at.unwrap_or(at)));

@@ -167,6 +167,7 @@ impl<R: Row> Lifecycle<R> {
             .chain(self.spooled_lowest)
             .chain(self.rejected_lowest)
             .min();
+        let lowest = lowest.filter(|_| !planted!(MarkPassesUndeclared));
         lowest.map_or(view.resolved_through, |lowest| view.resolved_through.min(lowest.saturating_sub(1)))
     }
 

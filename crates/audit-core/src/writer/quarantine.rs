@@ -34,8 +34,8 @@ impl<R: Row> Core<R> {
         now: Time,
         out: &mut Vec<Action<R>>,
     ) {
-        if batch.rows.len() > 1 {
-            if let Some(copy) = batch.copy {
+        if batch.rows.len() > 1 && !planted!(NeighboursRejected) {
+            if let Some(copy) = batch.copy.filter(|_| !planted!(HalfNotCounted)) {
                 self.copies.add_part(copy);
             }
             self.lifecycle.add_part(batch.declaration);
@@ -84,7 +84,11 @@ impl<R: Row> Core<R> {
                 self.on_spool_success(out);
                 self.finish_quarantined(rejected, now, out);
             }
+            Err(_) if planted!(QuarantinedThoughItFailed) => self.finish_quarantined(rejected, now, out),
             Err(failure) => {
+                if planted!(CopyRemovedThoughQuarantineFailed) {
+                    self.finish_copy(rejected.batch.copy, out);
+                }
                 if self.spool.as_ref().is_some_and(|spool| !spool.is_failing()) {
                     out.push(Action::Notice(Notice::QuarantineFailed { reason: failure.to_string() }));
                 }
@@ -141,11 +145,14 @@ impl<R: Row> Core<R> {
     /// A rejected entry was part of a batch with records: what they declare does not wait for it. A rejected
     /// record is never stored, and what it declares stays open.
     fn finish_declared_part(&mut self, batch: &RowBatch<R>, out: &mut Vec<Action<R>>) {
+        if planted!(DeclarationWaitsForRejectedEntry) {
+            return;
+        }
         if batch.rows.iter().all(|row| row.number().is_some()) {
             for copy in self.lifecycle.on_committed(batch.declaration) {
                 self.finish_copy(Some(copy), out);
             }
-        } else {
+        } else if !planted!(RejectedRecordForgotten) {
             self.lifecycle.on_record_rejected();
         }
     }

@@ -56,7 +56,8 @@ impl<R: Row> Core<R> {
     }
 
     pub(super) fn can_append(&self, now: Time) -> bool {
-        self.is_spool_usable(now) && self.copies.writing() < self.config.limits.appends
+        self.is_spool_usable(now)
+            && self.copies.writing() < self.config.limits.appends + usize::from(planted!(OneAppendTooMany))
     }
 
     /// True if a further batch would be taken from the queue.
@@ -76,7 +77,7 @@ impl<R: Row> Core<R> {
                 // During an outage one batch, if there is no other to try the database with.
                 let is_probe =
                     || self.breaker.permits(now) && self.batches.towards_database().next().is_none();
-                (!self.breaker.is_open() || is_probe())
+                (!self.breaker.is_open() || (is_probe() && !planted!(NoProbeFromTheQueue)))
                     && self.batches.ready.is_empty()
                     && self.batches.idle_lane().is_some()
             }
@@ -209,7 +210,8 @@ impl<R: Row> Core<R> {
             self.breaker.on_sent(lane);
             out.push(Action::Send { lane, rows: batch.rows.clone(), attempt: batch.attempt });
             // From here on it may be stored.
-            self.batches.in_flight[lane] = Some(InFlight { batch: Self::as_retry(batch), sent_at: now });
+            let batch = if planted!(RetrySentAsFirst) { batch } else { Self::as_retry(batch) };
+            self.batches.in_flight[lane] = Some(InFlight { batch, sent_at: now });
         }
     }
 

@@ -82,6 +82,7 @@ impl<R: Row> Core<R> {
                 let (last_seq, stop) = (view.submitted, StopRecord::Open);
                 self.phase = Phase::Draining { since: now, deadline: new_deadline, last_seq, stop };
             }
+            Phase::Draining { .. } if planted!(SecondDeadlineIgnored) => {}
             Phase::Draining { deadline, .. } => *deadline = new_deadline.min(*deadline),
             Phase::Ended => {}
         }
@@ -96,7 +97,7 @@ impl<R: Row> Core<R> {
     /// Ends the writer if it can end.
     pub(super) fn advance_shutdown(&mut self, view: &View, now: Time, out: &mut Vec<Action<R>>) {
         let Phase::Draining { deadline, last_seq, stop, .. } = self.phase else { return };
-        if deadline <= now {
+        if deadline <= now && !planted!(DeadlineForgotten) {
             return self.abandon(out);
         }
         let may_wait = self.is_making_progress(now) && self.phase.finish_at().is_some_and(|at| now < at);
@@ -104,6 +105,10 @@ impl<R: Row> Core<R> {
             return;
         }
         match stop {
+            // Of entries of other writers that were replayed since.
+            StopRecord::Taken if self.lifecycle.has_due() && self.can_replay(now) => {
+                self.take_records(false, Route::Lane, view, now, out);
+            }
             StopRecord::Taken => self.abandon(out),
             StopRecord::Open => self.take_last_records(last_seq, view, now, out),
         }
@@ -124,8 +129,16 @@ impl<R: Row> Core<R> {
     fn is_making_progress(&self, now: Time) -> bool {
         let is_accepting = !self.breaker.is_open() && !self.is_hanging(now);
         let has_more = self.spool.as_ref().is_some_and(|spool| spool.contents != Contents::Empty);
-        let is_blocked = !self.batches.rejected.is_empty();
-        is_accepting && (self.batches.towards_database().next().is_some() || (has_more && !is_blocked))
+        let is_rejecting = !(self.batches.rejected.is_empty() && self.batches.quarantining.is_empty());
+        !planted!(SpoolNotReplayedAtTheEnd)
+            && is_accepting
+            && (self.batches.towards_database().next().is_some() || has_more || is_rejecting)
+    }
+
+    /// True while the database accepts rows and there is time for more than the last records.
+    fn can_replay(&self, now: Time) -> bool {
+        let is_accepting = !self.breaker.is_open() && !self.is_hanging(now);
+        is_accepting && self.phase.finish_at().is_some_and(|at| now < at)
     }
 
     /// Takes the declarations that are due, and after they are stored the record of a clean end.
@@ -133,19 +146,20 @@ impl<R: Row> Core<R> {
         let is_resolved = view.resolved_through >= last_seq;
         let can_send = !self.breaker.is_open() && !self.is_hanging(now);
         let to_spool = self.is_spool_usable(now);
-        if last_seq == 0 || !(to_spool || (is_resolved && can_send)) {
-            return self.abandon(out);
-        }
-        if self.lifecycle.has_due() {
+        if self.lifecycle.has_due() && (can_send || to_spool) {
             let route = if can_send { Route::Lane } else { Route::Spool };
             return self.take_records(false, route, view, now, out);
+        }
+        if last_seq == 0 || !(to_spool || (is_resolved && can_send)) {
+            return self.abandon(out);
         }
         if self.lifecycle.has_open() {
             // The database rejected a declaration: then the end is not a clean one.
             return self.abandon(out);
         }
         // It attests everything: it follows the declarations, and in the spool everything of its file.
-        let is_attested = self.lifecycle.attested_through(view) >= last_seq;
+        let is_attested =
+            self.lifecycle.attested_through(view) >= last_seq || planted!(StopRecordBesideSpooledEntries);
         let route = match (is_attested && can_send, to_spool) {
             (true, _) => Route::Lane,
             (false, true) => Route::Spool,
@@ -172,7 +186,8 @@ impl<R: Row> Core<R> {
             // A batch with a synced copy is settled as spooled, and so it stays. What was sent to the database
             // or to the disk may be there.
             if !self.copies.is_synced(batch.copy) {
-                let is_sent = batch.attempt == Attempt::Retry || batch.copy.is_some();
+                let is_sent = !planted!(UnknownCalledDropped)
+                    && (batch.attempt == Attempt::Retry || batch.copy.is_some());
                 let fate = if is_sent { Fate::Unknown } else { Fate::Dropped(DropReason::ShutDown) };
                 Self::settle(batch.ranges, fate, out);
             }

@@ -130,7 +130,9 @@ impl SpoolState {
 
     /// Notes the answer to a read.
     pub(super) fn on_read(&mut self, found: bool) {
-        let more = found || self.contents == Contents::Reading(SinceAsked::MoreCame) || self.deferred > 0;
+        let more_came =
+            self.contents == Contents::Reading(SinceAsked::MoreCame) && !planted!(LateAnswerHidesNewBatch);
+        let more = found || more_came || self.deferred > 0;
         if !found {
             // The pass is over: the spool hands them out again.
             self.deferred = 0;

@@ -27,6 +27,9 @@ impl<R: Row> Core<R> {
     pub(super) fn append(&mut self, batch: &RowBatch<R>, out: &mut Vec<Action<R>>) -> CopyId {
         let copy = self.copies.add(CopyState::Writing, batch.ranges.clone());
         out.push(Action::Spool(SpoolRequest::Append { copy, rows: batch.rows.clone() }));
+        if planted!(SettledBeforeSync) {
+            Self::settle(batch.ranges.clone(), Fate::Spooled, out);
+        }
         copy
     }
 
@@ -63,7 +66,9 @@ impl<R: Row> Core<R> {
         batches.filter(|batch| batch.copy == Some(copy)).for_each(|batch| batch.copy = None);
         match self.batches.spooling.remove(&copy) {
             // It attests what is in the spool before it. On a lane it would be stored before that.
-            Some(batch) if batch.rows.iter().any(Row::is_stop_record) => {}
+            Some(batch)
+                if batch.rows.iter().any(Row::is_stop_record)
+                    && !planted!(StopRecordSentAfterFailedAppend) => {}
             Some(batch) => self.batches.ready.push_back(RowBatch { copy: None, ..batch }),
             None => {}
         }
@@ -72,7 +77,9 @@ impl<R: Row> Core<R> {
     /// Releases the memory of a batch whose copy is synced and whole: from now on it is in the spool alone.
     pub(super) fn leave_to_spool(&mut self, batch: RowBatch<R>, again: Again, out: &mut Vec<Action<R>>) {
         Self::settle(batch.ranges, Fate::Spooled, out);
-        Self::release(batch.size, out);
+        if !planted!(SpooledNotReleased) {
+            Self::release(batch.size, out);
+        }
         // What its records declare is declared once it is replayed.
         let freed = self.lifecycle.on_spooled(batch.declaration);
         if let Some(batches) = batch.copy.and_then(|copy| self.copies.forget(copy)) {
@@ -170,6 +177,9 @@ impl<R: Row> Core<R> {
             batch.attempt = Attempt::Retry;
         }
         for copy in self.copies.forget_writing() {
+            if planted!(AppendsForgottenWithTheSpool) {
+                break;
+            }
             self.continue_without_copy(copy);
         }
         let quarantining = std::mem::take(&mut self.batches.quarantining).into_values();

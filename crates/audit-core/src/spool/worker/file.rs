@@ -68,7 +68,8 @@ impl<F> OpenFile<F> {
     }
 
     fn is_available(&self, id: i64) -> bool {
-        !(self.held.contains(&id) || self.removing.contains(&id) || self.stops.contains(&id))
+        let is_held = self.held.contains(&id) && !planted!(HeldHandedOut);
+        !(is_held || self.removing.contains(&id) || self.stops.contains(&id))
     }
 
     /// True for a batch that is to be removed, or that has a stop record.
@@ -104,7 +105,7 @@ impl<F> OpenFile<F> {
 
     /// Begins a new pass. True if there is something in it.
     pub(super) fn rewind(&mut self) -> bool {
-        let revisit = self.revisit.take();
+        let revisit = self.revisit.take().filter(|_| !planted!(ReturnedForgotten));
         revisit.into_iter().for_each(|first| self.read_again_from(first));
         revisit.is_some()
     }
@@ -126,7 +127,7 @@ impl<F> OpenFile<F> {
 
     /// Notes that these batches are removed.
     pub(super) fn committed(&mut self, removed: &[i64], usage: Usage) {
-        for id in removed {
+        for id in removed.iter().filter(|_| !planted!(RemovedAgainAndAgain)) {
             self.removing.remove(id);
         }
         self.usage.batches = self.usage.batches.saturating_sub(usage.batches);

@@ -119,7 +119,8 @@ impl<S: Store> SpoolWorker<S> {
             }
         }
         self.append(appends, now, replies);
-        if self.pending_removals() >= self.config.max_pending_removals {
+        if self.pending_removals() >= self.config.max_pending_removals && !planted!(RemovalsNotFlushedByCount)
+        {
             self.flush_removals(now, replies);
         }
         for request in others {
@@ -140,7 +141,7 @@ impl<S: Store> SpoolWorker<S> {
 
     /// Does what is due by this time.
     pub fn tick(&mut self, now: Time, replies: &mut Vec<SpoolReply<S::Row>>) {
-        if self.flush_at <= now {
+        if self.flush_at <= now && !planted!(RemovalsNotFlushedByTime) {
             self.flush_removals(now, replies);
         }
         if self.next_scan <= now {
@@ -203,7 +204,7 @@ impl<S: Store> SpoolWorker<S> {
 
     /// Where a batch is that the writer no longer holds.
     fn resolve(&mut self, mut id: SpoolId) -> SpoolId {
-        while let Some(copy) = self.aliases.remove(&id) {
+        while let Some(copy) = self.aliases.remove(&id).filter(|_| !planted!(SalvagedCopyForgotten)) {
             id = copy;
         }
         id

@@ -12,9 +12,9 @@ impl<S: Store> SpoolWorker<S> {
     /// the batches before a stop record.
     pub(super) fn answer_read(&mut self, now: Time, replies: &mut Replies<S::Row>) {
         let batch = self.read(now, replies);
-        let is_unknown = self.reread_at != Time::NEVER
+        let is_unknown = (self.reread_at != Time::NEVER && !planted!(FailedReadTakenForTheEnd))
             || !self.salvages.is_empty()
-            || (self.may_hand_out_stops() && self.files.values().any(OpenFile::has_waiting_stop));
+            || self.files.iter().any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key));
         self.is_read_waiting = batch.is_none() && is_unknown;
         if !self.is_read_waiting {
             replies.push(SpoolReply::Read(batch));
@@ -95,7 +95,7 @@ impl<S: Store> SpoolWorker<S> {
             } else if rows.is_empty() {
                 open.remove(id);
                 self.flush_at = self.flush_at.min(now + self.config.removal_delay);
-            } else if rows.iter().any(Row::is_stop_record) {
+            } else if rows.iter().any(Row::is_stop_record) && !planted!(StopRecordHandedOutEarly) {
                 open.stops.insert(id);
             } else {
                 open.held.insert(id);
@@ -116,18 +116,18 @@ impl<S: Store> SpoolWorker<S> {
         replies: &mut Replies<S::Row>,
     ) -> Result<Option<SpooledBatch<S::Row>>, StoreError> {
         let Some(stop) = self.files.get(&key).and_then(OpenFile::next_stop) else { return Ok(None) };
-        if !self.may_hand_out_stops() {
+        if !self.may_hand_out_stops(key) {
             return Ok(None);
         }
         let adopted: Vec<u32> = self.files.keys().copied().filter(|key| self.own != Some(*key)).collect();
         for key in adopted {
-            if !self.has_only_stops(key, i64::MAX)? {
+            if !self.has_only_stops(key, i64::MAX, now, replies) {
                 return Ok(None);
             }
         }
         if let Some(own) = self.own {
             let through = if own == key { i64::MAX } else { self.own_before_stops() };
-            if !self.has_only_stops(own, through)? {
+            if !self.has_only_stops(own, through, now, replies) {
                 return Ok(None);
             }
         }
@@ -149,23 +149,32 @@ impl<S: Store> SpoolWorker<S> {
         Ok(Some(SpooledBatch { ids: vec![SpoolId { file: key, batch: stop }], rows: stored.rows }))
     }
 
-    /// False while what a stop record attests may be in a file that could not be copied or adopted yet.
-    pub(super) fn may_hand_out_stops(&self) -> bool {
-        self.salvages.is_empty() && self.failing.is_empty() && !self.is_scan_failing
+    /// False while what a stop record of this file attests may be in a file that could not be copied or
+    /// adopted yet.
+    pub(super) fn may_hand_out_stops(&self, key: u32) -> bool {
+        let is_every_file_known = self.failing.is_empty() && !self.is_scan_failing;
+        self.salvages.is_empty() && (self.own == Some(key) || is_every_file_known)
     }
 
-    /// True if nothing but stop records is left or held of a file, up to this number.
-    fn has_only_stops(&mut self, key: u32, through: i64) -> Result<bool, StoreError> {
-        let Some(open) = self.files.get_mut(&key) else { return Ok(true) };
+    /// True if nothing but stop records is left or held of a file, up to this number; false if that is not
+    /// known.
+    fn has_only_stops(&mut self, key: u32, through: i64, now: Time, replies: &mut Replies<S::Row>) -> bool {
         let mut after = i64::MIN;
         loop {
-            let sizes = self.store.sizes(&mut open.file, after, self.config.max_read_batches)?;
-            let Some(last) = sizes.last() else { return Ok(true) };
+            let Some(open) = self.files.get_mut(&key) else { return true };
+            let sizes = match self.store.sizes(&mut open.file, after, self.config.max_read_batches) {
+                Ok(sizes) => sizes,
+                Err(error) => {
+                    self.read_failed(key, error, now, replies);
+                    return false;
+                }
+            };
+            let Some(last) = sizes.last() else { return true };
             if !sizes.iter().take_while(|size| size.id <= through).all(|size| open.is_done_or_stop(size.id)) {
-                return Ok(false);
+                return false;
             }
             if last.id >= through {
-                return Ok(true);
+                return true;
             }
             after = last.id;
         }
@@ -203,6 +212,9 @@ impl<S: Store> SpoolWorker<S> {
             return true;
         }
         let file = self.files.get(&key).map(|open| open.name.clone()).unwrap_or_default();
+        if planted!(DamagedLinesDropped) {
+            return true;
+        }
         let result = self.store.quarantine_lines(lines);
         let is_safe = result.is_ok();
         replies.push(SpoolReply::Notice(match result {

@@ -20,6 +20,9 @@ impl FileLoss {
         match error {
             StoreError::Corrupt(reason) => Some(Self::Corrupt(reason)),
             StoreError::Gone(reason) => Some(Self::Gone(reason)),
+            StoreError::Transient(reason) if planted!(PassingErrorTakenForDamage) => {
+                Some(Self::Corrupt(reason))
+            }
             StoreError::Transient(_) | StoreError::DiskFull(_) => None,
         }
     }
@@ -160,6 +163,9 @@ impl<S: Store> SpoolWorker<S> {
         now: Time,
         replies: &mut Replies<S::Row>,
     ) -> Result<Option<String>, String> {
+        if planted!(RenamedBeforeCopied) && salvage.is_renamed {
+            let _ = self.store.set_aside(&mut salvage.file);
+        }
         while let Some(from) = salvage.next {
             let Part { ids, batches, next } =
                 self.read_part(salvage, from).map_err(|error| error.to_string())?;

@@ -27,7 +27,7 @@ impl<S: Store> SpoolWorker<S> {
             }
         }
         self.run_salvages(now, replies);
-        if self.may_hand_out_stops() && self.files.values().any(OpenFile::has_waiting_stop) {
+        if self.files.iter().any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key)) {
             replies.push(SpoolReply::Adopted);
         }
         self.next_scan = now + self.config.scan_interval;
@@ -49,7 +49,7 @@ impl<S: Store> SpoolWorker<S> {
 
     /// Adopts a file; false if it was left alone.
     fn adopt(&mut self, name: &str, now: Time, replies: &mut Replies<S::Row>) -> bool {
-        let target = (!self.config.any_target).then_some(&*self.config.target);
+        let target = (!(self.config.any_target || planted!(TargetIgnored))).then_some(&*self.config.target);
         let file = name.to_owned();
         let adoption = self.store.adopt(name, target);
         if !matches!(adoption, Err(_) | Ok(Adoption::Adopted(_))) {
