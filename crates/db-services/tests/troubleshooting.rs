@@ -1,6 +1,7 @@
 //! docs/troubleshooting.md explains every log line of the writer and its spool, and every reason for which an
 //! entry is dropped.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

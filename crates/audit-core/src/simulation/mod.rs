@@ -19,6 +19,7 @@ mod spool_side;
 mod store;
 mod world;
 
+pub(crate) use bug::is_planted;
 pub use bug::{Bug, Planted};
 pub use model::Finding;
 use scenario::Scenario;
