@@ -2,6 +2,7 @@
 //! entry is dropped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -51,7 +51,5 @@ pub(super) fn log_notice(database: &str, notice: &Notice) {
         Notice::SpoolGone => log::error!(
             "audit: the thread of the spool for {database} ended; entries wait in memory alone until a restart"
         ),
-        // A notice that this version of the writer does not know.
-        other => log::warn!("audit: {database}: {other:?}"),
     });
 }
