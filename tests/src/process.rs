@@ -72,7 +72,7 @@ fn a_database_out_of_reach_is_one_error_line() {
     assert_eq!(said, ["pending"]);
     let errors: Vec<_> = lines(&output.stderr).into_iter().filter(|line| line.contains("ERROR")).collect();
     assert_eq!(errors.len(), 2, "as it began, and as the process gave up: {errors:?}");
-    assert!(errors[0].contains("does not take entries") && errors[0].contains("refused"), "{errors:?}");
+    assert!(errors[0].contains("does not accept entries") && errors[0].contains("refused"), "{errors:?}");
     assert!(errors[1].contains("ended"), "{errors:?}");
     assert!(!format!("{said:?}{errors:?}").contains("hush"));
 }

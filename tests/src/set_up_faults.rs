@@ -23,7 +23,7 @@ use crate::support::{TestDb, numbered, on_both, wait_for};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the end of a fault looks like in the log.
-const MENDED: [&str; 3] = ["entries go to the spool", "takes entries again, after", "the spool is replayed"];
+const MENDED: [&str; 3] = ["go to the spool", "accepts entries again, after", "is replayed"];
 
 /// Tries again sooner than by default, and spills soon, but not because a busy machine is slow to commit.
 fn policy() -> RetryPolicy {
@@ -127,7 +127,7 @@ async fn broken_and_mended(db: &TestDb, breaks: &str, mends: &str, saying: &[&st
     db.sql(breaks).await.unwrap();
     trial.fails(saying).await;
     db.sql(mends).await.unwrap();
-    trial.recovers(db, &["is not set up to take entries"]).await;
+    trial.recovers(db, &["is misconfigured"]).await;
 }
 
 /// The same, broken before the first entry.
@@ -136,7 +136,7 @@ async fn broken_from_the_outset(db: &TestDb, breaks: &str, mends: &str, saying: 
     let mut trial = Trial::start(&db.url);
     trial.fails(saying).await;
     db.sql(mends).await.unwrap();
-    trial.recovers(db, &["is not set up to take entries"]).await;
+    trial.recovers(db, &["is misconfigured"]).await;
 }
 
 const NO_TABLE: [&str; 2] =
@@ -145,7 +145,7 @@ const NO_COLUMN: [&str; 2] = [
     "ALTER TABLE audit_logs RENAME COLUMN trace_id TO hidden",
     "ALTER TABLE audit_logs RENAME COLUMN hidden TO trace_id",
 ];
-const MIGRATE: [&str; 2] = ["is not set up to take entries", "run the migrations: `auditlog migrate`"];
+const MIGRATE: [&str; 2] = ["is misconfigured", "run the migrations: `auditlog migrate`"];
 
 on_both! {
     async fn a_table_that_goes(db: TestDb) {
@@ -168,7 +168,7 @@ on_both! {
                 "DROP TRIGGER skip",
             ],
         };
-        let saying = ["is not set up to take entries", "a trigger or rule of audit_logs skipped the row"];
+        let saying = ["is misconfigured", "a trigger or rule of audit_logs skipped the row"];
         broken_and_mended(&db, breaks, fixes, &saying).await;
     }
 
@@ -220,7 +220,7 @@ async fn a_grant_that_is_revoked() {
     let mut trial = Trial::start(&app.url);
     trial.commits().await;
     app.db.sql(&format!("REVOKE audit_writer FROM {}", app.role)).await.unwrap();
-    trial.fails(&["is not set up", "GRANT audit_writer"]).await;
+    trial.fails(&["is misconfigured", "GRANT audit_writer"]).await;
     app.db.sql(&format!("GRANT audit_writer TO {}", app.role)).await.unwrap();
     trial.recovers(&app.db, &["permission denied"]).await;
 }
@@ -232,7 +232,7 @@ async fn a_password_that_is_changed_under_way() {
     trial.commits().await;
     app.db.sql(&format!("ALTER ROLE {} PASSWORD 'hush-2'", app.role)).await.unwrap();
     app.disconnect().await;
-    trial.fails(&["is not set up", "check the user and the password"]).await;
+    trial.fails(&["is misconfigured", "check the user and the password"]).await;
     let logged = log_lines::of(&trial.database).join("\n");
     assert!(!logged.contains("hush"), "{logged}");
     app.db.sql(&format!("ALTER ROLE {} PASSWORD 'hush-1'", app.role)).await.unwrap();
@@ -253,9 +253,9 @@ async fn a_server_whose_connections_are_used_up() {
         held.push(connection);
     }
     assert!(!held.is_empty());
-    trial.fails(&["does not take entries", "raise max_connections"]).await;
+    trial.fails(&["does not accept entries", "raise max_connections"]).await;
     drop((held, others));
-    trial.recovers(&app.db, &["does not take entries"]).await;
+    trial.recovers(&app.db, &["does not accept entries"]).await;
 }
 
 /// The server itself runs out of disk. Whether it only refuses, or goes down because it cannot write
@@ -274,11 +274,11 @@ async fn a_server_whose_disk_is_full() {
     db.sql("SELECT txid_current()").await.unwrap();
     disk.fill_but(64 << 10);
     trial
-        .fails(&["does not take entries", "No space left on device", "free space on the server's disk"])
+        .fails(&["does not accept entries", "No space left on device", "free space on the server's disk"])
         .await;
     disk.free();
     server.start_again().unwrap();
-    trial.recovers(&db, &["does not take entries"]).await;
+    trial.recovers(&db, &["does not accept entries"]).await;
 }
 
 /// An SQLite database in a directory of a small disk, migrated, with no connection left open.
@@ -298,7 +298,7 @@ async fn an_sqlite_file_whose_disk_is_full() {
     let mut trial = Trial::start(&db.url);
     trial.commits().await;
     disk.fill_but(0);
-    trial.fails(&["does not take entries", "free space on the disk"]).await;
+    trial.fails(&["does not accept entries", "free space on the disk"]).await;
     disk.free();
     trial.recovers(&db, &["database or disk is full"]).await;
 }
@@ -313,9 +313,9 @@ async fn an_sqlite_file_whose_disk_is_full_before_it_is_opened() {
     disk.fill_but(0);
     let mut trial = Trial::start(&db.url);
     // SQLite cannot even make the files beside it.
-    trial.fails(&["does not take entries", "see whether the disk is full"]).await;
+    trial.fails(&["does not accept entries", "see whether the disk is full"]).await;
     disk.free();
-    trial.recovers(&db, &["does not take entries"]).await;
+    trial.recovers(&db, &["does not accept entries"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -327,9 +327,9 @@ async fn an_sqlite_file_that_may_not_be_written() {
     let db = sqlite_on(&disk).await;
     disk.forbid_writing();
     let mut trial = Trial::start(&db.url);
-    trial.fails(&["is not set up", "make the file and its directory writable"]).await;
+    trial.fails(&["is misconfigured", "make the file and its directory writable"]).await;
     disk.allow_writing();
-    trial.recovers(&db, &["is not set up"]).await;
+    trial.recovers(&db, &["is misconfigured"]).await;
 }
 
 /// Two faults, one behind the other: each is said when it is met.
@@ -339,7 +339,7 @@ async fn an_sqlite_file_whose_directory_is_missing() {
     let place = dir.path().join("var");
     let db = TestDb::at(format!("sqlite://{}", place.join("audit.db").display()));
     let mut trial = Trial::start(&db.url);
-    trial.fails(&["is not set up", "does its directory exist"]).await;
+    trial.fails(&["is misconfigured", "does its directory exist"]).await;
     std::fs::create_dir(&place).unwrap();
     trial.fails(&MIGRATE).await;
     db.database.migrate().await.unwrap();
@@ -362,7 +362,7 @@ async fn a_spool_whose_disk_is_full() {
         db.sql(NO_TABLE[0]).await.unwrap();
         let waiting = trial.next(1_000);
         drop(trial.writer.write_all(waiting));
-        let spool_fault = ["the spool does not take entries", "free space on its disk"];
+        let spool_fault = ["does not take entries, they wait in memory", "free space on its disk"];
         log_lines::wait_for(&trial.database, &spool_fault).await;
         log_lines::wait_for(&trial.database, &MIGRATE).await;
         let stats = trial.writer.stats();
@@ -371,6 +371,6 @@ async fn a_spool_whose_disk_is_full() {
         wait_for("the spool", async || trial.writer.stats().spooled == 1_000).await;
         assert!(trial.write(10).await.is_durable());
         db.sql(NO_TABLE[1]).await.unwrap();
-        trial.recovers(&db, &[MIGRATE[0], spool_fault[0], "the spool takes entries again"]).await;
+        trial.recovers(&db, &[MIGRATE[0], spool_fault[0], "takes entries again"]).await;
     }
 }

@@ -216,9 +216,9 @@ fn complaint(url: &str, authorities: &str) -> (bool, String) {
     let output = app("await-a-moment", &with(url, authorities));
     let logged = lines(&output.stderr);
     let text =
-        logged.iter().find(|line| line.contains(" take entries")).unwrap_or_else(|| panic!("{logged:?}"));
+        logged.iter().find(|line| line.contains("entries wait")).unwrap_or_else(|| panic!("{logged:?}"));
     assert!(!format!("{output:?}").contains("hush"), "{output:?}");
-    (text.contains("is not set up to"), text.clone())
+    (text.contains("is misconfigured"), text.clone())
 }
 
 #[tokio::test]

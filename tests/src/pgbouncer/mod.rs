@@ -121,7 +121,7 @@ async fn in_transaction_mode_the_writer_says_what_helps() {
     drop(lines);
     app.wait().unwrap();
     let said = said();
-    assert!(said.contains("is not set up to take entries"), "{said}");
+    assert!(said.contains("is misconfigured"), "{said}");
     assert!(said.contains("PgBouncer in transaction mode needs 1.21 or newer"), "{said}");
     assert!(!said.contains("quarantine"), "{said}");
     let count = "SELECT count(*)::text FROM audit_logs WHERE action = 'app.await'";

@@ -69,9 +69,7 @@ impl<R: Row> Core<R> {
             Route::Spool | Route::Both => self.can_append(now) && !(is_failing() && has_unspooled()),
             // Another batch may be accepted where this one is not, and so show what the problem is.
             Route::Lane if self.breaker.is_misconfigured() => {
-                let held = self.batches.towards_database().count();
-                let limit = self.config.limits.misconfigured_batches;
-                self.breaker.permits(now) && held < limit && self.batches.idle_lane().is_some()
+                self.batches.towards_database().count() < self.config.limits.misconfigured_batches
             }
             Route::Lane => {
                 // During an outage one batch, if there is no other to try the database with.

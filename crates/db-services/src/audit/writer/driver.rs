@@ -33,7 +33,7 @@ const MAX_SLEEP: Duration = Duration::from_secs(3_600);
 
 /// The most bytes of memory that the entries of one batch hold beside a spool. Encoded for the spool they
 /// take up to seven times that, while the batch is in memory as well.
-const MAX_SPOOLED_BATCH_BYTES: usize = 1 << 20;
+const MAX_SPOOLED_BATCH_BYTES: usize = 512 << 10;
 
 /// The time that a spool gets to close its files, beyond the deadline if need be.
 const CLOSE_SPOOL: Duration = Duration::from_secs(1);

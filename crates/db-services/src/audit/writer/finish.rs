@@ -22,7 +22,8 @@ pub(super) fn finish(shared: &Arc<Shared>, end: End, on_loss: Option<&OnLoss>) {
     }
     call_on_loss(on_loss, &shared.take_losses());
     let report = shared.report();
-    if report.lost + report.unknown > 0 {
+    // Why an unusable database loses everything was logged.
+    if report.lost + report.unknown > 0 && shared.unusable().is_none() {
         contained(|| {
             log::error!(
                 "audit: the writer to {} ended: {} entries committed, {} spooled, {} lost, {} unknown",
