@@ -107,6 +107,8 @@ pub(super) struct WriterState {
     /// Losses of a part of a range.
     pub(super) partly_lost: Vec<Loss>,
     pub(super) has_stop_record: bool,
+    /// It was shut down with everything settled and stored.
+    pub(super) is_clean_end_due: bool,
     /// It ended or was killed.
     pub(super) has_ended: bool,
     /// Entries that were taken from the queue and settled.
@@ -457,13 +459,13 @@ impl Model {
         counts
     }
 
-    /// Writers that had no faults and time enough ended cleanly, unless the disk lost something of theirs.
+    /// Writers that were shut down with nothing left to do ended cleanly, unless the disk lost something of theirs.
     pub(super) fn check_clean_ends(&mut self) {
         if self.has_lost_record() || self.rows.iter().any(|row| row.is_victim) {
             return;
         }
         let unclean = |writer: &WriterState| {
-            writer.is_calm && writer.has_quarantine && !writer.rows.is_empty() && !writer.has_stop_record
+            writer.is_clean_end_due && writer.has_quarantine && !writer.has_stop_record
         };
         if let Some(writer) = self.writers.iter().position(unclean) {
             self.report("without faults a writer ends with a stop record", || format!("writer {writer}"));
