@@ -120,8 +120,6 @@ bugs! {
     SpoolNotReplayedAtTheEnd,
     /// The memory of a spooled batch is never released.
     SpooledNotReleased,
-    /// A stop record goes to the spool beside a damaged file that is not copied yet.
-    StopRecordBesideSalvage,
     /// A stop record is sent while entries are in the spool.
     StopRecordBesideSpooledEntries,
     /// The spool hands out a stop record like any other batch.

@@ -136,7 +136,7 @@ impl SpoolSide {
         true
     }
 
-    /// Where nothing failed for a while, removals wait within their bounds.
+    /// Where nothing failed for a while, few removals wait, and not beyond their time.
     fn check_removals(&self, env: &mut Env) {
         let config = &env.settings.spool_config;
         let repeated_after = config.retry_delay + config.removal_delay;
@@ -144,13 +144,11 @@ impl SpoolSide {
             return;
         }
         let (waiting, max) = (self.worker.pending_removals(), config.max_pending_removals);
-        let until = env.now + config.removal_delay.max(config.retry_delay);
         // Batches that a read finds empty are removed later.
-        let is_bounded = waiting < max + 6 && (waiting == 0 || self.worker.next_tick() <= until);
+        env.model
+            .demand(waiting < max + 6, "removals that wait are bounded", || format!("{waiting} of {max}"));
         let tick = self.worker.next_tick();
-        env.model.demand(is_bounded, "removals wait within their bounds", || {
-            format!("{waiting} of {max}, until {tick:?}")
-        });
+        env.model.demand(tick > env.now, "what is due is done", || format!("{tick:?} at {:?}", env.now));
     }
 
     pub(super) fn next_reply(&mut self) -> Option<SpoolReply<SimRow>> {
