@@ -60,6 +60,8 @@ bugs! {
     DeclarationWaitsForRejectedEntry,
     /// Numbers without a row, since the entry was stored before, are not declared.
     DuplicatesNotDeclared,
+    /// A batch whose append failed counts as having a copy still.
+    FailedCopyKept,
     /// A file that cannot be read for a moment counts as drained.
     FailedReadTakenForTheEnd,
     /// The copy of a halved batch is removed after one half.
@@ -88,6 +90,8 @@ bugs! {
     OneAppendTooMany,
     /// A file that another process has locked is taken for damaged.
     PassingErrorTakenForDamage,
+    /// The spool's thread ends, and rows on their way to the quarantine are forgotten.
+    QuarantineForgottenWithTheSpool,
     /// A rejected row is reported as quarantined though the quarantine did not take it.
     QuarantinedThoughItFailed,
     /// A mark passes what a rejected record declares.

@@ -42,6 +42,11 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Outcome {
     Scenario::of(seed, bug).run(false).0
 }
 
+/// How many external events the plan of a seed has.
+pub fn planned(seed: u64) -> usize {
+    Scenario::of(seed, None).plan.len()
+}
+
 /// The history of a seed as text, shrunk if a promise is broken.
 pub fn report(seed: u64, bug: Option<Bug>) -> String {
     let scenario = Scenario::of(seed, bug);
