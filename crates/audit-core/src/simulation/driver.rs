@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::contract::Contract;
 use super::database::Statement;
@@ -37,7 +36,7 @@ pub(super) enum CallStep {
 
 /// How a thread rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
+pub(super) enum Rest {
     /// Callers need not wake it for an entry that nobody awaits.
     Looks,
     /// Callers wake it for every entry.
@@ -55,7 +54,7 @@ pub(super) enum Stage {
 /// Who waits for a receipt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiter {
-    range: SeqRange,
+    pub(super) range: SeqRange,
 }
 
 pub(super) struct Writer {
@@ -68,7 +67,7 @@ pub(super) struct Writer {
     pub(super) spool: Option<SpoolSide>,
     pub(super) calls: VecDeque<Call>,
     pub(super) last_call: u64,
-    rest: Rest,
+    pub(super) rest: Rest,
     generation: u64,
     pub(super) deadline: Option<Time>,
     pub(super) closed_at: Time,
@@ -264,7 +263,7 @@ impl Writer {
         answer
     }
 
-    fn settle(&mut self, ranges: &[SeqRange], fate: &Fate, env: &mut Env) {
+    pub(super) fn settle(&mut self, ranges: &[SeqRange], fate: &Fate, env: &mut Env) {
         self.ledger.settle(ranges, fate);
         let settled = self.ledger.take_settled();
         self.notified += settled.len();
@@ -277,7 +276,13 @@ impl Writer {
         }
     }
 
-    fn check_receipt(&self, range: SeqRange, counts: &DeliveryCounts, is_settled: bool, env: &mut Env) {
+    pub(super) fn check_receipt(
+        &self,
+        range: SeqRange,
+        counts: &DeliveryCounts,
+        is_settled: bool,
+        env: &mut Env,
+    ) {
         let expected = env.model.counts(self.index, range);
         let is_true = DeliveryCounts { drop_reason: None, ..counts.clone() } == expected
             && (!is_settled || counts.pending == 0);
@@ -358,65 +363,6 @@ impl Writer {
         self.on(Event::Close { deadline }, env);
     }
 
-    // Callers.
-
-    /// A caller completes what it began.
-    pub(super) fn complete_call(&mut self, id: u64, env: &mut Env) {
-        let Some(at) = self.calls.iter().position(|call| call.id == id) else { return };
-        if let Some(call) = self.calls.remove(at) {
-            self.complete(call, env);
-        }
-    }
-
-    fn complete_next_call(&mut self, env: &mut Env) {
-        if let Some(call) = self.calls.pop_front() {
-            self.complete(call, env);
-        }
-    }
-
-    fn complete(&mut self, call: Call, env: &mut Env) {
-        let range = match call.step {
-            CallStep::Push(group) => {
-                let range = group.range();
-                match self.stage {
-                    Stage::Runs => self.queue.push(group),
-                    Stage::Finished => self.give_up(group, env),
-                }
-                range
-            }
-            CallStep::Refused(range, reason) => {
-                let fate = Fate::Dropped(reason);
-                env.note(|| format!("{} caller: {}-{} {fate:?}", self.index, range.first, range.last));
-                env.model.settle(self.index, &[range], &fate);
-                self.settle(&[range], &fate, env);
-                range
-            }
-        };
-        if let Some(until) = call.awaits_until {
-            match self.ledger.outcome(range) {
-                Some(counts) => self.check_receipt(range, &counts, true, env),
-                None => self.ledger.wait(range, until.max(env.now), Waiter { range }),
-            }
-        }
-        if self.stage == Stage::Runs && (self.rest == Rest::Parks || call.awaits_until.is_some()) {
-            self.schedule_turn(env.now + env.delays.micros(5, 100), env);
-        }
-    }
-
-    fn give_up(&mut self, group: Group, env: &mut Env) {
-        let (range, fate) = (group.range(), Fate::Dropped(DropReason::ShutDown));
-        env.model.settle(self.index, &[range], &fate);
-        self.settle(&[range], &fate, env);
-        self.queue.release(group.size);
-    }
-
-    /// Callers stop to await what is not settled.
-    pub(super) fn drop_receipts(&mut self) {
-        self.ledger.retain_waiters(|waiter| waiter.range.first % 2 == 0);
-    }
-
-    // How it rests and ends.
-
     fn rest(&mut self, env: &mut Env) {
         let view = self.view(self.ledger.resolved_through());
         let (rest, until) = match self.core.wait(&view, env.now) {
@@ -431,66 +377,7 @@ impl Writer {
         self.schedule_turn(until.max(env.now), env);
     }
 
-    fn schedule_turn(&mut self, at: Time, env: &mut Env) {
+    pub(super) fn schedule_turn(&mut self, at: Time, env: &mut Env) {
         env.schedule(at, Happening::Turn { writer: self.index, generation: self.generation });
-    }
-
-    fn finish(&mut self, env: &mut Env) {
-        env.note(|| format!("{} finished", self.index));
-        self.stage = Stage::Finished;
-        let deadline = self.deadline;
-        env.model.demand(deadline.is_some(), "a writer ends only when it is shut down", || self.describe());
-        if let Some(spool) = self.spool.take() {
-            let files = env.disk.borrow().held_by(spool.store(), self.known_files_since());
-            spool.close(env);
-            if self.is_calm && self.contract.is_accepted() && !env.model.has_lost_record() {
-                let left = env.disk.borrow().left_in(&files, self.index);
-                env.model.demand(left.is_empty(), "a shutdown with enough time replays the spool", || {
-                    format!("writer {}: {}", self.index, left.join(", "))
-                });
-            }
-        }
-        while let Some(group) = self.queue.pop() {
-            self.give_up(group, env);
-        }
-    }
-
-    /// What was adopted before this time, the core has heard of when it is shut down.
-    fn known_files_since(&self) -> Time {
-        Time::after((self.closed_at - Time::START).saturating_sub(Duration::from_millis(500)))
-    }
-
-    /// The thread panics: nobody knows what became of what it had.
-    pub(super) fn panic(&mut self, env: &mut Env) {
-        self.queue.is_closed = true;
-        env.model.writers[self.index as usize].is_ending = true;
-        self.stage = Stage::Finished;
-        while let Some(group) = self.queue.pop() {
-            self.give_up(group, env);
-        }
-        while !self.calls.is_empty() {
-            self.complete_next_call(env);
-        }
-        let open = self.ledger.unsettled(self.queue.submitted);
-        env.model.settle(self.index, &open, &Fate::Unknown);
-        self.settle(&open, &Fate::Unknown, env);
-        if let Some(spool) = self.spool.take() {
-            spool.close(env);
-        }
-    }
-
-    /// True once nobody uses it any more. Then everything must be settled.
-    pub(super) fn has_ended(&self, env: &mut Env) -> bool {
-        if self.stage == Stage::Runs || !self.calls.is_empty() {
-            return false;
-        }
-        let open = self.ledger.unsettled(self.queue.submitted);
-        env.model.demand(open.is_empty(), "a writer that ended has settled everything", || {
-            format!("writer {} left {open:?}", self.index)
-        });
-        env.model.demand(!self.ledger.has_waiters(), "a writer that ended has answered everybody", || {
-            format!("writer {}", self.index)
-        });
-        true
     }
 }
