@@ -9,6 +9,7 @@ use db_services::audit::{self, AuditEntry, limits};
 use db_services::client::Database;
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::Runtime;
+use uuid::Uuid;
 
 struct Bench {
     runtime: Runtime,
@@ -23,8 +24,12 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
-    let entries: Vec<AuditEntry> =
-        input.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let lines = input.split(|byte| *byte == b'\n');
+    let mut entries: Vec<AuditEntry> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    // Entries without an id are not recognised when they are inserted again.
+    for (entry, nth) in entries.iter_mut().zip(1..) {
+        entry.id.get_or_insert(Uuid::from_u128(nth));
+    }
     for entry in &entries {
         is_within_limits(&NewAuditLog::from(entry));
     }

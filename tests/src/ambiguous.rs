@@ -6,7 +6,7 @@ use db_services::audit::{
     AuditEntry, AuditWriter, AuditWriterBuilder, Delivery, Durability, RetryPolicy, Verdict, verify_writers,
 };
 use db_services::client::Database;
-use db_test::{Network, Proxy};
+use db_test::{Network, Proxy, Server};
 use tempfile::TempDir;
 
 use crate::support::{TestDb, numbered, wait_for};
@@ -106,6 +106,34 @@ async fn so_are_batches_of_many() {
         assert_eq!((report.committed, report.quarantined, report.lost, report.unknown), (2_500, 0, 0, 0));
         are_there_once(&db, 2_500).await;
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing spooled, nothing set aside");
+    }
+}
+
+/// The writer's role may only insert, and on an older database it cannot even ask which rows are stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_answer_was_lost_is_committed_once_for_an_insert_only_role() {
+    let server = Server::start(&[]).unwrap();
+    for sql in ["", "DROP FUNCTION audit_logs_lookup"] {
+        let db = TestDb::on(&server);
+        let name = db.url.rsplit('/').next().unwrap().to_owned();
+        let role = format!("app_{name}");
+        let login = format!("CREATE ROLE {role} LOGIN PASSWORD 'hush'; GRANT audit_writer TO {role}; {sql}");
+        db.sql(&login).await.unwrap();
+        let url = server.url_as(&role, "hush", &name);
+        let refused = TestDb::at(url.clone()).sql("SELECT id FROM audit_logs").await.unwrap_err();
+        assert!(refused.contains("permission denied"), "{refused}");
+
+        let proxy = Proxy::to(&url).unwrap();
+        let (writer, guard) = builder(&proxy, Durability::Memory).start().unwrap();
+        proxy.set(Network::LosesAnswers).unwrap();
+        let receipt = writer.write_all(numbered(1_000));
+        wait_for("the commit", async || db.count().await == 1_000).await;
+        assert_eq!(writer.stats().committed, 0, "stored, and the writer does not know");
+        proxy.set(Network::Passes).unwrap();
+        assert_eq!(receipt.counts().await.committed, 1_000);
+        let report = guard.shutdown(PATIENCE).await;
+        assert_eq!((report.committed, report.quarantined, report.lost, report.unknown), (1_000, 0, 0, 0));
+        are_there_once(&db, 1_000).await;
     }
 }
 

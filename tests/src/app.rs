@@ -6,6 +6,9 @@
 mod flood;
 #[path = "app/leave.rs"]
 mod leave;
+#[cfg(target_os = "linux")]
+#[path = "app/user_code.rs"]
+mod user_code;
 
 use std::time::Duration;
 
@@ -13,12 +16,19 @@ use db_services::audit::{
     self, AuditEntry, AuditWriter, Durability, RetryPolicy, write_audit_log, write_audit_logs,
 };
 use db_services::client::Database;
+use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() {
-    env_logger::init();
-    match std::env::args().nth(1).as_deref() {
+    let argument = std::env::args().nth(1);
+    // The scenarios of its own code bring their loggers.
+    if argument.as_deref() != Some("user-code") {
+        env_logger::init();
+    }
+    match argument.as_deref() {
+        #[cfg(target_os = "linux")]
+        Some("user-code") => user_code::user_code(&std::env::args().nth(2).unwrap()),
         Some("await") => runtime().block_on(async {
             println!("{:?}", audit::status());
             for _ in 0..3 {
@@ -106,9 +116,8 @@ fn main() {
 
 async fn print_what_is_safe(writer: AuditWriter) {
     loop {
-        let entry = AuditEntry::new("app.safe");
-        let id = entry.id;
-        if writer.write(entry).await.is_durable() {
+        let id = Uuid::now_v7();
+        if writer.write(AuditEntry::new("app.safe").id(id)).await.is_durable() {
             println!("{id}");
         }
     }

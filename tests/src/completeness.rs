@@ -27,6 +27,16 @@ async fn remove(db: &TestDb, condition: &str) {
     }
 }
 
+/// Inserts a record of the only writer.
+async fn declare(db: &TestDb, action: &str, metadata: &str) {
+    db.sql(&format!(
+        "INSERT INTO audit_logs (action, writer_id, metadata) \
+         SELECT '{action}', writer_id, '{metadata}' FROM audit_logs WHERE writer_seq = 1"
+    ))
+    .await
+    .unwrap();
+}
+
 on_both! {
     async fn a_clean_end_is_complete(db: TestDb) {
         let (writer, guard) =
@@ -38,7 +48,7 @@ on_both! {
         let found = &accounts(&db).await[..];
         let [account] = found else { panic!("{found:?}") };
         assert_eq!((account.verdict, account.stored, account.missing), (Verdict::Complete, 2_345, 0));
-        assert_eq!((account.service.as_deref(), account.unknown_at_most), (Some("shop"), Some(0)));
+        assert_eq!((account.service.as_deref(), account.accepted_unknown_at_most), (Some("shop"), Some(0)));
         assert_eq!(db.count().await, 2_345, "what a writer says of itself is no entry");
     }
 
@@ -46,7 +56,7 @@ on_both! {
         let (writer, _guard) = AuditWriter::builder(db.database.clone()).queue_capacity(700).start().unwrap();
         assert!(writer.write_all(numbered(10)).await.is_durable());
         let account = &accounts(&db).await[0];
-        assert_eq!((account.verdict, account.stored, account.unknown_at_most), (Verdict::Open, 10, Some(700)));
+        assert_eq!((account.verdict, account.stored, account.accepted_unknown_at_most), (Verdict::Open, 10, Some(700)));
     }
 
     async fn a_removed_row_is_missing(db: TestDb) {
@@ -58,6 +68,40 @@ on_both! {
         let account = &accounts(&db).await[0];
         assert_eq!((account.verdict, account.missing), (Verdict::Missing, 3));
         assert_eq!(account.missing_ranges, [(21, 22), (100, 100)]);
+    }
+
+    async fn a_number_whose_entry_is_declared_to_be_under_another_is_not_missing(db: TestDb) {
+        let (writer, guard) = db.writer();
+        assert!(writer.write_all(numbered(5)).await.is_durable());
+        guard.shutdown(PATIENCE).await;
+        remove(&db, "resource_id = '2'").await;
+        let account = &accounts(&db).await[0];
+        assert_eq!((account.verdict, &account.missing_ranges[..]), (Verdict::Missing, &[(3, 3)][..]));
+        declare(&db, "audit.entries_duplicate", r#"{"ranges": [[3, 3]], "count": 1}"#).await;
+        let account = &accounts(&db).await[0];
+        assert_eq!(
+            (account.verdict, account.stored, account.repeated, account.missing),
+            (Verdict::Complete, 4, 1, 0)
+        );
+    }
+
+    async fn a_number_declared_as_rejected_twice_counts_once_until_it_is_stored(db: TestDb) {
+        let (writer, guard) = db.writer();
+        assert!(writer.write_all(numbered(5)).await.is_durable());
+        guard.shutdown(PATIENCE).await;
+        // The writer declares it, and then the one that replays its spool.
+        for sqlstate in ["23514", "22021"] {
+            let record = format!(r#"{{"seq": 3, "sqlstate": "{sqlstate}"}}"#);
+            declare(&db, "audit.entry_quarantined", &record).await;
+        }
+        let account = &accounts(&db).await[0];
+        assert_eq!((account.verdict, account.stored, account.quarantined), (Verdict::Complete, 5, 0));
+        remove(&db, "resource_id = '2'").await;
+        let account = &accounts(&db).await[0];
+        assert_eq!(
+            (account.verdict, account.stored, account.quarantined, account.missing),
+            (Verdict::Declared, 4, 1, 0)
+        );
     }
 
     async fn each_writer_is_accounted_for_by_itself(db: TestDb) {

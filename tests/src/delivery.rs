@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use db_services::audit::{
-    self, AuditEntry, AuditWriter, Delivery, DropReason, write_audit_log, write_audit_logs,
+    self, AuditEntry, AuditLog, AuditWriter, Delivery, DropReason, write_audit_log, write_audit_logs,
 };
 use db_services::client::Database;
+use uuid::Uuid;
 
 use crate::support::{TestDb, numbered, on_both, wait_for};
 
@@ -103,14 +104,53 @@ on_both! {
 
     async fn an_entry_written_twice_is_stored_once_and_its_neighbours_too(db: TestDb) {
         let (writer, _guard) = db.writer();
-        let entry = AuditEntry::new("first").actor("alice");
+        let entry = AuditEntry::new("first").id(Uuid::now_v7()).actor("alice");
         assert_eq!(writer.write(entry.clone()).await, Delivery::Committed);
-        let again = AuditEntry::new("second").id(entry.id).created_at(entry.created_at);
+        let mut again = entry;
+        again.action = "second".into();
         let delivery = writer.write_all([AuditEntry::new("before"), again, AuditEntry::new("after")]).await;
         assert_eq!(delivery, Delivery::Committed);
         let mut actions: Vec<_> = db.rows().await.into_iter().map(|row| row.action).collect();
         actions.sort();
         assert_eq!(actions, ["after", "before", "first"]);
+    }
+
+    async fn an_entry_without_an_id_is_a_template_and_each_write_of_it_is_stored(db: TestDb) {
+        let (writer, guard) = db.writer();
+        let base = AuditEntry::new("login").actor("alice");
+        for _ in 0..2 {
+            assert_eq!(writer.write(base.clone()).await, Delivery::Committed);
+        }
+        assert_eq!(writer.write_all([base.clone(), base.clone().tenant("acme")]).await, Delivery::Committed);
+        assert_eq!(guard.shutdown(PATIENCE).await.committed, 4);
+        assert_eq!(db.count().await, 4);
+        let mut conn = db.connection().await;
+        for _ in 0..2 {
+            audit::insert(&mut conn, &base).await.unwrap();
+            assert_eq!(audit::insert_many(&mut conn, &[base.clone(), base.clone()]).await.unwrap(), 2);
+        }
+        drop(conn);
+        let rows = db.rows().await;
+        let ids: HashSet<_> = rows.iter().map(|row| row.id).collect();
+        assert_eq!((rows.len(), ids.len()), (10, 10));
+        let same_time = |row: &AuditLog| row.created_at.timestamp_micros() == base.created_at.timestamp_micros();
+        assert!(rows.iter().all(same_time), "the time is that of the building");
+    }
+
+    async fn an_entry_beyond_the_bound_of_the_queue_is_cut_and_written(db: TestDb) {
+        let (writer, guard) = AuditWriter::builder(db.database.clone()).queue_bytes(64 << 10).start().unwrap();
+        // Beyond the bound as it is; beyond it after it was cut as well.
+        let texts = |entry: AuditEntry| entry.actor("𝕏".repeat(9_999)).resource("file", "𝕏".repeat(9_999));
+        let text = serde_json::json!({"text": "x".repeat(1 << 20), "more": "x".repeat(60 << 10)});
+        for entry in [AuditEntry::new("large").metadata(text.clone()), texts(AuditEntry::new("larger").metadata(text))] {
+            assert_eq!(writer.write(entry).await, Delivery::Committed);
+        }
+        assert_eq!(guard.shutdown(PATIENCE).await.committed, 2);
+        for row in db.rows().await {
+            let metadata = row.metadata.unwrap().parse().unwrap();
+            assert!(metadata["_audit"]["cut"]["metadata"]["bytes"].as_u64() > Some(1 << 20), "{}", row.action);
+            assert_eq!(metadata["more"].as_str().unwrap().len(), 60 << 10);
+        }
     }
 
     async fn a_forgotten_entry_arrives_although_nobody_asks(db: TestDb) {

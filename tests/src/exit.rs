@@ -44,11 +44,17 @@ fn line(output: &mut BufReader<ChildStdout>) -> String {
     line.trim_end().to_owned()
 }
 
-/// Runs the application until it is about to write a thousand entries, while its database hangs.
-fn about_to_leave(end: &str, proxy: &Proxy, spool: Option<&Path>) -> (Process, BufReader<ChildStdout>) {
+/// Runs the application until it is about to write more entries, while its database hangs.
+fn about_to_leave(
+    end: &str,
+    entries: usize,
+    proxy: &Proxy,
+    spool: Option<&Path>,
+) -> (Process, BufReader<ChildStdout>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
-    let (mut app, mut output) =
-        spawn(command.args(["leave", end]).args(spool).env("DATABASE_URL", proxy.url()));
+    let (mut app, mut output) = spawn(
+        command.args(["leave", end, &entries.to_string()]).args(spool).env("DATABASE_URL", proxy.url()),
+    );
     assert_eq!(line(&mut output), "committed");
     proxy.set(Network::Hangs).unwrap();
     app.0.stdin.take().unwrap().write_all(b"go on\n").unwrap();
@@ -56,8 +62,8 @@ fn about_to_leave(end: &str, proxy: &Proxy, spool: Option<&Path>) -> (Process, B
 }
 
 /// Runs the application until it has ended in this way while its database hung; gives what it printed.
-fn leave(end: &str, proxy: &Proxy, spool: Option<&Path>) -> Vec<String> {
-    let (mut app, output) = about_to_leave(end, proxy, spool);
+fn leave(end: &str, entries: usize, proxy: &Proxy, spool: Option<&Path>) -> Vec<String> {
+    let (mut app, output) = about_to_leave(end, entries, proxy, spool);
     let said = output.lines().map(Result::unwrap).collect();
     let status = app.0.wait().unwrap();
     assert_eq!(status.code(), (end == "exit").then_some(7), "{status}");
@@ -73,12 +79,24 @@ async fn what_memory_held_is_lost_and_the_unclean_end_is_visible() {
     for end in ENDS {
         let db = TestDb::postgres().await;
         let proxy = Proxy::to(&db.url).unwrap();
-        leave(end, &proxy, None);
+        leave(end, 1_000, &proxy, None);
         assert_eq!(db.count().await, 1, "{end}: the thousand that were queued");
         let account = account(&db).await;
         assert_eq!((account.verdict, account.stored, account.missing), (Verdict::Open, 1, 0), "{end}");
-        assert_eq!(account.unknown_at_most, Some(5_000), "{end}: a thousand is within it");
+        assert_eq!(account.accepted_unknown_at_most, Some(5_000), "{end}: a thousand is within it");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_that_an_aborted_process_did_not_declare_are_not_in_the_bound() {
+    let db = TestDb::postgres().await;
+    let proxy = Proxy::to(&db.url).unwrap();
+    // Its queue holds 5,000.
+    leave("abort", 20_000, &proxy, None);
+    assert_eq!(db.count().await, 1, "20,000 entries have no row");
+    let account = account(&db).await;
+    assert_eq!((account.verdict, account.missing, account.declared_lost), (Verdict::Open, 0, 0));
+    assert_eq!(account.accepted_unknown_at_most, Some(5_000), "those that the queue accepted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +104,7 @@ async fn what_was_written_ahead_is_there_after_the_next_start() {
     for end in ENDS {
         let (db, dir) = (TestDb::postgres().await, TempDir::new().unwrap());
         let proxy = Proxy::to(&db.url).unwrap();
-        let safe = leave(end, &proxy, Some(dir.path()));
+        let safe = leave(end, 1_000, &proxy, Some(dir.path()));
         assert_eq!(safe.len(), 1_000, "{end}: all were acknowledged");
         assert_eq!(db.count().await, 1, "{end}: and none was in the database");
         proxy.set(Network::Passes).unwrap();
@@ -111,7 +129,7 @@ fn send(signal: &str, Process(child): &Process) {
 async fn a_frozen_process_writes_what_it_held_once_it_goes_on() {
     let db = TestDb::postgres().await;
     let proxy = Proxy::to(&db.url).unwrap();
-    let (mut app, mut output) = about_to_leave("flush", &proxy, None);
+    let (mut app, mut output) = about_to_leave("flush", 1_000, &proxy, None);
     wait_for("a batch on its way", async || proxy.seen().held > 0).await;
     send("-STOP", &app);
     // Meanwhile its connections die, and what was on its way with them.

@@ -39,4 +39,6 @@ mod tenants;
 mod tls;
 mod transactions;
 mod upkeep;
+#[cfg(target_os = "linux")]
+mod user_code;
 mod writers;

@@ -1,4 +1,4 @@
-//! Does a writer that is given far more than it can hold keep within its bound?
+//! A writer that is offered far more than it can hold keeps within its bound.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,11 +14,17 @@ const BESIDES: u64 = 16 << 20;
 /// Entries of one kind, how many bytes of them the queue may hold, and how many are offered.
 type Flood = (&'static str, u64, u64);
 
-/// Runs the application with its database stopped, and looks at what it took. A process of its own:
+/// A directory for a spool, and how many bytes it may hold.
+type Spool<'a> = (&'a Path, u64);
+
+/// Runs the application with its database stopped, and checks what it took. A process of its own:
 /// what others allocate here does not count.
-fn flood(url: &str, (kind, bound, entries): Flood, spool: Option<&Path>) {
+fn flood(url: &str, (kind, bound, entries): Flood, spool: Option<Spool<'_>>) {
     let mut app = Command::new(env!("CARGO_BIN_EXE_app"));
-    app.args(["flood", &bound.to_string(), &entries.to_string(), kind]).args(spool);
+    app.args(["flood", &bound.to_string(), &entries.to_string(), kind]);
+    if let Some((dir, limit)) = spool {
+        app.arg(dir).arg(limit.to_string());
+    }
     if kind == "large" && spool.is_some() {
         // Several times the bound of them goes through the queue into the spool. What the GNU C library
         // keeps of that in the arena of one producer the other cannot use: on a machine with six times
@@ -59,17 +65,28 @@ fn with_the_database_stopped_memory_stays_within_the_bound() {
 }
 
 #[test]
-fn also_with_a_spool_that_is_full() {
+fn a_writer_whose_spool_is_full_keeps_within_the_bound() {
     let (_server, url) = stopped();
     for kind in [("bare", 32 << 20, 400_000), ("usual", 32 << 20, 200_000), ("large", 32 << 20, 30_000)] {
-        let dir = TempDir::new().unwrap();
-        flood(&url, kind, Some(dir.path()));
-        let files = spool::status(dir.path()).unwrap();
-        let [SpoolStatus { state: SpoolState::Waiting { bytes, .. }, .. }] = &files[..] else {
-            panic!("{files:?}")
-        };
-        // As much as the application allows it.
-        let limit = kind.1 / 8;
-        assert!(*bytes <= limit && *bytes > limit / 2, "{kind:?}: {bytes} of {limit} bytes");
+        flood_spool(&url, kind, kind.1 / 8);
     }
+}
+
+#[test]
+fn a_writer_that_spools_long_texts_keeps_within_the_bound() {
+    let (_server, url) = stopped();
+    for kind in ["ascii", "control"] {
+        flood_spool(&url, (kind, 64 << 20, 150_000), 256 << 20);
+    }
+}
+
+/// The same with a spool that is filled up.
+fn flood_spool(url: &str, kind: Flood, limit: u64) {
+    let dir = TempDir::new().unwrap();
+    flood(url, kind, Some((dir.path(), limit)));
+    let files = spool::status(dir.path()).unwrap();
+    let [SpoolStatus { state: SpoolState::Waiting { bytes, .. }, .. }] = &files[..] else {
+        panic!("{files:?}")
+    };
+    assert!(*bytes <= limit && *bytes > limit / 2, "{kind:?}: {bytes} of {limit} bytes");
 }

@@ -127,7 +127,7 @@ impl Bench {
                 }
                 Step::Await(count) => {
                     let entries: Vec<AuditEntry> = (0..count).map(|_| entry(&mut life.given)).collect();
-                    let ids = entries.iter().map(|entry| entry.id).collect();
+                    let ids = entries.iter().filter_map(|entry| entry.id).collect();
                     self.told.push((ids, life.writer.write_all(entries).counts().await));
                 }
                 Step::Fail(kind) => self.database.fail(match kind {
@@ -219,9 +219,9 @@ impl Bench {
 }
 
 fn entry(given: &mut Vec<Uuid>) -> AuditEntry {
-    let entry = AuditEntry::new("model.step");
-    given.push(entry.id);
-    entry
+    let id = Uuid::now_v7();
+    given.push(id);
+    AuditEntry::new("model.step").id(id)
 }
 
 /// What a database refuses that refuses something.

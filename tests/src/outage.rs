@@ -252,7 +252,7 @@ async fn memory(troubles: &[Trouble], count: u64) {
     assert!(declared_lost(&site.db).await == producer.refused.into_iter().collect::<Vec<_>>());
     let account = &verify_writers(&mut site.db.connection().await).await.unwrap()[0];
     assert_eq!(
-        (account.verdict, account.stored, account.declared_lost, account.missing, account.duplicates),
+        (account.verdict, account.stored, account.declared_lost, account.missing, account.reused_numbers),
         (Verdict::Declared, given - lost, lost, 0, 0)
     );
 }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::spool::hasty;
-use crate::support::{TestDb, numbered, on_both, wait_for};
+use crate::support::{TestDb, make_requests_unique, numbered, on_both, skip_some, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -98,13 +98,13 @@ fn write_poison(writer: &AuditWriter) -> HashMap<Uuid, NewAuditLog> {
     let on_small_stack = move || {
         let mut wanted = HashMap::new();
         for (nth, entry) in poison().into_iter().enumerate() {
-            wanted.insert(entry.id, NewAuditLog::from(&entry));
-            let [before, after] = [AuditEntry::new("before"), AuditEntry::new("after")];
-            wanted.extend([&before, &after].map(|entry| (entry.id, NewAuditLog::from(entry))));
+            let entries = [AuditEntry::new("before"), entry, AuditEntry::new("after")];
+            let entries = entries.map(|entry| entry.id(Uuid::now_v7()));
+            wanted.extend(entries.iter().map(NewAuditLog::from).map(|row| (row.id, row)));
             if nth % 2 == 0 {
-                drop(writer.write_all([before, entry, after]));
+                drop(writer.write_all(entries));
             } else {
-                for entry in [before, entry, after] {
+                for entry in entries {
                     drop(writer.write(entry));
                 }
             }
@@ -242,6 +242,49 @@ on_both! {
             let accounts = verify_writers(&mut db.connection().await).await.unwrap();
             assert_eq!((accounts[0].verdict, accounts[0].quarantined), (Verdict::Declared, 5));
         }
+    }
+
+    async fn entries_that_a_trigger_skips_are_quarantined_and_their_neighbours_are_stored(db: TestDb) {
+        skip_some(&db).await;
+        for spooled in [true, false] {
+            let before = db.count().await;
+            let dir = TempDir::new().unwrap();
+            let (writer, guard) = if spooled { spilling(&db, dir.path()) } else { db.writer() };
+            let entries = (0..1_000).zip(numbered(1_000)).map(|(n, mut entry)| {
+                if [0, 500, 999].contains(&n) {
+                    entry.action = format!("skipped.{n}").into();
+                }
+                entry
+            });
+            let counts = writer.write_all(entries).counts().await;
+            assert_eq!(counts.committed + counts.spooled + counts.quarantined, 1_000, "{counts:?}");
+            wait_for("all of it", async || writer.stats().committed + writer.stats().quarantined == 1_000).await;
+            let report = guard.shutdown(PATIENCE).await;
+            assert_eq!((report.committed, report.quarantined, report.lost), (997, 3, 0));
+            assert_eq!(db.count().await - before, 997);
+            if spooled {
+                let kept = Quarantine::open(dir.path()).unwrap().list().unwrap();
+                assert_eq!(kept.len(), 3);
+                assert!(kept.iter().all(|kept| kept.reason.contains("skipped the row")), "{kept:?}");
+                // Tried again, they stay: they are still not stored.
+                let mut conn = db.connection().await;
+                assert_eq!(Quarantine::open(dir.path()).unwrap().retry(&mut conn).await.unwrap(), 0);
+            }
+        }
+    }
+
+    async fn entries_that_another_unique_index_rejects_are_quarantined(db: TestDb) {
+        make_requests_unique(&db).await;
+        let (writer, guard) = db.writer();
+        let entries = (0..100).zip(numbered(100)).map(|(n, entry)| match n % 50 {
+            7 => entry.request_id("r1"),
+            _ => entry,
+        });
+        let counts = writer.write_all(entries).counts().await;
+        assert_eq!((counts.committed, counts.quarantined), (99, 1), "{counts:?}");
+        let report = guard.shutdown(PATIENCE).await;
+        assert_eq!((report.committed, report.quarantined, report.lost), (99, 1, 0));
+        assert_eq!(db.count().await, 99);
     }
 
     async fn a_rule_that_every_row_of_ours_breaks_is_told_from_a_broken_database(db: TestDb) {

@@ -261,15 +261,16 @@ async fn nothing_is_dropped_while_something_is_restored() {
 #[tokio::test]
 async fn what_was_dropped_is_not_missing() {
     let (db, parts) = aged(20).await;
-    // Written over two months: 1-10 in the old one, 4 declared lost there, 7 refused; 11-20 now, 13 missing.
+    // Written over two months: 1-10 in the old one, there 4 declared lost, 7 rejected, 9 a duplicate; 11-20 now,
+    // 13 missing.
     let writer = "0198c0de-0000-7000-8000-000000000001";
     db.sql(&format!(
         "CREATE TEMP TABLE old AS SELECT from_time AS t FROM audit_logs_months() WHERE part = '{}'; \
          INSERT INTO audit_logs (created_at, action, writer_id, writer_seq) \
-         SELECT t + n * interval '1 second', 'x', '{writer}', n FROM old, generate_series(1, 10) n WHERE n NOT IN (4, 7); \
+         SELECT t + n * interval '1 second', 'x', '{writer}', n FROM old, generate_series(1, 10) n WHERE n NOT IN (4, 7, 9); \
          INSERT INTO audit_logs (created_at, action, writer_id, metadata) SELECT t, action, '{writer}', metadata::jsonb FROM old, (VALUES \
          ('audit.writer_started', '{{\"service\": \"shop\", \"queue_capacity\": 5}}'), ('audit.entries_lost', '{{\"ranges\": [[4, 4]]}}'), \
-         ('audit.entry_quarantined', '{{\"seq\": 7}}'), ('audit.writer_alive', '{{\"resolved_through\": 3}}'), \
+         ('audit.entry_quarantined', '{{\"seq\": 7}}'), ('audit.entries_duplicate', '{{\"ranges\": [[9, 9]]}}'), ('audit.writer_alive', '{{\"resolved_through\": 3}}'), \
          ('audit.writer_alive', '{{\"resolved_through\": 9}}'), ('audit.writer_alive', '{{\"resolved_through\": [99]}}')) v (action, metadata); \
          INSERT INTO audit_logs (action, writer_id, writer_seq) SELECT 'x', '{writer}', n FROM generate_series(11, 20) n WHERE n <> 13; \
          INSERT INTO audit_logs (action, writer_id, writer_seq) VALUES ('forged', '{writer}', -5); \
@@ -295,11 +296,14 @@ async fn what_was_dropped_is_not_missing() {
     drop_month(&db, &parts[0], &rule()).await.unwrap();
     let after = account().await;
     assert_eq!(after.missing_ranges, [(13, 13)], "what was missing before is still the only thing");
-    assert_eq!((after.declared_lost, after.quarantined, after.service.as_deref()), (1, 1, Some("shop")));
-    assert_eq!((before.dropped, after.dropped), (0, 8));
+    assert_eq!(
+        (after.declared_lost, after.quarantined, after.repeated, after.service.as_deref()),
+        (1, 1, 1, Some("shop"))
+    );
+    assert_eq!((before.dropped, after.dropped), (0, 7));
     assert_eq!(
         db.text(&format!("SELECT numbers::text || ' ' || row_count AS value FROM audit_retention_writers WHERE writer_id = '{writer}'")).await,
-        "{[1,4),[5,7),[8,11)} 8"
+        "{[1,4),[5,7),[8,9),[10,11)} 7"
     );
     assert_eq!(
         db.text("SELECT string_agg(metadata->>'resolved_through', ' ') AS value FROM audit_retention_declarations WHERE action = 'audit.writer_alive'").await,

@@ -156,6 +156,22 @@ on_both! {
         broken_from_the_outset(&db, NO_TABLE[0], NO_TABLE[1], &MIGRATE).await;
     }
 
+    async fn a_trigger_that_skips_every_row(db: TestDb) {
+        let [breaks, fixes] = match db.is_postgres() {
+            true => [
+                "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$; \
+                 CREATE TRIGGER skip BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION skip()",
+                "DROP TRIGGER skip ON audit_logs",
+            ],
+            false => [
+                "CREATE TRIGGER skip BEFORE INSERT ON audit_logs BEGIN SELECT RAISE(IGNORE); END",
+                "DROP TRIGGER skip",
+            ],
+        };
+        let saying = ["is not set up to take entries", "a trigger or rule of audit_logs skipped the row"];
+        broken_and_mended(&db, breaks, fixes, &saying).await;
+    }
+
     async fn a_column_that_goes(db: TestDb) {
         broken_and_mended(&db, NO_COLUMN[0], NO_COLUMN[1], &MIGRATE).await;
     }

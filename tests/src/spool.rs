@@ -1,4 +1,4 @@
-//! What the database does not accept is kept in the spool, and written exactly once later.
+//! Entries that the database does not accept are kept in the spool, and written exactly once later.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -107,6 +107,37 @@ impl TestDb {
     }
 }
 
+/// Skips the entries whose action begins with `skipped`, without an error: as a trigger of the operator's may.
+pub async fn skip_some(db: &TestDb) {
+    let sql = match db.is_postgres() {
+        true => {
+            "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN IF NEW.action LIKE 'skipped%' THEN RETURN NULL; END IF; RETURN NEW; END $$; \
+             CREATE TRIGGER skip BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION skip()"
+        }
+        false => {
+            "CREATE TRIGGER skip BEFORE INSERT ON audit_logs WHEN NEW.action LIKE 'skipped%' \
+             BEGIN SELECT RAISE(IGNORE); END"
+        }
+    };
+    db.sql(sql).await.unwrap();
+    db.sql("INSERT INTO audit_logs (action) VALUES ('skipped')").await.unwrap();
+    assert_eq!(db.count().await, 0, "the trigger skips a row without an error");
+}
+
+/// Makes a `request_id` unique among the entries of a month: as an index of the operator's may.
+pub async fn make_requests_unique(db: &TestDb) {
+    let sql = match db.is_postgres() {
+        true => {
+            "DO $$ DECLARE month regclass; BEGIN \
+             FOR month IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass LOOP \
+             EXECUTE format('CREATE UNIQUE INDEX ON %s (request_id)', month); END LOOP; END $$"
+        }
+        false => "CREATE UNIQUE INDEX one_each ON audit_logs (request_id)",
+    };
+    db.sql(sql).await.unwrap();
+}
+
 /// Entries with their number as resource, so that each can be found again.
 pub fn numbered(count: usize) -> impl Iterator<Item = AuditEntry> {
     (0..count).map(|n| AuditEntry::new("test.write").actor("alice").resource("number", n.to_string()))

@@ -4,8 +4,9 @@ use db_services::audit::{AuditConnection, AuditEntry, insert, insert_many};
 use db_services::client::Connection;
 use diesel::result::Error;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use uuid::Uuid;
 
-use crate::support::{TestDb, numbered, on_both};
+use crate::support::{TestDb, make_requests_unique, numbered, on_both, skip_some};
 
 /// Commits one entry, rolls another back.
 async fn both_fates<C: AsyncConnection + AuditConnection>(conn: &mut C) {
@@ -53,7 +54,8 @@ on_both! {
 
     async fn a_repeat_is_an_error_for_one_and_skipped_among_many(db: TestDb) {
         let mut conn = db.connection().await;
-        let entries: Vec<_> = numbered(2_500).collect();
+        // With ids of their own: without, each call would insert them anew.
+        let entries: Vec<_> = numbered(2_500).map(|entry| entry.id(Uuid::now_v7())).collect();
         assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), 2_500);
         assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), 0);
         let more: Vec<_> = entries.iter().take(10).cloned().chain(numbered(5)).collect();
@@ -63,6 +65,59 @@ on_both! {
         drop(conn);
         assert_eq!(db.count().await, 2_505);
     }
+}
+
+on_both! {
+    async fn an_entry_that_a_trigger_skips_is_an_error(db: TestDb) {
+        skip_some(&db).await;
+        let mut conn = db.connection().await;
+        let skipped = || AuditEntry::new("skipped");
+        let error = insert(&mut conn, &skipped()).await.unwrap_err().to_string();
+        assert!(error.contains("a trigger or rule of audit_logs skipped the row"), "{error}");
+        let entries = [AuditEntry::new("kept"), skipped()];
+        for _ in 0..2 {
+            let error = insert_many(&mut conn, &entries).await.unwrap_err().to_string();
+            assert!(error.contains("a trigger or rule of audit_logs skipped the row"), "{error}");
+        }
+        // The stored one counts as present, once it is alone.
+        insert_many(&mut conn, &entries[..1]).await.unwrap();
+        assert_eq!(insert_many(&mut conn, &entries[..1]).await.unwrap(), 0);
+        drop(conn);
+        assert_eq!(db.count().await, 1);
+    }
+
+    async fn an_entry_that_another_unique_index_rejects_is_no_repeat(db: TestDb) {
+        make_requests_unique(&db).await;
+        let mut conn = db.connection().await;
+        let request = |action: &str| AuditEntry::new(action).request_id("r1");
+        insert(&mut conn, &request("first")).await.unwrap();
+        for entries in [vec![request("second")], vec![AuditEntry::new("other"), request("second")]] {
+            let error = insert_many(&mut conn, &entries).await.unwrap_err().to_string();
+            assert!(error.contains("request_id"), "{error}");
+        }
+        drop(conn);
+        assert!(db.rows().await.iter().all(|row| row.action != "second"));
+    }
+
+    async fn a_transaction_goes_on_after_entries_that_are_stored_already(db: TestDb) {
+        let entries: Vec<_> = numbered(10).collect();
+        insert_many(&mut db.connection().await, &entries).await.unwrap();
+        if db.is_postgres() {
+            db.sql("DROP FUNCTION audit_logs_lookup").await.unwrap();
+        }
+        match &mut db.connection().await {
+            Connection::Postgres(conn) => repeat_in_a_transaction(conn, &entries).await,
+            Connection::Sqlite(conn) => repeat_in_a_transaction(conn, &entries).await,
+        }
+        assert_eq!(db.count().await, 11);
+    }
+}
+
+async fn repeat_in_a_transaction<C: AsyncConnection + AuditConnection>(conn: &mut C, entries: &[AuditEntry]) {
+    conn.begin().await;
+    assert_eq!(insert_many(conn, entries).await.unwrap(), 0);
+    insert(conn, &AuditEntry::new("after")).await.unwrap();
+    conn.end("COMMIT").await;
 }
 
 /// As an application would, with a connection it made itself.

@@ -260,7 +260,7 @@ pub(crate) enum SpoolAction {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verify {
-    /// Account for every entry that each writer was given
+    /// Account for the entries that each writer numbered
     #[command(after_help = "\
 Examples:
   auditlog verify writers
@@ -268,9 +268,14 @@ Examples:
 
 Verdicts:
   complete   it ended cleanly, and every entry is stored, or was dropped by the retention, on record
-  declared   the same, except that some entries were declared lost or refused
-  open       it still runs, or it ended uncleanly: `unknown` says how many entries that can have cost
-  missing    entries are neither stored nor declared, or numbers are there twice (exit code 1)")]
+  declared   the same, except that some entries were declared lost or rejected (`quarantined`)
+  open       it still runs, or it ended uncleanly: `unknown` is how many accepted entries that cost at most
+  missing    entries are neither stored nor declared, or several rows have one number (exit code 1)
+
+`repeated` entries were submitted twice and are stored once, under another number.
+`unknown` leaves out entries that a full queue refused and that the writer could not declare before it was
+killed: it declares them within about a second, and in an outage once the database accepts rows again. No
+figure bounds them. It also leaves out entries that a spool holds: see `auditlog spool`.")]
     Writers {
         /// JSON lines
         #[arg(long)]

@@ -1,4 +1,4 @@
-//! `auditlog verify`: is anything missing?
+//! `auditlog verify`: accounts for the entries of each writer.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::database::{connect, existing};
 use crate::failure::{Done, IN_PART};
 use crate::output::{self, Cell};
 
-const HEADER: [&str; 10] = [
+const HEADER: [&str; 11] = [
     "writer",
     "service",
     "last seen (UTC)",
@@ -18,7 +18,8 @@ const HEADER: [&str; 10] = [
     "stored",
     "dropped",
     "lost",
-    "refused",
+    "quarantined",
+    "repeated",
     "missing",
     "unknown",
 ];
@@ -47,10 +48,10 @@ fn cells(account: &WriterAccount) -> Vec<Cell> {
         Verdict::Missing => Cell::bad("missing"),
         other => Cell::doubtful(other.as_str()),
     };
-    let unknown = match account.unknown_at_most {
+    let unknown = match account.accepted_unknown_at_most {
         Some(0) => "0".to_owned(),
-        Some(most) => format!("at most {}", output::number(most)),
-        None => "not told".to_owned(),
+        Some(most) => format!("at most {} accepted", output::number(most)),
+        None => "no bound".to_owned(),
     };
     vec![
         Cell::plain(account.writer_id.to_string()),
@@ -61,23 +62,32 @@ fn cells(account: &WriterAccount) -> Vec<Cell> {
         Cell::plain(output::number(account.dropped)),
         Cell::plain(output::number(account.declared_lost)),
         Cell::plain(output::number(account.quarantined)),
+        Cell::plain(output::number(account.repeated)),
         Cell::plain(output::number(account.missing)),
         Cell::plain(unknown),
     ]
 }
 
-/// Says on standard error where something is missing.
+/// Explains on standard error what is missing and what the figures do not include.
 fn explain(accounts: &[WriterAccount]) {
     for account in accounts.iter().filter(|account| account.verdict == Verdict::Missing) {
         let ranges: Vec<String> =
             account.missing_ranges.iter().take(10).map(|(first, last)| format!("{first}-{last}")).collect();
         eprintln!(
-            "writer {}: {} entries are neither stored nor declared (numbers {}{}), {} numbers are there twice",
+            "writer {}: {} entries are neither stored nor declared (numbers {}{}), {} numbers have several rows",
             account.writer_id,
             output::number(account.missing),
             ranges.join(", "),
             if account.missing_ranges.len() > 10 { ", …" } else { "" },
-            output::number(account.duplicates)
+            output::number(account.reused_numbers)
         );
     }
+    if accounts.iter().any(|account| account.accepted_unknown_at_most != Some(0)) {
+        eprintln!("{UNBOUNDED}");
+    }
 }
+
+/// What the bound of a writer without a clean end leaves out.
+const UNBOUNDED: &str = "\
+unknown: entries that the writer's queue accepted. Not included, and not bounded: entries that a full queue refused
+and the writer could not declare any more. Entries that wait in a spool directory are in `auditlog spool`.";

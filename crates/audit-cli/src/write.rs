@@ -7,8 +7,10 @@ use std::process::ExitCode;
 
 use db_services::audit::{self, AuditEntry};
 use db_services::client::Connection;
+use diesel_async::AsyncConnection;
 use indicatif::ProgressBar;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::args::{Event, Write};
 use crate::database::{connect, writable};
@@ -26,8 +28,8 @@ pub(crate) async fn run(url: Option<&str>, args: Write) -> Done {
     match args.file {
         Some(file) => write_lines(url, &file).await,
         None => {
-            let entry = entry(args.event)?;
-            let id = entry.id;
+            let mut entry = entry(args.event)?;
+            let id = *entry.id.get_or_insert_with(Uuid::now_v7);
             let mut conn = connect(&writable(url).await?).await?;
             let new = audit::insert_many(&mut conn, &[entry]).await?;
             println!("{} {id}", if new == 1 { "wrote" } else { "already there:" });
@@ -46,7 +48,7 @@ fn entry(event: Event) -> Result<AuditEntry, Failure> {
     let mut entry = AuditEntry::new(event.action.unwrap_or_default())
         .outcome(event.outcome.unwrap_or_default())
         .metadata(metadata);
-    entry.id = event.id.unwrap_or(entry.id);
+    entry.id = event.id;
     entry.created_at = event.created_at.unwrap_or(entry.created_at);
     entry.actor_id = event.actor;
     entry.actor_type = event.actor_type;
@@ -136,8 +138,10 @@ impl Writing {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        match serde_json::from_slice(bytes) {
-            Ok(entry) => {
+        match serde_json::from_slice::<AuditEntry>(bytes) {
+            Ok(mut entry) => {
+                // It may be sent twice: with others, and then alone.
+                entry.id.get_or_insert_with(Uuid::now_v7);
                 self.ready.push((number, entry));
                 self.ready_bytes += bytes.len();
             }
@@ -150,12 +154,12 @@ impl Writing {
         }
     }
 
-    /// Sends what is ready. If the database refuses it, sends each entry alone, so that only the
-    /// refused ones are left out.
+    /// Sends what is ready. If the database rejects it, sends each entry alone, so that only the
+    /// rejected ones are left out.
     async fn send(&mut self) -> Result<(), Failure> {
         let (numbers, entries): (Vec<_>, Vec<_>) = self.ready.drain(..).unzip();
         self.ready_bytes = 0;
-        if let Ok(new) = audit::insert_many(&mut self.conn, &entries).await {
+        if let Ok(new) = insert_all(&mut self.conn, &entries).await {
             self.count(new, entries.len());
             return Ok(());
         }
@@ -181,6 +185,18 @@ impl Writing {
         self.bad += 1;
         self.bar.suspend(|| eprintln!("{}:{number}: {reason}", self.name));
     }
+}
+
+/// Inserts all entries of a batch or, on an error, none, so that they can be counted when they are sent
+/// again one by one.
+async fn insert_all(conn: &mut Connection, entries: &[AuditEntry]) -> Result<usize, Failure> {
+    Ok(match conn {
+        Connection::Postgres(conn) => {
+            AsyncConnection::transaction(conn, async |conn| audit::insert_many(conn, entries).await).await?
+        }
+        // A batch is one transaction there.
+        Connection::Sqlite(conn) => audit::insert_many(conn, entries).await?,
+    })
 }
 
 enum Line {

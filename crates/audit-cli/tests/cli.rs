@@ -247,6 +247,35 @@ fn compressed_files_and_broken_ones() {
 }
 
 #[test]
+fn an_entry_that_is_not_stored_is_not_reported_as_stored() {
+    for place in both() {
+        assert_eq!(place.run(&["migrate"]).0, 0);
+        match &place.postgres {
+            Some(postgres) => execute(
+                postgres,
+                "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN IF NEW.action = 'skipped' THEN RETURN NULL; END IF; RETURN NEW; END $$; \
+                 CREATE TRIGGER skip BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION skip()",
+            ),
+            None => on_sqlite(
+                &place,
+                "CREATE TRIGGER skip BEFORE INSERT ON audit_logs WHEN NEW.action = 'skipped' \
+                 BEGIN SELECT RAISE(IGNORE); END",
+            ),
+        }
+        let (code, out, err) = place.run(&["write", "--action", "skipped"]);
+        assert_eq!((code, out.as_str()), (3, ""), "{err}");
+        assert!(err.contains("a trigger or rule of audit_logs skipped the row"), "{err}");
+        let lines = b"{\"action\":\"a\"}\n{\"action\":\"skipped\"}\n{\"action\":\"b\"}\n";
+        let (code, out, err) = place.run_with_input(&["write", "-"], lines);
+        assert_eq!(code, 1, "{out}{err}");
+        assert!(out.contains("wrote 2 entries, 0 were there already, 1 lines were bad"), "{out}");
+        assert!(err.contains("line:2: ") && err.contains("skipped the row"), "{err}");
+        assert_eq!(place.rows().len(), 2);
+    }
+}
+
+#[test]
 fn wrong_arguments_are_explained_and_tell_no_password() {
     let place = Place::new();
     for (arguments, said) in [
@@ -320,10 +349,32 @@ fn a_spool_is_shown_and_replayed() {
         assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0);
 
         let (code, out, err) = place.run(&["verify", "writers"]);
-        assert!(code == 0 && out.contains("\tcomplete\t3\t0\t0\t0\t0"), "{out}{err}");
+        assert!(code == 0 && out.contains("\tcomplete\t3\t0\t0\t0\t0\t0\t0"), "{out}{err}");
         let (_, out, _) = place.run(&["list", "--all"]);
         assert!(out.contains("audit.writer_started") && out.contains("audit.writer_stopped"), "{out}");
     }
+}
+
+#[test]
+fn a_damaged_file_is_replayed_again_on_request() {
+    let place = Place::new();
+    let spool = place.dir.path().join("spool");
+    std::fs::create_dir(&spool).unwrap();
+    let at = |arguments: &[&str]| place.run(&[&["spool", "--dir", "spool"], arguments].concat());
+    place.run(&["migrate"]);
+    leave_a_spool(&spool);
+    let files = || std::fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().path());
+    let file = files().find(|path| path.extension().unwrap() == "spool").unwrap();
+    // As a version left it that took any error for damage.
+    std::fs::rename(&file, file.with_extension("damaged")).unwrap();
+    assert!(at(&["status"]).1.contains("damaged"));
+    let (code, out, _) = at(&["replay", "--any-target"]);
+    assert!(code == 0 && out.contains("wrote 0 entries"), "{out}");
+    let (code, out, err) = at(&["replay", "--damaged"]);
+    assert!(code == 0 && out.contains("0 damaged files are read again"), "for another database: {out}{err}");
+    let (code, out, err) = at(&["replay", "--damaged", "--any-target"]);
+    assert!(code == 0 && out.contains("1 damaged files") && out.contains("wrote 3 entries"), "{out}{err}");
+    assert_eq!(files().count(), 0);
 }
 
 #[test]
@@ -401,6 +452,30 @@ fn missing_entries_are_exit_code_1() {
     let (_, out, _) = place.run(&["verify", "writers", "--json"]);
     let account: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&account["verdict"], &account["missing"]), (&"missing".into(), &2.into()));
+
+    let record = r#"{"ranges": [[2, 3]], "count": 2}"#;
+    on_sqlite(
+        &place,
+        &format!(
+            "INSERT INTO audit_logs (action, writer_id, metadata) VALUES ('audit.entries_duplicate', {writer}, '{record}')"
+        ),
+    );
+    let (code, out, err) = place.run(&["verify", "writers"]);
+    assert!(code == 0 && out.contains("\tcomplete\t2\t0\t0\t0\t2\t0\t0") && err.is_empty(), "{out}{err}");
+}
+
+#[test]
+fn the_bound_of_an_open_writer_says_what_it_leaves_out() {
+    let place = Place::new();
+    assert_eq!(place.run(&["migrate"]).0, 0);
+    on_sqlite(
+        &place,
+        "INSERT INTO audit_logs (action, writer_id, metadata) \
+         VALUES ('audit.writer_started', x'0123456789abcdef0123456789abcdef', '{\"queue_capacity\": 700}')",
+    );
+    let (code, out, err) = place.run(&["verify", "writers"]);
+    assert!(code == 0 && out.contains("at most 700 accepted"), "{out}{err}");
+    assert!(err.contains("Not included, and not bounded: entries that a full queue refused"), "{err}");
 }
 
 /// The list of migrations is the owner's; who may only read the trail is not asked for it.

@@ -1,10 +1,12 @@
 // How fast is the audit log that this project grew out of? Drizzle with the `postgres` driver.
-// Arguments: rows of the warm-up, rows, rows of one INSERT. Prints how long the rows took.
+// Arguments: rows of the warm-up, rows, rows of one INSERT. Prints how long the rows took. Or: "blocks" and a
+// table; then it inserts the rows from one number to another for each line of its input, one by one.
+import { createInterface } from "node:readline";
 import { drizzle } from "drizzle-orm/postgres-js";
 import { inet, jsonb, pgTable, text, timestamp, uuid } from "drizzle-orm/pg-core";
 import postgres from "postgres";
 
-const auditEvents = pgTable("audit_events", {
+const auditEvents = pgTable(process.argv[2] === "blocks" ? process.argv[3] : "audit_events", {
   id: uuid("id").primaryKey().defaultRandom(),
   createdAt: timestamp("created_at", { withTimezone: true }).defaultNow(),
   tenantId: text("tenant_id"),
@@ -53,12 +55,22 @@ const write = async (from, to, batch) => {
   }
 };
 
-const [warmUp, rows, batch] = process.argv.slice(2).map(Number);
-await write(0, warmUp, batch);
-const cpu = process.cpuUsage();
-const begun = process.hrtime.bigint();
-await write(warmUp, warmUp + rows, batch);
-const seconds = Number(process.hrtime.bigint() - begun) / 1e9;
-const { user, system } = process.cpuUsage(cpu);
-console.log(JSON.stringify({ seconds, cpu_seconds: (user + system) / 1e6 }));
+const timed = async (from, to, batch) => {
+  const cpu = process.cpuUsage();
+  const begun = process.hrtime.bigint();
+  await write(from, to, batch);
+  const seconds = Number(process.hrtime.bigint() - begun) / 1e9;
+  const { user, system } = process.cpuUsage(cpu);
+  console.log(JSON.stringify({ seconds, cpu_seconds: (user + system) / 1e6 }));
+};
+
+if (process.argv[2] === "blocks") {
+  for await (const line of createInterface({ input: process.stdin })) {
+    await timed(...line.split(" ").map(Number), 1);
+  }
+} else {
+  const [warmUp, rows, batch] = process.argv.slice(2).map(Number);
+  await write(0, warmUp, batch);
+  await timed(warmUp, warmUp + rows, batch);
+}
 await client.end();

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::memory::Flood;
+
 /// Measures the audit writers side by side with what else could be used, in one interleaved run.
 ///
 /// Every goal is a ratio between medians of the same run: machines differ, so no figure alone is a
@@ -21,7 +23,7 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "Examples:
   cargo run --release -p db-bench                          everything, one table
   cargo run --release -p db-bench -- ingest --json         one part, an object a line
-  cargo run --release -p db-bench -- latency --rounds 3    a quick look
+  cargo run --release -p db-bench -- latency --blocks 5    a quick look
   cargo run --release -p db-bench -- ingest --only write_audit_log --only 'own table'
   cargo run --release -p db-bench -- lookups --rows 200000
   DATABASE_URL=postgres://postgres@localhost/postgres cargo run --release -p db-bench -- ingest";
@@ -47,7 +49,10 @@ pub(crate) enum What {
     Lookups,
     /// One sample of `memory`, in a process of its own
     #[command(hide = true)]
-    MemorySample,
+    MemorySample {
+        /// What is written
+        flood: Flood,
+    },
 }
 
 /// How much is measured, and where.

@@ -50,8 +50,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(what: What, options: &Options) -> Fallible<()> {
-    if what == What::MemorySample {
-        return memory::sample(options).await;
+    if let What::MemorySample { flood } = what {
+        return memory::sample(flood, options).await;
     }
     let mut report = Report::new(options.json);
     let wanted = |part| what == What::All || what == part;

@@ -1,12 +1,18 @@
-//! How far does the process grow while the database is stopped and a producer runs at full speed?
+//! How far the process grows while the database is stopped and a producer runs at full speed.
 //!
 //! Each sample is a process of its own: memory that an allocator has kept from before would hide the
-//! growth.
+//! growth. With a spool the entries are long texts, which are encoded to be spooled: plain ones stay as long
+//! as they are, a control character becomes six bytes.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use db_services::audit::{with_writer, write_audit_log};
+use clap::ValueEnum;
+use db_services::audit::{
+    AuditEntry, AuditWriter, AuditWriterBuilder, Durability, RetryPolicy, limits, with_writer,
+    write_audit_log,
+};
 use db_test::Server;
 use tokio::process::Command;
 
@@ -25,64 +31,128 @@ const BOUND: usize = 64;
 /// What the process may take beyond it, in MiB: the ledger, the drivers, the allocator's rounding.
 const BEYOND: usize = 16;
 
+/// The limit of the spool in bytes: several times the bound goes through it.
+const SPOOL_BYTES: u64 = 256 << 20;
+
 /// Entries that are committed before the database is stopped.
 const BEFORE: usize = 5_000;
 
-pub(crate) async fn measure(options: &Options, report: &mut Report) -> Fallible<()> {
-    let mut growth = Series::new("growth of the process, 64 MiB queue", "MiB");
-    let samples = options.rounds.clamp(1, 3);
-    let bar = progress::bar("memory", samples);
-    for _ in 0..samples {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["memory-sample", "--seconds", &options.seconds.to_string()]);
-        let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().await?;
-        if !done.status.success() {
-            return Err("memory: a sample failed".into());
+/// What the producer writes, and whether there is a spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Flood {
+    /// The usual events, and no spool.
+    Events,
+    /// Long texts of plain ASCII, and a spool.
+    SpooledAscii,
+    /// Long texts of control characters, and a spool.
+    SpooledControl,
+}
+
+impl Flood {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Events => "growth of the process, 64 MiB queue",
+            Self::SpooledAscii => "growth of the process, 64 MiB queue and spool, ASCII",
+            Self::SpooledControl => "growth of the process, 64 MiB queue and spool, control characters",
         }
-        growth.values.push(String::from_utf8(done.stdout)?.trim().parse()?);
-        bar.inc(1);
+    }
+
+    fn entry(self, nth: usize) -> AuditEntry {
+        match self {
+            Self::Events => Event::entry(nth),
+            Self::SpooledAscii => long_texts('a'),
+            Self::SpooledControl => long_texts('\u{1}'),
+        }
+    }
+
+    fn set_up(self, builder: AuditWriterBuilder, dir: &Path) -> AuditWriterBuilder {
+        let builder = builder.queue_capacity(usize::MAX).queue_bytes(BOUND << 20);
+        if self == Self::Events {
+            return builder;
+        }
+        let mut retry = RetryPolicy::default();
+        retry.spill_after = Duration::from_millis(20);
+        builder.retry(retry).durability(Durability::Spill(dir.to_owned())).spool_bytes(SPOOL_BYTES)
+    }
+}
+
+/// An entry whose texts are as long as they may be, of this character alone.
+fn long_texts(character: char) -> AuditEntry {
+    let text = |chars: usize| character.to_string().repeat(chars);
+    AuditEntry::new("document.read")
+        .tenant(text(limits::TEXT_CHARS))
+        .actor(text(limits::TEXT_CHARS))
+        .resource("document", text(limits::RESOURCE_ID_CHARS))
+        .user_agent(text(limits::USER_AGENT_CHARS))
+        .request_id(text(limits::TEXT_CHARS))
+}
+
+pub(crate) async fn measure(options: &Options, report: &mut Report) -> Fallible<()> {
+    let samples = options.rounds.clamp(1, 3);
+    let floods = Flood::value_variants();
+    let bar = progress::bar("memory", samples * floods.len());
+    for flood in floods {
+        let mut growth = Series::new(flood.title(), "MiB");
+        for _ in 0..samples {
+            growth.values.push(in_a_process(*flood, options).await?);
+            bar.inc(1);
+        }
+        report.add(growth.row(Some(AtMost((BOUND + BEYOND) as f64))))?;
     }
     bar.finish_and_clear();
-    Ok(report.add(growth.row(Some(AtMost((BOUND + BEYOND) as f64))))?)
+    Ok(())
+}
+
+async fn in_a_process(flood: Flood, options: &Options) -> Fallible<f64> {
+    let name = flood.to_possible_value().ok_or("no such sample")?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["memory-sample", name.get_name(), "--seconds", &options.seconds.to_string()]);
+    let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().await?;
+    if !done.status.success() {
+        return Err("memory: a sample failed".into());
+    }
+    Ok(String::from_utf8(done.stdout)?.trim().parse()?)
 }
 
 /// One sample: prints by how many MiB the process grew.
-pub(crate) async fn sample(options: &Options) -> Fallible<()> {
+pub(crate) async fn sample(flood: Flood, options: &Options) -> Fallible<()> {
     let server = Server::start(&[])?;
     let url = server.migrated()?;
-    let bound = |builder: db_services::audit::AuditWriterBuilder| {
-        builder.queue_capacity(usize::MAX).queue_bytes(BOUND << 20)
-    };
-    let (writer, guard) = ours::start_with(&url, bound)?;
+    let dir = tempfile::tempdir()?;
+    let (writer, guard) = ours::start_with(&url, |builder| flood.set_up(builder, dir.path()))?;
     ours::produce(&writer, BEFORE).await?;
     server.stop_immediate()?;
     let before = resident()?;
-    let limit = Duration::from_secs_f64(options.seconds);
-    let runtime = tokio::runtime::Handle::current();
-    let producer = writer.clone();
-    let most = tokio::task::spawn_blocking(move || {
-        let flood = async {
-            let (begun, mut most) = (Instant::now(), before);
-            let mut nth = 0;
-            while begun.elapsed() < limit {
-                write_audit_log(Event::entry(nth));
-                nth += 1;
-                if nth.is_multiple_of(8_192) {
-                    most = most.max(resident()?);
-                }
-            }
-            Ok::<_, crate::Failure>(most.max(resident()?))
-        };
-        runtime.block_on(with_writer(producer, flood))
-    })
-    .await??;
+    let most = offer(&writer, flood, Duration::from_secs_f64(options.seconds)).await?;
     let stats = writer.stats();
     if stats.dropped == 0 {
         return Err("void: the queue did not fill; more --seconds are needed".into());
     }
-    println!("{:.1}", (most.saturating_sub(before)) as f64 / f64::from(1 << 20));
+    if flood != Flood::Events && stats.spooled == 0 {
+        return Err("void: nothing was spooled; more --seconds are needed".into());
+    }
+    println!("{:.1}", most.saturating_sub(before) as f64 / f64::from(1 << 20));
     guard.shutdown(Duration::ZERO).await;
     Ok(())
+}
+
+/// Writes entries for this long, and returns the most memory that was resident.
+async fn offer(writer: &AuditWriter, flood: Flood, limit: Duration) -> Fallible<u64> {
+    let runtime = tokio::runtime::Handle::current();
+    let producer = writer.clone();
+    let producing = async move {
+        let (begun, mut most) = (Instant::now(), resident()?);
+        let mut nth = 0;
+        while begun.elapsed() < limit {
+            write_audit_log(flood.entry(nth));
+            nth += 1;
+            if nth.is_multiple_of(8_192) {
+                most = most.max(resident()?);
+            }
+        }
+        Ok(most.max(resident()?))
+    };
+    tokio::task::spawn_blocking(move || runtime.block_on(with_writer(producer, producing))).await?
 }
 
 /// The memory of this process that is resident, in bytes.

@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let [first, second] = FILES.map(events);
     let (first, second) = (first?, second?);
-    let ids: HashSet<_> = first.iter().chain(&second).map(|event| event.id).collect();
+    let ids: HashSet<_> = first.iter().chain(&second).filter_map(|event| event.id).collect();
 
     // These events are of 2023: PostgreSQL gets a partition for their month.
     let mut conn = database.connection().await?;

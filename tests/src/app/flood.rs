@@ -1,18 +1,17 @@
-//! How much memory does a writer take that is given far more than it can hold?
+//! The memory of a writer that is offered far more than it can hold.
 
 use std::time::Duration;
 
-use db_services::audit::{AuditEntry, AuditWriter, Durability, Outcome, RetryPolicy};
+use db_services::audit::{AuditEntry, AuditWriter, Durability, Outcome, RetryPolicy, limits};
 use db_services::client::Database;
 use serde_json::json;
 
 /// Threads that write as fast as they can.
 const PRODUCERS: usize = 2;
 
-/// `flood BYTES ENTRIES KIND [DIR]`: offers so many entries of a kind to a writer whose queue holds so
-/// many bytes, with a spool in the directory that holds an eighth of them. Prints by how many KiB its
-/// memory grew at the most, then how many entries were offered, accepted and spooled, and how many
-/// bytes the queue counted.
+/// `flood BYTES ENTRIES KIND [DIR SPOOL_BYTES]`: offers this number of entries of a kind to a writer whose
+/// queue holds that many bytes, with a spool in the directory. Prints by how many KiB its memory grew at
+/// most, then how many entries were offered, accepted and spooled, and how many bytes the queue counted.
 pub(crate) fn flood() {
     let argument = |nth: usize| std::env::args().nth(nth);
     let number = |nth: usize| argument(nth).unwrap().parse::<usize>().unwrap();
@@ -22,11 +21,10 @@ pub(crate) fn flood() {
     let mut builder = AuditWriter::builder(Database::from_env().unwrap().unwrap())
         .queue_capacity(usize::MAX)
         .queue_bytes(bytes)
-        .spool_bytes(bytes as u64 / 8)
         .retry(retry)
         .shutdown_timeout(Duration::ZERO);
     if let Some(dir) = argument(5) {
-        builder = builder.durability(Durability::Spill(dir.into()));
+        builder = builder.durability(Durability::Spill(dir.into())).spool_bytes(number(6) as u64);
     }
     let (writer, _guard) = builder.start().unwrap();
     let before = memory("VmRSS:");
@@ -60,12 +58,26 @@ fn entry(kind: &str, n: usize) -> AuditEntry {
             let list: Vec<_> = (0..200).map(|m| json!({"id": m, "name": format!("item {m}")})).collect();
             AuditEntry::new("order.import").metadata(json!({"number": n, "items": list}))
         }
+        "ascii" => long_texts('a'),
+        // In the spool each of them is six bytes.
+        "control" => long_texts('\u{1}'),
         other => panic!("unknown kind {other}"),
     }
 }
 
+/// An entry whose texts are as long as they may be, of this character alone.
+fn long_texts(character: char) -> AuditEntry {
+    let text = |chars: usize| character.to_string().repeat(chars);
+    AuditEntry::new("app.long")
+        .tenant(text(limits::TEXT_CHARS))
+        .actor(text(limits::TEXT_CHARS))
+        .resource("text", text(limits::RESOURCE_ID_CHARS))
+        .user_agent(text(limits::USER_AGENT_CHARS))
+        .request_id(text(limits::TEXT_CHARS))
+}
+
 /// What the kernel says of this process's memory, in KiB.
-fn memory(field: &str) -> usize {
+pub(crate) fn memory(field: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -1,13 +1,14 @@
-//! What does a process leave behind that ends without a word?
+//! A process that ends without shutting its writer down.
 
 use std::time::Duration;
 
 use db_services::audit::{AuditEntry, AuditWriter, Durability, RetryPolicy};
 use db_services::client::Database;
+use uuid::Uuid;
 
-/// `leave exit|abort|flush [DIR]`: writes an entry and says when it is committed. Once a line comes in it
-/// writes a thousand more, and ends in that way. Without a directory it forgets them; with one it
-/// writes ahead, and prints the id of each that is safe.
+/// `leave exit|abort|flush ENTRIES [DIR]`: writes an entry and says when it is committed. Once a line comes
+/// in it writes as many more as the second argument says, and ends as the first one says. Without a
+/// directory it does not await them; with one it writes ahead, and prints the id of each that is safe.
 pub(crate) async fn leave() {
     let argument = |nth: usize| std::env::args().nth(nth);
     let mut retry = RetryPolicy::default();
@@ -16,7 +17,7 @@ pub(crate) async fn leave() {
         .queue_capacity(5_000)
         .retry(retry)
         .receipt_timeout(Duration::from_secs(60));
-    let dir = argument(3);
+    let (count, dir) = (argument(3).unwrap().parse::<usize>().unwrap(), argument(4));
     if let Some(dir) = &dir {
         builder = builder.durability(Durability::WriteAhead(dir.into()));
     }
@@ -27,8 +28,8 @@ pub(crate) async fn leave() {
     }
     println!("committed");
     std::io::stdin().read_line(&mut String::new()).unwrap();
-    let entries = (0..1_000).map(|_| AuditEntry::new("app.last"));
-    let written: Vec<_> = entries.map(|entry| (entry.id, writer.write(entry))).collect();
+    let write = |id| (id, writer.write(AuditEntry::new("app.last").id(id)));
+    let written: Vec<_> = (0..count).map(|_| write(Uuid::now_v7())).collect();
     for (id, receipt) in written.into_iter().filter(|_| dir.is_some()) {
         if receipt.await.is_durable() {
             println!("{id}");

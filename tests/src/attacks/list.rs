@@ -133,6 +133,7 @@ attacks! {
     "To use the owner's functions" {
         "audit_logs_ensure_partitions" Done "SELECT audit_logs_ensure_partitions('2041-01-01', '2041-01-01')"
         "audit_logs_index_closed_months" Done "SELECT audit_logs_index_closed_months()"
+        "audit_logs_lookup" Done "SELECT audit_logs_lookup(ARRAY[gen_random_uuid()], ARRAY[now()], ARRAY[NULL::uuid], ARRAY[NULL::bigint])"
         "audit_logs_make_month" Done "SELECT audit_logs_make_month('2041-01-01')"
         "audit_owner_only" Done "SELECT audit_owner_only('TABLE', 'audit_logs'::regclass)"
         "audit_close_table" Done "SELECT audit_close_table('audit_logs')"

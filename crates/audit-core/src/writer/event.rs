@@ -171,7 +171,6 @@ pub enum Wait {
 
 /// What an operator should know; the driver logs it, once for each change of state.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Notice {
     /// The database does not accept batches.
     DatabaseDown {

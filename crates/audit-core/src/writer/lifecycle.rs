@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Limits, Record, View};
 use crate::loss::LossLog;
 use crate::spool::CopyId;
-use crate::{DropReason, Loss, Row, SeqRange, Time};
+use crate::{DropReason, Loss, Row, Time};
 
 /// Rejected rows that are remembered as declared. A spool copy that was replayed only in part holds them
 /// still, and is replayed again.
@@ -112,15 +112,15 @@ impl<R: Row> Lifecycle<R> {
 
     /// Adds numbers whose entries are stored under other numbers; `copy` is kept until they are declared.
     pub(super) fn add_duplicates(&mut self, numbers: Vec<(Uuid, u64)>, copy: Option<CopyId>, now: Time) {
-        let mut by_writer: BTreeMap<Uuid, Vec<u64>> = BTreeMap::new();
-        for (writer, seq) in numbers {
-            by_writer.entry(writer).or_default().push(seq);
-        }
         let mut copy = copy;
-        for (writer, numbers) in by_writer {
-            let ranges = SeqRange::of(numbers);
-            let lowest = ranges.first().filter(|_| writer == self.writer).map(|range| range.first);
-            self.due.push(Due { record: Record::Duplicate { writer, ranges }, lowest, copy: copy.take() });
+        for record in Record::duplicates(numbers) {
+            let lowest = match &record {
+                Record::Duplicate { writer, ranges } if *writer == self.writer => {
+                    ranges.first().map(|range| range.first)
+                }
+                _ => None,
+            };
+            self.due.push(Due { record, lowest, copy: copy.take() });
             self.due_since.get_or_insert(now);
         }
     }

@@ -1,5 +1,7 @@
 //! The records that a writer makes about itself.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use crate::{DropReason, Loss, SeqRange};
@@ -42,4 +44,16 @@ pub enum Record<R> {
         /// That number.
         last_seq: u64,
     },
+}
+
+impl<R> Record<R> {
+    /// The declarations of numbers whose entries are stored under other numbers, one for each writer.
+    pub fn duplicates(numbers: Vec<(Uuid, u64)>) -> Vec<Self> {
+        let mut by_writer: BTreeMap<Uuid, Vec<u64>> = BTreeMap::new();
+        for (writer, seq) in numbers {
+            by_writer.entry(writer).or_default().push(seq);
+        }
+        let record = |(writer, numbers)| Self::Duplicate { writer, ranges: SeqRange::of(numbers) };
+        by_writer.into_iter().map(record).collect()
+    }
 }

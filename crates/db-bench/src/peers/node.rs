@@ -1,5 +1,6 @@
 //! How fast is the ancestor: Drizzle with the `postgres` driver, on Node? Optional.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::WARM_UP;
 use super::batches::BATCH;
@@ -65,6 +67,38 @@ pub(crate) fn single(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sampl
 /// Batches of 1,000 rows.
 pub(crate) fn batch(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
     run(place, rows, BATCH).boxed()
+}
+
+/// Blocks of single inserts into the project's table, by a process that waits for each block's order.
+pub(crate) struct Blocks {
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    /// Killed when dropped.
+    _process: Child,
+}
+
+impl Blocks {
+    pub(crate) fn start(url: &str) -> Fallible<Self> {
+        let mut process = Command::new("node")
+            .args(["ancestor.mjs", "blocks", "audit_logs"])
+            .env("DATABASE_URL", url)
+            .current_dir(dir()?)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let (Some(orders), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err("the ancestor has no pipes".into());
+        };
+        Ok(Self { orders, answers: BufReader::new(answers).lines(), _process: process })
+    }
+
+    /// Inserts these rows, and returns the seconds that it took by the peer's own clock.
+    pub(crate) async fn insert(&mut self, rows: Range<usize>) -> Fallible<f64> {
+        self.orders.write_all(format!("{} {}\n", rows.start, rows.end).as_bytes()).await?;
+        let answer = self.answers.next_line().await?.ok_or("the ancestor ended")?;
+        Ok(serde_json::from_str::<Said>(&answer)?.seconds)
+    }
 }
 
 async fn run(place: &Place, rows: usize, batch: usize) -> Fallible<Sample> {

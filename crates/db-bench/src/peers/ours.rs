@@ -9,7 +9,7 @@ use db_services::client::Database;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, try_join_all};
 
-use super::{Single, WARM_UP, one_by_one};
+use super::{Single, WARM_UP};
 use crate::Fallible;
 use crate::clock::{Sample, Stopwatch};
 use crate::event::Event;
@@ -101,26 +101,13 @@ pub(crate) async fn produce(writer: &AuditWriter, rows: usize) -> Fallible<()> {
     Ok(())
 }
 
-/// Who awaits each entry.
-struct Awaited;
+/// A caller that awaits each entry.
+pub(crate) struct Awaited;
 
 impl Single for Awaited {
     async fn insert(&mut self, nth: usize) -> Fallible<()> {
         committed(write_audit_log(Event::entry(nth)).await)
     }
-}
-
-/// Awaited entries of one caller.
-pub(crate) fn awaited(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
-    async move {
-        let fresh = place.fresh(Table::Own).await?;
-        let (writer, guard) = start(&fresh.url)?;
-        let sample = with_writer(writer, one_by_one(rows, Awaited)).await?;
-        guard.shutdown(PATIENCE).await;
-        fresh.settle(WARM_UP + rows).await?;
-        Ok(sample)
-    }
-    .boxed()
 }
 
 /// Awaited entries of so many callers at a time.

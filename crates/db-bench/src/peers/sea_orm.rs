@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sea_orm::entity::prelude::*;
-use sea_orm::{ActiveValue, Database};
+use sea_orm::{ActiveValue, Database, QueryTrait};
 
 use super::{Single, WARM_UP, one_by_one};
 use crate::Fallible;
@@ -44,10 +44,9 @@ impl ActiveModelBehavior for ActiveModel {}
 pub(crate) fn single(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
     async move {
         let fresh = place.fresh(Table::Conventional).await?;
-        let mut options = sea_orm::ConnectOptions::new(fresh.url.clone());
-        options.max_connections(10);
-        let database = Database::connect(options).await?;
-        let sample = one_by_one(rows, Pooled(database.clone())).await?;
+        let peer = Pooled::connect(&fresh.url, "audit_events").await?;
+        let database = peer.database.clone();
+        let sample = one_by_one(rows, peer).await?;
         database.close().await?;
         fresh.settle(WARM_UP + rows).await?;
         Ok(sample)
@@ -55,7 +54,19 @@ pub(crate) fn single(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sampl
     .boxed()
 }
 
-struct Pooled(DatabaseConnection);
+/// Inserts with a connection from a pool of the default settings.
+pub(crate) struct Pooled {
+    database: DatabaseConnection,
+    table: &'static str,
+}
+
+impl Pooled {
+    pub(crate) async fn connect(url: &str, table: &'static str) -> Fallible<Self> {
+        let mut options = sea_orm::ConnectOptions::new(url.to_owned());
+        options.max_connections(10);
+        Ok(Self { database: Database::connect(options).await?, table })
+    }
+}
 
 impl Single for Pooled {
     async fn insert(&mut self, nth: usize) -> Fallible<()> {
@@ -75,7 +86,9 @@ impl Single for Pooled {
             request_id: ActiveValue::Set(event.request),
             metadata: ActiveValue::Set(event.metadata.to_string()),
         };
-        Entity::insert(row).exec_without_returning(&self.0).await?;
+        let mut insert = Entity::insert(row);
+        insert.query().into_table(self.table);
+        insert.exec_without_returning(&self.database).await?;
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! How fast are single inserts by diesel-async?
 
+use db_schema::NewAuditLog;
+use db_schema::schema::audit_logs;
 use deadpool::Runtime;
 use diesel::prelude::*;
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
@@ -98,6 +100,23 @@ struct Held(AsyncPgConnection);
 impl Single for Held {
     async fn insert(&mut self, nth: usize) -> Fallible<()> {
         insert(&mut self.0, nth).await
+    }
+}
+
+/// A held connection, the cached statement, and the row of the project's table.
+pub(crate) struct HeldOwn(AsyncPgConnection);
+
+impl HeldOwn {
+    pub(crate) async fn connect(url: &str) -> Fallible<Self> {
+        Ok(Self(AsyncPgConnection::establish(url).await?))
+    }
+}
+
+impl Single for HeldOwn {
+    async fn insert(&mut self, nth: usize) -> Fallible<()> {
+        let row = NewAuditLog::from(Event::entry(nth));
+        diesel::insert_into(audit_logs::table).values(&row).execute(&mut self.0).await?;
+        Ok(())
     }
 }
 

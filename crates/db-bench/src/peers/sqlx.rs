@@ -7,8 +7,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 use serde_json::Value;
-use sqlx_core::query::query;
-use sqlx_postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
+use sqlx_core::connection::Connection;
+use sqlx_core::query::{Query, query};
+use sqlx_postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
 use uuid::Uuid;
 
 use super::batches::BATCH;
@@ -18,9 +19,18 @@ use crate::clock::{Sample, Stopwatch};
 use crate::event::Event;
 use crate::place::{Place, Table};
 
-const ONE: &str = "INSERT INTO audit_events (id, created_at, tenant_id, actor_id, actor_type, action, outcome, \
-     resource_type, resource_id, ip_address, user_agent, request_id, metadata) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+/// The same statement for both tables.
+macro_rules! insert_into {
+    ($table:literal) => {
+        concat!(
+            "INSERT INTO ",
+            $table,
+            " (id, created_at, tenant_id, actor_id, actor_type, action, outcome, resource_type, resource_id, \
+             ip_address, user_agent, request_id, metadata) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        )
+    };
+}
 
 /// The form that sqlx's own documentation recommends.
 const MANY: &str = "INSERT INTO audit_events (id, created_at, tenant_id, actor_id, actor_type, action, outcome, \
@@ -46,27 +56,45 @@ pub(crate) fn single(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sampl
     .boxed()
 }
 
+/// An event, to be inserted by this statement.
+fn insert(statement: &'static str, event: Event) -> Query<'static, Postgres, PgArguments> {
+    query::<Postgres>(statement)
+        .bind(event.id)
+        .bind(event.created_at)
+        .bind(event.tenant)
+        .bind(event.actor)
+        .bind(event.actor_type)
+        .bind(event.action)
+        .bind(event.outcome)
+        .bind(event.resource_type)
+        .bind(event.resource)
+        .bind(IpNet::from(event.ip))
+        .bind(event.user_agent)
+        .bind(event.request)
+        .bind(event.metadata)
+}
+
 struct Pooled(PgPool);
 
 impl Single for Pooled {
     async fn insert(&mut self, nth: usize) -> Fallible<()> {
-        let event = Event::nth(nth);
-        query::<Postgres>(ONE)
-            .bind(event.id)
-            .bind(event.created_at)
-            .bind(event.tenant)
-            .bind(event.actor)
-            .bind(event.actor_type)
-            .bind(event.action)
-            .bind(event.outcome)
-            .bind(event.resource_type)
-            .bind(event.resource)
-            .bind(IpNet::from(event.ip))
-            .bind(event.user_agent)
-            .bind(event.request)
-            .bind(event.metadata)
-            .execute(&self.0)
-            .await?;
+        insert(insert_into!("audit_events"), Event::nth(nth)).execute(&self.0).await?;
+        Ok(())
+    }
+}
+
+/// A connection that is held, and the project's table.
+pub(crate) struct Held(PgConnection);
+
+impl Held {
+    pub(crate) async fn connect(url: &str) -> Fallible<Self> {
+        Ok(Self(PgConnection::connect(url).await?))
+    }
+}
+
+impl Single for Held {
+    async fn insert(&mut self, nth: usize) -> Fallible<()> {
+        insert(insert_into!("audit_logs"), Event::nth(nth)).execute(&mut self.0).await?;
         Ok(())
     }
 }

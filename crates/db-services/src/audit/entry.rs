@@ -1,4 +1,8 @@
-//! What does a caller say about an event?
+//! An event as its caller describes it.
+//!
+//! To build, change, clone and drop an entry touches no thread-local and asks the operating system for
+//! nothing but the time, so that it is allowed everywhere: in the destructor of a thread-local, in a panic
+//! hook, in a forked process.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,14 +13,16 @@ use chrono::{DateTime, Utc};
 use compact_str::CompactString;
 use serde::Deserialize;
 use serde_json::Value;
-use uuid::{ContextV7, Timestamp, Uuid};
+use uuid::Uuid;
 
 use super::Metadata;
 
 /// One event for the audit trail. Only the action is required.
 ///
-/// The time is taken when the entry is made, the id is a UUID version 7 (RFC 9562). What exceeds a
-/// limit of [`limits`](super::limits) is cut and marked when it is written, never refused.
+/// The time is taken when the entry is made. The id is a UUID version 7 (RFC 9562) that is made when the
+/// entry is written, unless it is set: an entry without one is a template, and each time it is written is
+/// an event of its own. What exceeds a limit of [`limits`](super::limits) is cut and marked when it is
+/// written, never refused.
 ///
 /// ```
 /// use db_services::audit::{AuditEntry, Outcome};
@@ -42,8 +48,9 @@ use super::Metadata;
 #[serde(from = "Columns")]
 #[non_exhaustive]
 pub struct AuditEntry {
-    /// Identifies the entry together with `created_at`: written twice, the pair is stored once.
-    pub id: Uuid,
+    /// Identifies the entry together with `created_at`: written twice, the pair is stored once. None
+    /// unless it was set: each write makes one.
+    pub id: Option<Uuid>,
     /// When it happened; stored to the microsecond.
     pub created_at: DateTime<Utc>,
     /// The customer or account it belongs to.
@@ -83,10 +90,9 @@ impl AuditEntry {
     /// Makes an entry that happened now and succeeded.
     #[inline]
     pub fn new(action: impl Into<CompactString>) -> Self {
-        let (id, created_at) = now();
         Self {
-            id,
-            created_at,
+            id: None,
+            created_at: now(),
             tenant_id: None,
             actor_id: None,
             actor_type: None,
@@ -109,7 +115,7 @@ impl AuditEntry {
     /// recognised when the entry is written again.
     #[inline]
     pub fn id(mut self, id: Uuid) -> Self {
-        self.id = id;
+        self.id = Some(id);
         self
     }
 
@@ -222,18 +228,13 @@ impl AuditEntry {
     }
 }
 
-/// An id and its time, of one reading of the clock. The ids of one thread are in the order in which
-/// they were made.
-fn now() -> (Uuid, DateTime<Utc>) {
-    thread_local! {
-        static CONTEXT: ContextV7 = const { ContextV7::new() };
-    }
-    // A clock before 1970 says 1970.
+/// The time of the system's clock; the first moment of 1970 if it is before that.
+#[inline]
+pub(super) fn now() -> DateTime<Utc> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (seconds, nanos) = (now.as_secs(), now.subsec_nanos());
-    let id = CONTEXT.with(|context| Timestamp::from_unix(context, seconds, nanos));
-    let time = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, nanos));
-    (Uuid::new_v7(id), time.unwrap_or(DateTime::<Utc>::MAX_UTC))
+    let time = i64::try_from(now.as_secs()).ok();
+    let time = time.and_then(|seconds| DateTime::from_timestamp(seconds, now.subsec_nanos()));
+    time.unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// How an event ended. The database holds it as text, in lower case.
@@ -317,7 +318,7 @@ impl From<Columns> for AuditEntry {
             entry = entry.ip_text(text);
         }
         Self {
-            id: columns.id.unwrap_or(entry.id),
+            id: columns.id,
             created_at: columns.created_at.unwrap_or(entry.created_at),
             tenant_id: columns.tenant_id,
             actor_id: columns.actor_id,
@@ -335,58 +336,5 @@ impl From<Columns> for AuditEntry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_that_is_no_address_is_kept() {
-        let entry = |text| AuditEntry::new("x").ip_text(text);
-        assert_eq!(entry(" 10.1.2.3 ").ip_address, "10.1.2.3".parse().ok());
-        assert_eq!(entry("10.1.2.3").ip_text, None);
-        assert_eq!(entry("[2001:db8::1]:443").ip_address, "2001:db8::1".parse().ok());
-        assert_eq!(entry("[2001:db8::1]:443").ip_text.as_deref(), Some("[2001:db8::1]:443"));
-        assert_eq!(entry("unknown").ip_address, None);
-        assert_eq!(entry("unknown").ip_text.as_deref(), Some("unknown"));
-        assert_eq!(entry("unknown").ip_text("::1").ip_text, None);
-    }
-
-    #[test]
-    fn metadata_is_always_an_object() {
-        let of = |value: Value| AuditEntry::new("x").metadata(value).detail("b", 2).metadata;
-        assert_eq!(of(serde_json::json!({"a": 1, "b": 1})).as_str(), r#"{"a":1,"b":2}"#);
-        assert_eq!(of(Value::Null).as_str(), r#"{"b":2}"#);
-        assert_eq!(of(serde_json::json!([1])).as_str(), r#"{"value":[1],"b":2}"#);
-    }
-
-    #[test]
-    fn ids_are_in_the_order_of_their_making_and_of_the_time_that_they_come_with() {
-        let entries: Vec<_> = (0..1_000).map(|_| AuditEntry::new("x")).collect();
-        assert!(entries.is_sorted_by(|a, b| a.id < b.id), "even if the clock was set back meanwhile");
-        // The first of its thread: a later one keeps to a clock that was set back.
-        let first = std::thread::spawn(|| AuditEntry::new("x")).join().unwrap();
-        let (seconds, nanos) = first.id.get_timestamp().unwrap().to_unix();
-        let millis = seconds as i64 * 1_000 + i64::from(nanos) / 1_000_000;
-        assert_eq!(millis, first.created_at.timestamp_millis());
-    }
-
-    #[test]
-    fn an_entry_comes_from_json_by_the_names_of_the_columns() -> Result<(), serde_json::Error> {
-        let entry: AuditEntry = serde_json::from_str(
-            r#"{"action":"auth.login","created_at":"2026-01-02T03:04:05.123456+01:00","outcome":"denied","ip_address":"unknown"}"#,
-        )?;
-        assert_eq!(entry.created_at.to_rfc3339(), "2026-01-02T02:04:05.123456+00:00");
-        assert_eq!((entry.outcome, entry.ip_text.as_deref()), (Outcome::Denied, Some("unknown")));
-        for wrong in [r#"{}"#, r#"{"action":"x","colour":"red"}"#, r#"{"action":"x","outcome":"fine"}"#] {
-            assert!(serde_json::from_str::<AuditEntry>(wrong).is_err(), "{wrong}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn outcomes_are_read_as_they_are_printed() {
-        for outcome in [Outcome::Success, Outcome::Failure, Outcome::Denied, Outcome::Unknown] {
-            assert_eq!(outcome.to_string().parse(), Ok(outcome));
-        }
-        assert_eq!("Success".parse::<Outcome>(), Err(UnknownOutcome));
-    }
-}
+#[path = "entry_tests.rs"]
+mod tests;

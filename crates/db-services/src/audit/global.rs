@@ -1,32 +1,46 @@
-//! Which writer do the free functions use? That of the surrounding scope, the installed one, or one
+//! The writer that the free functions use: that of the surrounding scope, the installed one, or one
 //! started on first use from the environment.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::writer::{
-    AuditWriter, Delivery, DropReason, Durability, Receipt, WriterGuard, WriterReport, WriterStats,
+    AuditWriter, Delivery, DropReason, Receipt, Shared, WriterReport, WriterStats, contained,
+    start_from_environment,
 };
 use super::{AuditEntry, InstallError};
-use crate::client::Database;
 
 tokio::task_local! {
     static SCOPED: AuditWriter;
 }
 
-/// The process-wide writer, once there is one.
-static WRITER: OnceLock<AuditWriter> = OnceLock::new();
-/// Why there is none, once the environment was looked at and gave none.
-static NO_WRITER: OnceLock<NoWriter> = OnceLock::new();
-/// Held by who decides; holds the guard of a writer started here, so that it is never dropped.
-static DECIDING: Mutex<Option<WriterGuard>> = Mutex::new(None);
+/// How long a start that failed for want of a thread is not tried again.
+const RETRY_START_AFTER: Duration = Duration::from_secs(1);
 
-#[derive(Clone)]
-enum NoWriter {
+/// The process-wide writer, once its thread runs.
+static WRITER: OnceLock<AuditWriter> = OnceLock::new();
+/// The state before that. No user code runs while it is locked: a logger may write entries itself.
+static STARTING: Mutex<Starting> = Mutex::new(Starting::NotYet);
+/// True once the environment was found to name no database, which is logged once.
+static DISABLED: AtomicBool = AtomicBool::new(false);
+
+/// A writer that has no thread yet.
+enum Starting {
+    /// No entry was written.
+    NotYet,
+    /// The operating system gave no thread. Its numbers count on: their loss is declared once it runs.
+    Failed { shared: Arc<Shared>, at: Instant, reason: Arc<str> },
+    /// It runs, or one was installed.
+    Done,
+}
+
+/// Why an entry cannot be given to a writer.
+enum Unavailable {
     /// Nothing is configured, or `AUDIT_LOG=off`.
     Disabled,
-    /// What is configured cannot be used.
-    Unusable(Arc<str>),
+    /// The writer's thread could not be started.
+    NoThread { shared: Arc<Shared>, reason: Arc<str> },
 }
 
 /// Records one event. Returns at once, from any thread, inside or outside any runtime: the entry is
@@ -57,8 +71,8 @@ enum NoWriter {
 /// is logged once; `AUDIT_LOG=off` says that it is meant.
 pub fn write_audit_log(entry: AuditEntry) -> Receipt {
     match current() {
-        Ok(writer) => writer.write_once(entry),
-        Err(none) => none.receipt([entry]),
+        Ok(writer) => writer.write_owned(entry),
+        Err(unavailable) => unavailable.receipt([entry]),
     }
 }
 
@@ -67,7 +81,7 @@ pub fn write_audit_log(entry: AuditEntry) -> Receipt {
 pub fn write_audit_logs(entries: impl IntoIterator<Item = AuditEntry>) -> Receipt {
     match current() {
         Ok(writer) => writer.write_all(entries),
-        Err(none) => none.receipt(entries),
+        Err(unavailable) => unavailable.receipt(entries),
     }
 }
 
@@ -76,8 +90,10 @@ pub fn write_audit_logs(entries: impl IntoIterator<Item = AuditEntry>) -> Receip
 /// # Errors
 /// When one is in use already: installed, or started by an entry written before.
 pub fn install(writer: AuditWriter) -> Result<(), InstallError> {
-    let _deciding = DECIDING.lock().unwrap_or_else(PoisonError::into_inner);
-    WRITER.set(writer).map_err(|_| InstallError)
+    let mut starting = starting();
+    WRITER.set(writer).map_err(|_| InstallError)?;
+    *starting = Starting::Done;
+    Ok(())
 }
 
 /// Runs a future in which the free functions use this writer: for tests, and for a second database.
@@ -105,7 +121,7 @@ pub async fn flush(timeout: Duration) -> WriterReport {
 /// # Cancel safety
 /// The writer stops all the same when the future is dropped.
 pub async fn shutdown(timeout: Duration) -> WriterReport {
-    match existing() {
+    match existing_or_starting() {
         Some(writer) => writer.shut_down(timeout).await,
         None => WriterReport::default(),
     }
@@ -113,7 +129,7 @@ pub async fn shutdown(timeout: Duration) -> WriterReport {
 
 /// Does what [`shutdown`] does, for programs without a runtime: blocks the thread.
 pub fn shutdown_blocking(timeout: Duration) -> WriterReport {
-    match existing() {
+    match existing_or_starting() {
         Some(writer) => writer.shut_down_blocking(timeout),
         None => WriterReport::default(),
     }
@@ -127,7 +143,8 @@ pub enum Status {
     NotStarted,
     /// Nothing is written: no database is configured, or `AUDIT_LOG=off`.
     Disabled,
-    /// Entries are dropped: the configured database cannot be used, for this reason.
+    /// Entries are dropped: the configured database cannot be used, or the operating system gives no
+    /// thread, for this reason. The start is tried again only for want of a thread.
     Unusable(String),
     /// The writer runs.
     Running(WriterStats),
@@ -135,81 +152,119 @@ pub enum Status {
     Stopped(WriterStats),
 }
 
-/// Gives the state of the writer that the free functions would use here. Starts none.
+/// Returns the state of the writer that the free functions would use here. Starts none.
 pub fn status() -> Status {
-    match (existing(), NO_WRITER.get()) {
-        (Some(writer), _) if writer.is_closed() => Status::Stopped(writer.stats()),
-        (Some(writer), _) => Status::Running(writer.stats()),
-        (None, Some(NoWriter::Disabled)) => Status::Disabled,
-        (None, Some(NoWriter::Unusable(reason))) => Status::Unusable(reason.to_string()),
-        (None, None) => Status::NotStarted,
+    let Some(writer) = existing() else {
+        return match &*starting() {
+            Starting::Failed { reason, .. } => Status::Unusable(reason.to_string()),
+            _ if DISABLED.load(Ordering::Relaxed) => Status::Disabled,
+            _ => Status::NotStarted,
+        };
+    };
+    match writer.shared().unusable() {
+        Some(reason) => Status::Unusable(reason.to_string()),
+        None if writer.is_closed() => Status::Stopped(writer.stats()),
+        None => Status::Running(writer.stats()),
     }
 }
 
-/// The writer that is there, without starting one.
+/// The writer that exists, without starting one.
 fn existing() -> Option<AuditWriter> {
-    SCOPED.try_with(AuditWriter::clone).ok().or_else(|| WRITER.get().map(AuditWriter::lasting))
+    SCOPED.try_with(AuditWriter::clone).ok().or_else(|| WRITER.get().map(AuditWriter::to_static))
+}
+
+/// The writer that exists or is about to: a start under way is waited for, which takes as long as starting a
+/// thread.
+fn existing_or_starting() -> Option<AuditWriter> {
+    existing().or_else(|| {
+        drop(starting());
+        existing()
+    })
 }
 
 /// The writer to use, started from the environment if there is none yet.
-fn current() -> Result<AuditWriter, NoWriter> {
-    if let Some(writer) = existing() {
-        return Ok(writer);
+#[inline]
+fn current() -> Result<AuditWriter, Unavailable> {
+    existing().map_or_else(start, Ok)
+}
+
+#[cold]
+fn start() -> Result<AuditWriter, Unavailable> {
+    if DISABLED.load(Ordering::Relaxed) {
+        return Err(Unavailable::Disabled);
     }
-    if let Some(none) = NO_WRITER.get() {
-        return Err(none.clone());
+    if !is_configured() {
+        if !DISABLED.swap(true, Ordering::Relaxed) && !is_off() {
+            contained(|| {
+                log::warn!(
+                    "audit: no database is configured, no entries are written: set AUDIT_DATABASE_URL or \
+                     DATABASE_URL, or AUDIT_LOG=off if that is meant"
+                );
+            });
+        }
+        return Err(Unavailable::Disabled);
     }
-    let mut guard = DECIDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let (result, is_new) = start_once();
+    if let (true, Err(Unavailable::NoThread { reason, .. })) = (is_new, &result) {
+        contained(|| {
+            log::error!("audit: entries are being lost, the writer's thread could not be started: {reason}");
+        });
+    }
+    result
+}
+
+/// Starts the writer unless that failed a moment ago. True if it failed now and not before.
+fn start_once() -> (Result<AuditWriter, Unavailable>, bool) {
+    let mut starting = starting();
     if let Some(writer) = WRITER.get() {
-        return Ok(writer.lasting());
+        return (Ok(writer.to_static()), false);
     }
-    if let Some(none) = NO_WRITER.get() {
-        return Err(none.clone());
-    }
-    match start_from_environment() {
-        Ok((writer, started)) => {
-            *guard = Some(started);
-            Ok(WRITER.get_or_init(|| writer).lasting())
+    let (shared, is_new) = match &*starting {
+        Starting::Failed { shared, at, reason } if at.elapsed() < RETRY_START_AFTER => {
+            let unavailable =
+                Unavailable::NoThread { shared: Arc::clone(shared), reason: Arc::clone(reason) };
+            return (Err(unavailable), false);
         }
-        Err(none) => Err(NO_WRITER.get_or_init(|| none).clone()),
-    }
-}
-
-fn start_from_environment() -> Result<(AuditWriter, WriterGuard), NoWriter> {
-    if std::env::var_os("AUDIT_LOG").is_some_and(|value| value.eq_ignore_ascii_case("off")) {
-        return Err(NoWriter::Disabled);
-    }
-    let unusable = |reason: String| {
-        log::error!("audit: entries are being lost, the configured database cannot be used: {reason}");
-        NoWriter::Unusable(reason.into())
+        Starting::Failed { shared, .. } => (Arc::clone(shared), false),
+        Starting::NotYet | Starting::Done => (AuditWriter::unstarted(), true),
     };
-    let database = Database::from_env().map_err(|error| unusable(error.to_string()))?.ok_or_else(|| {
-        log::warn!(
-            "audit: no database is configured, no entries are written: set AUDIT_DATABASE_URL or DATABASE_URL, or \
-             AUDIT_LOG=off if that is meant"
-        );
-        NoWriter::Disabled
-    })?;
-    let builder = AuditWriter::builder(database);
-    let dir = std::env::var_os("AUDIT_SPOOL_DIR").filter(|dir| !dir.is_empty());
-    let spilling = dir.map(|dir| builder.clone().durability(Durability::Spill(dir.into())).start());
-    match spilling {
-        Some(Ok(started)) => return Ok(started),
-        // Worse than asked for, and better than nothing.
-        Some(Err(error)) => {
-            log::error!("audit: AUDIT_SPOOL_DIR cannot be used, entries wait in memory: {error}")
+    match start_from_environment(&shared) {
+        Ok(()) => {
+            *starting = Starting::Done;
+            (Ok(WRITER.get_or_init(|| AuditWriter::new(shared)).to_static()), false)
         }
-        None => {}
+        Err(error) => {
+            let reason: Arc<str> = error.to_string().into();
+            let at = Instant::now();
+            *starting = Starting::Failed { shared: Arc::clone(&shared), at, reason: Arc::clone(&reason) };
+            (Err(Unavailable::NoThread { shared, reason }), is_new)
+        }
     }
-    builder.start().map_err(|error| unusable(error.to_string()))
 }
 
-impl NoWriter {
-    fn receipt(&self, entries: impl IntoIterator<Item = AuditEntry>) -> Receipt {
-        let delivery = match self {
-            Self::Disabled => Delivery::Disabled,
-            Self::Unusable(reason) => Delivery::Dropped(DropReason::Configuration(Arc::clone(reason))),
-        };
-        Receipt::settled(&delivery, entries.into_iter().count() as u64)
+fn starting() -> MutexGuard<'static, Starting> {
+    STARTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_off() -> bool {
+    std::env::var_os("AUDIT_LOG").is_some_and(|value| value.eq_ignore_ascii_case("off"))
+}
+
+/// True if the environment names a database, usable or not.
+fn is_configured() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !is_off() && (is_set("AUDIT_DATABASE_URL") || is_set("DATABASE_URL"))
+}
+
+impl Unavailable {
+    fn receipt(self, entries: impl IntoIterator<Item = AuditEntry>) -> Receipt {
+        let count = entries.into_iter().count() as u64;
+        match self {
+            Self::Disabled => Receipt::settled(&Delivery::Disabled, count),
+            Self::NoThread { .. } if count == 0 => Receipt::settled(&Delivery::Committed, 0),
+            Self::NoThread { shared, reason } => {
+                shared.refuse_for(shared.reserve(count), DropReason::NoThread(reason))
+            }
+        }
     }
 }

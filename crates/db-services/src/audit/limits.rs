@@ -1,4 +1,4 @@
-//! How large may an entry be, and what becomes of one that is larger?
+//! The limits of an entry, and what becomes of one beyond them.
 //!
 //! Nothing is refused: an attacker must not be able to suppress a record by making it too large.
 //!
@@ -25,8 +25,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::AuditEntry;
+use super::ids::IdGenerator;
 use super::json::{REPLACEMENT, each_member, has_nul, write_member};
-use super::metadata::MARKS;
+use super::metadata::{MARKS, Metadata, State};
 
 /// The most characters of a text field that has no limit of its own.
 pub const TEXT_CHARS: usize = 512;
@@ -40,51 +41,80 @@ pub const METADATA_BYTES: usize = 64 * 1024;
 pub const METADATA_DEPTH: usize = 127;
 
 impl From<&AuditEntry> for NewAuditLog {
-    /// Makes the row of an entry, within the limits.
+    /// Makes the row of an entry, within the limits, with an id of its own unless the entry has one.
     fn from(entry: &AuditEntry) -> Self {
         Self::from(entry.clone())
     }
 }
 
 impl From<AuditEntry> for NewAuditLog {
-    /// Makes the row of an entry, within the limits.
+    /// Makes the row of an entry, within the limits, with an id of its own unless the entry has one.
     fn from(entry: AuditEntry) -> Self {
-        let mut marks = Marks::default();
-        let reserved = entry.action.starts_with("audit.");
-        let action = if reserved { format_compact!("app.{}", entry.action) } else { entry.action };
-        let mut text = |name, value: Option<CompactString>, limit| {
-            value.map(|value| bounded(name, value, limit, &mut marks))
-        };
-        Self {
-            id: entry.id,
-            tenant_id: text("tenant_id", entry.tenant_id, TEXT_CHARS),
-            actor_id: text("actor_id", entry.actor_id, TEXT_CHARS),
-            actor_type: text("actor_type", entry.actor_type, TEXT_CHARS),
-            on_behalf_of: text("on_behalf_of", entry.on_behalf_of, TEXT_CHARS),
-            resource_type: text("resource_type", entry.resource_type, TEXT_CHARS),
-            resource_id: text("resource_id", entry.resource_id, RESOURCE_ID_CHARS),
-            user_agent: text("user_agent", entry.user_agent, USER_AGENT_CHARS),
-            request_id: text("request_id", entry.request_id, TEXT_CHARS),
-            trace_id: text("trace_id", entry.trace_id, TEXT_CHARS),
-            action: bounded("action", action, TEXT_CHARS, &mut marks),
-            outcome: CompactString::const_new(entry.outcome.as_str()),
-            ip_address: entry.ip_address.map(IpNet::from),
-            operation_id: entry.operation_id,
-            created_at: storable(entry.created_at, &mut marks),
-            metadata: {
-                if let Some(text) = entry.ip_text {
-                    let text = bounded("ip_text", text, TEXT_CHARS, &mut marks);
-                    marks.0.insert("ip_text".to_owned(), Value::from(text.as_str()));
-                }
-                if entry.metadata.is_cut_deep() {
-                    marks.cut("metadata", json!({"depth": METADATA_DEPTH}));
-                }
-                metadata_text(entry.metadata.into_text(), marks)
-            },
-            writer_id: None,
-            writer_seq: None,
+        row(entry, &mut IdGenerator::default())
+    }
+}
+
+/// Makes the row of an entry, within the limits. The ids of one generator are in the order of its calls.
+pub(super) fn row(mut entry: AuditEntry, ids: &mut IdGenerator) -> NewAuditLog {
+    apply(&mut entry);
+    NewAuditLog {
+        id: entry.id.unwrap_or_else(|| ids.next(entry.created_at)),
+        created_at: entry.created_at,
+        tenant_id: entry.tenant_id,
+        actor_id: entry.actor_id,
+        actor_type: entry.actor_type,
+        on_behalf_of: entry.on_behalf_of,
+        action: entry.action,
+        outcome: CompactString::const_new(entry.outcome.as_str()),
+        resource_type: entry.resource_type,
+        resource_id: entry.resource_id,
+        ip_address: entry.ip_address.map(IpNet::from),
+        user_agent: entry.user_agent,
+        request_id: entry.request_id,
+        trace_id: entry.trace_id,
+        operation_id: entry.operation_id,
+        metadata: JsonText::from_text(entry.metadata.into_text()),
+        writer_id: None,
+        writer_seq: None,
+    }
+}
+
+/// Cuts an entry to the limits and marks what was cut, once.
+pub(super) fn apply(entry: &mut AuditEntry) {
+    let state = entry.metadata.state();
+    if state == State::Limited {
+        return;
+    }
+    let mut marks = Marks::default();
+    if entry.action.starts_with("audit.") {
+        entry.action = format_compact!("app.{}", entry.action);
+    }
+    bound("action", &mut entry.action, TEXT_CHARS, &mut marks);
+    for (name, text, limit) in [
+        ("tenant_id", &mut entry.tenant_id, TEXT_CHARS),
+        ("actor_id", &mut entry.actor_id, TEXT_CHARS),
+        ("actor_type", &mut entry.actor_type, TEXT_CHARS),
+        ("on_behalf_of", &mut entry.on_behalf_of, TEXT_CHARS),
+        ("resource_type", &mut entry.resource_type, TEXT_CHARS),
+        ("resource_id", &mut entry.resource_id, RESOURCE_ID_CHARS),
+        ("user_agent", &mut entry.user_agent, USER_AGENT_CHARS),
+        ("request_id", &mut entry.request_id, TEXT_CHARS),
+        ("trace_id", &mut entry.trace_id, TEXT_CHARS),
+        ("ip_text", &mut entry.ip_text, TEXT_CHARS),
+    ] {
+        if let Some(text) = text {
+            bound(name, text, limit, &mut marks);
         }
     }
+    entry.created_at = storable(entry.created_at, &mut marks);
+    if let Some(text) = entry.ip_text.take() {
+        marks.0.insert("ip_text".to_owned(), Value::from(text.as_str()));
+    }
+    if state == State::DepthCut {
+        marks.cut("metadata", json!({"depth": METADATA_DEPTH}));
+    }
+    let metadata = std::mem::take(&mut entry.metadata);
+    entry.metadata = Metadata::limited(metadata_text(metadata.into_text(), marks));
 }
 
 /// What had to be changed, for the member `_audit`.
@@ -112,18 +142,14 @@ fn size_and_digest(original: &str) -> Value {
     json!({"bytes": original.len(), "sha256": hex})
 }
 
-fn bounded(name: &str, value: CompactString, limit: usize, marks: &mut Marks) -> CompactString {
+fn bound(name: &str, value: &mut CompactString, limit: usize, marks: &mut Marks) {
     // As many bytes as the limit has characters are within it: no need to count.
-    let value = match (value.len() > limit).then(|| cut(&value, limit)).flatten() {
-        Some(short) => {
-            marks.cut(name, size_and_digest(&value));
-            short.into()
-        }
-        None => value,
-    };
-    match has_nul(&value) {
-        true => value.replace('\0', REPLACEMENT).into(),
-        false => value,
+    if let Some(short) = (value.len() > limit).then(|| cut(value, limit)).flatten() {
+        marks.cut(name, size_and_digest(value));
+        *value = short.into();
+    }
+    if has_nul(value) {
+        *value = value.replace('\0', REPLACEMENT).into();
     }
 }
 
@@ -151,7 +177,7 @@ fn storable(time: DateTime<Utc>, marks: &mut Marks) -> DateTime<Utc> {
 }
 
 /// Metadata as compact JSON within the limits, the marks added.
-fn metadata_text(whole: String, mut marks: Marks) -> JsonText {
+fn metadata_text(whole: String, mut marks: Marks) -> String {
     let mut text = whole;
     if text.len() > METADATA_BYTES {
         let (short, left_out) = shorten(&text);
@@ -168,7 +194,7 @@ fn metadata_text(whole: String, mut marks: Marks) -> JsonText {
         text.reserve_exact(member.iter().map(|part| part.len()).sum());
         member.iter().for_each(|part| text.push_str(part));
     }
-    JsonText::from_text(text)
+    text
 }
 
 /// Keeps the members that fit, in their order; of a string that does not, its beginning. Gives the
@@ -201,8 +227,10 @@ fn beginning(value: &RawValue) -> Option<Box<RawValue>> {
     to_raw_value(&cut(&text, TEXT_CHARS)?).ok()
 }
 
-/// How many bytes of memory an entry holds, estimated from above.
-pub(super) fn weigh(entry: &AuditEntry) -> usize {
+/// How many bytes of memory an entry holds, estimated from above, once it holds no more room than it needs.
+#[inline]
+pub(super) fn weigh(entry: &mut AuditEntry) -> usize {
+    let metadata = entry.metadata.trim();
     let texts = [
         &entry.tenant_id,
         &entry.actor_id,
@@ -216,7 +244,18 @@ pub(super) fn weigh(entry: &AuditEntry) -> usize {
         &entry.ip_text,
     ];
     let held: usize = texts.map(|text| text.as_ref().map_or(0, outside)).iter().sum();
-    size_of::<AuditEntry>() + outside(&entry.action) + held + allocated(entry.metadata.capacity())
+    size_of::<AuditEntry>() + outside(&entry.action) + held + allocated(metadata)
+}
+
+/// What [`weigh`] gives, of an entry that was cut to its limits first if it would take more than `large`.
+#[inline]
+pub(super) fn weigh_within(entry: &mut AuditEntry, large: usize) -> usize {
+    let bytes = weigh(entry);
+    if bytes <= large {
+        return bytes;
+    }
+    apply(entry);
+    weigh(entry)
 }
 
 /// What a text takes outside of itself: nothing up to 24 bytes.

@@ -1,4 +1,4 @@
-//! Does every entry become a row within the limits, with what was cut marked?
+//! Every entry becomes a row within the limits, with what was cut marked.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,10 @@ fn nested(levels: usize) -> Value {
 
 #[test]
 fn an_ordinary_entry_is_stored_as_given() {
-    let entry = AuditEntry::new("skill.update").actor("ä").metadata(json!({"n": 1.5, "l": [null, true]}));
+    let entry = AuditEntry::new("skill.update")
+        .id(uuid::Uuid::from_u128(7))
+        .actor("ä")
+        .metadata(json!({"n": 1.5, "l": [null, true]}));
     let row = row_of(entry.clone());
     assert_eq!((row.action.as_str(), row.actor_id.as_deref()), ("skill.update", Some("ä")));
     assert_eq!(row.metadata.as_str(), r#"{"l":[null,true],"n":1.5}"#);
@@ -144,9 +147,34 @@ fn deep_json_is_cut_at_the_depth_that_can_be_read_back() {
 #[test]
 fn large_metadata_takes_no_more_room_than_its_text() {
     let mut entry = AuditEntry::new("x").detail("text", "x".repeat(60 << 10));
-    entry.metadata.trim();
-    let bytes = weigh(&entry);
+    let bytes = weigh(&mut entry);
     assert!(bytes < (60 << 10) + 1_024, "{bytes}");
+}
+
+#[test]
+fn the_ids_of_one_generator_are_in_the_order_of_the_rows() {
+    let mut ids = IdGenerator::default();
+    let entries: Vec<_> = (0..1_000).map(|_| AuditEntry::new("x")).collect();
+    let rows: Vec<_> = entries.into_iter().map(|entry| row(entry, &mut ids)).collect();
+    assert!(rows.is_sorted_by(|a, b| a.id < b.id));
+}
+
+#[test]
+fn limits_are_applied_once_however_early() {
+    let entry = AuditEntry::new("audit.forged")
+        .id(uuid::Uuid::from_u128(7))
+        .actor("x".repeat(9_999))
+        .ip_text("unknown")
+        .created_at(DateTime::<Utc>::MAX_UTC)
+        .metadata(json!({"_audit": 1, "deep": nested(200), "text": "x".repeat(9 << 20)}));
+    let mut early = entry.clone();
+    let bytes = weigh_within(&mut early, 1 << 20);
+    assert!(weigh(&mut entry.clone()) > 9 << 20 && bytes < METADATA_BYTES + (16 << 10), "{bytes}");
+    apply(&mut early);
+    assert_eq!(row_of(early), row_of(entry));
+    let mut small = AuditEntry::new("audit.forged").actor("x".repeat(9_999));
+    weigh_within(&mut small, 1 << 20);
+    assert_eq!(small.actor_id.unwrap().len(), 9_999, "not before it is worth the caller's time");
 }
 
 /// Any JSON that `serde_json` can hold, a few levels deep.
@@ -197,10 +225,10 @@ proptest! {
 
     #[test]
     fn the_estimate_is_never_below_what_the_texts_take(value in any_json(), text in any::<String>()) {
-        let entry = AuditEntry::new(&text).actor(&text).metadata(value);
+        let mut entry = AuditEntry::new(&text).actor(&text).metadata(value);
         // Up to 24 bytes lie in the entry itself.
         let each = if text.len() <= 24 { 0 } else { text.len() + 8 };
         let metadata = if entry.metadata.is_empty() { 0 } else { entry.metadata.as_str().len() + 8 };
-        prop_assert!(weigh(&entry) >= size_of::<AuditEntry>() + 2 * each + metadata);
+        prop_assert!(weigh(&mut entry) >= size_of::<AuditEntry>() + 2 * each + metadata);
     }
 }

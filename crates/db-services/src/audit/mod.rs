@@ -48,9 +48,11 @@
 mod entry;
 mod error;
 mod global;
+mod ids;
 mod insert;
 mod json;
 pub mod limits;
+mod members;
 mod metadata;
 mod partitions;
 mod pg_values;
@@ -61,8 +63,8 @@ pub mod spool;
 mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod verify;
 mod writer;
-mod writers;
 
 pub use compact_str::CompactString;
 pub use db_schema::{AuditLog, JsonText, NewAuditLog};
@@ -78,8 +80,8 @@ pub use partitions::ensure_partitions;
 pub use query::{count, latest};
 pub use spool::SpoolError;
 pub use tenant::{TenantError, for_tenant};
+pub use verify::{Verdict, WriterAccount, verify_writers};
 pub use writer::{
     AuditWriter, AuditWriterBuilder, Delivery, DeliveryCounts, DropReason, Durability, Loss, Receipt,
     RetryPolicy, WriterGuard, WriterReport, WriterStats,
 };
-pub use writers::{Verdict, WriterAccount, verify_writers};

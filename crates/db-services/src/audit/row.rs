@@ -6,7 +6,7 @@ use audit_core::Row;
 use db_schema::NewAuditLog;
 use uuid::Uuid;
 
-use super::writers::action;
+use super::verify::action;
 
 /// A row on its way to the database.
 #[derive(Clone, Debug, PartialEq)]

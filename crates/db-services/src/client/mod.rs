@@ -248,3 +248,17 @@ impl fmt::Debug for Connection {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_path_names_another_spool_target_in_another_directory() {
+        let target = |url| Database::from_url(url).unwrap().spool_target();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(target("sqlite://audit.db"), format!("sqlite://{}/audit.db", here.display()));
+        assert_eq!(target("sqlite://./audit.db"), target("sqlite://audit.db"));
+        assert_eq!(target("sqlite:///var/lib/audit.db"), "sqlite:///var/lib/audit.db");
+    }
+}

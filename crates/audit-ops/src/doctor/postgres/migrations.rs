@@ -6,7 +6,7 @@ use super::session::Session;
 use crate::doctor::{Code, DoctorError, Finding, Severity};
 
 /// What each migration runs.
-const SQL: [(&str, &str); 4] = [
+const SQL: [(&str, &str); 6] = [
     (
         "2026-11-24-000001_create_audit_logs",
         include_str!("../../../../../migrations/postgres/2026-11-24-000001_create_audit_logs/up.sql"),
@@ -22,6 +22,14 @@ const SQL: [(&str, &str); 4] = [
     (
         "2026-11-25-000004_retention",
         include_str!("../../../../../migrations/postgres/2026-11-25-000004_retention/up.sql"),
+    ),
+    (
+        "2026-11-26-000005_duplicate_entries",
+        include_str!("../../../../../migrations/postgres/2026-11-26-000005_duplicate_entries/up.sql"),
+    ),
+    (
+        "2026-11-26-000006_lookup",
+        include_str!("../../../../../migrations/postgres/2026-11-26-000006_lookup/up.sql"),
     ),
 ];
 

@@ -46,7 +46,7 @@
 //! **Damage** is what SQLite proves: `SQLITE_CORRUPT`, `SQLITE_NOTADB`, a failed `quick_check`, or a commit in the
 //! log behind a frame with a wrong checksum. I/O errors, locks of others and a lack of descriptors are not: the
 //! file stays as it is and is tried again. A damaged file is opened for reading alone. Its batches are read from
-//! the first one up to the damage, then from the last one down to it, and copied, synced, to the writer's own
+//! the first one up to the damage, then from the last one down to it, and copied, synced, to the writer's
 //! file; then it is renamed to `.damaged`. If a copy fails the file stays, and the copy goes on at the next scan.
 //! Damaged lines go to the quarantine. A damaged file that does not say which database it is for is left alone.
 //!

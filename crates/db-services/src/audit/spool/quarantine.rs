@@ -10,7 +10,7 @@ use diesel::prelude::*;
 
 use super::lock::{private, sync_dir};
 use super::{SpoolError, codec};
-use crate::audit::insert::{AuditConnection, OnRepeat};
+use crate::audit::insert::{AuditConnection, OnConflict};
 use crate::client::Connection;
 
 diesel::table! {
@@ -111,7 +111,7 @@ impl Quarantine {
         let mut stored = 0;
         for Quarantined { id, entry, .. } in self.list()? {
             let Some(row) = entry else { continue };
-            if conn.insert_rows(vec![row], OnRepeat::Skip).await.is_ok() {
+            if conn.insert_rows(vec![row], OnConflict::DoNothing).await.is_ok() {
                 self.remove(&[id])?;
                 stored += 1;
             }

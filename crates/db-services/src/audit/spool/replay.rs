@@ -8,11 +8,8 @@ use std::time::Instant;
 use audit_core::spool::{
     Closed, SpoolConfig, SpoolNotice, SpoolReply, SpoolRequest, SpoolWorker, SpooledBatch,
 };
+use audit_core::writer::{Attempt, Record, SinkErrorKind};
 use audit_core::{Row, Time};
-use chrono::{DateTime, Utc};
-use compact_str::format_compact;
-use db_schema::{JsonText, NewAuditLog};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::file::{SpoolFile, classify};
@@ -21,8 +18,8 @@ use super::lock::Lock;
 use super::store::Directory;
 use super::{Quarantine, SpoolError, files, log_notice};
 use crate::audit::row::LogRow;
-use crate::audit::sink::{Fault, OnRepeat, PostgresSink, Sink, SinkError, SqliteSink};
-use crate::audit::writers::action;
+use crate::audit::sink::{PostgresSink, Sink, SinkError, SqliteSink};
+use crate::audit::writer::Records;
 use crate::audit::{RetryPolicy, StartError};
 use crate::client::{Database, Kind};
 
@@ -183,23 +180,19 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
     async fn write(&mut self, rows: Vec<LogRow>) -> Result<Result<(), SinkError>, SpoolError> {
         let mut parts = VecDeque::from([rows]);
         while let Some(mut part) = parts.pop_front().filter(|part| !part.is_empty()) {
-            match self.send(&part).await {
-                Ok(()) => {
-                    self.done.entries += part.iter().filter(|row| row.number().is_some()).count() as u64
+            let written = match self.send(&part).await {
+                Ok(duplicates) => self.declare_duplicates(duplicates).await,
+                Err(error) if error.kind != SinkErrorKind::RowRejected => Err(error),
+                Err(error) if part.len() == 1 => self.quarantine(&part[0], error).await?,
+                Err(_) => {
+                    let second = part.split_off(part.len() / 2);
+                    parts.push_front(second);
+                    parts.push_front(part);
+                    continue;
                 }
-                Err(error) if error.fault != Fault::Row => return Ok(Err(error)),
-                Err(error) => match &part[..] {
-                    [row] => {
-                        if let Err(error) = self.quarantine(row, &error).await? {
-                            return Ok(Err(error));
-                        }
-                    }
-                    _ => {
-                        let second = part.split_off(part.len() / 2);
-                        parts.push_front(second);
-                        parts.push_front(part);
-                    }
-                },
+            };
+            if let Err(error) = written {
+                return Ok(Err(error));
             }
         }
         Ok(Ok(()))
@@ -209,51 +202,33 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
     async fn quarantine(
         &mut self,
         row: &LogRow,
-        why: &SinkError,
+        error: SinkError,
     ) -> Result<Result<(), SinkError>, SpoolError> {
-        Quarantine::open(self.dir)?.keep(row, &why.reason, why.sqlstate.as_deref())?;
+        Quarantine::open(self.dir)?.keep(row, &error.reason, error.sqlstate.as_deref())?;
         self.done.quarantined += 1;
-        match declaration(row, why.sqlstate.as_deref()) {
-            Some(record) => Ok(self.send(&[record]).await),
-            None => Ok(Ok(())),
+        if row.number().is_none() {
+            return Ok(Ok(()));
         }
+        Ok(self.declare(Record::Quarantined { row: row.clone(), sqlstate: error.sqlstate }).await)
     }
 
-    /// The only use of the sink.
-    async fn send(&mut self, rows: &[LogRow]) -> Result<(), SinkError> {
-        let rows = rows.iter().map(|row| row.0.clone()).collect();
-        self.sink.write(Arc::new(rows), OnRepeat::Skip).await
+    /// Declares numbers that have no row, since the id and time of their entries are stored under others.
+    async fn declare_duplicates(&mut self, numbers: Vec<(Uuid, u64)>) -> Result<(), SinkError> {
+        for record in Record::duplicates(numbers) {
+            self.declare(record).await?;
+        }
+        Ok(())
     }
-}
 
-/// The record that a rejected row is in the quarantine, in the name of the writer that numbered it. None for a
-/// row without a number.
-fn declaration(row: &LogRow, sqlstate: Option<&str>) -> Option<LogRow> {
-    let (writer, seq) = row.number()?;
-    let rejected = json!({
-        "seq": seq,
-        "sqlstate": sqlstate,
-        "id": row.id,
-        "created_at": row.created_at.to_rfc3339(),
-    });
-    Some(LogRow(NewAuditLog {
-        id: Uuid::now_v7(),
-        created_at: DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).unwrap_or_default(),
-        tenant_id: None,
-        actor_id: Some("auditlog".into()),
-        actor_type: Some("system".into()),
-        on_behalf_of: None,
-        action: action::QUARANTINED.into(),
-        outcome: "success".into(),
-        resource_type: Some("audit_writer".into()),
-        resource_id: Some(format_compact!("{writer}")),
-        ip_address: None,
-        user_agent: None,
-        request_id: None,
-        trace_id: None,
-        operation_id: None,
-        metadata: JsonText::from_text(rejected.to_string()),
-        writer_id: Some(writer),
-        writer_seq: None,
-    }))
+    async fn declare(&mut self, record: Record<LogRow>) -> Result<(), SinkError> {
+        let row = Records::operator().row(record);
+        self.sink.write(Arc::new(vec![row]), Attempt::First).await.map(drop)
+    }
+
+    /// Sends entries; returns the numbers of those that are stored under others.
+    async fn send(&mut self, rows: &[LogRow]) -> Result<Vec<(Uuid, u64)>, SinkError> {
+        let written = self.sink.write(Arc::new(rows.to_vec()), Attempt::Retry).await?;
+        self.done.entries += rows.iter().filter(|row| row.number().is_some()).count() as u64;
+        Ok(written.duplicates.into_iter().filter_map(|row| rows.get(row)?.number()).collect())
+    }
 }

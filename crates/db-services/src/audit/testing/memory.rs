@@ -1,13 +1,16 @@
-//! What is a database in memory that fails on demand?
+//! A database in memory that fails on demand.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
 use db_schema::NewAuditLog;
+use uuid::Uuid;
 
 use crate::audit::AuditWriterBuilder;
-use crate::audit::sink::{Fault, OnRepeat, Rows, Sink, SinkError};
+use crate::audit::sink::{Attempt, Rows, Sink, SinkError, SinkErrorKind, Written};
 
 /// A database in memory, for tests of what an application does with its writer. Clones share it.
 #[derive(Clone, Default)]
@@ -15,10 +18,14 @@ pub struct MemoryDatabase {
     inner: Arc<Mutex<Inner>>,
 }
 
+/// The primary key of a row.
+type Key = (Uuid, DateTime<Utc>);
+
 #[derive(Default)]
 struct Inner {
     rows: Vec<NewAuditLog>,
-    known: HashSet<(uuid::Uuid, chrono::DateTime<chrono::Utc>)>,
+    /// Each row's place, by its key.
+    stored: HashMap<Key, usize>,
     failure: Option<Failure>,
     attempts: u64,
 }
@@ -107,31 +114,46 @@ impl fmt::Debug for Failure {
 pub(in crate::audit) struct MemorySink(MemoryDatabase);
 
 impl Sink for MemorySink {
-    async fn write(&mut self, rows: Rows, _: OnRepeat) -> Result<(), SinkError> {
-        let mut inner = self.0.lock();
+    async fn write(&mut self, rows: Rows, _: Attempt) -> Result<Written, SinkError> {
+        let mut guard = self.0.lock();
+        let inner = &mut *guard;
         inner.attempts += 1;
-        let fail = |fault, reason: &str| Err(SinkError { fault, reason: reason.to_owned(), sqlstate: None });
+        let fail = |kind, reason: &str| Err(SinkError { kind, reason: reason.to_owned(), sqlstate: None });
         match &inner.failure {
-            Some(Failure::Unreachable) => return fail(Fault::Moment, "unreachable, as the test asked"),
-            Some(Failure::NotSetUp) => return fail(Fault::SetUp, "no table, as the test asked"),
+            Some(Failure::Unreachable) => {
+                return fail(SinkErrorKind::Transient, "unreachable, as the test asked");
+            }
+            Some(Failure::NotSetUp) => {
+                return fail(SinkErrorKind::Misconfigured, "no table, as the test asked");
+            }
             Some(Failure::Refuses(refused))
                 if rows
                     .iter()
-                    .any(|row| !inner.known.contains(&(row.id, row.created_at)) && refused(row)) =>
+                    .any(|row| !inner.stored.contains_key(&(row.id, row.created_at)) && refused(row)) =>
             {
-                return fail(Fault::Row, "refused, as the test asked");
+                return fail(SinkErrorKind::RowRejected, "refused, as the test asked");
             }
             _ => {}
         }
-        for row in rows.iter() {
-            // What is there already is left as it is, sent once or again.
-            if inner.known.insert((row.id, row.created_at)) {
-                inner.rows.push(row.clone());
+        let mut written = Written::default();
+        for (index, row) in rows.iter().enumerate() {
+            match inner.stored.entry((row.id, row.created_at)) {
+                Entry::Vacant(entry) => {
+                    entry.insert(inner.rows.len());
+                    inner.rows.push((**row).clone());
+                }
+                // A stored row is left as it is.
+                Entry::Occupied(entry) => {
+                    let stored = &inner.rows[*entry.get()];
+                    if (stored.writer_id, stored.writer_seq) != (row.writer_id, row.writer_seq) {
+                        written.duplicates.push(index);
+                    }
+                }
             }
         }
         match &inner.failure {
-            Some(Failure::AnswerLost) => fail(Fault::Moment, "answer lost, as the test asked"),
-            _ => Ok(()),
+            Some(Failure::AnswerLost) => fail(SinkErrorKind::Transient, "answer lost, as the test asked"),
+            _ => Ok(written),
         }
     }
 }

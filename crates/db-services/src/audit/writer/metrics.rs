@@ -1,17 +1,17 @@
-//! What does a writer tell the `metrics` facade? (Feature `metrics`; the names stand in [`crate::audit`].)
+//! Passes a writer's counters on to the `metrics` facade. (Feature `metrics`; the names are in [`crate::audit`].)
 //!
-//! The counters of `stats.rs`, from the writer's thread: a caller that writes an entry never meets the
-//! recorder.
+//! From the writer's thread: a caller that writes an entry never meets the recorder.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use audit_core::Time;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-use super::worker::LONG;
-use super::{DropReason, Shared, WriterStats, lock};
+use super::shared::Shared;
+use super::{DropReason, WriterStats};
 
-/// How often what has changed is told.
-const EVERY: Duration = Duration::from_secs(1);
+/// How often changes are reported.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 const DROPPED: &str = "audit_entries_dropped_total";
 
@@ -39,60 +39,54 @@ const GAUGES: [Metric<f64>; 4] = [
     ),
 ];
 
-/// What was told so far.
+/// What was reported so far.
 #[derive(Default)]
 pub(super) struct Metrics {
     stats: WriterStats,
     /// What the counters stand at. They never go back, as a reading beside busy callers may.
     counters: [u64; COUNTERS.len()],
     dropped: [u64; DropReason::LABELS.len()],
-    at: Option<Instant>,
+    at: Option<Time>,
 }
 
-impl Shared {
-    /// Tells what has changed, once a second at the most.
-    pub(super) fn tell_metrics(&self, now: Instant) {
-        if lock(&self.metrics).at.is_none_or(|at| at + EVERY <= now) {
-            self.tell_all(now);
+impl Metrics {
+    /// Reports what has changed, at most once a second.
+    pub(super) fn report(&mut self, shared: &Shared, now: Time) {
+        if self.at.is_none_or(|at| at + INTERVAL <= now) {
+            self.report_all(shared, now);
         }
     }
 
-    /// Tells the last of it.
-    pub(super) fn tell_last_metrics(&self) {
-        self.tell_all(Instant::now());
-    }
-
-    /// How long until there is something to tell.
-    pub(super) fn metrics_pause(&self, now: Instant) -> Duration {
-        let metrics = lock(&self.metrics);
-        match metrics.at {
-            Some(at) if metrics.stats != self.stats() => (at + EVERY).saturating_duration_since(now),
-            _ => LONG,
+    /// When there is something to report.
+    pub(super) fn due_at(&self, shared: &Shared) -> Time {
+        match self.at {
+            Some(at) if self.stats != shared.stats() => at + INTERVAL,
+            _ => Time::NEVER,
         }
     }
 
-    fn tell_all(&self, now: Instant) {
-        let mut metrics = lock(&self.metrics);
-        if metrics.at.replace(now).is_none() {
+    /// Reports everything.
+    pub(super) fn report_all(&mut self, shared: &Shared, now: Time) {
+        if self.at.replace(now).is_none() {
             describe();
         }
-        let database = || self.name.clone();
-        metrics.stats = self.stats();
-        for (nth, (name, value, _)) in COUNTERS.into_iter().enumerate() {
-            let new = value(&metrics.stats).saturating_sub(metrics.counters[nth]);
-            metrics.counters[nth] += new;
+        let database = || shared.name().to_owned();
+        self.stats = shared.stats();
+        for (index, (name, value, _)) in COUNTERS.into_iter().enumerate() {
+            let new = value(&self.stats).saturating_sub(self.counters[index]);
+            self.counters[index] += new;
             counter!(name, "database" => database()).increment(new);
         }
-        for (nth, all) in self.counters.dropped().into_iter().enumerate() {
-            let new = all.saturating_sub(metrics.dropped[nth]);
-            metrics.dropped[nth] += new;
+        for (index, all) in shared.counters.dropped().into_iter().enumerate() {
+            let new = all.saturating_sub(self.dropped[index]);
+            self.dropped[index] += new;
             if new > 0 {
-                let reason = DropReason::LABELS[nth];
+                let reason = DropReason::LABELS[index];
                 counter!(DROPPED, "database" => database(), "reason" => reason).increment(new);
             }
         }
         for (name, value, _) in GAUGES {
-            gauge!(name, "database" => database()).set(value(&metrics.stats));
+            gauge!(name, "database" => database()).set(value(&self.stats));
         }
     }
 }

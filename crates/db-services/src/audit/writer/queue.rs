@@ -1,212 +1,214 @@
-//! What waits to be written, within which bounds? Lock-free, without a clock or a database.
+//! The queue between callers and the writer's thread: first in, first out, bounded, without a lock.
+//!
+//! `gate.rs` decides what gets in and whether the thread must be woken, in one atomic word; the items
+//! themselves are in a list that is not bounded.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+mod gate;
+#[cfg(test)]
+mod gate_tests;
+#[cfg(test)]
+mod model_check;
 
+use std::sync::atomic;
+
+use audit_core::Size;
 use crossbeam_queue::SegQueue;
 
-/// How much a queued item counts against the bounds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Weight {
-    pub(super) entries: usize,
-    pub(super) bytes: usize,
-}
+use self::gate::Gate;
+pub(super) use self::gate::{Permit, QueueError};
 
-/// Why an item was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    Full,
-    Closed,
-}
-
-/// A first-in-first-out queue bounded by entries and by bytes.
+/// A queue bounded by entries and by bytes.
 ///
-/// Once full it refuses everything until it is below nine tenths of both bounds, so that a loss is
-/// one range rather than every other entry.
+/// Any thread puts items in; one thread, the writer's, takes them out and sleeps.
 pub(super) struct Queue<T> {
-    items: SegQueue<(T, Weight)>,
-    bound: Weight,
-    counts: Counts,
+    items: SegQueue<(T, Size)>,
+    gate: Gate,
 }
-
-/// What each call changes: in one cache line, so that two threads that write at the same time wait for
-/// each other once and not three times.
-#[repr(align(64))]
-struct Counts {
-    /// The next entry's number.
-    next: AtomicU64,
-    /// Entries admitted and not yet released; [`CLOSED`] is added when nothing more is admitted.
-    entries: AtomicUsize,
-    bytes: AtomicUsize,
-    full: AtomicBool,
-}
-
-/// The highest bit of the count of entries.
-const CLOSED: usize = 1 << (usize::BITS - 1);
 
 impl<T> Queue<T> {
     /// What the queue itself takes for an item, in bytes: its place, and a word that says whether it is
-    /// there.
-    pub(super) const PLACE: usize = size_of::<(T, Weight)>() + size_of::<usize>();
+    /// occupied.
+    pub(super) const PLACE: usize = size_of::<(T, Size)>() + size_of::<usize>();
 
-    pub(super) fn new(bound: Weight) -> Self {
-        Self {
-            items: SegQueue::new(),
-            bound,
-            counts: Counts {
-                next: AtomicU64::new(1),
-                entries: AtomicUsize::new(0),
-                bytes: AtomicUsize::new(0),
-                full: AtomicBool::new(false),
-            },
-        }
+    /// An empty queue. A bound beyond [`gate::MAX`] is that.
+    pub(super) fn new(bound: Size) -> Self {
+        Self { items: SegQueue::new(), gate: Gate::new(bound) }
     }
 
-    /// Gives numbers to so many entries, admitted or not, and returns the first.
-    pub(super) fn number(&self, count: u64) -> u64 {
-        self.counts.next.fetch_add(count, Ordering::Relaxed)
+    /// The bounds.
+    pub(super) fn bound(&self) -> Size {
+        self.gate.bound()
     }
 
-    /// How many numbers were given.
-    pub(super) fn given(&self) -> u64 {
-        self.counts.next.load(Ordering::Relaxed) - 1
+    /// Reserves numbers for entries, admitted or not, and returns the first, from 1.
+    pub(super) fn reserve_numbers(&self, count: u64) -> u64 {
+        self.gate.reserve_numbers(count)
     }
 
-    /// Counts an item if the bounds allow; then it must be [`put`](Self::put). Never waits.
-    pub(super) fn admit(&self, weight: Weight) -> Result<(), Refused> {
-        if self.counts.full.load(Ordering::Relaxed) {
-            // Whoever comes looks for himself: the writer may be asleep with the queue long empty.
-            if !self.below_nine_tenths(self.held()) {
-                return Err(Refused::Full);
-            }
-            self.counts.full.store(false, Ordering::Relaxed);
-        }
-        // SeqCst: the writer goes to sleep only after it saw a count of zero (see `AuditWriter::push`).
-        let before = Weight {
-            entries: self.counts.entries.fetch_add(weight.entries, Ordering::SeqCst),
-            bytes: self.counts.bytes.fetch_add(weight.bytes, Ordering::Relaxed),
-        };
-        let closed = before.entries & CLOSED != 0;
-        let fits = before.entries.saturating_add(weight.entries) <= self.bound.entries
-            && before.bytes.saturating_add(weight.bytes) <= self.bound.bytes;
-        if closed || !fits {
-            self.release(weight);
-            if closed {
-                return Err(Refused::Closed);
-            }
-            // An item too large for what room there is does not make the queue full for others.
-            if !self.below_nine_tenths(before) {
-                self.counts.full.store(true, Ordering::Relaxed);
-            }
-            return Err(Refused::Full);
-        }
-        Ok(())
+    /// How many numbers were reserved.
+    pub(super) fn submitted(&self) -> u64 {
+        self.gate.submitted()
     }
 
-    /// Takes an item that was admitted. Apart from that, so that it is moved once.
-    pub(super) fn put(&self, item: T, weight: Weight) {
-        self.items.push((item, weight));
+    /// Counts an item if the bounds allow. Never waits, and never makes another one fail.
+    #[inline]
+    pub(super) fn admit(&self, size: Size) -> Result<Permit, QueueError> {
+        self.gate.admit(size)
+    }
+
+    /// Puts in an item that was admitted: a second step, so that the item is moved once. True if the
+    /// caller must wake the writer's thread.
+    #[inline]
+    #[must_use = "the thread may sleep"]
+    pub(super) fn put(&self, item: T, permit: Permit) -> bool {
+        self.items.push((item, permit.size()));
+        self.gate.must_wake(permit)
     }
 
     /// Takes out the oldest item. It counts against the bounds until it is released: what is being
     /// written is still in memory.
-    pub(super) fn pop(&self) -> Option<(T, Weight)> {
-        self.items.pop()
+    pub(super) fn pop(&self) -> Option<(T, Size)> {
+        let (item, size) = self.items.pop()?;
+        self.gate.take(size);
+        Some((item, size))
     }
 
     /// Makes room again for what was taken out.
-    pub(super) fn release(&self, weight: Weight) {
-        self.counts.entries.fetch_sub(weight.entries, Ordering::SeqCst);
-        self.counts.bytes.fetch_sub(weight.bytes, Ordering::Relaxed);
+    pub(super) fn release(&self, size: Size) {
+        self.gate.release(size);
     }
 
-    /// What counts against the bounds, what is admitted and not put yet included.
-    pub(super) fn held(&self) -> Weight {
-        Weight {
-            entries: self.counts.entries.load(Ordering::SeqCst) & !CLOSED,
-            bytes: self.counts.bytes.load(Ordering::Relaxed),
-        }
+    /// What counts against the bounds: what was admitted and not released.
+    pub(super) fn held(&self) -> Size {
+        self.gate.held()
+    }
+
+    /// Announces that the writer's thread is about to sleep. False if it must not, since an item was
+    /// admitted that it has not taken out. After true, the next item makes its caller wake the thread.
+    #[must_use = "an item may be on its way"]
+    pub(super) fn prepare_sleep(&self) -> bool {
+        self.gate.prepare_sleep()
     }
 
     /// Admits nothing from now on. What is held can still be taken out.
     pub(super) fn close(&self) {
-        self.counts.entries.fetch_or(CLOSED, Ordering::SeqCst);
+        self.gate.close();
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.counts.entries.load(Ordering::Relaxed) & CLOSED != 0
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// True once more than half of either bound is used.
-    pub(super) fn is_half_full(&self) -> bool {
-        let held = self.held();
-        held.entries > self.bound.entries / 2 || held.bytes > self.bound.bytes / 2
-    }
-
-    fn below_nine_tenths(&self, held: Weight) -> bool {
-        held.entries < self.bound.entries - self.bound.entries / 10
-            && held.bytes < self.bound.bytes - self.bound.bytes / 10
+        self.gate.is_closed()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     /// Both steps.
-    fn push<T>(queue: &Queue<T>, item: T, weight: Weight) -> Result<(), Refused> {
-        queue.admit(weight).map(|()| queue.put(item, weight))
+    fn push<T>(queue: &Queue<T>, item: T, size: Size) -> Result<(), QueueError> {
+        queue.admit(size).map(|permit| _ = queue.put(item, permit))
     }
 
-    const ONE: Weight = Weight { entries: 1, bytes: 10 };
+    const ONE: Size = Size { entries: 1, bytes: 10 };
 
     fn queue(entries: usize, bytes: usize) -> Queue<usize> {
-        Queue::new(Weight { entries, bytes })
+        Queue::new(Size { entries, bytes })
     }
 
     #[test]
-    fn refuses_beyond_either_bound_until_below_nine_tenths() {
-        for queue in [queue(10, usize::MAX / 2), queue(usize::MAX / 4, 100)] {
+    fn a_full_queue_refuses_until_it_is_below_nine_tenths_of_both_bounds() {
+        for queue in [queue(10, usize::MAX), queue(usize::MAX, 100)] {
             for item in 0..10 {
                 assert_eq!(push(&queue, item, ONE), Ok(()));
             }
-            assert_eq!(push(&queue, 10, ONE), Err(Refused::Full));
+            assert_eq!(push(&queue, 10, ONE), Err(QueueError::Full));
             assert_eq!(queue.pop(), Some((0, ONE)));
             assert_eq!(queue.held().entries, 10, "taken out, and still counted");
             queue.release(ONE);
-            assert_eq!(push(&queue, 11, ONE), Err(Refused::Full), "nine tenths are not below nine tenths");
+            assert_eq!(push(&queue, 11, ONE), Err(QueueError::Full), "nine tenths are not below nine tenths");
             assert_eq!(queue.pop(), Some((1, ONE)));
             queue.release(ONE);
             assert_eq!(push(&queue, 12, ONE), Ok(()));
-            assert_eq!(queue.held(), Weight { entries: 9, bytes: 90 });
+            assert_eq!(queue.held(), Size { entries: 9, bytes: 90 });
         }
     }
 
     #[test]
-    fn an_item_too_large_does_not_shut_out_the_others() {
+    fn a_group_too_large_does_not_shut_out_the_others() {
         let queue = queue(10, 1_000);
-        assert_eq!(push(&queue, 0, Weight { entries: 11, bytes: 11 }), Err(Refused::Full));
+        for group in [Size { entries: 11, bytes: 11 }, Size { entries: 2, bytes: 1_001 }] {
+            assert_eq!(push(&queue, 0, group), Err(QueueError::Full));
+        }
         assert_eq!(push(&queue, 1, ONE), Ok(()));
     }
 
     #[test]
-    fn closed_it_admits_nothing_and_gives_out_the_rest() {
+    fn an_entry_beyond_the_bound_is_admitted_alone() {
+        let (queue, large) = (queue(10, 1_000), Size { entries: 1, bytes: 1_000_000 });
+        assert_eq!(push(&queue, 0, ONE), Ok(()));
+        assert_eq!(push(&queue, 1, large), Err(QueueError::Full));
+        assert_eq!(queue.pop(), Some((0, ONE)));
+        queue.release(ONE);
+        assert_eq!(push(&queue, 2, large), Ok(()));
+        assert_eq!(push(&queue, 3, ONE), Err(QueueError::Full));
+        assert_eq!(queue.held(), large);
+    }
+
+    #[test]
+    fn a_closed_queue_admits_nothing_and_hands_out_the_rest() {
         let queue = queue(10, 1_000);
         assert_eq!(push(&queue, 1, ONE), Ok(()));
         queue.close();
-        assert_eq!(push(&queue, 2, ONE), Err(Refused::Closed));
+        assert_eq!(push(&queue, 2, ONE), Err(QueueError::Closed));
         assert_eq!(queue.held(), ONE);
         assert_eq!(queue.pop(), Some((1, ONE)));
         queue.release(ONE);
-        assert_eq!((queue.pop(), queue.held()), (None, Weight::default()));
+        assert_eq!((queue.pop(), queue.held()), (None, Size::default()));
+    }
+
+    #[test]
+    fn the_first_item_after_the_thread_fell_asleep_wakes_it_and_no_other() {
+        let queue = queue(10, 1_000);
+        let put = |item| queue.put(item, queue.admit(ONE).unwrap());
+        assert!(!put(1), "it was awake");
+        assert!(!queue.prepare_sleep(), "something is there");
+        assert_eq!(queue.pop(), Some((1, ONE)));
+        assert!(queue.prepare_sleep(), "what was taken out is no reason to stay awake");
+        assert!(put(2));
+        assert!(!put(3));
+        let permit = queue.admit(ONE).unwrap();
+        assert_eq!((queue.pop(), queue.pop()), (Some((2, ONE)), Some((3, ONE))));
+        assert!(!queue.prepare_sleep(), "an item is on its way");
+        assert!(!queue.put(4, permit));
+    }
+
+    #[test]
+    fn a_group_that_is_refused_makes_no_single_entry_fail() {
+        let (queue, done) = (queue(1_000, 1 << 20), atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(push(&queue, 0, Size { entries: 999, bytes: 2 << 20 }), Err(QueueError::Full));
+                }
+            });
+            let refused = (0..200_000).filter(|nth| {
+                let refused = push(&queue, *nth, ONE).is_err();
+                if let Some((_, size)) = queue.pop() {
+                    queue.release(size);
+                }
+                refused
+            });
+            let refused = refused.count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(refused, 0);
+        });
     }
 
     #[test]
     fn threads_neither_lose_nor_invent_items() {
-        let queue = queue(64, usize::MAX / 2);
+        let queue = queue(64, usize::MAX);
         let (taken, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -220,14 +222,14 @@ mod tests {
             }
             scope.spawn(|| {
                 while taken.load(Ordering::Relaxed) + refused.load(Ordering::Relaxed) < 40_000 {
-                    if let Some((_, weight)) = queue.pop() {
-                        queue.release(weight);
+                    if let Some((_, size)) = queue.pop() {
+                        queue.release(size);
                         taken.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             });
         });
         assert_eq!(taken.into_inner() + refused.into_inner(), 40_000);
-        assert_eq!(queue.held(), Weight::default());
+        assert_eq!(queue.held(), Size::default());
     }
 }

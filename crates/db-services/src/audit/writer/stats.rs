@@ -1,10 +1,13 @@
-//! What has a writer done so far?
+//! A writer's counters.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::ledger::Change;
-use super::{Delivery, DropReason};
+use audit_core::ledger::SettleDelta;
+use audit_core::writer::Counter;
+use audit_core::{Fate, Time};
+
+use super::DropReason;
 
 /// A writer's counters, from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,25 +68,38 @@ pub(super) struct Counters {
     unknown: AtomicU64,
     /// Those of the dropped that did not get into the queue.
     pub(super) refused: AtomicU64,
-    pub(super) replayed: AtomicU64,
-    pub(super) retries: AtomicU64,
+    replayed: AtomicU64,
+    retries: AtomicU64,
     /// When the oldest entry in memory was first seen, in microseconds after the writer's start, and
     /// one more; 0 if there is none.
-    pub(super) oldest: AtomicU64,
+    oldest: AtomicU64,
 }
 
 impl Counters {
-    /// Counts what the ledger changed to `delivery`.
-    pub(super) fn count(&self, delivery: &Delivery, change: Change) {
-        let counter = match delivery {
-            Delivery::Committed => &self.committed,
-            Delivery::Spooled => &self.spooled,
-            Delivery::Quarantined => &self.quarantined,
-            Delivery::Dropped(reason) => &self.dropped[reason.nth()],
-            Delivery::Pending | Delivery::Disabled | Delivery::Unknown => &self.unknown,
+    /// Counts what the ledger changed to `fate`.
+    pub(super) fn count(&self, fate: &Fate, delta: SettleDelta) {
+        let counter = match fate {
+            Fate::Committed => &self.committed,
+            Fate::Spooled => &self.spooled,
+            Fate::Quarantined => &self.quarantined,
+            Fate::Dropped(reason) => &self.dropped[reason.index()],
+            Fate::Unknown => &self.unknown,
         };
-        self.spooled.fetch_sub(change.unspooled, Ordering::Relaxed);
-        counter.fetch_add(change.settled + change.unspooled, Ordering::Relaxed);
+        self.spooled.fetch_sub(delta.unspooled, Ordering::Relaxed);
+        counter.fetch_add(delta.total(), Ordering::Relaxed);
+    }
+
+    pub(super) fn add(&self, counter: Counter, count: u64) {
+        let counter = match counter {
+            Counter::Replayed => &self.replayed,
+            Counter::Retries => &self.retries,
+        };
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_oldest(&self, since: Option<Time>) {
+        let micros = since.map_or(0, |since| since.as_nanos() / 1_000 + 1);
+        self.oldest.store(micros, Ordering::Relaxed);
     }
 
     /// Entries lost, by reason in the order of [`DropReason::LABELS`].

@@ -1,0 +1,290 @@
+//! What the callers' threads and the writer's thread share.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use audit_core::ledger::Ledger;
+use audit_core::writer::View;
+use audit_core::{Fate, Loss, SeqRange, Size, Time};
+use tokio::sync::{Notify, oneshot, watch};
+use uuid::Uuid;
+
+use super::batcher::EntryGroup;
+use super::queue::{Queue, QueueError};
+use super::stats::Counters;
+use super::{DeliveryCounts, DropReason, Receipt, WriterReport, WriterStats};
+use crate::client::Database;
+
+/// What notifies a caller that awaits a receipt.
+type Reply = oneshot::Sender<DeliveryCounts>;
+
+/// What the callers' threads and the writer's thread share.
+pub(in crate::audit) struct Shared {
+    /// The database, once it is known: its name in log lines. Kept: one in memory ends with its last owner.
+    database: OnceLock<(String, Option<Database>)>,
+    started: Instant,
+    pub(super) writer_id: Uuid,
+    pub(super) queue: Queue<EntryGroup>,
+    wake: Notify,
+    ledger: Mutex<Ledger<Reply>>,
+    /// Why nothing can be written, once that is certain: the environment names no usable database.
+    unusable: OnceLock<Arc<str>>,
+    logged_late_entry: AtomicBool,
+    /// True once callers have noted losses that the thread has not looked at.
+    has_losses: AtomicBool,
+    pub(super) counters: Counters,
+    pub(super) receipt_timeout: Duration,
+    /// The earliest time by which a shutdown was asked to be done.
+    shutdown_deadline: Mutex<Option<Time>>,
+    finished: watch::Sender<bool>,
+}
+
+/// The ledger's state at the beginning of a turn of the writer's thread.
+pub(super) struct Turn {
+    pub(super) view: View,
+    pub(super) losses: Vec<Loss>,
+}
+
+impl Shared {
+    pub(super) fn new(bound: Size, receipt_timeout: Duration) -> Self {
+        Self {
+            database: OnceLock::new(),
+            started: Instant::now(),
+            writer_id: Uuid::now_v7(),
+            queue: Queue::new(bound),
+            wake: Notify::new(),
+            ledger: Mutex::default(),
+            unusable: OnceLock::new(),
+            logged_late_entry: AtomicBool::new(false),
+            has_losses: AtomicBool::new(false),
+            counters: Counters::default(),
+            receipt_timeout,
+            shutdown_deadline: Mutex::new(None),
+            finished: watch::Sender::new(false),
+        }
+    }
+
+    pub(super) fn set_database(&self, name: String, database: Option<Database>) {
+        // It is set once, before the first entry is written.
+        let _ = self.database.set((name, database));
+    }
+
+    /// The database's name in log lines, without credentials.
+    pub(super) fn name(&self) -> &str {
+        self.database.get().map_or("the configured database", |(name, _)| name)
+    }
+
+    /// The time by this writer's clock.
+    pub(super) fn now(&self) -> Time {
+        Time::after(self.started.elapsed())
+    }
+
+    /// Wakes the thread.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Drops entries that the queue did not admit.
+    #[cold]
+    pub(super) fn refuse(&self, range: SeqRange, error: QueueError) -> Receipt {
+        let reason = match error {
+            QueueError::Full => DropReason::QueueFull,
+            QueueError::Closed => self.closed_reason(),
+        };
+        self.refuse_for(range, reason)
+    }
+
+    /// Drops entries for a reason.
+    pub(in crate::audit) fn refuse_for(&self, range: SeqRange, reason: DropReason) -> Receipt {
+        self.counters.refused.fetch_add(range.len(), Ordering::Relaxed);
+        self.settle(&[range], &Fate::Dropped(reason.clone()));
+        if reason == DropReason::ShutDown && !self.logged_late_entry.swap(true, Ordering::Relaxed) {
+            contained(|| {
+                log::error!(
+                    "audit: an entry came after the writer's shutdown: it and all later ones are lost"
+                );
+            });
+        }
+        // The thread reports and declares the loss; once for all until it looks.
+        if !self.has_losses.swap(true, Ordering::SeqCst) {
+            self.wake();
+        }
+        Receipt::settled(&super::Delivery::Dropped(reason), range.len())
+    }
+
+    pub(super) fn closed_reason(&self) -> DropReason {
+        match self.unusable.get() {
+            Some(reason) => DropReason::Configuration(Arc::clone(reason)),
+            None => DropReason::ShutDown,
+        }
+    }
+
+    /// Takes no more entries, since none can ever be written.
+    pub(super) fn set_unusable(&self, reason: Arc<str>) {
+        let _ = self.unusable.set(reason);
+        self.queue.close();
+    }
+
+    pub(in crate::audit) fn unusable(&self) -> Option<&Arc<str>> {
+        self.unusable.get()
+    }
+
+    /// Notes the fate of these ranges, counts them, and notifies the callers that wait. Returns how many those
+    /// were. They are woken after the lock was released: a waker is user code.
+    pub(super) fn settle(&self, ranges: &[SeqRange], fate: &Fate) -> usize {
+        let mut ledger = lock(&self.ledger);
+        let delta = ledger.settle(ranges, fate);
+        self.counters.count(fate, delta);
+        let ready = ledger.take_settled();
+        drop(ledger);
+        notify(ready)
+    }
+
+    /// Notifies callers whose time is up.
+    pub(super) fn expire(&self, now: Time) {
+        let mut ledger = lock(&self.ledger);
+        if ledger.has_waiters() {
+            ledger.retain_waiters(|reply| !reply.is_closed());
+            let expired = ledger.take_expired(now);
+            drop(ledger);
+            notify(expired);
+        }
+    }
+
+    /// The state of the shared parts, and the losses since the last call. The marks are read before the
+    /// losses are taken, under one lock: a mark never passes a loss that the core has not heard of.
+    pub(super) fn turn(&self, has_carried: bool) -> Turn {
+        self.has_losses.store(false, Ordering::SeqCst);
+        let mut ledger = lock(&self.ledger);
+        Turn { view: self.view_of(&ledger, has_carried), losses: ledger.take_losses() }
+    }
+
+    /// The state of the shared parts.
+    pub(super) fn view(&self, has_carried: bool) -> View {
+        self.view_of(&lock(&self.ledger), has_carried)
+    }
+
+    fn view_of(&self, ledger: &Ledger<Reply>, has_carried: bool) -> View {
+        View {
+            held: self.queue.held(),
+            submitted: self.queue.submitted(),
+            is_closed: self.queue.is_closed(),
+            has_carried,
+            has_waiters: ledger.has_waiters(),
+            settled_through: ledger.settled_through(),
+            resolved_through: ledger.resolved_through(),
+        }
+    }
+
+    /// The earliest deadline of the callers that wait.
+    pub(super) fn next_deadline(&self) -> Time {
+        lock(&self.ledger).next_deadline().unwrap_or(Time::NEVER)
+    }
+
+    /// The numbers that are not settled.
+    pub(super) fn unsettled(&self) -> Vec<SeqRange> {
+        lock(&self.ledger).unsettled(self.submitted())
+    }
+
+    pub(super) fn take_losses(&self) -> Vec<Loss> {
+        lock(&self.ledger).take_losses()
+    }
+
+    /// Waits for the fate of a range, at most the time that a receipt may take.
+    pub(super) async fn outcome(&self, range: SeqRange) -> DeliveryCounts {
+        self.settled_by(range, self.now() + self.receipt_timeout).await
+    }
+
+    pub(super) async fn settled_by(&self, range: SeqRange, deadline: Time) -> DeliveryCounts {
+        let answer = {
+            let mut ledger = lock(&self.ledger);
+            if let Some(counts) = ledger.outcome(range) {
+                return counts;
+            }
+            let (reply, answer) = oneshot::channel();
+            ledger.wait(range, deadline, reply);
+            answer
+        };
+        self.wake();
+        // An answer always comes: the thread settles everything before it ends, however it ends.
+        answer.await.unwrap_or_else(|_| lock(&self.ledger).outcome(range).unwrap_or_default())
+    }
+
+    /// Takes no more entries; the thread is to be done by the deadline.
+    pub(super) fn close(&self, deadline: Time) {
+        self.queue.close();
+        let mut earliest = lock(&self.shutdown_deadline);
+        *earliest = Some(earliest.map_or(deadline, |earlier| earlier.min(deadline)));
+        drop(earliest);
+        self.wake();
+    }
+
+    pub(super) fn shutdown_deadline(&self) -> Option<Time> {
+        *lock(&self.shutdown_deadline)
+    }
+
+    pub(super) fn finish(&self) {
+        self.finished.send_replace(true);
+    }
+
+    /// Waits until the thread has ended.
+    pub(super) async fn finished(&self) {
+        let mut finished = self.finished.subscribe();
+        // The sender is in `self`, so this ends with the thread alone.
+        let _ = finished.wait_for(|finished| *finished).await;
+    }
+
+    pub(super) fn submitted(&self) -> u64 {
+        self.queue.submitted()
+    }
+
+    pub(super) fn stats(&self) -> WriterStats {
+        let held = self.queue.held();
+        let stats = self.counters.stats(self.submitted(), self.started.elapsed());
+        WriterStats { queued: held.entries, queued_bytes: held.bytes, ..stats }
+    }
+
+    pub(super) fn report(&self) -> WriterReport {
+        self.counters.report(self.submitted())
+    }
+
+    /// The report of a shutdown: nothing is pending then. A caller that writes at this moment may have a
+    /// number and not be settled as dropped yet.
+    pub(super) fn last_report(&self) -> WriterReport {
+        WriterReport { pending: 0, ..self.report() }
+    }
+}
+
+/// Notifies callers, and returns how many there were.
+fn notify(ready: Vec<(Reply, DeliveryCounts)>) -> usize {
+    let notified = ready.len();
+    for (reply, counts) in ready {
+        // The receiver may have been dropped. Waking it runs its executor's code.
+        contained(|| drop(reply.send(counts)));
+    }
+    notified
+}
+
+/// Runs code of the user's (a callback, the logger, a metrics recorder, a waker). A panic in it must not
+/// end the writer, and none can be reported: the logger may be what panics.
+pub(in crate::audit) fn contained(run: impl FnOnce()) -> bool {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(()) => true,
+        Err(payload) => {
+            // Its destructor is user code too.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            false
+        }
+    }
+}
+
+/// Locks a mutex; a panic elsewhere must not spread to a caller that writes an entry.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

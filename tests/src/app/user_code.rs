@@ -1,0 +1,365 @@
+//! An application whose own code is called by its audit writer, or calls it from where little works.
+
+use std::cell::OnceCell;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::task::{Context, Poll, Wake};
+use std::time::Duration;
+
+use db_services::audit::testing::{Failure, MemoryDatabase};
+use db_services::audit::{
+    self, AuditEntry, AuditWriter, AuditWriterBuilder, Delivery, DropReason, Receipt, RetryPolicy,
+    write_audit_log,
+};
+
+use super::{PATIENCE, runtime};
+
+/// Runs a scenario and prints what came of it. Aborts rather than hang.
+pub(crate) fn user_code(scenario: &str) {
+    std::thread::spawn(|| {
+        std::thread::sleep(PATIENCE);
+        println!("it hangs");
+        std::process::abort();
+    });
+    match scenario {
+        "on-loss-writes" => on_loss_writes(),
+        "on-loss-waits-for-a-write" => on_loss_waits_for_a_write(),
+        "on-loss-panics" => on_loss_panics(),
+        "logger-writes" => logger_writes(),
+        "logger-panics" => logger_panics(),
+        "waker-panics" => waker_panics(),
+        "destructor" => destructor(),
+        "panic-hook" => panic_hook(),
+        "no-thread" => without(&limits::NoThread),
+        "no-file" => without(&limits::NoFile),
+        "first-call" => first_call(),
+        "blocked-start" => blocked_start(),
+        other => panic!("unknown scenario {other:?}"),
+    }
+}
+
+fn hasty(database: &MemoryDatabase) -> AuditWriterBuilder {
+    let mut retry = RetryPolicy::default();
+    retry.first_pause = Duration::from_millis(5);
+    retry.longest_pause = Duration::from_millis(20);
+    database.writer().retry(retry).shutdown_timeout(Duration::ZERO)
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A database that never answers well, and a callback that writes an entry for each loss: a loss itself.
+fn on_loss_writes() {
+    let database = MemoryDatabase::new();
+    database.fail(Failure::Unreachable);
+    let (calls, heard) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let writer = Arc::new(OnceLock::<AuditWriter>::new());
+    let callback = {
+        let (calls, heard, writer) = (Arc::clone(&calls), Arc::clone(&heard), Arc::clone(&writer));
+        move |loss: &audit::Loss| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            heard.fetch_add(loss.count, Ordering::Relaxed);
+            if let Some(writer) = writer.get() {
+                drop(writer.write(AuditEntry::new("app.lost")));
+            }
+        }
+    };
+    let (started, guard) = hasty(&database).queue_capacity(10).on_loss(callback).start().unwrap();
+    writer.set(started.clone()).unwrap();
+    for _ in 0..100 {
+        drop(started.write(AuditEntry::new("app.entry")));
+    }
+    // What is lost within the callback is heard of, and not again for each step of the writer.
+    let attempts = database.attempts();
+    wait_until(|| database.attempts() >= attempts + 30);
+    let calls = calls.load(Ordering::Relaxed);
+    let bound = 100 + 10 * database.attempts();
+    println!("{}", if (1..=bound).contains(&calls) { "called".to_owned() } else { format!("{calls} calls") });
+    let report = runtime().block_on(guard.shutdown(Duration::ZERO));
+    let settled = report.lost + report.unknown == started.stats().given && report.pending == 0;
+    println!("{}", if settled { "all settled".to_owned() } else { format!("{report:?}") });
+    println!("{}", heard.load(Ordering::Relaxed) >= 90);
+}
+
+/// The callback of the last losses waits until another thread has written an entry.
+fn on_loss_waits_for_a_write() {
+    let database = MemoryDatabase::new();
+    database.fail(Failure::Unreachable);
+    let (called, begun) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let callback = move |loss: &audit::Loss| {
+        if loss.reason == DropReason::ShutDown && called.send(()).is_ok() {
+            let _ = wait.lock().unwrap().recv();
+        }
+    };
+    // The first is sent, and unknown at the end; the others are lost.
+    let (writer, guard) = hasty(&database).on_loss(callback).start().unwrap();
+    drop(writer.write(AuditEntry::new("app.sent")));
+    wait_until(|| database.attempts() > 0);
+    for _ in 0..3 {
+        drop(writer.write_all((0..2_000).map(|_| AuditEntry::new("app.queued"))));
+    }
+    let ending = std::thread::spawn(|| drop(guard));
+    begun.recv().unwrap();
+    println!("{}", runtime().block_on(writer.write(AuditEntry::new("app.late")).into_future()));
+    drop(go_on);
+    ending.join().unwrap();
+    println!("ended");
+}
+
+fn on_loss_panics() {
+    let database = MemoryDatabase::new();
+    database.fail(Failure::Unreachable);
+    let builder = hasty(&database).queue_capacity(10).on_loss(|loss| panic!("as planned: {loss:?}"));
+    let (writer, guard) = builder.start().unwrap();
+    for _ in 0..100 {
+        drop(writer.write(AuditEntry::new("app.entry")));
+    }
+    wait_until(|| database.attempts() > 10);
+    database.mend();
+    runtime().block_on(async {
+        println!("{} committed", writer.flush(PATIENCE).await.committed);
+        println!("{} lost", guard.shutdown(PATIENCE).await.lost);
+    });
+}
+
+/// A logger that calls this.
+struct Logger(fn(&log::Record<'_>));
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target().starts_with("db_services")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            (self.0)(record);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn log_by(call: fn(&log::Record<'_>)) {
+    log::set_boxed_logger(Box::new(Logger(call))).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+}
+
+/// A logger that records its lines in the trail, from the first call on.
+fn logger_writes() {
+    static LINES: AtomicU64 = AtomicU64::new(0);
+    log_by(|record| {
+        LINES.fetch_add(1, Ordering::Relaxed);
+        drop(write_audit_log(AuditEntry::new("app.log").detail("line", record.args().to_string())));
+    });
+    runtime().block_on(async {
+        println!("{}", write_audit_log(AuditEntry::new("app.first")).await);
+        println!("{} pending", audit::shutdown(Duration::from_secs(1)).await.pending);
+    });
+    // An entry that comes too late is logged, and the line of that comes too late as well.
+    drop(write_audit_log(AuditEntry::new("app.late")));
+    println!("{}", LINES.load(Ordering::Relaxed) > 0);
+}
+
+fn logger_panics() {
+    static LINES: AtomicU64 = AtomicU64::new(0);
+    log_by(|record| {
+        LINES.fetch_add(1, Ordering::Relaxed);
+        panic!("as planned: {}", record.args());
+    });
+    let database = MemoryDatabase::new();
+    let (writer, guard) = hasty(&database).queue_capacity(10).start().unwrap();
+    for outage in 1..=3 {
+        database.fail(Failure::Unreachable);
+        for _ in 0..100 {
+            drop(writer.write(AuditEntry::new("app.entry")));
+        }
+        wait_until(|| LINES.load(Ordering::Relaxed) >= outage);
+        database.mend();
+        runtime().block_on(writer.flush(PATIENCE));
+    }
+    println!("{}", runtime().block_on(writer.write(AuditEntry::new("app.last")).into_future()));
+    // The end has something to log too.
+    database.fail(Failure::Unreachable);
+    drop(writer.write_all((0..5).map(|_| AuditEntry::new("app.lost"))));
+    let report = runtime().block_on(guard.shutdown(Duration::ZERO));
+    println!("{} pending", report.pending);
+}
+
+/// A caller that panics when it is woken.
+struct PanicsWhenWoken;
+
+impl Wake for PanicsWhenWoken {
+    fn wake(self: Arc<Self>) {
+        panic!("as planned");
+    }
+}
+
+fn waker_panics() {
+    let database = MemoryDatabase::new();
+    let (writer, guard) = hasty(&database).start().unwrap();
+    let waker = Arc::new(PanicsWhenWoken).into();
+    for expected in [3, 6, 9] {
+        database.fail(Failure::Unreachable);
+        let receipts: Vec<Receipt> = (0..3).map(|_| writer.write(AuditEntry::new("app.entry"))).collect();
+        let mut receipts: Vec<_> = receipts.into_iter().map(IntoFuture::into_future).collect();
+        for receipt in &mut receipts {
+            assert_eq!(pin!(receipt).poll(&mut Context::from_waker(&waker)), Poll::Pending);
+        }
+        database.mend();
+        wait_until(|| writer.stats().committed >= expected);
+        // However the others were woken: each hears of its entry.
+        for receipt in receipts {
+            println!("{}", runtime().block_on(receipt));
+        }
+    }
+    println!("{} committed", runtime().block_on(guard.shutdown(PATIENCE)).committed);
+}
+
+/// Writes an entry when it is dropped.
+struct WritesOnDrop(&'static str);
+
+impl Drop for WritesOnDrop {
+    fn drop(&mut self) {
+        drop(write_audit_log(AuditEntry::new(self.0).actor("alice").detail("why", "the thread ended")));
+    }
+}
+
+/// Entries written while thread-locals are destroyed, the first of the process among them.
+fn destructor() {
+    thread_local! {
+        static FIRST: OnceCell<WritesOnDrop> = const { OnceCell::new() };
+        static LAST: OnceCell<WritesOnDrop> = const { OnceCell::new() };
+    }
+    let only_in_destructors = || {
+        FIRST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
+        LAST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
+    };
+    std::thread::spawn(only_in_destructors).join().unwrap();
+    // Whatever thread-local writing uses is destroyed between the two.
+    let around_an_entry = || {
+        FIRST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
+        println!("{}", runtime().block_on(write_audit_log(AuditEntry::new("app.thread")).into_future()));
+        LAST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
+    };
+    std::thread::spawn(around_an_entry).join().unwrap();
+    println!("{} committed", audit::shutdown_blocking(PATIENCE).committed);
+}
+
+fn panic_hook() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        drop(write_audit_log(AuditEntry::new("app.panic").detail("place", place)));
+    }));
+    assert!(std::panic::catch_unwind(|| panic!("as planned")).is_err());
+    assert!(std::thread::spawn(|| panic!("as planned")).join().is_err());
+    runtime().block_on(async {
+        assert!(tokio::spawn(async { panic!("as planned") }).await.is_err());
+        println!("{} committed", audit::shutdown(PATIENCE).await.committed);
+    });
+}
+
+/// Writes the first entry while the process has none of something, and others once it has again.
+fn without(limit: &dyn limits::Limit) {
+    runtime().block_on(async {
+        limit.set();
+        let first = write_audit_log(AuditEntry::new("app.first")).await;
+        println!("{first}");
+        limit.lift();
+        let mut dropped = u64::from(matches!(first, Delivery::Dropped(_)));
+        loop {
+            match write_audit_log(AuditEntry::new("app.next")).await {
+                Delivery::Dropped(_) => dropped += 1,
+                delivery => break println!("{delivery}"),
+            }
+            // How soon starting is tried again is the writer's affair.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let report = audit::shutdown(PATIENCE).await;
+        println!("{}", report.lost == dropped && report.committed >= 1);
+    });
+}
+
+mod limits {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use crate::flood::memory;
+
+    /// Something that the operating system is made to refuse.
+    pub(super) trait Limit {
+        fn set(&self);
+        fn lift(&self);
+    }
+
+    /// No room for the stack of a thread, and a little for everything else.
+    pub(super) struct NoThread;
+
+    impl Limit for NoThread {
+        fn set(&self) {
+            lower(Resource::As, (memory("VmSize:") as u64 + 1_024) << 10);
+            assert!(std::thread::Builder::new().spawn(|| ()).is_err(), "a thread can still be started");
+        }
+
+        fn lift(&self) {
+            raise(Resource::As);
+        }
+    }
+
+    /// No file descriptor.
+    pub(super) struct NoFile;
+
+    impl Limit for NoFile {
+        fn set(&self) {
+            lower(Resource::Nofile, 0);
+            assert!(std::fs::File::open("/").is_err(), "a file can still be opened");
+        }
+
+        fn lift(&self) {
+            raise(Resource::Nofile);
+        }
+    }
+
+    fn lower(resource: Resource, to: u64) {
+        let before = getrlimit(resource);
+        setrlimit(resource, Rlimit { current: Some(to), ..before }).unwrap();
+    }
+
+    fn raise(resource: Resource) {
+        let before = getrlimit(resource);
+        setrlimit(resource, Rlimit { current: before.maximum, ..before }).unwrap();
+    }
+}
+
+/// Prints what this thread reads and writes during the first call, in bytes.
+fn first_call() {
+    // The first reading allocates; two more tell what a reading itself counts.
+    read_and_written();
+    let (before, between) = (read_and_written(), read_and_written());
+    let receipt = write_audit_log(AuditEntry::new("app.first"));
+    let after = read_and_written();
+    println!("{}", (after - between).saturating_sub(between - before));
+    println!("{}", runtime().block_on(receipt.into_future()));
+    audit::shutdown_blocking(PATIENCE);
+}
+
+/// What the kernel counts of this thread's reads and writes.
+fn read_and_written() -> u64 {
+    let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    let fields = io.lines().filter_map(|line| line.split_once(": "));
+    fields
+        .filter(|(name, _)| ["rchar", "wchar"].contains(name))
+        .filter_map(|(_, n)| n.parse::<u64>().ok())
+        .sum()
+}
+
+/// The first call, while what is configured names a file that cannot be read yet.
+fn blocked_start() {
+    let receipt = write_audit_log(AuditEntry::new("app.first"));
+    println!("returned");
+    println!("{}", runtime().block_on(receipt.into_future()));
+}

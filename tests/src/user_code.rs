@@ -1,0 +1,196 @@
+//! Code of the application that the writer calls, or that calls the writer from where little works, ends
+//! neither the writer nor the process, and is called without a lock held.
+//!
+//! Each scenario is a process of its own (`app/user_code.rs`) that aborts rather than hang.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use db_services::audit::testing::{Failure, MemoryDatabase};
+use db_services::audit::{AuditEntry, AuditWriter, Delivery, Durability, RetryPolicy};
+use tempfile::TempDir;
+
+use crate::process::lines;
+use crate::support::{TestDb, on_both, wait_for};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn command(scenario: &str, environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
+    command.args(["user-code", scenario]).env("RUST_BACKTRACE", "0");
+    for name in ["DATABASE_URL", "AUDIT_DATABASE_URL", "AUDIT_LOG", "AUDIT_SPOOL_DIR"] {
+        command.env_remove(name);
+    }
+    command.envs(environment.iter().copied());
+    command
+}
+
+/// Runs a scenario to its end, which must be a good one, and returns the lines that it printed.
+fn run(scenario: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    let output: Output = command(scenario, environment).output().unwrap();
+    assert!(output.status.success(), "{scenario}: {output:?}");
+    lines(&output.stdout)
+}
+
+#[test]
+fn a_shutdown_ends_although_on_loss_writes_entries() {
+    assert_eq!(run("on-loss-writes", &[]), ["called", "all settled", "true"]);
+}
+
+#[test]
+fn a_write_does_not_wait_for_on_loss() {
+    let late = "dropped: the writer was shut down";
+    assert_eq!(run("on-loss-waits-for-a-write", &[]), [late, "ended"]);
+}
+
+#[test]
+fn a_writer_survives_an_on_loss_that_panics() {
+    assert_eq!(run("on-loss-panics", &[]), ["10 committed", "90 lost"]);
+}
+
+#[test]
+fn a_logger_may_write_entries_from_the_first_call_on() {
+    let disabled = ["disabled", "0 pending"];
+    assert_eq!(run("logger-writes", &[])[..2], disabled);
+    let unusable = run("logger-writes", &[("DATABASE_URL", "mysql://localhost/db")]);
+    assert!(unusable[0].starts_with("dropped: the database cannot be used"), "{unusable:?}");
+    let out_of_reach = run("logger-writes", &[("DATABASE_URL", "postgres://u@127.0.0.1:1/db")]);
+    assert_eq!(out_of_reach, ["pending", "0 pending", "true"]);
+}
+
+#[test]
+fn a_writer_survives_a_logger_that_panics() {
+    assert_eq!(run("logger-panics", &[]), ["committed", "0 pending"]);
+}
+
+#[test]
+fn a_writer_survives_a_waker_that_panics() {
+    let expected = [&["committed"; 9][..], &["9 committed"]].concat();
+    assert_eq!(run("waker-panics", &[]), expected);
+}
+
+on_both! {
+    async fn a_logger_may_write_entries_beside_a_database_that_works(db: TestDb) {
+        let printed = run("logger-writes", &[("DATABASE_URL", &db.url)]);
+        assert_eq!(printed[..2], ["committed", "0 pending"]);
+        assert!(db.rows().await.iter().any(|row| row.action == "app.first"));
+    }
+
+    async fn an_entry_is_written_in_the_destructor_of_a_thread_local(db: TestDb) {
+        let printed = run("destructor", &[("DATABASE_URL", &db.url)]);
+        assert_eq!(printed, ["committed", "5 committed"]);
+        assert_eq!(db.rows().await.iter().filter(|row| row.action == "app.destructor").count(), 4);
+    }
+
+    async fn an_entry_is_written_in_a_panic_hook(db: TestDb) {
+        assert_eq!(run("panic-hook", &[("DATABASE_URL", &db.url)]), ["3 committed"]);
+        assert!(db.rows().await.iter().all(|row| row.action == "app.panic"));
+    }
+
+    async fn an_entry_is_dropped_and_counted_while_no_thread_can_be_started(db: TestDb) {
+        let printed = run("no-thread", &[("DATABASE_URL", &db.url)]);
+        assert!(printed[0].starts_with("dropped: the writer's thread could not be started"), "{printed:?}");
+        assert_eq!(printed[1..], ["committed", "true"]);
+        assert!(db.count().await >= 1, "starting was tried again");
+    }
+
+    async fn no_free_file_descriptor_at_the_first_entry_is_no_end_of_the_trail(db: TestDb) {
+        let printed = run("no-file", &[("DATABASE_URL", &db.url)]);
+        assert_eq!(printed[1..], ["committed", "true"], "{printed:?}");
+        assert!(db.count().await >= 1);
+    }
+
+    async fn the_first_call_reads_and_writes_nothing_on_the_thread_of_its_caller(db: TestDb) {
+        let dir = TempDir::new().unwrap();
+        let spool = dir.path().join("spool");
+        let environment = [("DATABASE_URL", &*db.url), ("AUDIT_SPOOL_DIR", spool.to_str().unwrap())];
+        let printed = run("first-call", &environment);
+        let bytes: u64 = printed[0].parse().unwrap();
+        // A wake-up is eight bytes, a page of a spool file 4,096.
+        assert!(bytes < 256, "{bytes} bytes were read or written");
+        assert_eq!(printed[1], "committed");
+        assert!(spool.exists(), "somebody else opened it");
+    }
+
+    async fn the_longest_durations_do_not_end_the_writer(db: TestDb) {
+        for policy in longest() {
+            let dir = TempDir::new().unwrap();
+            for durability in [Durability::Memory, Durability::Spill(dir.path().to_owned())] {
+                let builder = AuditWriter::builder(db.database.clone()).retry(policy).durability(durability);
+                let (writer, guard) = builder.start().unwrap();
+                assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed, "{policy:?}");
+                let report = guard.shutdown(PATIENCE).await;
+                assert_eq!((report.committed, report.unknown), (1, 0), "{policy:?}");
+            }
+        }
+    }
+}
+
+/// Policies with the longest duration in one field, and in all.
+fn longest() -> [RetryPolicy; 5] {
+    let with = |set: fn(&mut RetryPolicy)| {
+        let mut policy = RetryPolicy::default();
+        policy.first_pause = Duration::from_millis(5);
+        policy.longest_pause = Duration::from_millis(50);
+        set(&mut policy);
+        policy
+    };
+    [
+        with(|policy| policy.attempt_timeout = Duration::MAX),
+        with(|policy| policy.first_pause = Duration::MAX),
+        with(|policy| policy.longest_pause = Duration::MAX),
+        with(|policy| policy.spill_after = Duration::MAX),
+        with(|policy| {
+            policy.attempt_timeout = Duration::MAX;
+            policy.first_pause = Duration::MAX;
+            policy.longest_pause = Duration::MAX;
+            policy.spill_after = Duration::MAX;
+        }),
+    ]
+}
+
+#[tokio::test]
+async fn a_writer_with_the_longest_durations_survives_an_outage() {
+    let policies = longest();
+    for (nth, policy) in policies.into_iter().enumerate() {
+        let database = MemoryDatabase::new();
+        let builder = database.writer().retry(policy).receipt_timeout(Duration::from_millis(20));
+        let (writer, guard) = builder.start().unwrap();
+        database.fail(Failure::Unreachable);
+        drop(writer.write(AuditEntry::new("x")));
+        wait_for("an attempt", async || database.attempts() > 0).await;
+        assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Pending, "{policy:?}");
+        database.mend();
+        // With a pause without end the writer waits, and ends when it is asked to.
+        let waits = nth + 1 == policies.len();
+        let report = guard.shutdown(if waits { Duration::from_millis(20) } else { PATIENCE }).await;
+        assert_eq!(report.pending, 0, "{policy:?}");
+        if !waits {
+            assert_eq!((report.committed, report.unknown), (2, 0), "{policy:?}");
+        }
+    }
+}
+
+/// The environment names a certificate that is a pipe: reading it blocks until somebody writes.
+#[test]
+fn the_first_call_returns_while_the_start_is_blocked() {
+    let dir = TempDir::new().unwrap();
+    let pipe = dir.path().join("root.crt");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let url = format!("postgres://u@127.0.0.1:1/db?sslmode=verify-full&sslrootcert={}", pipe.display());
+    let mut child =
+        command("blocked-start", &[("DATABASE_URL", &url)]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut printed = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(printed.next().as_deref(), Some("returned"));
+    // Reads and writes: opening does not wait for the other end.
+    let both_ends = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    std::io::Write::write_all(&mut &both_ends, b"no certificate").unwrap();
+    drop(both_ends);
+    assert!(child.wait().unwrap().success());
+    let delivery = printed.next().unwrap();
+    assert!(
+        delivery.starts_with("dropped: the database cannot be used") || delivery == "pending",
+        "{delivery}"
+    );
+}
