@@ -114,6 +114,8 @@ bugs! {
     RetryTimeForgotten,
     /// What is returned to be handed out after others is not handed out again.
     ReturnedForgotten,
+    /// A batch that was taken for the spool goes there though its thread ended meanwhile.
+    RouteToLostSpool,
     /// The copy of a batch that was salvaged while the writer held it is never removed.
     SalvagedCopyForgotten,
     /// A second, shorter shutdown changes nothing.

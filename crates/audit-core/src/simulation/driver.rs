@@ -71,6 +71,8 @@ pub(super) struct Writer {
     generation: u64,
     pub(super) deadline: Option<Time>,
     pub(super) closed_at: Time,
+    /// When the deadline was set, or made earlier.
+    pub(super) deadline_set_at: Time,
     pub(super) stage: Stage,
     /// True if nothing happens to it from outside any more, and it has the time that it needs.
     pub(super) is_calm: bool,
@@ -103,6 +105,7 @@ impl Writer {
             generation: 0,
             deadline: None,
             closed_at: Time::START,
+            deadline_set_at: Time::START,
             stage: Stage::Runs,
             is_calm: false,
             notified: 0,
@@ -163,26 +166,27 @@ impl Writer {
         }
         let expired = self.ledger.take_expired(env.now);
         self.check_receipts(&expired, false, env);
-        self.deliver_with_losses(event, env);
+        self.handle(event, env);
         if self.notified > 0 {
             let callers = std::mem::take(&mut self.notified);
-            self.deliver_with_losses(Event::Notified { callers }, env);
+            self.handle(Event::Notified { callers }, env);
         }
         self.rest(env);
     }
 
-    /// Hands an event to the core, what it was asked for with that, and before each the losses that came.
-    fn deliver_with_losses(&mut self, event: Event<SimRow>, env: &mut Env) {
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
+    /// Hands an event to the core with the losses that came before it, and then what it asked for. As the
+    /// driver of `db-services` does: losses and event see the same view, and their actions are one list.
+    fn handle(&mut self, event: Event<SimRow>, env: &mut Env) {
+        let mut next = Some(event);
+        while let Some(event) = next {
             let (resolved_through, losses) = self.look_at_ledger(env);
-            let event = if losses.is_empty() {
-                event
-            } else {
-                events.push(event);
-                Event::Lost(losses)
-            };
-            events.extend(self.deliver(event, resolved_through, env));
+            let view = self.view(resolved_through);
+            let mut actions = Vec::new();
+            if !losses.is_empty() {
+                self.hand_over(Event::Lost(losses), &view, &mut actions, env);
+            }
+            self.hand_over(event, &view, &mut actions, env);
+            next = self.carry_out(actions, env);
         }
         let (held, taken) = (self.core.held(), self.contract.taken);
         env.model.demand(held == taken, "what was taken and not released is held", || {
@@ -205,13 +209,14 @@ impl Writer {
         (resolved_through, losses)
     }
 
-    /// Hands one event to the core and carries out what it asks for; the answer to the last of that.
-    fn deliver(
+    /// Hands one event to the core.
+    fn hand_over(
         &mut self,
         event: Event<SimRow>,
-        resolved_through: u64,
+        view: &View,
+        actions: &mut Vec<Action<SimRow>>,
         env: &mut Env,
-    ) -> Option<Event<SimRow>> {
+    ) {
         match &event {
             Event::Written { lane, result } => {
                 let error = result.as_ref().err().map(|error| error.kind);
@@ -223,27 +228,29 @@ impl Writer {
             }
             _ => {}
         }
-        let mut actions = Vec::new();
-        let view = self.view(resolved_through);
         env.events += 1;
         let text = env.history.is_wanted().then(|| history::event(&event));
-        self.core.on(event, &view, env.now, &mut actions);
+        let before = actions.len();
+        self.core.on(event, view, env.now, actions);
+        let new = &actions[before..];
+        self.contract.on_sends(new, &mut env.model, env.now);
+        let is_take = |action: &Action<SimRow>| matches!(action, Action::Take { .. });
+        let is_last = !new.iter().rev().skip(1).any(is_take);
+        env.model.demand(is_last, "to take a batch is the last action", String::new);
         env.history.mix(env.now.as_nanos() ^ u64::from(self.index) << 48);
         // That it looked and did nothing is not worth a line.
-        if !(actions.is_empty() && text.as_deref() == Some("woken")) {
+        if !(new.is_empty() && text.as_deref() == Some("woken")) {
             let index = self.index;
-            env.note(|| format!("{index} {}{}", text.unwrap_or_default(), history::actions(&actions)));
+            env.note(|| format!("{index} {}{}", text.unwrap_or_default(), history::actions(new)));
         }
-        self.carry_out(actions, env)
     }
 
     /// Carries out actions in their order; the answer to the last one, if that is to take a batch.
     fn carry_out(&mut self, actions: Vec<Action<SimRow>>, env: &mut Env) -> Option<Event<SimRow>> {
         let mut answer = None;
         for action in actions {
-            env.model.demand(answer.is_none(), "to take a batch is the last action", String::new);
             env.history.mix(history::code(&action));
-            self.contract.on_action(&action, &mut env.model, env.now);
+            self.contract.on_action(&action, &mut env.model);
             match action {
                 Action::Take { records, entries } => answer = Some(self.take(&records, entries, env)),
                 Action::Send { lane, rows, attempt } => self.send(lane, rows, attempt, env),

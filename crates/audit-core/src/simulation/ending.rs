@@ -6,12 +6,16 @@ use super::driver::{Stage, Writer};
 use super::env::Env;
 use crate::{Fate, Time};
 
+/// Time enough to write what is in memory to a disk that works.
+const ENOUGH: Duration = Duration::from_millis(1_000);
+
 impl Writer {
     pub(super) fn finish(&mut self, env: &mut Env) {
         env.note(|| format!("{} finished", self.index));
         self.stage = Stage::Finished;
         let deadline = self.deadline;
         env.model.demand(deadline.is_some(), "a writer ends only when it is shut down", || self.describe());
+        self.check_losses(env);
         if let Some(spool) = self.spool.take() {
             let files = env.disk.borrow().held_by(spool.store(), self.known_files_since());
             spool.close(env);
@@ -24,6 +28,18 @@ impl Writer {
         }
         while let Some(group) = self.queue.pop() {
             self.give_up(group, env);
+        }
+    }
+
+    /// With a spool that works and a moment of time nothing is lost, whatever the database does.
+    fn check_losses(&self, env: &mut Env) {
+        let (Some(spool), Some(deadline)) = (&self.spool, self.deadline) else { return };
+        let is_enough = deadline - self.deadline_set_at >= ENOUGH;
+        if is_enough && spool.works_since(self.closed_at, env) {
+            let lost = env.model.first_lost(self.index);
+            env.model.demand(lost.is_none(), "with a spool that works a shutdown loses nothing", || {
+                lost.unwrap_or_default()
+            });
         }
     }
 

@@ -347,6 +347,16 @@ impl Model {
         }
     }
 
+    /// An entry that was accepted and that its writer gave up.
+    pub(super) fn first_lost(&self, writer: u32) -> Option<String> {
+        let is_lost = |key: &&u32| {
+            let row = self.row(**key);
+            row.is_admitted && matches!(row.said, Some(SaidFate::ShutDown | SaidFate::Unknown))
+        };
+        let key = self.writers[writer as usize].rows.iter().find(is_lost)?;
+        Some(format!("{}: {:?}", self.name(*key), self.row(*key)))
+    }
+
     /// What a receipt must say.
     pub(super) fn counts(&self, writer: u32, range: SeqRange) -> DeliveryCounts {
         let mut counts = DeliveryCounts::default();

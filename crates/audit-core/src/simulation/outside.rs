@@ -83,8 +83,12 @@ impl World {
             }
             let asked = env.now + within;
             let deadline = writer.deadline.map_or(asked, |deadline| deadline.min(asked));
-            if writer.deadline.replace(deadline).is_none() {
+            let before = writer.deadline.replace(deadline);
+            if before.is_none() {
                 writer.closed_at = env.now;
+            }
+            if before != Some(deadline) {
+                writer.deadline_set_at = env.now;
             }
             writer.queue.is_closed = true;
             env.model.writers[writer.index as usize].is_ending = true;

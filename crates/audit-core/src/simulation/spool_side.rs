@@ -151,6 +151,12 @@ impl SpoolSide {
         env.model.demand(tick > env.now, "what is due is done", || format!("{tick:?} at {:?}", env.now));
     }
 
+    /// True if no operation failed or was slow since then, and the spool has room.
+    pub(super) fn works_since(&self, time: Time, env: &Env) -> bool {
+        let has_room = env.settings.spool_config.limit_bytes > u64::from(u32::MAX);
+        has_room && env.settings.rates.slow_disk == 0 && self.failed_at.is_none_or(|at| at < time)
+    }
+
     pub(super) fn next_reply(&mut self) -> Option<SpoolReply<SimRow>> {
         self.replies.pop_front()
     }
