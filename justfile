@@ -35,7 +35,7 @@ fuzz target seconds="60":
     # Without sanitizers, which want an unstable compiler: there is no unsafe code here.
     cd fuzz && cargo fuzz run --sanitizer none {{ target }} -- -max_total_time={{ seconds }} -max_len=16384
 
-# Simulate the writer and its spool for so many seconds, each seed a world of its own; stops at findings
+# Simulate the writer and its spool for N seconds, each seed in a world of its own; it stops after 5 findings
 simulate seconds="60" *arguments:
     cargo run --quiet --release -p audit-core --features simulation --example simulate -- {{ seconds }} {{ arguments }}
 

@@ -5,7 +5,7 @@ use audit_core::simulation::{self, Bug};
 /// Seeds that are run with every change.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=1_500;
 
-/// Within so many seeds each planted bug is found.
+/// The seeds among which each planted bug is found.
 const SEEDS_FOR_A_BUG: std::ops::RangeInclusive<u64> = 1..=4_000;
 
 #[test]

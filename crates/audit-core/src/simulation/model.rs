@@ -291,7 +291,6 @@ impl Model {
             let name = self.name(key);
             self.report("only rejected rows go to the quarantine", || name);
         }
-        self.has_rejected_record |= self.row(key).seq == 0;
         self.row_mut(key).is_quarantined = true;
     }
 

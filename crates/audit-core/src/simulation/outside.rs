@@ -1,4 +1,4 @@
-//! What happens to a world from outside is carried out.
+//! Carries out the external events of a plan.
 
 use std::time::Duration;
 
