@@ -17,9 +17,10 @@ impl Writer {
         env.model.demand(deadline.is_some(), "a writer ends only when it is shut down", || self.describe());
         self.check_losses(env);
         if let Some(spool) = self.spool.take() {
+            let has_news = spool.has_news();
             let files = env.disk.borrow().held_by(spool.store(), self.known_files_since());
             spool.close(env);
-            if self.is_calm && self.contract.is_accepted() && !env.model.has_lost_record() {
+            if self.is_calm && !has_news && self.contract.is_accepted() && !env.model.has_lost_record() {
                 let left = env.disk.borrow().left_in(&files, self.index);
                 env.model.demand(left.is_empty(), "a shutdown with enough time replays the spool", || {
                     format!("writer {}: {}", self.index, left.join(", "))

@@ -151,6 +151,11 @@ impl SpoolSide {
         env.model.demand(tick > env.now, "what is due is done", || format!("{tick:?} at {:?}", env.now));
     }
 
+    /// True if the core has not heard yet that there is something to read.
+    pub(super) fn has_news(&self) -> bool {
+        self.replies.iter().any(|reply| matches!(reply, SpoolReply::Adopted))
+    }
+
     /// True if no operation failed or was slow since then, and the spool has room.
     pub(super) fn works_since(&self, time: Time, env: &Env) -> bool {
         let has_room = env.settings.spool_config.limit_bytes > u64::from(u32::MAX);
