@@ -35,6 +35,18 @@ fuzz target seconds="60":
     # Without sanitizers, which want an unstable compiler: there is no unsafe code here.
     cd fuzz && cargo fuzz run --sanitizer none {{ target }} -- -max_total_time={{ seconds }} -max_len=16384
 
+# Simulate the writer and its spool for N seconds, each seed in a world of its own; it stops after 5 findings
+simulate seconds="60" *arguments:
+    cargo run --quiet --release -p audit-core --features simulation --example simulate -- {{ seconds }} {{ arguments }}
+
+# Show the history of one seed, shrunk if it breaks a promise; `--bug NAME` plants a bug
+simulate-seed seed *arguments:
+    cargo run --quiet --release -p audit-core --features simulation --example simulate -- --seed {{ seed }} {{ arguments }}
+
+# Plant each known bug in turn and show how soon the simulation finds it
+simulate-planted seconds="60":
+    cargo run --quiet --release -p audit-core --features simulation --example simulate -- --planted {{ seconds }}
+
 # Pass all tests on PostgreSQL 14 to 18, got from npm (Linux on x86-64)
 test-versions *arguments:
     for version in 14 15 16 17 18; do \

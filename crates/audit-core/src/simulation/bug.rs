@@ -60,6 +60,8 @@ bugs! {
     DeclarationWaitsForRejectedEntry,
     /// Numbers without a row, since the entry was stored before, are not declared.
     DuplicatesNotDeclared,
+    /// A batch whose append failed counts as having a copy still.
+    FailedCopyKept,
     /// A file that cannot be read for a moment counts as drained.
     FailedReadTakenForTheEnd,
     /// The copy of a halved batch is removed after one half.
@@ -88,6 +90,8 @@ bugs! {
     OneAppendTooMany,
     /// A file that another process has locked is taken for damaged.
     PassingErrorTakenForDamage,
+    /// The spool's thread ends, and rows on their way to the quarantine are forgotten.
+    QuarantineForgottenWithTheSpool,
     /// A rejected row is reported as quarantined though the quarantine did not take it.
     QuarantinedThoughItFailed,
     /// A mark passes what a rejected record declares.
@@ -110,6 +114,8 @@ bugs! {
     RetryTimeForgotten,
     /// What is returned to be handed out after others is not handed out again.
     ReturnedForgotten,
+    /// A batch that was taken for the spool goes there though its thread ended meanwhile.
+    RouteToLostSpool,
     /// The copy of a batch that was salvaged while the writer held it is never removed.
     SalvagedCopyForgotten,
     /// A second, shorter shutdown changes nothing.
@@ -120,8 +126,6 @@ bugs! {
     SpoolNotReplayedAtTheEnd,
     /// The memory of a spooled batch is never released.
     SpooledNotReleased,
-    /// A stop record goes to the spool beside a damaged file that is not copied yet.
-    StopRecordBesideSalvage,
     /// A stop record is sent while entries are in the spool.
     StopRecordBesideSpooledEntries,
     /// The spool hands out a stop record like any other batch.

@@ -1,12 +1,12 @@
 //! Callers: they write single entries and groups, await some receipts, and pause between any two steps.
 
-use super::driver::{Call, CallStep, Writer};
+use super::driver::{Call, CallStep, Rest, Stage, Waiter, Writer};
 use super::env::{Env, Happening};
 use super::model::Verdict;
 use super::queue::{Group, Refused};
 use super::row::SimRow;
 use super::world::World;
-use crate::{DropReason, SeqRange, Size};
+use crate::{DropReason, Fate, SeqRange, Size};
 
 impl World {
     /// One caller writes so many times, with short pauses or none.
@@ -81,5 +81,60 @@ impl Writer {
             env.callers.between(30, 120)
         };
         SimRow { key, id, writer: self.index, seq, bytes: bytes as u32, record: None }
+    }
+
+    /// A caller completes what it began.
+    pub(super) fn complete_call(&mut self, id: u64, env: &mut Env) {
+        let Some(at) = self.calls.iter().position(|call| call.id == id) else { return };
+        if let Some(call) = self.calls.remove(at) {
+            self.complete(call, env);
+        }
+    }
+
+    pub(super) fn complete_next_call(&mut self, env: &mut Env) {
+        if let Some(call) = self.calls.pop_front() {
+            self.complete(call, env);
+        }
+    }
+
+    fn complete(&mut self, call: Call, env: &mut Env) {
+        let range = match call.step {
+            CallStep::Push(group) => {
+                let range = group.range();
+                match self.stage {
+                    Stage::Runs => self.queue.push(group),
+                    Stage::Finished => self.give_up(group, env),
+                }
+                range
+            }
+            CallStep::Refused(range, reason) => {
+                let fate = Fate::Dropped(reason);
+                env.note(|| format!("{} caller: {}-{} {fate:?}", self.index, range.first, range.last));
+                env.model.settle(self.index, &[range], &fate);
+                self.settle(&[range], &fate, env);
+                range
+            }
+        };
+        if let Some(until) = call.awaits_until {
+            match self.ledger.outcome(range) {
+                Some(counts) => self.check_receipt(range, &counts, true, env),
+                None => self.ledger.wait(range, until.max(env.now), Waiter { range }),
+            }
+        }
+        if self.stage == Stage::Runs && (self.rest == Rest::Parks || call.awaits_until.is_some()) {
+            self.schedule_turn(env.now + env.delays.micros(5, 100), env);
+        }
+    }
+
+    pub(super) fn give_up(&mut self, group: Group, env: &mut Env) {
+        let (range, fate) = (group.range(), Fate::Dropped(DropReason::ShutDown));
+        env.model.settle(self.index, &[range], &fate);
+        self.settle(&[range], &fate, env);
+        self.queue.release(group.size);
+    }
+
+    /// Callers stop to await what is not settled.
+    pub(super) fn drop_receipts(&mut self) {
+        self.ledger.retain_waiters(|waiter| waiter.range.first % 2 == 0);
     }
 }

@@ -106,10 +106,18 @@ impl Contract {
         self.appending.clear();
     }
 
-    /// The core asks for something.
-    pub(super) fn on_action(&mut self, action: &Action<SimRow>, model: &mut Model, now: Time) {
+    /// The core has decided to send batches, with what it knew then.
+    pub(super) fn on_sends(&mut self, actions: &[Action<SimRow>], model: &mut Model, now: Time) {
+        for action in actions {
+            if let Action::Send { lane, rows, attempt } = action {
+                self.on_send(*lane, rows, *attempt, model, now);
+            }
+        }
+    }
+
+    /// Something that the core asked for is carried out.
+    pub(super) fn on_action(&mut self, action: &Action<SimRow>, model: &mut Model) {
         match action {
-            Action::Send { lane, rows, attempt } => self.on_send(*lane, rows, *attempt, model, now),
             Action::Spool(request) => self.on_request(request, model),
             Action::Release(size) => {
                 let is_taken = size.entries <= self.taken.entries && size.bytes <= self.taken.bytes;
@@ -122,7 +130,11 @@ impl Contract {
                     format!("writer {} released {} entries and settled {settled}", self.writer, self.released)
                 });
             }
-            Action::Take { .. } | Action::Settle { .. } | Action::Count(..) | Action::Notice(_) => {}
+            Action::Take { .. }
+            | Action::Send { .. }
+            | Action::Settle { .. }
+            | Action::Count(..)
+            | Action::Notice(_) => {}
         }
     }
 

@@ -111,6 +111,7 @@ impl Database {
         if rows.iter().any(|row| verdict(row) == Verdict::Rejected) {
             let is_known = self.has_known_row || rows.iter().any(|row| verdict(row) == Verdict::Accepted);
             let kind = if is_known { RowRejected } else { Misconfigured };
+            model.has_rejected_record |= rows.len() == 1 && rows[0].seq == 0;
             return Err(error(kind, "a check is violated"));
         }
         let is_filtered = rows.iter().any(|row| verdict(row) == Verdict::Filtered);

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::contract::Contract;
 use super::database::Statement;
@@ -37,7 +36,7 @@ pub(super) enum CallStep {
 
 /// How a thread rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
+pub(super) enum Rest {
     /// Callers need not wake it for an entry that nobody awaits.
     Looks,
     /// Callers wake it for every entry.
@@ -55,7 +54,7 @@ pub(super) enum Stage {
 /// Who waits for a receipt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiter {
-    range: SeqRange,
+    pub(super) range: SeqRange,
 }
 
 pub(super) struct Writer {
@@ -68,10 +67,12 @@ pub(super) struct Writer {
     pub(super) spool: Option<SpoolSide>,
     pub(super) calls: VecDeque<Call>,
     pub(super) last_call: u64,
-    rest: Rest,
+    pub(super) rest: Rest,
     generation: u64,
     pub(super) deadline: Option<Time>,
     pub(super) closed_at: Time,
+    /// When the deadline was set, or made earlier.
+    pub(super) deadline_set_at: Time,
     pub(super) stage: Stage,
     /// True if nothing happens to it from outside any more, and it has the time that it needs.
     pub(super) is_calm: bool,
@@ -104,6 +105,7 @@ impl Writer {
             generation: 0,
             deadline: None,
             closed_at: Time::START,
+            deadline_set_at: Time::START,
             stage: Stage::Runs,
             is_calm: false,
             notified: 0,
@@ -164,26 +166,27 @@ impl Writer {
         }
         let expired = self.ledger.take_expired(env.now);
         self.check_receipts(&expired, false, env);
-        self.deliver_with_losses(event, env);
+        self.handle(event, env);
         if self.notified > 0 {
             let callers = std::mem::take(&mut self.notified);
-            self.deliver_with_losses(Event::Notified { callers }, env);
+            self.handle(Event::Notified { callers }, env);
         }
         self.rest(env);
     }
 
-    /// Hands an event to the core, what it was asked for with that, and before each the losses that came.
-    fn deliver_with_losses(&mut self, event: Event<SimRow>, env: &mut Env) {
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
+    /// Hands an event to the core with the losses that came before it, and then what it asked for. As the
+    /// driver of `db-services` does: losses and event see the same view, and their actions are one list.
+    fn handle(&mut self, event: Event<SimRow>, env: &mut Env) {
+        let mut next = Some(event);
+        while let Some(event) = next {
             let (resolved_through, losses) = self.look_at_ledger(env);
-            let event = if losses.is_empty() {
-                event
-            } else {
-                events.push(event);
-                Event::Lost(losses)
-            };
-            events.extend(self.deliver(event, resolved_through, env));
+            let view = self.view(resolved_through);
+            let mut actions = Vec::new();
+            if !losses.is_empty() {
+                self.hand_over(Event::Lost(losses), &view, &mut actions, env);
+            }
+            self.hand_over(event, &view, &mut actions, env);
+            next = self.carry_out(actions, env);
         }
         let (held, taken) = (self.core.held(), self.contract.taken);
         env.model.demand(held == taken, "what was taken and not released is held", || {
@@ -206,13 +209,14 @@ impl Writer {
         (resolved_through, losses)
     }
 
-    /// Hands one event to the core and carries out what it asks for; the answer to the last of that.
-    fn deliver(
+    /// Hands one event to the core.
+    fn hand_over(
         &mut self,
         event: Event<SimRow>,
-        resolved_through: u64,
+        view: &View,
+        actions: &mut Vec<Action<SimRow>>,
         env: &mut Env,
-    ) -> Option<Event<SimRow>> {
+    ) {
         match &event {
             Event::Written { lane, result } => {
                 let error = result.as_ref().err().map(|error| error.kind);
@@ -224,27 +228,29 @@ impl Writer {
             }
             _ => {}
         }
-        let mut actions = Vec::new();
-        let view = self.view(resolved_through);
         env.events += 1;
         let text = env.history.is_wanted().then(|| history::event(&event));
-        self.core.on(event, &view, env.now, &mut actions);
+        let before = actions.len();
+        self.core.on(event, view, env.now, actions);
+        let new = &actions[before..];
+        self.contract.on_sends(new, &mut env.model, env.now);
+        let is_take = |action: &Action<SimRow>| matches!(action, Action::Take { .. });
+        let is_last = !new.iter().rev().skip(1).any(is_take);
+        env.model.demand(is_last, "to take a batch is the last action", String::new);
         env.history.mix(env.now.as_nanos() ^ u64::from(self.index) << 48);
         // That it looked and did nothing is not worth a line.
-        if !(actions.is_empty() && text.as_deref() == Some("woken")) {
+        if !(new.is_empty() && text.as_deref() == Some("woken")) {
             let index = self.index;
-            env.note(|| format!("{index} {}{}", text.unwrap_or_default(), history::actions(&actions)));
+            env.note(|| format!("{index} {}{}", text.unwrap_or_default(), history::actions(new)));
         }
-        self.carry_out(actions, env)
     }
 
     /// Carries out actions in their order; the answer to the last one, if that is to take a batch.
     fn carry_out(&mut self, actions: Vec<Action<SimRow>>, env: &mut Env) -> Option<Event<SimRow>> {
         let mut answer = None;
         for action in actions {
-            env.model.demand(answer.is_none(), "to take a batch is the last action", String::new);
             env.history.mix(history::code(&action));
-            self.contract.on_action(&action, &mut env.model, env.now);
+            self.contract.on_action(&action, &mut env.model);
             match action {
                 Action::Take { records, entries } => answer = Some(self.take(&records, entries, env)),
                 Action::Send { lane, rows, attempt } => self.send(lane, rows, attempt, env),
@@ -264,7 +270,7 @@ impl Writer {
         answer
     }
 
-    fn settle(&mut self, ranges: &[SeqRange], fate: &Fate, env: &mut Env) {
+    pub(super) fn settle(&mut self, ranges: &[SeqRange], fate: &Fate, env: &mut Env) {
         self.ledger.settle(ranges, fate);
         let settled = self.ledger.take_settled();
         self.notified += settled.len();
@@ -277,7 +283,13 @@ impl Writer {
         }
     }
 
-    fn check_receipt(&self, range: SeqRange, counts: &DeliveryCounts, is_settled: bool, env: &mut Env) {
+    pub(super) fn check_receipt(
+        &self,
+        range: SeqRange,
+        counts: &DeliveryCounts,
+        is_settled: bool,
+        env: &mut Env,
+    ) {
         let expected = env.model.counts(self.index, range);
         let is_true = DeliveryCounts { drop_reason: None, ..counts.clone() } == expected
             && (!is_settled || counts.pending == 0);
@@ -358,65 +370,6 @@ impl Writer {
         self.on(Event::Close { deadline }, env);
     }
 
-    // Callers.
-
-    /// A caller completes what it began.
-    pub(super) fn complete_call(&mut self, id: u64, env: &mut Env) {
-        let Some(at) = self.calls.iter().position(|call| call.id == id) else { return };
-        if let Some(call) = self.calls.remove(at) {
-            self.complete(call, env);
-        }
-    }
-
-    fn complete_next_call(&mut self, env: &mut Env) {
-        if let Some(call) = self.calls.pop_front() {
-            self.complete(call, env);
-        }
-    }
-
-    fn complete(&mut self, call: Call, env: &mut Env) {
-        let range = match call.step {
-            CallStep::Push(group) => {
-                let range = group.range();
-                match self.stage {
-                    Stage::Runs => self.queue.push(group),
-                    Stage::Finished => self.give_up(group, env),
-                }
-                range
-            }
-            CallStep::Refused(range, reason) => {
-                let fate = Fate::Dropped(reason);
-                env.note(|| format!("{} caller: {}-{} {fate:?}", self.index, range.first, range.last));
-                env.model.settle(self.index, &[range], &fate);
-                self.settle(&[range], &fate, env);
-                range
-            }
-        };
-        if let Some(until) = call.awaits_until {
-            match self.ledger.outcome(range) {
-                Some(counts) => self.check_receipt(range, &counts, true, env),
-                None => self.ledger.wait(range, until.max(env.now), Waiter { range }),
-            }
-        }
-        if self.stage == Stage::Runs && (self.rest == Rest::Parks || call.awaits_until.is_some()) {
-            self.schedule_turn(env.now + env.delays.micros(5, 100), env);
-        }
-    }
-
-    fn give_up(&mut self, group: Group, env: &mut Env) {
-        let (range, fate) = (group.range(), Fate::Dropped(DropReason::ShutDown));
-        env.model.settle(self.index, &[range], &fate);
-        self.settle(&[range], &fate, env);
-        self.queue.release(group.size);
-    }
-
-    /// Callers stop to await what is not settled.
-    pub(super) fn drop_receipts(&mut self) {
-        self.ledger.retain_waiters(|waiter| waiter.range.first % 2 == 0);
-    }
-
-    // How it rests and ends.
-
     fn rest(&mut self, env: &mut Env) {
         let view = self.view(self.ledger.resolved_through());
         let (rest, until) = match self.core.wait(&view, env.now) {
@@ -431,66 +384,7 @@ impl Writer {
         self.schedule_turn(until.max(env.now), env);
     }
 
-    fn schedule_turn(&mut self, at: Time, env: &mut Env) {
+    pub(super) fn schedule_turn(&mut self, at: Time, env: &mut Env) {
         env.schedule(at, Happening::Turn { writer: self.index, generation: self.generation });
-    }
-
-    fn finish(&mut self, env: &mut Env) {
-        env.note(|| format!("{} finished", self.index));
-        self.stage = Stage::Finished;
-        let deadline = self.deadline;
-        env.model.demand(deadline.is_some(), "a writer ends only when it is shut down", || self.describe());
-        if let Some(spool) = self.spool.take() {
-            let files = env.disk.borrow().held_by(spool.store(), self.known_files_since());
-            spool.close(env);
-            if self.is_calm && self.contract.is_accepted() && !env.model.has_lost_record() {
-                let left = env.disk.borrow().left_in(&files, self.index);
-                env.model.demand(left.is_empty(), "a shutdown with enough time replays the spool", || {
-                    format!("writer {}: {}", self.index, left.join(", "))
-                });
-            }
-        }
-        while let Some(group) = self.queue.pop() {
-            self.give_up(group, env);
-        }
-    }
-
-    /// What was adopted before this time, the core has heard of when it is shut down.
-    fn known_files_since(&self) -> Time {
-        Time::after((self.closed_at - Time::START).saturating_sub(Duration::from_millis(500)))
-    }
-
-    /// The thread panics: nobody knows what became of what it had.
-    pub(super) fn panic(&mut self, env: &mut Env) {
-        self.queue.is_closed = true;
-        env.model.writers[self.index as usize].is_ending = true;
-        self.stage = Stage::Finished;
-        while let Some(group) = self.queue.pop() {
-            self.give_up(group, env);
-        }
-        while !self.calls.is_empty() {
-            self.complete_next_call(env);
-        }
-        let open = self.ledger.unsettled(self.queue.submitted);
-        env.model.settle(self.index, &open, &Fate::Unknown);
-        self.settle(&open, &Fate::Unknown, env);
-        if let Some(spool) = self.spool.take() {
-            spool.close(env);
-        }
-    }
-
-    /// True once nobody uses it any more. Then everything must be settled.
-    pub(super) fn has_ended(&self, env: &mut Env) -> bool {
-        if self.stage == Stage::Runs || !self.calls.is_empty() {
-            return false;
-        }
-        let open = self.ledger.unsettled(self.queue.submitted);
-        env.model.demand(open.is_empty(), "a writer that ended has settled everything", || {
-            format!("writer {} left {open:?}", self.index)
-        });
-        env.model.demand(!self.ledger.has_waiters(), "a writer that ended has answered everybody", || {
-            format!("writer {}", self.index)
-        });
-        true
     }
 }

@@ -136,7 +136,7 @@ impl SpoolSide {
         true
     }
 
-    /// Where nothing failed for a while, removals wait within their bounds.
+    /// Where nothing failed for a while, few removals wait, and not beyond their time.
     fn check_removals(&self, env: &mut Env) {
         let config = &env.settings.spool_config;
         let repeated_after = config.retry_delay + config.removal_delay;
@@ -144,13 +144,22 @@ impl SpoolSide {
             return;
         }
         let (waiting, max) = (self.worker.pending_removals(), config.max_pending_removals);
-        let until = env.now + config.removal_delay.max(config.retry_delay);
         // Batches that a read finds empty are removed later.
-        let is_bounded = waiting < max + 6 && (waiting == 0 || self.worker.next_tick() <= until);
+        env.model
+            .demand(waiting < max + 6, "removals that wait are bounded", || format!("{waiting} of {max}"));
         let tick = self.worker.next_tick();
-        env.model.demand(is_bounded, "removals wait within their bounds", || {
-            format!("{waiting} of {max}, until {tick:?}")
-        });
+        env.model.demand(tick > env.now, "what is due is done", || format!("{tick:?} at {:?}", env.now));
+    }
+
+    /// True if the core has not heard yet that there is something to read.
+    pub(super) fn has_news(&self) -> bool {
+        self.replies.iter().any(|reply| matches!(reply, SpoolReply::Adopted))
+    }
+
+    /// True if no operation failed or was slow since then, and the spool has room.
+    pub(super) fn works_since(&self, time: Time, env: &Env) -> bool {
+        let has_room = env.settings.spool_config.limit_bytes > u64::from(u32::MAX);
+        has_room && env.settings.rates.slow_disk == 0 && self.failed_at.is_none_or(|at| at < time)
     }
 
     pub(super) fn next_reply(&mut self) -> Option<SpoolReply<SimRow>> {

@@ -11,8 +11,7 @@ use super::driver::Writer;
 use super::env::{Env, Happening};
 use super::history::History;
 use super::model::WriterState;
-use super::plan::{DatabaseState, DiskState, External, Planned};
-use super::row::SimRow;
+use super::plan::{DatabaseState, DiskState, Planned};
 use super::scenario::Scenario;
 use super::settings::{Ending, Rates, late};
 use super::spool_side::SpoolSide;
@@ -27,7 +26,7 @@ const SOME_TIME: Duration = Duration::from_millis(1_500);
 
 /// How far a world is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     Faulty,
     /// Without faults: everything must be settled.
     Calm,
@@ -43,7 +42,7 @@ pub(super) struct World {
     pub(super) writers: Vec<Option<Writer>>,
     pub(super) slots: Vec<Option<u32>>,
     plan: Vec<Planned>,
-    stage: Stage,
+    pub(super) stage: Stage,
 }
 
 impl World {
@@ -295,6 +294,7 @@ impl World {
         let mut is_spool_watched = has_spool && has_writer && !env.model.has_lost_record();
         for writer in self.writers.iter().flatten() {
             is_spool_watched &= writer.spool.is_some() && writer.is_calm;
+            env.model.writers[writer.index as usize].is_clean_end_due = writer.is_calm;
             let holds = !writer.is_calm || writer.is_settled();
             env.model.demand(holds, "without faults everything is settled in time", || writer.describe());
         }
@@ -335,98 +335,14 @@ impl World {
         let files = self.env.disk.borrow().describe(&self.env.model);
         self.env.note(|| files);
         self.env.model.check_complete();
-        self.env.model.check_clean_ends();
+        // A full spool takes no stop record.
+        if self.env.settings.spool_config.limit_bytes > u64::from(u32::MAX) {
+            self.env.model.check_clean_ends();
+        }
         let disk = self.env.disk.borrow();
         let backlog = disk.backlog();
         let model = &mut self.env.model;
         model.demand(backlog == 0, "the spool is empty in the end", || format!("{backlog} rows are left"));
         model.demand(disk.is_foreign_untouched(), "foreign files are left alone", String::new);
-    }
-
-    // From outside.
-
-    fn happen_outside(&mut self, what: External) {
-        self.env.note(|| format!("  {what}"));
-        if self.stage != Stage::Faulty {
-            return;
-        }
-        let env = &mut self.env;
-        match what {
-            External::Write { slot, calls } => self.calls(slot, calls),
-            External::Database(state, time) => {
-                env.database.state = state;
-                env.database.hangs_until = env.now + time;
-                env.schedule_in(time, Happening::DatabaseWorks);
-            }
-            External::Disk(state, time) => {
-                env.disk.borrow_mut().state = state;
-                env.schedule_in(time, Happening::DiskWorks);
-            }
-            External::Lock(target, time) => env.disk.borrow_mut().locks.push((target, env.now + time)),
-            External::Damage(kind) => env.disk.borrow_mut().damage(kind),
-            External::RemoveDirectory => env.disk.borrow_mut().remove_directory(),
-            External::ForeignFile { is_newer } => {
-                let id = env.model.new_id();
-                let key = env.model.new_foreign_row(id);
-                let row = SimRow { key, id, writer: u32::MAX - 1, seq: 1, bytes: 50, record: None };
-                env.disk.borrow_mut().add_foreign(is_newer, row);
-            }
-            External::Kill { slot, operations } => self.end_process(slot, operations),
-            External::PowerLoss { operations } => {
-                (0..self.slots.len()).for_each(|slot| self.end_process(slot, Some(operations)));
-            }
-            External::Panic { slot } => self.in_slot(slot, |writer, env| {
-                if writer.is_running() {
-                    writer.panic(env);
-                }
-            }),
-            External::SpoolGone { slot } => self.in_slot(slot, Writer::lose_spool),
-            External::ShutDown { slot, within } => self.shut_down(slot, within),
-        }
-        self.env.tell_disk_effects();
-    }
-
-    pub(super) fn in_slot(&mut self, slot: usize, work: impl FnOnce(&mut Writer, &mut Env)) {
-        if let Some(index) = self.slots[slot] {
-            self.with(index, work);
-        }
-    }
-
-    /// Kills a process at once, or within an operation of its disk, soon.
-    fn end_process(&mut self, slot: usize, operations: Option<u32>) {
-        let Some(index) = self.slots[slot] else { return };
-        let store = self.writers[index as usize]
-            .as_ref()
-            .and_then(|writer| writer.spool.as_ref())
-            .map(SpoolSide::store);
-        match (operations, store) {
-            (Some(operations), Some(store)) => {
-                self.env.disk.borrow_mut().stores[store as usize] = Power::FailsAfter(operations);
-                let delay = self.env.delays.millis(5, 400);
-                self.env.schedule_in(delay, Happening::Kill { writer: index });
-            }
-            _ => self.kill(index),
-        }
-    }
-
-    fn shut_down(&mut self, slot: usize, within: Duration) {
-        self.in_slot(slot, |writer, env| {
-            if !writer.is_running() {
-                return;
-            }
-            let asked = env.now + within;
-            let deadline = writer.deadline.map_or(asked, |deadline| deadline.min(asked));
-            if writer.deadline.replace(deadline).is_none() {
-                writer.closed_at = env.now;
-            }
-            writer.queue.is_closed = true;
-            env.model.writers[writer.index as usize].is_ending = true;
-            env.schedule(late(deadline), Happening::Deadline { writer: writer.index });
-            while env.callers.chance(env.settings.rates.late_call) {
-                writer.call(env, false);
-            }
-            let delay = env.delays.micros(0, 200);
-            env.schedule_in(delay, Happening::Close { writer: writer.index, deadline: asked });
-        });
     }
 }

@@ -61,8 +61,9 @@ impl Breaker {
         match self {
             Self::Closed => true,
             Self::Open(open) => {
-                (open.probe.is_none() || planted!(ManyProbes))
-                    && (open.retry_at <= now || planted!(NoPauseAfterFailure))
+                let is_alone = open.probe.is_none() || planted!(ManyProbes);
+                let is_time = open.retry_at <= now || planted!(NoPauseAfterFailure);
+                is_alone && is_time
             }
         }
     }

@@ -178,7 +178,8 @@ impl<R: Row> Lifecycle<R> {
         }
     }
 
-    /// A batch with a declaration was committed. Returns the spool copies that are no longer needed for it.
+    /// A batch with a declaration, or a part of it, was committed. Returns the spool copies that are no longer
+    /// needed for it.
     pub(super) fn on_committed(&mut self, id: Option<DeclarationId>) -> Vec<CopyId> {
         let Some((id, open)) = id.and_then(|id| Some((id, self.open.get_mut(&id)?))) else {
             return Vec::new();
@@ -191,11 +192,13 @@ impl<R: Row> Lifecycle<R> {
         }
     }
 
-    /// A batch with a declaration is in the spool alone. Returns the spool copies that are no longer needed.
+    /// A batch with a declaration, or a part of it, is in the spool alone. Returns the spool copies that are no
+    /// longer needed.
     pub(super) fn on_spooled(&mut self, id: Option<DeclarationId>) -> Vec<CopyId> {
-        let Some(open) = id.and_then(|id| self.open.remove(&id)) else { return Vec::new() };
-        self.spooled_lowest = self.spooled_lowest.into_iter().chain([open.lowest]).min();
-        open.copies
+        if let Some(open) = id.and_then(|id| self.open.get(&id)) {
+            self.spooled_lowest = self.spooled_lowest.into_iter().chain([open.lowest]).min();
+        }
+        self.on_committed(id)
     }
 
     /// Nothing of this writer is left in the spool.
@@ -217,8 +220,10 @@ impl<R: Row> Lifecycle<R> {
 
     /// The database rejects a record: what it declares is not declared. Which one it was is not known of a
     /// record that was read from the spool.
-    pub(super) fn on_record_rejected(&mut self) {
-        self.rejected_lowest = self.rejected_lowest.into_iter().chain(self.spooled_lowest).min();
+    pub(super) fn on_record_rejected(&mut self, id: Option<DeclarationId>) {
+        let open = id.and_then(|id| self.open.get(&id)).map(|open| open.lowest);
+        let lowest = [self.rejected_lowest, self.spooled_lowest, open];
+        self.rejected_lowest = lowest.into_iter().flatten().min();
     }
 
     /// True if a declaration is neither committed nor in the spool.

@@ -4,9 +4,9 @@
 //! carries the promises: an entry is settled before its memory is released and before its copy in the spool
 //! is removed.
 //!
-//! A batch is where its container is ([`batches`]): ready for a lane, in flight on one, on its way to the
+//! A batch is where its container is (`batches`): ready for a lane, in flight on one, on its way to the
 //! spool, on its way to the quarantine, or rejected and kept until the quarantine takes it. The state of its
-//! copy in the spool is in [`copies`]. ARCHITECTURE.md has the state diagram.
+//! copy in the spool is in `copies`. ARCHITECTURE.md has the state diagram.
 
 mod batches;
 mod breaker;

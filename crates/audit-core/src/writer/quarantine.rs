@@ -153,7 +153,7 @@ impl<R: Row> Core<R> {
                 self.finish_copy(Some(copy), out);
             }
         } else if !planted!(RejectedRecordForgotten) {
-            self.lifecycle.on_record_rejected();
+            self.lifecycle.on_record_rejected(batch.declaration);
         }
     }
 

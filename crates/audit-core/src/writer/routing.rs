@@ -135,6 +135,8 @@ impl<R: Row> Core<R> {
         if taken.rows.is_empty() {
             return;
         }
+        // The spool's thread may have ended since the batch was asked for.
+        let route = if self.spool.is_some() || planted!(RouteToLostSpool) { route } else { Route::Lane };
         if view.has_waiters {
             self.idle.on_awaited_entry(self.config.limits.spin_window, now);
         }

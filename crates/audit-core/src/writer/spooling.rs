@@ -63,6 +63,7 @@ impl<R: Row> Core<R> {
         let in_flight = self.batches.in_flight.iter_mut().flatten().map(|in_flight| &mut in_flight.batch);
         let rejected = self.batches.quarantining.values_mut().chain(&mut self.batches.rejected);
         let batches = self.batches.ready.iter_mut().chain(in_flight).chain(rejected.map(|r| &mut r.batch));
+        let batches = batches.filter(|_| !planted!(FailedCopyKept));
         batches.filter(|batch| batch.copy == Some(copy)).for_each(|batch| batch.copy = None);
         match self.batches.spooling.remove(&copy) {
             // It attests what is in the spool before it. On a lane it would be stored before that.
@@ -181,6 +182,9 @@ impl<R: Row> Core<R> {
                 break;
             }
             self.continue_without_copy(copy);
+        }
+        if planted!(QuarantineForgottenWithTheSpool) {
+            return;
         }
         let quarantining = std::mem::take(&mut self.batches.quarantining).into_values();
         for rejected in quarantining.chain(std::mem::take(&mut self.batches.rejected)).collect::<Vec<_>>() {
