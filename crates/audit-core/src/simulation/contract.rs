@@ -106,11 +106,17 @@ impl Contract {
         self.appending.clear();
     }
 
-    /// The core has decided to send batches, with what it knew then.
-    pub(super) fn on_sends(&mut self, actions: &[Action<SimRow>], model: &mut Model, now: Time) {
+    /// The core has decided what to ask for, with what it knew then.
+    pub(super) fn on_decisions(&mut self, actions: &[Action<SimRow>], model: &mut Model, now: Time) {
         for action in actions {
-            if let Action::Send { lane, rows, attempt } = action {
-                self.on_send(*lane, rows, *attempt, model, now);
+            match action {
+                Action::Send { lane, rows, attempt } => self.on_send(*lane, rows, *attempt, model, now),
+                Action::Spool(request) => {
+                    model.demand(!self.is_spool_gone, "nothing is asked of a spool that is gone", || {
+                        super::history::request(request)
+                    });
+                }
+                _ => {}
             }
         }
     }
@@ -165,9 +171,9 @@ impl Contract {
     }
 
     fn on_request(&mut self, request: &SpoolRequest<SimRow>, model: &mut Model) {
-        model.demand(!self.is_spool_gone, "nothing is asked of a spool that is gone", || {
-            super::history::request(request)
-        });
+        if self.is_spool_gone {
+            return;
+        }
         match request {
             SpoolRequest::Append { copy, rows } => {
                 self.appends += 1;

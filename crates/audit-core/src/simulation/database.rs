@@ -63,6 +63,8 @@ impl Database {
 
     pub(super) fn stop_faults(&mut self) {
         self.state = DatabaseState::Works;
+        // Until a row was committed a rejected one looks like a misconfiguration, and blocks those behind it.
+        self.has_known_row = true;
         self.rates.rejected_record = 0;
         self.rates.lost_answer = 0;
         self.rates.failed_statement = 0;

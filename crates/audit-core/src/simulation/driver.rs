@@ -233,7 +233,7 @@ impl Writer {
         let before = actions.len();
         self.core.on(event, view, env.now, actions);
         let new = &actions[before..];
-        self.contract.on_sends(new, &mut env.model, env.now);
+        self.contract.on_decisions(new, &mut env.model, env.now);
         let is_take = |action: &Action<SimRow>| matches!(action, Action::Take { .. });
         let is_last = !new.iter().rev().skip(1).any(is_take);
         env.model.demand(is_last, "to take a batch is the last action", String::new);
