@@ -392,3 +392,31 @@ async fn what_postgresql_cannot_hold_it_refuses_from_others_and_takes_from_us() 
         json!({"a": "\u{FFFD}", "b": "\\ud800", "c": "NaN"})
     );
 }
+
+/// A trigger can raise any error, one that should pass by itself too: such a row is not quarantined, and does
+/// not keep others back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_with_an_error_that_should_pass_does_not_keep_others_back() {
+    let db = TestDb::postgres().await;
+    db.sql(
+        "CREATE FUNCTION in_use() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF NEW.action = 'stuck' THEN RAISE EXCEPTION 'in use' USING ERRCODE = '55006'; END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER in_use BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION in_use()",
+    )
+    .await
+    .unwrap();
+    let (writer, guard) = AuditWriter::builder(db.database.clone()).retry(hasty()).start().unwrap();
+    let neighbours = numbered(9).chain([AuditEntry::new("stuck")]).chain(numbered(90));
+    drop(writer.write_all(neighbours));
+    wait_for("an attempt", async || writer.stats().retries > 0).await;
+    for entry in numbered(200) {
+        drop(writer.write(entry));
+    }
+    wait_for("all others", async || writer.stats().committed == 299).await;
+    let stats = writer.stats();
+    assert_eq!((stats.quarantined, stats.dropped, stats.queued), (0, 0, 1), "{stats:?}");
+    db.sql("DROP TRIGGER in_use ON audit_logs").await.unwrap();
+    wait_for("the row itself", async || writer.stats().committed == 300).await;
+    assert_eq!(guard.shutdown(PATIENCE).await.committed, 300);
+    assert_eq!(db.count().await, 300);
+}

@@ -74,7 +74,7 @@ on_both! {
         let skipped = || AuditEntry::new("skipped");
         let error = insert(&mut conn, &skipped()).await.unwrap_err().to_string();
         assert!(error.contains("a trigger or rule of audit_logs skipped the row"), "{error}");
-        let entries = [AuditEntry::new("kept"), skipped()];
+        let entries = [AuditEntry::new("kept").id(Uuid::now_v7()), skipped()];
         for _ in 0..2 {
             let error = insert_many(&mut conn, &entries).await.unwrap_err().to_string();
             assert!(error.contains("a trigger or rule of audit_logs skipped the row"), "{error}");
@@ -100,7 +100,7 @@ on_both! {
     }
 
     async fn a_transaction_goes_on_after_entries_that_are_stored_already(db: TestDb) {
-        let entries: Vec<_> = numbered(10).collect();
+        let entries: Vec<_> = numbered(10).map(|entry| entry.id(Uuid::now_v7())).collect();
         insert_many(&mut db.connection().await, &entries).await.unwrap();
         if db.is_postgres() {
             db.sql("DROP FUNCTION audit_logs_lookup").await.unwrap();

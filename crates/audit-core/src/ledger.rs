@@ -4,7 +4,7 @@
 //! user code. Callers that are to be notified are returned, so that they are woken after the lock was
 //! released.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::loss::LossLog;
 use crate::{Delivery, DeliveryCounts, Fate, Loss, SeqRange, SeqSet, Time};
@@ -29,8 +29,17 @@ pub struct Ledger<W> {
     /// Losses that the writer's thread has not seen yet. In here so that a number that is settled as
     /// dropped and its loss are noted at once: a shutdown that reads between the two would miss it.
     losses: LossLog,
-    waiters: Vec<Waiter<W>>,
+    /// By their last number: a call that settles a few numbers looks at the few that wait for them. Each
+    /// refused entry is such a call, and 65,536 callers may wait.
+    waiters: BTreeMap<WaiterKey, Waiter<W>>,
+    deadlines: BTreeSet<(Time, WaiterKey)>,
+    last_waiter: u64,
+    /// The numbers that were settled since waiters were last taken, with their settled neighbours above.
+    touched: Vec<SeqRange>,
 }
+
+/// The last number that a caller waits for, and a number of the caller.
+type WaiterKey = (u64, u64);
 
 /// How many numbers a call of [`Ledger::settle`] changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,7 +73,10 @@ impl<W> Default for Ledger<W> {
             exceptions: BTreeMap::new(),
             evicted_through: 0,
             losses: LossLog::default(),
-            waiters: Vec::new(),
+            waiters: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            last_waiter: 0,
+            touched: Vec::new(),
         }
     }
 }
@@ -92,38 +104,53 @@ impl<W> Ledger<W> {
                     parts.iter().for_each(|part| self.losses.add(Loss::of(*part, reason)));
                 }
             }
-            self.cover(range);
+            let last = self.cover(range);
+            if !self.waiters.is_empty() {
+                self.touched.push(SeqRange { first: range.first, last });
+            }
         }
         delta
     }
 
-    /// Removes and returns the waiters whose last number is settled, with what is to be sent to each. To
-    /// be called after the counters were set, so that no caller sees older ones.
+    /// Removes and returns the waiters that the last call of [`settle`](Self::settle) has completed, with what
+    /// is to be sent to each. To be called after the counters were set, so that no caller sees older ones.
     pub fn take_settled(&mut self) -> Vec<(W, DeliveryCounts)> {
+        let touched = std::mem::take(&mut self.touched);
         if self.waiters.is_empty() {
             return Vec::new();
         }
-        self.take_waiters(|ledger, waiter| ledger.is_settled(waiter.range))
+        let mut ready = Vec::new();
+        for SeqRange { first, last } in touched {
+            // Whoever waits for numbers beyond these alone was not waiting for them; and the last number of
+            // one that is completed is settled.
+            let waiting = self.waiters.range((first, 0)..=(last, u64::MAX));
+            let completed = waiting.filter(|(_, waiter)| self.is_settled(waiter.range));
+            let completed: Vec<WaiterKey> = completed.map(|(key, _)| *key).collect();
+            ready.extend(completed.into_iter().filter_map(|key| self.remove_waiter(key)));
+        }
+        ready
     }
 
     /// Removes and returns the waiters whose deadline has passed, with what is known.
     pub fn take_expired(&mut self, now: Time) -> Vec<(W, DeliveryCounts)> {
-        if self.next_deadline().is_none_or(|deadline| deadline > now) {
-            return Vec::new();
+        let mut expired = Vec::new();
+        while let Some(&(_, key)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now) {
+            expired.extend(self.remove_waiter(key));
         }
-        self.take_waiters(|_, waiter| waiter.deadline <= now)
+        expired
     }
 
     /// Removes waiters whose caller has gone.
     pub fn retain_waiters(&mut self, is_alive: impl Fn(&W) -> bool) {
-        self.waiters.retain(|waiter| is_alive(&waiter.reply));
+        self.waiters.retain(|_, waiter| is_alive(&waiter.reply));
+        let waiters = &self.waiters;
+        self.deadlines.retain(|(_, key)| waiters.contains_key(key));
     }
 
-    fn take_waiters(&mut self, ready: impl Fn(&Self, &Waiter<W>) -> bool) -> Vec<(W, DeliveryCounts)> {
-        let (ready, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiters).into_iter().partition(|waiter| ready(self, waiter));
-        self.waiters = waiting;
-        ready.into_iter().map(|waiter| (waiter.reply, self.counts(waiter.range))).collect()
+    fn remove_waiter(&mut self, key: WaiterKey) -> Option<(W, DeliveryCounts)> {
+        let waiter = self.waiters.remove(&key)?;
+        self.deadlines.remove(&(waiter.deadline, key));
+        Some((waiter.reply, self.counts(waiter.range)))
     }
 
     /// Removes and returns the losses that were noted since the last call.
@@ -146,9 +173,17 @@ impl<W> Ledger<W> {
         self.is_settled(range).then(|| self.counts(range))
     }
 
+    /// How each entry of a range was delivered as far as is known; the others are pending.
+    pub fn known(&self, range: SeqRange) -> DeliveryCounts {
+        self.counts(range)
+    }
+
     /// Adds a waiter for a range, to be notified at the deadline at the latest.
     pub fn wait(&mut self, range: SeqRange, deadline: Time, reply: W) {
-        self.waiters.push(Waiter { range, deadline, reply });
+        self.last_waiter += 1;
+        let key = (range.last, self.last_waiter);
+        self.waiters.insert(key, Waiter { range, deadline, reply });
+        self.deadlines.insert((deadline, key));
     }
 
     /// The numbers up to `last` that are not settled.
@@ -163,7 +198,7 @@ impl<W> Ledger<W> {
 
     /// The earliest deadline of the waiters.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.waiters.iter().map(|waiter| waiter.deadline).min()
+        self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     fn open_within(&self, range: SeqRange) -> Vec<SeqRange> {
@@ -188,11 +223,18 @@ impl<W> Ledger<W> {
         }
     }
 
-    fn cover(&mut self, range: SeqRange) {
+    /// Adds a range to the settled ones, and returns up to where everything from it on is settled.
+    fn cover(&mut self, range: SeqRange) -> u64 {
         self.out_of_order.insert(range);
+        let last = self
+            .out_of_order
+            .within(SeqRange { last: u64::MAX, ..range })
+            .next()
+            .map_or(range.last, |r| r.last);
         while let Some(range) = self.out_of_order.pop_first_at(self.settled_through + 1) {
             self.settled_through = self.settled_through.max(range.last);
         }
+        last
     }
 
     fn is_settled(&self, range: SeqRange) -> bool {

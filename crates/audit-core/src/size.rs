@@ -20,10 +20,12 @@ impl Size {
         }
     }
 
-    /// Splits it into two parts whose sum it is.
-    pub fn halves(self) -> [Self; 2] {
-        let half = Self { entries: self.entries / 2, bytes: self.bytes / 2 };
-        [half, self.saturating_sub(half)]
+    /// Splits it into two parts whose sum it is, the first with this many entries and their share of the bytes.
+    pub fn split_off(self, entries: usize) -> [Self; 2] {
+        let entries = entries.min(self.entries);
+        let bytes = self.bytes.checked_div(self.entries).map_or(0, |each| each * entries);
+        let first = if entries == self.entries { self } else { Self { entries, bytes } };
+        [first, self.saturating_sub(first)]
     }
 }
 

@@ -27,6 +27,12 @@ pub(super) struct RowBatch<R> {
     pub(super) copy: Option<CopyId>,
     /// What its records declare.
     pub(super) declaration: Option<DeclarationId>,
+    /// How often it failed for a reason that should pass by itself.
+    pub(super) failures: u32,
+    /// How many batches had been accepted when it failed first.
+    pub(super) accepted_before: u64,
+    /// When it is tried again at the earliest, if others are accepted meanwhile.
+    pub(super) not_before: Time,
 }
 
 /// Where a batch came from.
@@ -104,6 +110,17 @@ impl<R: Row> Batches<R> {
         self.in_flight.iter().rposition(Option::is_none)
     }
 
+    /// True if a batch waits that may be sent now.
+    pub(super) fn has_ready(&self, now: Time) -> bool {
+        self.ready.iter().any(|batch| batch.not_before <= now)
+    }
+
+    /// Removes and returns the next batch that may be sent now.
+    pub(super) fn pop_ready(&mut self, now: Time) -> Option<RowBatch<R>> {
+        let next = self.ready.iter().position(|batch| batch.not_before <= now)?;
+        self.ready.remove(next)
+    }
+
     /// What they count against the queue's bounds together.
     pub(super) fn size(&self) -> Size {
         self.iter().fold(Size::default(), |sum, batch| sum + batch.size)
@@ -125,18 +142,21 @@ impl<R: Row> RowBatch<R> {
         self.rows.iter().filter(|row| row.number().is_some()).count() as u64
     }
 
-    /// Splits it in two.
+    /// Splits it in two. Each half counts what its own entries do: records count nothing.
     pub(super) fn halves(self, writer: Uuid) -> [Self; 2] {
         let (first, second) = self.rows.split_at(self.rows.len() / 2);
-        let [half, rest] = self.size.halves();
-        let part = |rows: &[R], size| Self {
+        let ranges = [own_ranges(first, writer), own_ranges(second, writer)];
+        let entries: u64 = ranges[0].iter().map(|range| range.len()).sum();
+        let [size, rest] = self.size.split_off(usize::try_from(entries).unwrap_or(usize::MAX));
+        let [first_ranges, second_ranges] = ranges;
+        let part = |rows: &[R], ranges, size| Self {
             rows: Arc::new(rows.to_vec()),
-            ranges: own_ranges(rows, writer),
+            ranges,
             size,
             attempt: Attempt::Retry,
             ..self
         };
-        [part(first, half), part(second, rest)]
+        [part(first, first_ranges, size), part(second, second_ranges, rest)]
     }
 }
 

@@ -48,6 +48,11 @@ impl Breaker {
         matches!(self, Self::Open(open) if open.kind == SinkErrorKind::Misconfigured)
     }
 
+    /// True if more probes than this have failed in a row.
+    pub(super) fn is_persistent(&self, failures: u32) -> bool {
+        matches!(self, Self::Open(open) if open.failures > failures)
+    }
+
     /// Since when it has been open.
     pub(super) fn open_since(&self) -> Option<Time> {
         match self {

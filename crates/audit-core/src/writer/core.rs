@@ -52,6 +52,8 @@ pub struct Core<R> {
     pub(super) taking: Option<Taking>,
     pub(super) last_ticket: u64,
     pub(super) rejections: RateLimited,
+    /// How many batches were accepted.
+    pub(super) accepted: u64,
     refusals: RateLimited,
     random_state: u64,
 }
@@ -85,6 +87,7 @@ impl<R: Row> Core<R> {
             taking: None,
             last_ticket: 0,
             rejections: RateLimited::default(),
+            accepted: 0,
             refusals: RateLimited::default(),
             random_state: config.seed,
             config,
@@ -161,13 +164,14 @@ impl<R: Row> Core<R> {
                 let notice =
                     self.breaker.on_failure(lane, &error, &self.config.retry, random, has_spool, now);
                 out.extend(notice.map(Action::Notice));
-                self.requeue(batch, error.kind, out);
+                self.requeue(batch, error.kind, now, out);
             }
         }
     }
 
     /// Settles a committed batch.
     fn commit(&mut self, batch: RowBatch<R>, written: &Written, now: Time, out: &mut Vec<Action<R>>) {
+        self.accepted += 1;
         self.rewind_spool(out);
         let duplicates: Vec<_> =
             written.duplicates.iter().filter_map(|&row| batch.rows.get(row)?.number()).collect();
@@ -246,12 +250,15 @@ impl<R: Row> Core<R> {
         let spill = overdue.filter(|_| self.spool.is_some()).map(|at| at.max(spool_retry_at.unwrap_or(at)));
         let hanging = self.batches.in_flight().map(|in_flight| in_flight.sent_at + retry.spill_after).max();
         let open = self.breaker.open_since().map(|since| since + retry.spill_after);
-        let quarantine = spool_retry_at.filter(|_| !self.batches.rejected.is_empty());
+        let quarantine_at =
+            self.spool.as_ref().and_then(|spool| spool.quarantine_retry_at(self.spool_pause()));
+        let quarantine = quarantine_at.filter(|_| !self.batches.rejected.is_empty());
         let declare = self.lifecycle.due_at(&self.config.limits);
+        let delayed = self.batches.ready.iter().map(|batch| batch.not_before).filter(|at| *at > now).min();
         let draining = self.phase.is_draining().then(|| now + self.config.limits.linger);
         let ends = [self.phase.divert_at(), self.phase.finish_at(), self.phase.deadline(), draining];
         // A moment that has passed waits for an event, not for time.
-        [probe, spill, hanging, open, quarantine, declare]
+        [probe, spill, hanging, open, quarantine, declare, delayed]
             .into_iter()
             .chain(ends)
             .flatten()

@@ -35,11 +35,7 @@ impl<R: Row> Core<R> {
         out: &mut Vec<Action<R>>,
     ) {
         if batch.rows.len() > 1 && !planted!(NeighboursRejected) {
-            if let Some(copy) = batch.copy.filter(|_| !planted!(HalfNotCounted)) {
-                self.copies.add_part(copy);
-            }
-            self.lifecycle.add_part(batch.declaration);
-            for half in batch.halves(self.config.writer).into_iter().rev() {
+            for half in self.halve(batch).into_iter().rev() {
                 self.batches.ready.push_front(half);
             }
             return;
@@ -54,11 +50,23 @@ impl<R: Row> Core<R> {
         }
     }
 
-    /// Sends rejected rows to the quarantine, unless the spool is being left alone.
+    /// Splits a batch in two that share its copy and its declaration.
+    pub(super) fn halve(&mut self, batch: RowBatch<R>) -> [RowBatch<R>; 2] {
+        if let Some(copy) = batch.copy.filter(|_| !planted!(HalfNotCounted)) {
+            self.copies.add_part(copy);
+        }
+        self.lifecycle.add_part(batch.declaration);
+        batch.halves(self.config.writer)
+    }
+
+    /// Sends rejected rows to the quarantine, unless it is being left alone after a failure.
     pub(super) fn quarantine_rejected(&mut self, now: Time, out: &mut Vec<Action<R>>) {
-        while self.is_spool_usable(now)
-            && let Some(rejected) = self.batches.rejected.pop_front()
-        {
+        let pause = self.spool_pause();
+        let is_usable = self
+            .spool
+            .as_ref()
+            .is_some_and(|spool| spool.quarantine_retry_at(pause).is_none_or(|at| at <= now));
+        while is_usable && let Some(rejected) = self.batches.rejected.pop_front() {
             self.last_ticket += 1;
             let ticket = Ticket(self.last_ticket);
             out.push(Action::Spool(SpoolRequest::Quarantine {
@@ -81,7 +89,9 @@ impl<R: Row> Core<R> {
         let Some(rejected) = self.batches.quarantining.remove(&ticket) else { return };
         match result {
             Ok(()) => {
-                self.on_spool_success(out);
+                if let Some(spool) = &mut self.spool {
+                    spool.on_quarantine_success();
+                }
                 self.finish_quarantined(rejected, now, out);
             }
             Err(_) if planted!(QuarantinedThoughItFailed) => self.finish_quarantined(rejected, now, out),
@@ -89,11 +99,21 @@ impl<R: Row> Core<R> {
                 if planted!(CopyRemovedThoughQuarantineFailed) {
                     self.finish_copy(rejected.batch.copy, out);
                 }
-                if self.spool.as_ref().is_some_and(|spool| !spool.is_failing()) {
-                    out.push(Action::Notice(Notice::QuarantineFailed { reason: failure.to_string() }));
-                }
-                self.on_spool_failure(&failure, now, out);
+                let spool = self.spool.as_mut();
+                let notice = spool.and_then(|spool| spool.on_quarantine_failure(failure.to_string(), now));
+                out.extend(notice.map(Action::Notice));
                 self.batches.rejected.push_back(rejected);
+            }
+        }
+    }
+
+    /// Gives up rejected rows that the quarantine did not take. One with a copy in the spool stays there.
+    pub(super) fn drop_unsynced_rejected(&mut self, out: &mut Vec<Action<R>>) {
+        for rejected in std::mem::take(&mut self.batches.rejected) {
+            if self.copies.is_synced(rejected.batch.copy) {
+                self.batches.rejected.push_back(rejected);
+            } else {
+                self.drop_rejected(rejected, out);
             }
         }
     }

@@ -9,6 +9,9 @@ use super::lifecycle::TakenRecords;
 use super::spool_state::SpoolMode;
 use super::{Action, Attempt, Core, SinkErrorKind, Taken, View};
 
+/// Failures of one batch after which others are tried before it.
+const MAX_IN_ORDER: u32 = 3;
+
 /// Where new batches go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
@@ -68,7 +71,7 @@ impl<R: Row> Core<R> {
             // Batches that the spool did not take are held in memory. Take no more until it recovers.
             Route::Spool | Route::Both => self.can_append(now) && !(is_failing() && has_unspooled()),
             // Another batch may be accepted where this one is not, and so show what the problem is.
-            Route::Lane if self.breaker.is_misconfigured() => {
+            Route::Lane if self.breaker.is_misconfigured() || self.breaker.is_persistent(MAX_IN_ORDER) => {
                 self.batches.towards_database().count() < self.config.limits.misconfigured_batches
             }
             Route::Lane => {
@@ -76,7 +79,7 @@ impl<R: Row> Core<R> {
                 let is_probe =
                     || self.breaker.permits(now) && self.batches.towards_database().next().is_none();
                 (!self.breaker.is_open() || (is_probe() && !planted!(NoProbeFromTheQueue)))
-                    && self.batches.ready.is_empty()
+                    && !self.batches.has_ready(now)
                     && self.batches.idle_lane().is_some()
             }
         }
@@ -149,6 +152,9 @@ impl<R: Row> Core<R> {
             source: Source::Queue,
             copy: None,
             declaration,
+            failures: 0,
+            accepted_before: 0,
+            not_before: Time::START,
         };
         match route {
             Route::Lane => self.batches.ready.push_back(batch),
@@ -206,7 +212,7 @@ impl<R: Row> Core<R> {
             && self.breaker.permits(now)
         {
             self.request_replay(now, out);
-            let Some(batch) = self.batches.ready.pop_front() else { return };
+            let Some(batch) = self.batches.pop_ready(now) else { return };
             self.breaker.on_sent(lane);
             out.push(Action::Send { lane, rows: batch.rows.clone(), attempt: batch.attempt });
             // From here on it may be stored.
@@ -216,21 +222,44 @@ impl<R: Row> Core<R> {
     }
 
     /// Takes back a batch that a lane could not write.
-    pub(super) fn requeue(&mut self, batch: RowBatch<R>, kind: SinkErrorKind, out: &mut Vec<Action<R>>) {
+    ///
+    /// An error that should pass by itself may be a row's all the same: a trigger can raise any SQLSTATE, and a
+    /// row can always exceed the statement's time. Such a batch must not keep others back. After a few failures
+    /// others are tried first, and once one of them is accepted it is halved, until the row is alone. That one is
+    /// not quarantined: it is tried on, behind the others.
+    pub(super) fn requeue(
+        &mut self,
+        batch: RowBatch<R>,
+        kind: SinkErrorKind,
+        now: Time,
+        out: &mut Vec<Action<R>>,
+    ) {
+        let failures = batch.failures.saturating_add(1);
+        let accepted_before = if batch.failures == 0 { self.accepted } else { batch.accepted_before };
+        let batch = RowBatch { failures, accepted_before, ..batch };
+        let in_order = kind == SinkErrorKind::Transient
+            && !self.breaker.is_persistent(MAX_IN_ORDER)
+            && failures <= MAX_IN_ORDER;
         let is_whole = batch.copy.is_some_and(|copy| self.copies.is_whole(copy));
         if batch.source == Source::Spool && is_whole && self.spool.is_some() {
             // It is in the spool: no need to hold it here as well.
-            let again =
-                if kind == SinkErrorKind::Misconfigured { Again::AfterOthers } else { Again::InOrder };
+            let again = if in_order { Again::InOrder } else { Again::AfterOthers };
             return self.leave_to_spool(batch, again, out);
         }
-        match kind {
-            // In the order of arrival.
-            SinkErrorKind::Transient => self.batches.ready.push_front(batch),
-            // Retry it last: if another batch is accepted meanwhile, the problem is this batch and not the
-            // configuration.
-            SinkErrorKind::Misconfigured | SinkErrorKind::RowRejected => self.batches.ready.push_back(batch),
+        if in_order {
+            return self.batches.ready.push_front(batch);
         }
+        if kind == SinkErrorKind::Transient && self.accepted > batch.accepted_before {
+            if batch.rows.len() > 1 {
+                let halves = self.halve(batch);
+                return self.batches.ready.extend(halves);
+            }
+            let not_before = now + self.config.retry.longest_pause;
+            return self.batches.ready.push_back(RowBatch { not_before, ..batch });
+        }
+        // Retry it last: if another batch is accepted meanwhile, the problem is this batch and not the
+        // configuration.
+        self.batches.ready.push_back(batch);
     }
 
     /// A batch was accepted: those that were deferred may be accepted too.

@@ -100,7 +100,12 @@ impl<R: Row> Core<R> {
         if deadline <= now && !planted!(DeadlineForgotten) {
             return self.abandon(out);
         }
-        let may_wait = self.is_making_progress(now) && self.phase.finish_at().is_some_and(|at| now < at);
+        let is_finishing = self.phase.finish_at().is_some_and(|at| at <= now);
+        if is_finishing {
+            // Given up while there is time to declare it.
+            self.drop_unsynced_rejected(out);
+        }
+        let may_wait = self.is_making_progress(now) && !is_finishing;
         if !self.is_safe(view, last_seq) || may_wait {
             return;
         }
@@ -153,6 +158,10 @@ impl<R: Row> Core<R> {
         if last_seq == 0 || !(to_spool || (is_resolved && can_send)) {
             return self.abandon(out);
         }
+        if self.batches.iter().any(|batch| batch.declaration.is_some()) {
+            // It has a copy in the spool: it is left there in a moment, or a lane answers.
+            return;
+        }
         if self.lifecycle.has_open() {
             // The database rejected a declaration: then the end is not a clean one.
             return self.abandon(out);
@@ -174,14 +183,7 @@ impl<R: Row> Core<R> {
 
     /// Settles and releases what is left, and ends.
     pub(super) fn abandon(&mut self, out: &mut Vec<Action<R>>) {
-        let rejected: Vec<_> = self.batches.rejected.drain(..).collect();
-        for rejected in rejected {
-            if self.copies.is_synced(rejected.batch.copy) {
-                Self::release(rejected.batch.size, out);
-            } else {
-                self.drop_rejected(rejected, out);
-            }
-        }
+        self.drop_unsynced_rejected(out);
         for batch in self.batches.take_all() {
             // A batch with a synced copy is settled as spooled, and so it stays. What was sent to the database
             // or to the disk may be there.

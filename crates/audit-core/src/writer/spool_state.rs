@@ -19,6 +19,8 @@ pub enum SpoolMode {
 pub(super) struct SpoolState {
     pub(super) mode: SpoolMode,
     availability: Availability,
+    /// Of the quarantine, which is a file of its own.
+    quarantine: Availability,
     pub(super) contents: Contents,
     /// Batches that were returned to be handed out after others, since the last rewind.
     deferred: usize,
@@ -64,6 +66,7 @@ impl SpoolState {
         Self {
             mode,
             availability: Availability::Up,
+            quarantine: Availability::Up,
             contents: Contents::Empty,
             deferred: 0,
             usage: Usage::Unused,
@@ -86,6 +89,26 @@ impl SpoolState {
     /// True from a failure until it takes something again.
     pub(super) fn is_failing(&self) -> bool {
         self.availability != Availability::Up
+    }
+
+    /// When the quarantine is tried again after a failure.
+    pub(super) fn quarantine_retry_at(&self, pause: Duration) -> Option<Time> {
+        match self.quarantine {
+            Availability::Up => None,
+            Availability::Failing { since } => Some(since + pause),
+        }
+    }
+
+    pub(super) fn on_quarantine_success(&mut self) {
+        self.quarantine = Availability::Up;
+    }
+
+    /// Reports a failure of the quarantine, once until it succeeds.
+    pub(super) fn on_quarantine_failure(&mut self, reason: String, now: Time) -> Option<Notice> {
+        match std::mem::replace(&mut self.quarantine, Availability::Failing { since: now }) {
+            Availability::Up => Some(Notice::QuarantineFailed { reason }),
+            Availability::Failing { .. } => None,
+        }
     }
 
     pub(super) fn on_success(&mut self) -> Option<Notice> {

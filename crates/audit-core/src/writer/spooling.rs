@@ -127,6 +127,9 @@ impl<R: Row> Core<R> {
             source: Source::Spool,
             copy: Some(copy),
             declaration: None,
+            failures: 0,
+            accepted_before: 0,
+            not_before: Time::START,
         });
     }
 

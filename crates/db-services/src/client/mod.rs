@@ -109,7 +109,8 @@ impl Database {
             }
             url::Target::SqliteFile(path) => {
                 let shown = format!("sqlite://{}", path.display());
-                let location = SqliteLocation::File(path);
+                // Where it is now: the working directory may change before the first use.
+                let location = SqliteLocation::File(std::path::absolute(&path).unwrap_or(path));
                 let pool = connect::sqlite_pool(location.clone(), None, POOL_SIZE)?;
                 (shown, Kind::Sqlite { location, pool })
             }

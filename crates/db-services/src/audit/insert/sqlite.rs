@@ -61,8 +61,9 @@ fn insert_one(
     let columns = db_schema::sqlite::NewAuditLog::from(row);
     let changes = diesel::insert_into(audit_logs::table).values(columns).execute(conn)?;
     // RAISE(IGNORE) in a trigger skips the row without an error.
-    if changes == 0 && look_up(conn, row)?.is_none() {
-        return Err(skipped());
+    if changes == 0 {
+        // It may be stored all the same: a trigger may ignore a row whose key is.
+        return look_up(conn, row)?.map_or_else(|| Err(skipped()), |stored| Ok(Some(stored)));
     }
     Ok(None)
 }

@@ -55,13 +55,29 @@ impl EntryBatch {
 /// Takes batches out of the queue, each within a bound.
 pub(super) struct Batcher {
     bound: Size,
+    /// The memory of an entry.
+    weigh: fn(&mut AuditEntry) -> usize,
     /// What did not fit the last batch and begins the next.
-    carried: Option<(EntryGroup, Size)>,
+    carried: Option<Carried>,
+}
+
+#[allow(clippy::large_enum_variant)] // there is one of them
+enum Carried {
+    Whole(EntryGroup, Size),
+    Part(Part),
+}
+
+/// The rest of a group that is larger than a batch.
+struct Part {
+    first_seq: u64,
+    /// The next entry last: taking it moves no other, and the room that it took is returned.
+    reversed: Vec<AuditEntry>,
+    size: Size,
 }
 
 impl Batcher {
-    pub(super) fn new(bound: Size) -> Self {
-        Self { bound, carried: None }
+    pub(super) fn new(bound: Size, weigh: fn(&mut AuditEntry) -> usize) -> Self {
+        Self { bound, weigh, carried: None }
     }
 
     /// True if a group waits outside the queue.
@@ -71,59 +87,78 @@ impl Batcher {
 
     /// Drops the group that waits outside the queue, at the end.
     pub(super) fn drop_carried(&mut self, shared: &Shared) {
-        if let Some((group, size)) = self.carried.take() {
-            shared.settle(&[group.range(size)], &Fate::Dropped(DropReason::ShutDown));
-            shared.queue.release(size);
-        }
+        let (range, size) = match self.carried.take() {
+            Some(Carried::Whole(group, size)) => (group.range(size), size),
+            Some(Carried::Part(Part { first_seq, size, .. })) => {
+                (SeqRange { first: first_seq, last: first_seq + size.entries as u64 - 1 }, size)
+            }
+            None => return,
+        };
+        shared.settle(&[range], &Fate::Dropped(DropReason::ShutDown));
+        shared.queue.release(size);
     }
 
     /// Takes the next batch; empty if nothing waits. A group stays whole unless it alone is beyond
     /// the bound.
     pub(super) fn next(&mut self, queue: &Queue<EntryGroup>) -> EntryBatch {
         let mut batch = EntryBatch::default();
-        while let Some((group, size)) = self.carried.take().or_else(|| queue.pop()) {
-            let fits = batch.entries.len() + size.entries <= self.bound.entries
-                && batch.bytes + size.bytes <= self.bound.bytes;
-            if fits {
+        loop {
+            let (group, size) = match self.carried.take() {
+                Some(Carried::Whole(group, size)) => (group, size),
+                Some(Carried::Part(part)) => {
+                    self.carried = self.take_part(part, &mut batch).map(Carried::Part);
+                    if self.carried.is_some() {
+                        return batch;
+                    }
+                    continue;
+                }
+                None => match queue.pop() {
+                    Some(popped) => popped,
+                    None => return batch,
+                },
+            };
+            if self.has_room(&batch, size) {
                 batch.add(group, size);
                 continue;
             }
-            self.carried = Some(if batch.entries.is_empty() {
-                match self.split(group, size) {
-                    (head, head_size, Some(rest)) => {
-                        batch.add(head, head_size);
-                        rest
-                    }
-                    (whole, size, None) => {
-                        batch.add(whole, size);
-                        break;
-                    }
+            if !batch.entries.is_empty() {
+                self.carried = Some(Carried::Whole(group, size));
+                return batch;
+            }
+            match group.entries {
+                Entries::Many(mut reversed) => {
+                    reversed.reverse();
+                    self.carried = Some(Carried::Part(Part { first_seq: group.first_seq, reversed, size }));
                 }
-            } else {
-                (group, size)
-            });
-            break;
+                one => {
+                    batch.add(EntryGroup { entries: one, ..group }, size);
+                    return batch;
+                }
+            }
         }
-        batch
     }
 
-    /// Splits off as many entries as one batch may hold, at least one.
-    fn split(&self, group: EntryGroup, size: Size) -> (EntryGroup, Size, Option<(EntryGroup, Size)>) {
-        let each = size.bytes / size.entries.max(1);
-        let room = (self.bound.bytes / each.max(1)).min(self.bound.entries).max(1);
-        match group.entries {
-            Entries::Many(mut entries) if entries.len() > room => {
-                let rest = entries.split_off(room);
-                // To the byte: what is released later must be what was counted.
-                let head_size = Size { entries: room, bytes: each * room };
-                let tail_size = Size { entries: rest.len(), bytes: size.bytes - head_size.bytes };
-                let tail =
-                    EntryGroup { first_seq: group.first_seq + room as u64, entries: Entries::Many(rest) };
-                let head = EntryGroup { entries: Entries::Many(entries), ..group };
-                (head, head_size, Some((tail, tail_size)))
+    fn has_room(&self, batch: &EntryBatch, more: Size) -> bool {
+        batch.entries.len() + more.entries <= self.bound.entries
+            && batch.bytes + more.bytes <= self.bound.bytes
+    }
+
+    /// Moves as many entries as fit into a batch, at least one into an empty one. Returns the rest.
+    fn take_part(&self, mut part: Part, batch: &mut EntryBatch) -> Option<Part> {
+        while let Some(next) = part.reversed.last_mut() {
+            let bytes = (self.weigh)(next).min(part.size.bytes);
+            if !batch.entries.is_empty() && !self.has_room(batch, Size { entries: 1, bytes }) {
+                part.reversed.shrink_to_fit();
+                return Some(part);
             }
-            entries => (EntryGroup { entries, ..group }, size, None),
+            batch.entries.extend(part.reversed.pop().map(|entry| (part.first_seq, entry)));
+            batch.bytes += bytes;
+            part.first_seq += 1;
+            part.size -= Size { entries: 1, bytes };
         }
+        // To the byte: what is released later must be what was counted.
+        batch.bytes += part.size.bytes;
+        None
     }
 }
 
@@ -143,11 +178,20 @@ mod tests {
 
     const BOUND: Size = Size { entries: 10, bytes: 1_000 };
 
+    /// The size that a test gave an entry.
+    fn weigh(entry: &mut AuditEntry) -> usize {
+        entry.resource_id.as_ref().map_or(0, |size| size.parse().unwrap())
+    }
+
     fn queue_of(groups: &[(usize, usize)]) -> Queue<EntryGroup> {
         let queue = Queue::new(Size { entries: 1_000, bytes: 1 << 20 });
         let mut first_seq = 1;
         for &(count, bytes) in groups {
-            let entries = Entries::Many((0..count).map(|_| AuditEntry::new("x")).collect());
+            let entries = Entries::Many(
+                (0..count)
+                    .map(|_| AuditEntry::new("x").resource("bytes", (bytes / count).to_string()))
+                    .collect(),
+            );
             let size = Size { entries: count, bytes };
             let permit = queue.admit(size).unwrap();
             assert!(!queue.put(EntryGroup { first_seq, entries }, permit), "the thread does not sleep");
@@ -158,7 +202,7 @@ mod tests {
 
     fn batches(groups: &[(usize, usize)]) -> Vec<Vec<u64>> {
         let queue = queue_of(groups);
-        let mut batcher = Batcher::new(BOUND);
+        let mut batcher = Batcher::new(BOUND, weigh);
         let all = std::iter::from_fn(|| {
             let batch = batcher.next(&queue);
             (!batch.entries.is_empty()).then(|| batch.entries.iter().map(|(seq, _)| *seq).collect::<Vec<_>>())
@@ -185,6 +229,21 @@ mod tests {
             [(1..=10).collect::<Vec<_>>(), (11..=20).collect(), (21..=25).collect()]
         );
         assert_eq!(batches(&[(4, 2_000), (1, 10)]), [vec![1, 2], vec![3, 4], vec![5]]);
+    }
+
+    #[test]
+    fn a_group_of_small_and_large_entries_is_split_by_their_own_sizes() {
+        let queue = Queue::new(Size { entries: 1_000, bytes: 1 << 20 });
+        let sizes = [400, 400, 400, 1, 1, 1, 5_000, 1];
+        let entries = sizes.map(|size| AuditEntry::new("x").resource("bytes", size.to_string()));
+        let size = Size { entries: 8, bytes: sizes.iter().sum::<usize>() + 7 };
+        let permit = queue.admit(size).unwrap();
+        let group = EntryGroup { first_seq: 1, entries: Entries::Many(entries.into()) };
+        assert!(!queue.put(group, permit), "the thread does not sleep");
+        let mut batcher = Batcher::new(BOUND, weigh);
+        let mut next = || batcher.next(&queue).size();
+        let batches = [next(), next(), next(), next()].map(|size| (size.entries, size.bytes));
+        assert_eq!(batches, [(2, 800), (4, 403), (1, 5_000), (1, 8)], "the rest counts with the last");
     }
 
     #[test]

@@ -100,8 +100,15 @@ impl AuditWriterBuilder {
     ///
     /// A spool directory may be shared by several processes and kept from one start to the next: what
     /// a process left there is written by the next writer to the same database.
+    ///
+    /// A relative directory is that of the working directory at this call.
     pub fn durability(mut self, durability: Durability) -> Self {
-        self.durability = durability;
+        let absolute = |dir: PathBuf| std::path::absolute(&dir).unwrap_or(dir);
+        self.durability = match durability {
+            Durability::Memory => Durability::Memory,
+            Durability::Spill(dir) => Durability::Spill(absolute(dir)),
+            Durability::WriteAhead(dir) => Durability::WriteAhead(absolute(dir)),
+        };
         self
     }
 
@@ -157,7 +164,8 @@ impl AuditWriterBuilder {
         self
     }
 
-    /// Sets how long awaiting a receipt may take; 5 seconds unless set.
+    /// Sets how long awaiting a receipt may take; 5 seconds unless set. The writer's thread watches the time:
+    /// a logger or a callback that blocks that thread delays it.
     pub fn receipt_timeout(mut self, timeout: Duration) -> Self {
         self.receipt_timeout = timeout;
         self

@@ -92,7 +92,7 @@ impl<S: Sink> Driver<S> {
         };
         Self {
             core: Core::new(config),
-            batcher: Batcher::new(limits.batch),
+            batcher: Batcher::new(limits.batch, limits::weigh),
             lanes: Lanes::new(sinks),
             records: parts.records,
             ids: IdGenerator::default(),

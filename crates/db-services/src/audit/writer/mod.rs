@@ -193,9 +193,9 @@ impl AuditWriter {
     }
 
     pub(super) async fn shut_down(&self, timeout: Duration) -> WriterReport {
-        self.shared.close(self.shared.now() + timeout);
-        self.shared.finished().await;
-        self.shared.last_report()
+        let deadline = self.shared.now() + timeout;
+        self.shared.close(deadline);
+        if self.shared.finished_by(deadline).await { self.shared.last_report() } else { self.shared.report() }
     }
 
     pub(super) fn shut_down_blocking(&self, timeout: Duration) -> WriterReport {

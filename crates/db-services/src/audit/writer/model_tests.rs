@@ -42,6 +42,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..100)
 }
 
+/// The size that a step gave an entry.
+fn weigh(entry: &mut AuditEntry) -> usize {
+    entry.resource_id.as_ref().map_or(0, |size| size.parse().unwrap())
+}
+
 /// The pieces as the writer puts them together, and the lists that they are compared with.
 struct Fixture {
     queue: Queue<EntryGroup>,
@@ -59,7 +64,7 @@ impl Fixture {
     fn new() -> Self {
         Self {
             queue: Queue::new(QUEUE),
-            batcher: Batcher::new(BATCH),
+            batcher: Batcher::new(BATCH, weigh),
             ledger: Ledger::default(),
             in_flight: Vec::new(),
             fates: Vec::new(),
@@ -84,7 +89,8 @@ impl Fixture {
     fn write(&mut self, count: usize, size: usize) {
         let first_seq = self.fates.len() as u64 + 1;
         let range = SeqRange { first: first_seq, last: first_seq + count as u64 - 1 };
-        let entries = Entries::Many((0..count).map(|_| AuditEntry::new("x")).collect());
+        let entry = || AuditEntry::new("x").resource("bytes", size.to_string());
+        let entries = Entries::Many((0..count).map(|_| entry()).collect());
         let held = self.queue.held();
         let added = Size { entries: count, bytes: count * size };
         let fits = held.entries + count <= QUEUE.entries && held.bytes + added.bytes <= QUEUE.bytes;

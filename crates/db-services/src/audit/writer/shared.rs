@@ -2,7 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use audit_core::ledger::Ledger;
@@ -39,7 +40,13 @@ pub(in crate::audit) struct Shared {
     /// The earliest time by which a shutdown was asked to be done.
     shutdown_deadline: Mutex<Option<Time>>,
     finished: watch::Sender<bool>,
+    /// The writer's thread, once it runs.
+    thread: OnceLock<ThreadId>,
 }
+
+/// The time that a thread gets to end beyond the deadline of a shutdown. It needs it only where the user's
+/// code blocks it, or a disk.
+const END_GRACE: Duration = Duration::from_secs(3);
 
 /// The ledger's state at the beginning of a turn of the writer's thread.
 pub(super) struct Turn {
@@ -63,6 +70,7 @@ impl Shared {
             receipt_timeout,
             shutdown_deadline: Mutex::new(None),
             finished: watch::Sender::new(false),
+            thread: OnceLock::new(),
         }
     }
 
@@ -149,12 +157,13 @@ impl Shared {
     /// Notifies callers whose time is up.
     pub(super) fn expire(&self, now: Time) {
         let mut ledger = lock(&self.ledger);
-        if ledger.has_waiters() {
+        let expired = ledger.take_expired(now);
+        if !expired.is_empty() {
+            // Where one has waited to its deadline, others may have gone.
             ledger.retain_waiters(|reply| !reply.is_closed());
-            let expired = ledger.take_expired(now);
-            drop(ledger);
-            notify(expired);
         }
+        drop(ledger);
+        notify(expired);
     }
 
     /// The state of the shared parts, and the losses since the last call. The marks are read before the
@@ -207,6 +216,9 @@ impl Shared {
             if let Some(counts) = ledger.outcome(range) {
                 return counts;
             }
+            if self.is_own_thread() {
+                return ledger.known(range);
+            }
             let (reply, answer) = oneshot::channel();
             ledger.wait(range, deadline, reply);
             answer
@@ -233,11 +245,37 @@ impl Shared {
         self.finished.send_replace(true);
     }
 
-    /// Waits until the thread has ended.
-    pub(super) async fn finished(&self) {
+    /// Notes that the current thread is the writer's.
+    pub(super) fn set_own_thread(&self) {
+        let _ = self.thread.set(std::thread::current().id());
+    }
+
+    /// True on the writer's thread, which runs the user's callbacks: one of them must not wait for itself.
+    fn is_own_thread(&self) -> bool {
+        self.thread.get().is_some_and(|thread| *thread == std::thread::current().id())
+    }
+
+    /// Waits until the thread has ended, a little beyond the deadline at most. False if it has not.
+    pub(super) async fn finished_by(&self, deadline: Time) -> bool {
         let mut finished = self.finished.subscribe();
-        // The sender is in `self`, so this ends with the thread alone.
-        let _ = finished.wait_for(|finished| *finished).await;
+        if self.is_own_thread() {
+            return *finished.borrow();
+        }
+        // The caller may have no timer, and the writer's thread may be what does not answer.
+        let limit = (deadline - self.now()).saturating_add(END_GRACE);
+        let (expire, expired) = oneshot::channel::<()>();
+        let (ended, watch) = mpsc::channel::<()>();
+        let timer = std::thread::Builder::new().name("audit-deadline".to_owned()).spawn(move || {
+            let _ = watch.recv_timeout(limit);
+            drop(expire);
+        });
+        tokio::select! {
+            biased;
+            result = finished.wait_for(|finished| *finished) => drop(result),
+            _ = expired, if timer.is_ok() => {}
+        }
+        drop(ended);
+        *finished.borrow()
     }
 
     pub(super) fn submitted(&self) -> u64 {

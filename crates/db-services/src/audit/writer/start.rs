@@ -25,6 +25,9 @@ use crate::client::{Database, Kind, Route};
 /// How often starting is tried again while the operating system lacks something (descriptors, threads).
 const RETRY_START: Duration = Duration::from_millis(50);
 
+/// How often a spool directory of the environment is tried before the writer does without: for two seconds.
+const SPOOL_ATTEMPTS: u32 = 40;
+
 /// Everything that a writer's thread is started with.
 pub(super) struct Setup<S> {
     pub(super) sinks: Vec<S>,
@@ -59,6 +62,7 @@ fn spawn(
 ) -> std::io::Result<()> {
     let shared = Arc::clone(shared);
     let body = move || {
+        shared.set_own_thread();
         let end = match catch_unwind(AssertUnwindSafe(|| run(&shared))) {
             Ok(()) => End::Finished,
             Err(payload) => {
@@ -138,13 +142,25 @@ fn parts_from_environment(shared: &Shared, database: &Database) -> Option<Parts>
     let target = || database.spool_target();
     let dir = std::env::var_os("AUDIT_SPOOL_DIR").filter(|dir| !dir.is_empty());
     if let Some(dir) = dir {
-        match parts(shared, target(), &Durability::Spill(dir.into()), SPOOL_BYTES, None) {
+        let durability = Durability::Spill(dir.into());
+        let attempt = || parts(shared, target(), &durability, SPOOL_BYTES, None);
+        // A passing lack of descriptors must not cost the spool of the whole process.
+        let mut tried = attempt();
+        for _ in 1..SPOOL_ATTEMPTS {
+            if tried.is_ok() || shared.shutdown_deadline().is_some() {
+                break;
+            }
+            shared.expire(shared.now());
+            std::thread::sleep(RETRY_START);
+            tried = attempt();
+        }
+        match tried {
             Ok(parts) => return Some(parts),
             // Weaker than asked for, and better than nothing.
             Err(error) => {
                 _ = contained(|| {
                     log::error!("audit: AUDIT_SPOOL_DIR cannot be used, entries wait in memory: {error}");
-                })
+                });
             }
         }
     }
