@@ -86,4 +86,18 @@ mod tests {
         assert_eq!(all.len(), MAX_LOSSES);
         assert_eq!(all.iter().map(|loss| loss.count).sum::<u64>(), 10_000);
     }
+
+    #[test]
+    fn a_full_log_knows_the_lowest_number_of_a_loss_that_it_merges() {
+        let mut log = LossLog::default();
+        for n in 1..=MAX_LOSSES as u64 {
+            let number = 100 + 2 * n;
+            log.add(Loss::of(SeqRange { first: number, last: number }, &DropReason::QueueFull));
+        }
+        assert_eq!(log.first(), Some(102));
+        log.add(Loss::of(SeqRange { first: 5, last: 6 }, &DropReason::QueueFull));
+        assert_eq!(log.first(), Some(5));
+        let last = log.take().pop().expect("the log is full");
+        assert_eq!((last.first, last.count), (5, 3));
+    }
 }

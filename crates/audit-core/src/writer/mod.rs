@@ -12,6 +12,8 @@ mod batches;
 mod breaker;
 mod copies;
 mod core;
+#[cfg(test)]
+mod core_tests;
 pub mod event;
 mod idle;
 mod lifecycle;

@@ -1,0 +1,63 @@
+//! The last records of a writer.
+
+use std::time::Duration;
+
+use super::*;
+
+const SHUTDOWN: Duration = Duration::from_secs(4);
+
+/// A writer whose declaration of a loss is on a lane.
+fn declaring(spool: Option<SpoolMode>) -> (Driver, Lane) {
+    let mut driver = Driver::started(spool, 1, 100);
+    assert_eq!(sends(&driver.lose(DropReason::QueueFull)), []);
+    let lane = only(&sends(&driver.pass(Limits::default().declare_after)));
+    (driver, lane)
+}
+
+#[test]
+fn a_clean_end_follows_a_declaration_that_is_stored_and_none_follows_one_that_was_rejected() {
+    let (mut driver, lane) = declaring(Some(SpoolMode::Overflow));
+    driver.commit(lane);
+    let actions = driver.close(SHUTDOWN);
+    assert!(has_stop_record(&actions) && sends(&actions) == [lane], "{actions:?}");
+
+    let (mut driver, lane) = declaring(Some(SpoolMode::Overflow));
+    let ticket = only(&tickets(&driver.fail(lane, SinkErrorKind::RowRejected)));
+    driver.spool(SpoolReply::Quarantined { ticket, result: Ok(()) });
+    let actions = driver.close(SHUTDOWN);
+    assert!(!has_stop_record(&actions), "{actions:?}");
+    assert_eq!(driver.wait(), Wait::Finished);
+}
+
+#[test]
+fn nothing_is_replayed_in_the_time_that_is_kept_for_the_last_records() {
+    for (until_answer, expected) in [(SHUTDOWN / 4, true), (SHUTDOWN - Duration::from_millis(400), false)] {
+        let mut driver = Driver::started(Some(SpoolMode::Overflow), 1, 100);
+        assert!(has_read(&driver.spool(SpoolReply::Adopted)));
+        driver.close(SHUTDOWN);
+        driver.pass(until_answer - Duration::from_millis(200));
+        let lane = only(&sends(&driver.found(1, vec![TestRow::Record])));
+        driver.now = driver.now + Duration::from_millis(200);
+        let actions = driver.commit(lane);
+        assert_eq!(has_read(&actions), expected, "{actions:?}");
+        assert_eq!(has_stop_record(&actions), !expected, "{actions:?}");
+    }
+}
+
+#[test]
+fn a_declaration_that_went_through_the_spool_is_attested_once_the_spool_is_drained() {
+    let mut driver = Driver::started(Some(SpoolMode::Overflow), 1, 100);
+    driver.lose(DropReason::QueueFull);
+    let actions = driver.push(60);
+    let copy = only(&appends(&actions));
+    assert_eq!(sends(&actions), [], "the queue is more than half full");
+    let actions = driver.spool(SpoolReply::Appended { copy, result: Ok(at(1)) });
+    assert!(has_read(&actions) && driver.fates.get(&3) == Some(&Fate::Spooled));
+    let rows = std::iter::once(TestRow::Record).chain((3..63).map(TestRow::Entry)).collect();
+    let lane = only(&sends(&driver.found(1, rows)));
+    assert!(has_read(&driver.commit(lane)));
+    assert_eq!(notices(&driver.spool(SpoolReply::Read(None))), [Notice::SpoolDrained]);
+    let actions = driver.close(SHUTDOWN);
+    assert!(has_stop_record(&actions) && sends(&actions) == [lane], "{actions:?}");
+    assert_eq!(appends(&actions), [], "nothing is left that the stop record must follow in the spool");
+}
