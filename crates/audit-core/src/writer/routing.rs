@@ -91,8 +91,13 @@ impl<R: Row> Core<R> {
     }
 
     /// True if the entries that wait are to be sent now.
-    fn is_due(&mut self, view: &View, now: Time) -> bool {
-        let (waiting, limits) = (self.waiting(view), &self.config.limits);
+    fn is_due(&mut self, view: &View, now: Time, out: &[Action<R>]) -> bool {
+        // The view is of before these actions: what they release does not wait any more.
+        let released = out.iter().fold(Size::default(), |sum, action| match action {
+            Action::Release(size) => sum + *size,
+            _ => sum,
+        });
+        let (waiting, limits) = (self.waiting(view).saturating_sub(released), &self.config.limits);
         if waiting.entries == 0 {
             self.idle.gathering_since = None;
             return false;
@@ -107,7 +112,7 @@ impl<R: Row> Core<R> {
     /// Asks for the next batch if one is due.
     pub(super) fn take(&mut self, view: &View, now: Time, out: &mut Vec<Action<R>>) {
         let route = self.route(view, now);
-        let entries = self.can_take_more(route, now) && self.is_due(view, now);
+        let entries = self.can_take_more(route, now) && self.is_due(view, now, out);
         let declare = !entries
             && self.lifecycle.due_at(&self.config.limits).is_some_and(|at| at <= now)
             && (route == Route::Lane || (route == Route::Both && self.can_append(now)))
