@@ -20,7 +20,7 @@ pub struct Ledger<W> {
     settled_through: u64,
     /// Settled numbers beyond it.
     out_of_order: SeqSet,
-    /// Settled numbers that lie in the spool alone.
+    /// Settled numbers that are in the spool alone.
     spooled: SeqSet,
     /// Other fates than committed and spooled, by their first number.
     exceptions: BTreeMap<u64, (u64, Fate)>,
@@ -83,7 +83,7 @@ impl<W> Default for Ledger<W> {
 
 impl<W> Ledger<W> {
     /// Notes the fate of these ranges. A settled number keeps its fate, unless that is
-    /// [`Fate::Spooled`]. What is dropped is noted as a loss as well.
+    /// [`Fate::Spooled`]. Dropped entries are noted as losses as well.
     pub fn settle(&mut self, ranges: &[SeqRange], fate: &Fate) -> SettleDelta {
         let mut delta = SettleDelta::default();
         for &range in ranges {
@@ -264,7 +264,7 @@ impl<W> Ledger<W> {
         }
         counts.spooled = self.spooled.within(range).map(SeqRange::len).sum();
         known += counts.spooled;
-        // Evicted exceptions may lie in the range: what is settled there and not known to be one was
+        // Evicted exceptions may be in the range: what is settled there and not known to be one was
         // committed or not.
         let doubtful = SeqRange { first: 1, last: self.evicted_through };
         let doubtful =

@@ -1,4 +1,4 @@
-//! What the state machines must know of a row.
+//! The part of a row that the state machines know.
 
 use std::sync::Arc;
 

@@ -109,7 +109,7 @@ impl Copies {
     }
 }
 
-/// What a synced append is good for.
+/// The use of a synced append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Synced {
     /// These entries are safe now.

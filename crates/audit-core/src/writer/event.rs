@@ -51,7 +51,7 @@ pub struct Taken<R> {
     pub size: Size,
 }
 
-/// What the state of the shared parts is at the time of an event.
+/// The state of the shared parts at the time of an event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct View {
     /// What counts against the queue's bounds: queued, on its way into the queue, and held by the core.
@@ -137,7 +137,7 @@ pub struct Written {
 /// Why a batch was not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkError {
-    /// What kind of error it is.
+    /// The kind of error.
     pub kind: SinkErrorKind,
     /// The database's message, and a hint where one is known.
     pub reason: String,
@@ -161,7 +161,7 @@ pub enum SinkErrorKind {
 pub enum Wait {
     /// Look again at once, after giving way to others: a caller is expected back within microseconds.
     Spin,
-    /// Until this time or an event; callers need not wake the writer for an entry that nobody awaits.
+    /// Until this time or an event; callers do not wake the writer for an entry that nobody awaits.
     Until(Time),
     /// Until this time, an event, or a caller's wake-up: the queue is empty.
     Park(Time),

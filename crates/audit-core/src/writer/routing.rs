@@ -180,7 +180,7 @@ impl<R: Row> Core<R> {
             return;
         }
         for batch in std::mem::take(&mut self.batches.ready) {
-            // What was read from the spool is the next to be tried.
+            // A batch that was read from the spool is the next to be tried.
             let is_safe = batch.source == Source::Queue
                 && self.copies.is_synced(batch.copy)
                 && batch.copy.is_some_and(|copy| self.copies.is_whole(copy));

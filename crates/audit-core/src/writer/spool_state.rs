@@ -37,7 +37,7 @@ enum Availability {
     },
 }
 
-/// What the spool may hold that is not in memory.
+/// Contents of the spool that are not in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Contents {
     /// Nothing.

@@ -81,7 +81,7 @@ impl<R: Row> Core<R> {
         if !planted!(SpooledNotReleased) {
             Self::release(batch.size, out);
         }
-        // What its records declare is declared once it is replayed.
+        // Its records declare something once it is replayed.
         let freed = self.lifecycle.on_spooled(batch.declaration);
         if let Some(batches) = batch.copy.and_then(|copy| self.copies.forget(copy)) {
             if let (Again::AfterOthers, Some(spool)) = (again, &mut self.spool) {
@@ -122,7 +122,7 @@ impl<R: Row> Core<R> {
             ranges,
             size: crate::Size::default(),
             since: now,
-            // What is read from the spool may have been stored before.
+            // Rows from the spool may have been stored before.
             attempt: Attempt::Retry,
             source: Source::Spool,
             copy: Some(copy),
@@ -168,7 +168,7 @@ impl<R: Row> Core<R> {
         out.extend(notice.map(Action::Notice));
     }
 
-    /// The spool's thread ended. What waits for its answer goes on in memory.
+    /// The spool's thread ended. Batches that wait for its answer go on in memory.
     pub(super) fn on_spool_gone(&mut self, out: &mut Vec<Action<R>>) {
         if self.spool.take().is_none() {
             return;

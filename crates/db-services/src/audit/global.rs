@@ -44,7 +44,9 @@ enum Unavailable {
 }
 
 /// Records one event. Returns at once, from any thread, inside or outside any runtime: the entry is
-/// taken when this returns. It never waits, fails or panics.
+/// taken when this returns. It never waits, fails or panics. (Three lines are logged from here, each once at most: that
+/// no database is configured, that no thread can be started, that an entry came after the shutdown. A logger that
+/// blocks, blocks its caller then.)
 ///
 /// Drop what it returns to forget about it, or await it to hear what became of the entry:
 ///

@@ -29,8 +29,10 @@ impl PartitionCreator {
             tokio::spawn(async move {
                 match tokio::time::timeout(LIMIT, create_partitions(&route)).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => log::debug!("audit: no look at the months ahead: {}", describe(&error)),
-                    Err(_) => log::debug!("audit: no look at the months ahead within {LIMIT:?}"),
+                    Ok(Err(error)) => {
+                        log::debug!("audit: no look at the upcoming partitions: {}", describe(&error))
+                    }
+                    Err(_) => log::debug!("audit: no look at the upcoming partitions within {LIMIT:?}"),
                 }
             });
         }

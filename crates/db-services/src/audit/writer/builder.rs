@@ -39,7 +39,7 @@ pub(super) const QUEUE_BOUND: Size = Size { entries: 65_536, bytes: 64 << 20 };
 /// Bytes allowed for each entry of a queue whose capacity was set: an ordinary entry holds less.
 const BYTES_PER_ENTRY: usize = 2 << 10;
 
-/// What a spool file may hold unless set: 1 GiB.
+/// The limit of a spool file unless set: 1 GiB.
 pub(super) const SPOOL_BYTES: u64 = 1 << 30;
 
 /// How long awaiting a receipt may take unless set.

@@ -227,7 +227,7 @@ impl WriterGuard {
     }
 
     /// Takes no more entries, writes what is queued for at most `timeout`, and stops the writer. While the
-    /// database accepts rows, the spool is replayed too. What is left then is in the spool, if there is one;
+    /// database accepts rows, the spool is replayed too. The rest is in the spool, if there is one;
     /// without one it is lost, counted and logged. For that a writer with a spool turns to it after half the
     /// time.
     ///
