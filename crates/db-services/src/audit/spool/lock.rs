@@ -68,9 +68,10 @@ impl Lock {
         Ok(Identity::at(&self.path)? == Some(Identity::of(&self.file.metadata()?)))
     }
 
-    /// Removes the lock file, if it is still this one. The locked file must be removed or renamed before.
+    /// Removes the lock file, if it is still this one and empty, as locks are. The locked file must be removed or renamed before.
     pub(super) fn remove(&self) {
-        if !self.is_in_place().unwrap_or(false) {
+        let is_empty = self.file.metadata().is_ok_and(|lock| lock.len() == 0);
+        if !is_empty || !self.is_in_place().unwrap_or(false) {
             return;
         }
         // One that stays is removed by the next scan.
