@@ -11,8 +11,8 @@ use diesel::prelude::*;
 use diesel::result::Error;
 
 use super::codec;
-use super::inspect::{self, Header, extension_of, open_to_look, uri};
-use super::lock::{Identity, Lock, private, sync_dir};
+use super::inspect::{self, Header, open_to_look, uri};
+use super::lock::{Identity, Lock, private, remove_files, rename, sync_dir};
 use crate::audit::row::LogRow;
 
 diesel::table! {
@@ -362,30 +362,6 @@ pub(super) fn restore(path: &Path) -> Result<(), StoreError> {
         .and_then(|()| Ok(std::fs::rename(&unfinished, path)?))
         .and_then(|()| Ok(path.parent().map_or(Ok(()), sync_dir)?))
         .map_err(|error| classify(&*error))
-}
-
-/// Renames a file and SQLite's own files beside it, which are not always there, to another extension. The
-/// log goes first: a file that is found without it was copied before.
-pub(super) fn rename(path: &Path, extension: &str) -> std::io::Result<PathBuf> {
-    let renamed = path.with_extension(extension);
-    for suffix in ["-shm", "-wal", ""] {
-        let from = path.with_extension(extension_of(path, suffix));
-        match std::fs::rename(from, renamed.with_extension(format!("{extension}{suffix}"))) {
-            Err(error) if suffix.is_empty() || error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error);
-            }
-            _ => {}
-        }
-    }
-    path.parent().map_or(Ok(()), sync_dir)?;
-    Ok(renamed)
-}
-
-/// Removes a file and SQLite's own files beside it. The next scan removes what is left.
-pub(super) fn remove_files(path: &Path) {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        let _ = std::fs::remove_file(path.with_extension(extension_of(path, suffix)));
-    }
 }
 
 /// What an error of SQLite or of the file system means for a file. SQLite's driver passes on the text alone.

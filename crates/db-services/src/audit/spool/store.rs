@@ -7,9 +7,9 @@ use audit_core::spool::{
 };
 use uuid::Uuid;
 
-use super::file::{SpoolFile, UNFINISHED, batch, classify, remove_files, restore};
+use super::file::{SpoolFile, UNFINISHED, batch, classify, restore};
 use super::inspect::{self, Header};
-use super::lock::Lock;
+use super::lock::{Lock, remove_files};
 use super::{Quarantine, SpoolError, codec, file_name, files, wal};
 use crate::audit::row::LogRow;
 
