@@ -29,7 +29,7 @@ fn runtime() -> Runtime {
 /// The same in each run, so that an input that was found once is found again.
 static SOUND: LazyLock<Sound> = LazyLock::new(|| {
     let dir = TempDir::new().unwrap();
-    let path = dir.path().join("0.spool");
+    let path = dir.path().join("00000000-0000-7000-8000-000000000000.spool");
     let mut conn = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
     conn.batch_execute(SCHEMA).unwrap();
     let mut ids = HashSet::new();
@@ -61,7 +61,7 @@ const SCHEMA: &str = "PRAGMA application_id = 1096109127; PRAGMA user_version = 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, rest)) = input.split_first() else { return };
     let dir = TempDir::new().unwrap();
-    let path = dir.path().join("0.spool");
+    let path = dir.path().join("00000000-0000-7000-8000-000000000000.spool");
     let damage = choice % 2 == 0;
     if damage {
         std::fs::write(&path, damaged(rest)).unwrap();

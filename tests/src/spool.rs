@@ -206,7 +206,7 @@ on_both! {
     async fn a_damaged_file_does_not_stop_a_replay_by_hand(db: TestDb) {
         let dir = TempDir::new().unwrap();
         let of = leave_damaged(&MemoryDatabase::new(), dir.path()).await;
-        std::fs::write(dir.path().join("00000000-garbage.spool"), [0xA5; 5_000]).unwrap();
+        std::fs::write(dir.path().join("00000000-0000-7000-8000-000000000000.spool"), [0xA5; 5_000]).unwrap();
         let replayed = spool::replay(dir.path(), &db.database, true, |_| {}).await.unwrap();
         assert_eq!((replayed.damaged, replayed.files, replayed.failure), (2, 0, None));
         is_salvaged(db.count().await as usize, of, dir.path());

@@ -153,7 +153,7 @@ async fn a_whole_file_that_was_renamed_is_replayed_on_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_file_without_a_target_is_replayed_on_request_alone() {
     let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
-    let path = dir.path().join("00000000-garbage.spool");
+    let path = dir.path().join("00000000-0000-7000-8000-000000000000.spool");
     std::fs::write(&path, [0xA5; 5_000]).unwrap();
     let (writer, guard) = AuditWriter::builder(db.database.clone())
         .durability(Durability::Spill(dir.path().to_owned()))

@@ -11,8 +11,8 @@ use diesel::prelude::*;
 use diesel::result::Error;
 
 use super::codec;
-use super::inspect::{self, Header, extension_of, open_to_look, uri};
-use super::lock::{Identity, Lock, private, sync_dir};
+use super::inspect::{self, Header, open_to_look, uri};
+use super::lock::{Identity, Lock, private, remove_files, rename, sync_dir};
 use crate::audit::row::LogRow;
 
 diesel::table! {
@@ -71,19 +71,11 @@ impl SpoolFile {
         let lock = Lock::try_take(&path).map_err(|error| classify(&error))?;
         let lock = lock.ok_or_else(|| StoreError::Transient("another process uses it".to_owned()))?;
         let unfinished = path.with_extension(UNFINISHED);
+        if path.exists() || unfinished.exists() {
+            return Err(StoreError::Transient(format!("{} is there already", path.display())));
+        }
         let create = || {
-            // Created here, so that only this user may read it; SQLite gives its other files the same mode.
-            private().create_new(true).open(&unfinished)?;
-            let mut conn = open(&unfinished)?;
-            conn.immediate_transaction(|conn| {
-                conn.batch_execute(SCHEMA)?;
-                diesel::insert_into(about::table)
-                    .values((about::key.eq("target"), about::value.eq(target)))
-                    .execute(conn)
-            })?;
-            // Moves everything from the log into the file.
-            drop(conn);
-            File::open(&unfinished)?.sync_all()?;
+            write_new(&unfinished, "target", target)?;
             std::fs::rename(&unfinished, &path)?;
             // The name of the file must survive a power loss as well as what is in it.
             sync_dir(dir)?;
@@ -107,6 +99,9 @@ impl SpoolFile {
 
     /// A locked file that is looked at, and what it is.
     pub(super) fn look(path: &Path, lock: Lock) -> Result<(Self, Result<Header, StoreError>), StoreError> {
+        if inspect::is_cut_off_beside_log(path).map_err(|error| classify(&error))? {
+            restore(path)?;
+        }
         let identity = Identity::at(path).map_err(|error| classify(&error))?;
         let (conn, header) = match open_to_look(path) {
             Ok(mut conn) => {
@@ -236,7 +231,10 @@ impl SpoolFile {
 
     /// Removes the file of a process that was killed while it created it, unless it is damaged instead.
     pub(super) fn remove_unfinished(mut self) -> Result<Option<Self>, StoreError> {
-        if inspect::log_damage(&self.path)?.is_some() || inspect::check(self.conn()?).is_err() {
+        let is_unfinished = inspect::is_unfinished(&self.path)
+            && inspect::log_damage(&self.path)?.is_none()
+            && inspect::check(self.conn()?).is_ok();
+        if !is_unfinished {
             return Ok(Some(self));
         }
         self.conn = None;
@@ -250,8 +248,11 @@ impl SpoolFile {
     pub(super) fn remove_if_empty(&mut self) -> Result<bool, StoreError> {
         self.verify_place()?;
         let path = self.path.clone();
-        let is_removed = self
-            .conn()?
+        let conn = self.conn()?;
+        // Without frames the log is not taken for one that lost its file, if the process is killed between the
+        // removals. It may fail, as on a full disk.
+        let _ = conn.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)");
+        let is_removed = conn
             .immediate_transaction(|conn| {
                 let first: Option<i64> = batches::table.select(batches::id).first(conn).optional()?;
                 if first.is_none() {
@@ -336,28 +337,31 @@ fn open(path: &Path) -> ConnectionResult<SqliteConnection> {
     Ok(conn)
 }
 
-/// Renames a file and SQLite's own files beside it, which are not always there, to another extension. The
-/// log goes first: a file that is found without it was copied before.
-pub(super) fn rename(path: &Path, extension: &str) -> std::io::Result<PathBuf> {
-    let renamed = path.with_extension(extension);
-    for suffix in ["-shm", "-wal", ""] {
-        let from = path.with_extension(extension_of(path, suffix));
-        match std::fs::rename(from, renamed.with_extension(format!("{extension}{suffix}"))) {
-            Err(error) if suffix.is_empty() || error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error);
-            }
-            _ => {}
-        }
-    }
-    path.parent().map_or(Ok(()), sync_dir)?;
-    Ok(renamed)
+/// Writes a file without batches, synced, that says one thing about itself.
+fn write_new(path: &Path, key: &str, value: &str) -> Result<(), Box<dyn std::error::Error>> {
+    // Created here, so that only this user may read it; SQLite gives its other files the same mode.
+    private().create_new(true).open(path)?;
+    let mut conn = open(path)?;
+    conn.immediate_transaction(|conn| {
+        conn.batch_execute(SCHEMA)?;
+        diesel::insert_into(about::table).values((about::key.eq(key), about::value.eq(value))).execute(conn)
+    })?;
+    // Moves everything from the log into the file.
+    drop(conn);
+    Ok(File::open(path)?.sync_all()?)
 }
 
-/// Removes a file and SQLite's own files beside it. The next scan removes what is left.
-pub(super) fn remove_files(path: &Path) {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        let _ = std::fs::remove_file(path.with_extension(extension_of(path, suffix)));
+/// Writes the file of a log that lost it: the first pages of all files are the same, so SQLite reads the batches
+/// of the log with them. It has no target, and a row because of which it is not taken for an unfinished one.
+pub(super) fn restore(path: &Path) -> Result<(), StoreError> {
+    let unfinished = path.with_extension(UNFINISHED);
+    if inspect::is_unfinished(&unfinished) {
+        remove_files(&unfinished);
     }
+    write_new(&unfinished, "restored", "its write-ahead log was found without it")
+        .and_then(|()| Ok(std::fs::rename(&unfinished, path)?))
+        .and_then(|()| Ok(path.parent().map_or(Ok(()), sync_dir)?))
+        .map_err(|error| classify(&*error))
 }
 
 /// What an error of SQLite or of the file system means for a file. SQLite's driver passes on the text alone.
@@ -367,6 +371,7 @@ pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError 
     let is_impossible = matches!(error.downcast_ref(), Some(Error::DeserializationError(_)));
     if is_impossible
         || has(&["database disk image is malformed", "malformed database schema", "file is not a database"])
+        || has(&["no such table", "no such column"])
     {
         StoreError::Corrupt(text)
     } else if has(&["database or disk is full", "No space left on device"]) {

@@ -323,6 +323,7 @@ fn a_lock_is_taken_by_its_name_and_not_by_a_removed_file() {
 
 #[test]
 fn what_a_crash_leaves_of_a_new_file_is_removed() {
+    let name = |n: u32, extension: &str| format!("018f4a5e-0000-7000-8000-00000000000{n}.{extension}");
     let dir = TempDir::new().unwrap();
     let create = |name: &str, statements: &str| {
         let path = dir.path().join(name);
@@ -333,11 +334,11 @@ fn what_a_crash_leaves_of_a_new_file_is_removed() {
         conn
     };
     let conns = [
-        create("1.unfinished", SCHEMA),
+        create(&name(1, "unfinished"), SCHEMA),
         // As older versions left them.
-        create("2.spool", ""),
-        create("3.spool", "PRAGMA application_id = 1096109127"),
-        create("4.spool", SCHEMA),
+        create(&name(2, "spool"), ""),
+        create(&name(3, "spool"), "PRAGMA application_id = 1096109127"),
+        create(&name(4, "spool"), SCHEMA),
     ];
     let copy = TempDir::new().unwrap();
     for entry in fs::read_dir(dir.path()).unwrap() {
@@ -345,20 +346,20 @@ fn what_a_crash_leaves_of_a_new_file_is_removed() {
         fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
     }
     drop(conns);
-    fs::write(copy.path().join("5.lock"), "").unwrap();
-    let mut whole = SpoolFile::create(copy.path(), "6", "there").unwrap();
+    fs::write(copy.path().join(name(5, "lock")), "").unwrap();
+    let mut whole = SpoolFile::create(copy.path(), &name(6, "spool")[..36], "there").unwrap();
     whole.commit(&[body(1, 1)], &[]).unwrap();
     drop(whole);
     let mut directory = Directory::new(copy.path(), None);
     directory.sweep().unwrap();
     let names = directory.list().unwrap();
-    assert_eq!(names, ["2.spool", "3.spool", "4.spool", "6.spool"]);
+    assert_eq!(names, [2, 3, 4, 6].map(|n| name(n, "spool")));
     for name in &names[..3] {
         assert!(matches!(directory.adopt(name, Some("there")).unwrap(), Adoption::Missing), "{name}");
     }
     let mut left: Vec<_> = fs::read_dir(copy.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["6.lock", "6.spool"]);
+    assert_eq!(left, [name(6, "lock").as_str(), name(6, "spool").as_str()]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Spool files are looked at without changing them.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use audit_core::spool::StoreError;
@@ -7,14 +9,21 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Text};
+use uuid::Uuid;
 
 use super::file::{APPLICATION, VERSION, about, classify};
 use super::lock::Lock;
 use super::wal;
 
+/// The size of a page, in bytes: SQLite's default.
+const PAGE: u64 = 4096;
+
+/// The pages of a file without rows: one for the schema, one for each table, and one for the numbers given.
+const EMPTY_PAGES: u64 = 4;
+
 /// What is known of a file from its first pages.
 pub(super) enum Header {
-    /// A process was killed while it created the file: it never held a batch.
+    /// A process was killed while it created the file: it has no table, or tables without a row ever.
     Unfinished,
     /// A newer version of this program wrote it.
     Newer(i64),
@@ -51,6 +60,11 @@ pub(super) enum Look {
 /// beside it; with one, SQLite needs its index.
 pub(super) fn open_to_look(path: &Path) -> Result<SqliteConnection, StoreError> {
     let has_log = path.with_extension(extension_of(path, "-wal")).exists();
+    if is_cut_off_beside_log(path).map_err(|error| classify(&error))? {
+        return Err(StoreError::Corrupt(
+            "it has no first page, and its write-ahead log has frames".to_owned(),
+        ));
+    }
     let mode = if has_log { "mode=ro" } else { "mode=ro&immutable=1" };
     let open = || {
         let mut conn = SqliteConnection::establish(&uri(path, mode))?;
@@ -59,6 +73,45 @@ pub(super) fn open_to_look(path: &Path) -> Result<SqliteConnection, StoreError> 
         Ok(conn)
     };
     open().map_err(|error: ConnectionError| classify(&error))
+}
+
+/// True if a file has not even its first page although its log has frames. If it is empty, SQLite removes the log
+/// when it opens the file, for reading as well; it takes a file of one byte for an empty one.
+pub(super) fn is_cut_off_beside_log(path: &Path) -> io::Result<bool> {
+    let length = std::fs::metadata(path)?.len();
+    Ok(length < PAGE && wal::has_frames(&path.with_extension(extension_of(path, "-wal")))?)
+}
+
+/// True if the name of a file is a UUID, or its header has the `application_id` of spool files: a directory may
+/// hold files of other programs with the same extensions.
+pub(super) fn is_ours(path: &Path) -> bool {
+    let is_named = path.file_stem().is_some_and(|stem| Uuid::parse_str(&stem.to_string_lossy()).is_ok());
+    is_named || first_bytes(path).is_some_and(|bytes| bytes[68..72] == APPLICATION.to_be_bytes()[4..])
+}
+
+/// True if a file is what a process leaves that is killed while it creates a spool file.
+pub(super) fn is_unfinished(path: &Path) -> bool {
+    let Ok(length) = std::fs::metadata(path).map(|metadata| metadata.len()) else { return false };
+    // Before its first page, before its tables, or with them.
+    let known = [0_i64, APPLICATION].map(|application| application.to_be_bytes());
+    length == 0
+        || first_bytes(path).is_some_and(|bytes| {
+            let pages = length / u64::from(u16::from_be_bytes([bytes[16], bytes[17]])).max(512);
+            let is_known = known.iter().any(|known| bytes[68..72] == known[4..]);
+            let has_tables = bytes[68..72] != [0; 4];
+            bytes.starts_with(b"SQLite format 3\0")
+                && is_known
+                && pages <= if has_tables { EMPTY_PAGES } else { 1 }
+        })
+}
+
+/// The header of an SQLite file.
+fn first_bytes(path: &Path) -> Option<[u8; 100]> {
+    // Only a file that was seen to be one: opening a pipe waits for its other end.
+    let mut bytes = [0; 100];
+    std::fs::metadata(path).ok()?.is_file().then_some(())?;
+    File::open(path).ok()?.read_exact(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// An SQLite URI.
@@ -76,25 +129,42 @@ pub(super) fn extension_of(path: &Path, suffix: &str) -> String {
 pub(super) fn header(conn: &mut SqliteConnection) -> Result<Header, StoreError> {
     let application = number(conn, "SELECT application_id AS number FROM pragma_application_id")?;
     let version = number(conn, "SELECT user_version AS number FROM pragma_user_version")?;
-    let tables =
-        number(conn, "SELECT count(*) AS number FROM sqlite_schema WHERE name IN ('about', 'batches')")?;
     if application == APPLICATION && version > VERSION {
         return Ok(Header::Newer(version));
     }
-    if tables < 2 && matches!(application, 0 | APPLICATION) {
+    let is_without_tables = number(conn, "SELECT count(*) AS number FROM sqlite_schema")? == 0;
+    let pages = number(conn, "SELECT page_count AS number FROM pragma_page_count")?;
+    if is_without_tables && pages == 1 && matches!(application, 0 | APPLICATION) {
         return Ok(Header::Unfinished);
     }
     if application != APPLICATION || version != VERSION {
         return Err(StoreError::Corrupt("it is not a spool file".to_owned()));
     }
-    let target: Option<String> =
-        about::table.find("target").select(about::value).get_result(conn).optional().map_err(failed)?;
-    // Older versions created the tables first, then the target.
-    match (target, content(conn)?.batches) {
-        (Some(target), _) => Ok(Header::Target(target)),
-        (None, 0) => Ok(Header::Unfinished),
-        (None, _) => Err(StoreError::Corrupt("it does not say which database it is for".to_owned())),
+    if let Some(target) = about(conn, "target")? {
+        return Ok(Header::Target(target));
     }
+    // Older versions created the tables first, then the target.
+    if is_never_used(conn)? {
+        return Ok(Header::Unfinished);
+    }
+    let damage = about(conn, "restored")?;
+    Err(StoreError::Corrupt(damage.unwrap_or_else(|| "it does not say which database it is for".to_owned())))
+}
+
+/// What a file says about itself.
+fn about(conn: &mut SqliteConnection, key: &str) -> Result<Option<String>, StoreError> {
+    about::table.find(key).select(about::value).get_result(conn).optional().map_err(failed)
+}
+
+/// True if the tables never had a row: SQLite keeps the highest number that a batch ever had.
+fn is_never_used(conn: &mut SqliteConnection) -> Result<bool, StoreError> {
+    let rows = number(
+        conn,
+        "SELECT (SELECT count(*) FROM about) + (SELECT count(*) FROM batches) \
+         + (SELECT count(*) FROM sqlite_sequence) AS number",
+    )?;
+    let pages = number(conn, "SELECT page_count AS number FROM pragma_page_count")?;
+    Ok(rows == 0 && pages.unsigned_abs() <= EMPTY_PAGES)
 }
 
 /// Reads the whole file: proven damage is an error.

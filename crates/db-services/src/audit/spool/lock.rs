@@ -1,8 +1,10 @@
-//! Locks on spool files, and their identity in the directory.
+//! Locks on spool files, and their names in the directory.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+
+use super::inspect::extension_of;
 
 /// The lock of a spool file: `<name>.lock` beside it, locked (`flock`).
 ///
@@ -68,9 +70,10 @@ impl Lock {
         Ok(Identity::at(&self.path)? == Some(Identity::of(&self.file.metadata()?)))
     }
 
-    /// Removes the lock file, if it is still this one. The locked file must be removed or renamed before.
+    /// Removes the lock file, if it is still this one and empty, as locks are. The locked file must be removed or renamed before.
     pub(super) fn remove(&self) {
-        if !self.is_in_place().unwrap_or(false) {
+        let is_empty = self.file.metadata().is_ok_and(|lock| lock.len() == 0);
+        if !is_empty || !self.is_in_place().unwrap_or(false) {
             return;
         }
         // One that stays is removed by the next scan.
@@ -120,4 +123,28 @@ pub(super) fn private() -> OpenOptions {
 /// Syncs a directory: the names in it survive a power loss.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Renames a file and SQLite's own files beside it, which are not always there, to another extension. The
+/// log goes first: a file that is found without it was copied before.
+pub(super) fn rename(path: &Path, extension: &str) -> io::Result<PathBuf> {
+    let renamed = path.with_extension(extension);
+    for suffix in ["-shm", "-wal", ""] {
+        let from = path.with_extension(extension_of(path, suffix));
+        match std::fs::rename(from, renamed.with_extension(format!("{extension}{suffix}"))) {
+            Err(error) if suffix.is_empty() || error.kind() != io::ErrorKind::NotFound => {
+                return Err(error);
+            }
+            _ => {}
+        }
+    }
+    path.parent().map_or(Ok(()), sync_dir)?;
+    Ok(renamed)
+}
+
+/// Removes a file and SQLite's own files beside it. The next scan removes what is left.
+pub(super) fn remove_files(path: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let _ = std::fs::remove_file(path.with_extension(extension_of(path, suffix)));
+    }
 }

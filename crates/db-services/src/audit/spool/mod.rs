@@ -29,7 +29,10 @@
 //!
 //! **Creation.** The file is written as `.unfinished`, synced, renamed, and the directory synced. A crash leaves
 //! a whole file or an `.unfinished` one; the next scan removes the latter. Older versions created files in two
-//! steps; one without tables or target never held a batch and is removed as well.
+//! steps; a whole one without a target whose tables never had a row is removed as well.
+//!
+//! **Other files.** A file is one of the spool if its name is a UUID or its `application_id` the spool's; others
+//! are neither read nor changed. Only what never held a batch is removed unread, and only empty locks.
 //!
 //! **Locks.** A file whose lock can be taken belongs to a process that ended; the next writer to the same
 //! database, or `auditlog spool replay`, adopts it. The lock is valid only while its name means the locked inode,
@@ -44,16 +47,24 @@
 //! that were not synced are undone; those batches are replayed and found stored.
 //!
 //! **Damage** is what SQLite proves: `SQLITE_CORRUPT`, `SQLITE_NOTADB`, a failed `quick_check`, or a commit in the
-//! log behind a frame with a wrong checksum. I/O errors, locks of others and a lack of descriptors are not: the
-//! file stays as it is and is tried again. A damaged file is opened for reading alone. Its batches are read from
-//! the first one up to the damage, then from the last one down to it, and copied, synced, to the writer's
-//! file; then it is renamed to `.damaged`. If a copy fails the file stays, and the copy goes on at the next scan.
-//! Damaged lines go to the quarantine. A damaged file that does not say which database it is for is left alone.
+//! log behind a frame with a wrong checksum. A last commit with a wrong checksum, in a log that was started again,
+//! is not: a process was killed before it acknowledged that commit. I/O errors, locks of others and a lack of
+//! descriptors are not: the file stays as it is and is tried again.
+//!
+//! A damaged file is opened for reading alone. Its batches are read from the first one up to the damage, then from
+//! the last one down to it, and copied, synced, to the writer's file; then it is renamed to `.damaged`. If a copy
+//! fails the file stays, and the copy goes on at the next scan. Damaged lines go to the quarantine. A damaged file
+//! that does not say which database it is for is left alone.
+//!
+//! A log with frames whose file is missing or has no first page is damage too. The file is written again, without
+//! a target and with the row `restored` in `about`: so SQLite reads the batches of the log.
 //!
 //! **Removed files.** A writer finds out before it acknowledges a batch that its file is no longer in the
 //! directory. It copies what it still has open to a new file.
 
 mod codec;
+#[cfg(test)]
+mod damage_tests;
 mod file;
 mod inspect;
 #[cfg(test)]
@@ -157,13 +168,13 @@ pub fn status(dir: &Path) -> Result<Vec<SpoolStatus>, SpoolError> {
     Ok(all)
 }
 
-/// The files of a directory with this extension, the oldest writer's first: names are UUIDs v7.
+/// The spool's files of a directory with this extension, the oldest writer's first: names are UUIDs v7.
 fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, SpoolError> {
     let failed = |error| SpoolError::at(dir, error);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|found| found == extension) {
+        if path.extension().is_some_and(|found| found == extension) && inspect::is_ours(&path) {
             paths.push(path);
         }
     }

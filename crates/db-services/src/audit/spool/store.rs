@@ -7,10 +7,10 @@ use audit_core::spool::{
 };
 use uuid::Uuid;
 
-use super::file::{SpoolFile, UNFINISHED, batch, classify, remove_files};
-use super::inspect::Header;
-use super::lock::Lock;
-use super::{Quarantine, SpoolError, codec, file_name, files};
+use super::file::{SpoolFile, UNFINISHED, batch, classify, restore};
+use super::inspect::{self, Header};
+use super::lock::{Lock, remove_files};
+use super::{Quarantine, SpoolError, codec, file_name, files, wal};
 use crate::audit::row::LogRow;
 
 /// A spool directory.
@@ -64,9 +64,8 @@ impl Store for Directory {
                 }
                 // Not to be locked, for whatever reason: a file is created at this moment.
                 let Ok(Some(lock)) = Lock::try_take(&path) else { continue };
-                if !has_file() {
-                    remove_files(&path.with_extension(UNFINISHED));
-                    remove_files(&path.with_extension("spool"));
+                if !has_file() && remove_rest(&path)? == Rest::Restored {
+                    continue;
                 }
                 lock.remove();
             }
@@ -170,6 +169,29 @@ impl Store for Directory {
         let reason = "damaged in the spool";
         self.keep(|quarantine| lines.iter().try_for_each(|line| quarantine.keep_line(line, reason, None)))
     }
+}
+
+/// A spool file is missing: its other files were removed, or not.
+#[derive(PartialEq, Eq)]
+enum Rest {
+    Removed,
+    /// The log has frames: the file was made again, for the log to be read.
+    Restored,
+}
+
+/// Removes what a process left beside a spool file that is not there, and that never held a batch.
+fn remove_rest(path: &Path) -> Result<Rest, StoreError> {
+    let unfinished = path.with_extension(UNFINISHED);
+    if inspect::is_unfinished(&unfinished) {
+        remove_files(&unfinished);
+    }
+    let spool = path.with_extension("spool");
+    if wal::has_frames(&path.with_extension("spool-wal")).map_err(|error| classify(&error))? {
+        restore(&spool)?;
+        return Ok(Rest::Restored);
+    }
+    remove_files(&spool);
+    Ok(Rest::Removed)
 }
 
 /// Creates a directory that only this user may read; one that is there is left as it is.

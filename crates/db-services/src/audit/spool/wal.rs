@@ -2,7 +2,12 @@
 //!
 //! SQLite ends its recovery at the first frame whose checksum is wrong, and takes what follows for the rest of
 //! an older log. A damaged frame so loses all commits after it without an error. The frames of the current log
-//! have the salts of its header, so a later commit with those salts proves that something is lost.
+//! have the salts of its header, and each checksum continues the one before. So a later commit with those salts
+//! that continues the checksum of the frame before it was written whole, and proves that something is lost.
+//!
+//! SQLite writes a frame's header, then its page. A process that is killed between the two leaves, in a log that
+//! was started again, a last commit with a wrong checksum over a page of the older log: it was never
+//! acknowledged. In a log that was not, no page follows, and a whole frame with a wrong checksum is damage.
 //! <https://sqlite.org/fileformat2.html#the_write_ahead_log>
 
 use std::fs::File;
@@ -21,6 +26,15 @@ pub(super) fn find_damage(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
+/// True if a log may hold a frame.
+pub(super) fn has_frames(path: &Path) -> io::Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(log) => Ok(log.len() > HEADER as u64),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn examine(log: &mut impl Read) -> io::Result<Option<String>> {
     let mut header = [0; HEADER];
     if !fill(log, &mut header)? {
@@ -33,19 +47,25 @@ fn examine(log: &mut impl Read) -> io::Result<Option<String>> {
         let has_frames = fill(log, &mut [0; FRAME_HEADER])?;
         return Ok(has_frames.then(|| "the header of its write-ahead log is damaged".to_owned()));
     }
+    let is_restarted = word(&header, 12) != 0;
     let mut frame = vec![0; FRAME_HEADER + page];
-    // None from the first frame on that is damaged or of an older log.
-    let mut sum = Some(sum);
+    // The sums that the next frame may continue: the one that was computed, and after damage the one that the
+    // last frame has.
+    let (mut computed, mut stored, mut is_damaged) = (sum, sum, false);
     while fill(log, &mut frame)? {
         let is_current = frame[8..16] == header[16..24];
-        sum = sum.filter(|_| is_current).and_then(|sum| {
-            let next = sum.add(&frame[..8]).add(&frame[FRAME_HEADER..]);
-            (next.words == (word(&frame, 16), word(&frame, 20))).then_some(next)
-        });
         let is_commit = word(&frame, 4) != 0;
-        if sum.is_none() && is_current && is_commit {
+        let found = (word(&frame, 16), word(&frame, 20));
+        let next = |sum: Sum| sum.add(&frame[..8]).add(&frame[FRAME_HEADER..]);
+        let continued = [computed, stored].map(next).into_iter().find(|next| next.words == found);
+        let is_valid = is_current && continued.is_some();
+        let is_later_commit = is_damaged && is_valid && is_commit;
+        is_damaged |= !is_valid;
+        if is_later_commit || (is_damaged && is_commit && !is_restarted) {
             return Ok(Some("its write-ahead log is damaged, and commits follow the damage".to_owned()));
         }
+        computed = continued.unwrap_or_else(|| next(computed));
+        stored = Sum { words: found, ..sum };
     }
     Ok(None)
 }
