@@ -70,6 +70,11 @@ impl SpoolFile {
         let path = dir.join(format!("{name}.spool"));
         let lock = Lock::try_take(&path).map_err(|error| classify(&error))?;
         let lock = lock.ok_or_else(|| StoreError::Transient("another process uses it".to_owned()))?;
+        Self::create_locked(path, lock, target)
+    }
+
+    /// Creates a file whose lock is taken.
+    pub(super) fn create_locked(path: PathBuf, lock: Lock, target: &str) -> Result<Self, StoreError> {
         let unfinished = path.with_extension(UNFINISHED);
         let create = || {
             // Created here, so that only this user may read it; SQLite gives its other files the same mode.
@@ -86,7 +91,7 @@ impl SpoolFile {
             File::open(&unfinished)?.sync_all()?;
             std::fs::rename(&unfinished, &path)?;
             // The name of the file must survive a power loss as well as what is in it.
-            sync_dir(dir)?;
+            path.parent().map_or(Ok(()), sync_dir)?;
             Ok((open(&path)?, Identity::at(&path)?))
         };
         match create() {
@@ -176,20 +181,18 @@ impl SpoolFile {
         if append.is_empty() && remove.is_empty() {
             return Ok(Committed::default());
         }
-        let committed = self
-            .conn()?
-            .immediate_transaction(|conn| {
-                let removed = delete(conn, remove)?;
-                let mut ids = Vec::with_capacity(append.len());
-                for Batch { rows, body, .. } in append {
-                    let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
-                    let row = (batches::entries.eq(rows), batches::body.eq(body));
-                    let insert = diesel::insert_into(batches::table).values(row).returning(batches::id);
-                    ids.push(insert.get_result::<i64>(conn)?);
-                }
-                QueryResult::Ok(Committed { ids, removed })
-            })
-            .map_err(|error| classify(&error))?;
+        let committed = transaction(self.conn()?, |conn| {
+            let removed = delete(conn, remove)?;
+            let mut ids = Vec::with_capacity(append.len());
+            for Batch { rows, body, .. } in append {
+                let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
+                let row = (batches::entries.eq(rows), batches::body.eq(body));
+                let insert = diesel::insert_into(batches::table).values(row).returning(batches::id);
+                ids.push(insert.get_result::<i64>(conn)?);
+            }
+            Ok(Committed { ids, removed })
+        })
+        .map_err(|error| classify(&error))?;
         self.verify_place()?;
         if append.is_empty() {
             self.shrink();
@@ -245,21 +248,19 @@ impl SpoolFile {
         Ok(None)
     }
 
-    /// Removes the file if it is empty. It is looked at and removed under SQLite's write lock: what a process
-    /// appends that lost its lock is either seen here, or finds the file gone.
-    pub(super) fn remove_if_empty(&mut self) -> Result<bool, StoreError> {
+    /// Removes the file if it holds no batch but these. It is looked at and removed under SQLite's write lock:
+    /// what a process appends that lost its lock is either seen here, or finds the file gone.
+    pub(super) fn remove_if_done(&mut self, done: &[i64]) -> Result<bool, StoreError> {
         self.verify_place()?;
         let path = self.path.clone();
-        let is_removed = self
-            .conn()?
-            .immediate_transaction(|conn| {
-                let first: Option<i64> = batches::table.select(batches::id).first(conn).optional()?;
-                if first.is_none() {
-                    std::fs::remove_file(&path).map_err(|error| Error::QueryBuilderError(error.into()))?;
-                }
-                QueryResult::Ok(first.is_none())
-            })
-            .map_err(|error| classify(&error))?;
+        let is_removed = transaction(self.conn()?, |conn| {
+            let is_done = holds_only(conn, done)?;
+            if is_done {
+                std::fs::remove_file(&path).map_err(|error| Error::QueryBuilderError(error.into()))?;
+            }
+            Ok(is_done)
+        })
+        .map_err(|error| classify(&error))?;
         if is_removed {
             self.conn = None;
             remove_files(&self.path);
@@ -309,6 +310,30 @@ impl Drop for SpoolFile {
         // Before the lock: closing the last connection moves the log into the file.
         self.conn = None;
     }
+}
+
+/// Runs a transaction that may write. SQLite has rolled it back by itself if the disk is full: diesel's own
+/// transactions take the failed rollback after that for a broken connection.
+fn transaction<T>(
+    conn: &mut SqliteConnection,
+    work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T>,
+) -> QueryResult<T> {
+    conn.batch_execute("BEGIN IMMEDIATE")?;
+    let result = work(conn).and_then(|done| conn.batch_execute("COMMIT").map(|()| done));
+    if result.is_err() {
+        let _ = conn.batch_execute("ROLLBACK");
+    }
+    result
+}
+
+/// True if no batch is in the file but these, which are in ascending order.
+fn holds_only(conn: &mut SqliteConnection, done: &[i64]) -> QueryResult<bool> {
+    let ids = batches::table.select(batches::id);
+    if done.is_empty() {
+        return Ok(ids.first::<i64>(conn).optional()?.is_none());
+    }
+    let found: Vec<i64> = ids.load(conn)?;
+    Ok(found.iter().all(|id| done.binary_search(id).is_ok()))
 }
 
 /// An encoded batch as it is in the file.
