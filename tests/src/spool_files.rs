@@ -83,7 +83,7 @@ async fn a_spool_that_fills_its_disk_is_replayed_and_removed() {
     let builder = database.writer().retry(hasty()).durability(Durability::WriteAhead(disk.path().to_owned()));
     let (writer, guard) = builder.start().unwrap();
     wait_for("the orphan is removed", async || !path.exists()).await;
-    assert_eq!(database.rows().iter().filter(|row| &*row.action == "numbered").count(), 3_000);
+    assert_eq!(database.rows().iter().filter(|row| &*row.action == "test.write").count(), 3_000);
     disk.free();
     writer.write(AuditEntry::new("later")).await;
     guard.shutdown(PATIENCE).await;

@@ -44,6 +44,12 @@ const SCHEMA: &str = "PRAGMA application_id = 1096109127; PRAGMA user_version = 
      CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID; \
      CREATE TABLE batches (id INTEGER PRIMARY KEY AUTOINCREMENT, entries INTEGER NOT NULL, body BLOB NOT NULL);";
 
+/// Others may look at the file while it is open.
+const SHARED: &str = "";
+
+/// They may not. In return SQLite keeps the index of the log in memory: a full disk has no space for it.
+const ALONE: &str = "PRAGMA locking_mode = EXCLUSIVE;";
+
 const SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 
 /// The extension of a file that is not whole yet.
@@ -65,7 +71,8 @@ pub(super) struct SpoolFile {
 }
 
 impl SpoolFile {
-    /// Creates a file as a whole or not at all: under another name, synced, then renamed.
+    /// Creates a file of this name.
+    #[cfg(test)]
     pub(super) fn create(dir: &Path, name: &str, target: &str) -> Result<Self, StoreError> {
         let path = dir.join(format!("{name}.spool"));
         let lock = Lock::try_take(&path).map_err(|error| classify(&error))?;
@@ -73,13 +80,13 @@ impl SpoolFile {
         Self::create_locked(path, lock, target)
     }
 
-    /// Creates a file whose lock is taken.
+    /// Creates a file as a whole or not at all: under another name, synced, then renamed.
     pub(super) fn create_locked(path: PathBuf, lock: Lock, target: &str) -> Result<Self, StoreError> {
         let unfinished = path.with_extension(UNFINISHED);
         let create = || {
             // Created here, so that only this user may read it; SQLite gives its other files the same mode.
             private().create_new(true).open(&unfinished)?;
-            let mut conn = open(&unfinished)?;
+            let mut conn = open(&unfinished, SHARED)?;
             conn.immediate_transaction(|conn| {
                 conn.batch_execute(SCHEMA)?;
                 diesel::insert_into(about::table)
@@ -92,7 +99,7 @@ impl SpoolFile {
             std::fs::rename(&unfinished, &path)?;
             // The name of the file must survive a power loss as well as what is in it.
             path.parent().map_or(Ok(()), sync_dir)?;
-            Ok((open(&path)?, Identity::at(&path)?))
+            Ok((open(&path, SHARED)?, Identity::at(&path)?))
         };
         match create() {
             Ok((conn, identity)) => Ok(Self { path, conn: Some(conn), lock, identity }),
@@ -133,7 +140,14 @@ impl SpoolFile {
         inspect::header(conn)?;
         inspect::check(conn)?;
         let content = inspect::content(conn)?;
-        self.conn = Some(open(&self.path).map_err(|error| classify(&error))?);
+        self.conn = Some(match open(&self.path, SHARED).map_err(|error| classify(&error)) {
+            Ok(conn) => conn,
+            Err(error) if may_lack_space(&error) => {
+                self.conn = None;
+                open(&self.path, ALONE).map_err(|error| classify(&error))?
+            }
+            Err(error) => return Err(error),
+        });
         Ok(Usage { batches: content.batches.unsigned_abs(), bytes: content.bytes.unsigned_abs() })
     }
 
@@ -355,9 +369,11 @@ fn delete(conn: &mut SqliteConnection, ids: &[i64]) -> QueryResult<Usage> {
 }
 
 /// Opens a file that is there for changes. Never creates one: it may have been removed a moment ago.
-fn open(path: &Path) -> ConnectionResult<SqliteConnection> {
+fn open(path: &Path, locking: &str) -> ConnectionResult<SqliteConnection> {
     let mut conn = SqliteConnection::establish(&uri(path, "mode=rw"))?;
-    conn.batch_execute(SETTINGS).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    // The index of the log is created with the first look at a table.
+    let all = format!("{locking}{SETTINGS} SELECT count(*) FROM sqlite_schema;");
+    conn.batch_execute(&all).map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(conn)
 }
 
@@ -382,6 +398,15 @@ pub(super) fn rename(path: &Path, extension: &str) -> std::io::Result<PathBuf> {
 pub(super) fn remove_files(path: &Path) {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let _ = std::fs::remove_file(path.with_extension(extension_of(path, suffix)));
+    }
+}
+
+/// True for an error that a full disk may have caused: SQLite calls a lack of space for the index an I/O error.
+fn may_lack_space(error: &StoreError) -> bool {
+    match error {
+        StoreError::DiskFull(_) => true,
+        StoreError::Transient(text) => text.contains("disk I/O error"),
+        StoreError::Corrupt(_) | StoreError::Gone(_) => false,
     }
 }
 

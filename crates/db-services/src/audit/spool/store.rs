@@ -84,9 +84,7 @@ impl Store for Directory {
     }
 
     fn list(&mut self) -> Result<Vec<String>, StoreError> {
-        // A directory is no spool file, and to open a pipe takes until somebody writes to it.
-        let is_file = |path: &&PathBuf| std::fs::metadata(path).map_or(true, |found| found.is_file());
-        Ok(self.files("spool")?.iter().filter(is_file).map(|path| file_name(path)).collect())
+        Ok(self.files("spool")?.iter().map(|path| file_name(path)).collect())
     }
 
     fn create(&mut self, target: &str) -> Result<(String, SpoolFile), StoreError> {
