@@ -28,10 +28,13 @@ impl<S: Store> SpoolWorker<S> {
         }
         self.run_salvages(now, replies);
         self.left += self.salvages.len() as u64;
-        if self.files.iter().any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key)) {
+        // A read makes room for the files that wait.
+        if self.has_unadopted()
+            || self.files.iter().any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key))
+        {
             replies.push(SpoolReply::Adopted);
         }
-        let is_more = self.waiting > 0 && self.has_room();
+        let is_more = self.waiting > 0 && self.has_room() && !self.is_scan_failing;
         self.next_scan = if is_more { now } else { now + self.config.scan_interval };
     }
 
@@ -58,7 +61,7 @@ impl<S: Store> SpoolWorker<S> {
             let closed = self.files.extract_if(.., |key, open| own != Some(*key) && open.waits_for_others());
             self.postponed.extend(closed.map(|(_, open)| open.name));
         }
-        self.has_room()
+        self.has_room() && !self.is_scan_failing
     }
 
     fn adopt_all(&mut self, names: &[String], now: Time, replies: &mut Replies<S::Row>) {

@@ -301,6 +301,21 @@ fn a_few_orphans_are_open_at_a_time_and_the_next_when_one_is_done() {
 }
 
 #[test]
+fn orphans_that_wait_for_room_are_adopted_after_a_failed_scan() {
+    let files = [("a", 1), ("b", 2)].map(|(name, seq)| (name, DiskFile::new("here", singles([seq]))));
+    let mut world = World::with(files, |config| config.max_adopted = 1);
+    world.wait(Duration::ZERO);
+    let (ids, _) = world.read().unwrap();
+    world.fail("list", passing());
+    world.ask(vec![SpoolRequest::Remove(ids), SpoolRequest::Read]);
+    world.wait(Duration::from_secs(1));
+    assert!(world.answer().is_none());
+    world.recover();
+    world.wait(SCAN);
+    assert_eq!(world.answer().unwrap().1, [2]);
+}
+
+#[test]
 fn stop_records_of_more_files_than_may_be_open_wait_for_the_entries_of_all() {
     const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
     let batches = |seq| vec![vec![stop(100 + seq)], vec![row(seq)]];
