@@ -68,6 +68,32 @@ async fn a_full_disk_during_a_salvage_loses_nothing_that_could_be_read() {
     assert_eq!(db.count().await, salvageable().await);
 }
 
+/// SQLite writes a removal to its log first, and a full disk does not take that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_fills_its_disk_is_replayed_and_removed() {
+    if ran_in_a_name_space("spool_files::a_spool_that_fills_its_disk_is_replayed_and_removed") {
+        return;
+    }
+    let (disk, db) = (SmallDisk::mount(8), TestDb::sqlite().await);
+    let database = MemoryDatabase::new();
+    let path = leave(numbered(3_000).collect(), disk.path()).await;
+    disk.fill_but(0);
+    let refused = std::fs::write(disk.path().join("more"), [0; 8 << 10]);
+    assert!(refused.is_err(), "the disk is full");
+    let builder = database.writer().retry(hasty()).durability(Durability::WriteAhead(disk.path().to_owned()));
+    let (writer, guard) = builder.start().unwrap();
+    wait_for("the orphan is removed", async || !path.exists()).await;
+    assert_eq!(database.rows().iter().filter(|row| &*row.action == "test.write").count(), 3_000);
+    disk.free();
+    writer.write(AuditEntry::new("later")).await;
+    guard.shutdown(PATIENCE).await;
+
+    let path = leave(numbered(3_000).collect(), disk.path()).await;
+    disk.fill_but(0);
+    let done = replay(disk.path(), &db.database).await;
+    assert_eq!((done.files, done.entries, path.exists()), (1, 3_000, false));
+}
+
 /// As an operator with a shell in the file has it: SQLite says "database is locked".
 #[tokio::test(flavor = "multi_thread")]
 async fn an_orphan_that_another_connection_holds_is_left_as_it_is() {

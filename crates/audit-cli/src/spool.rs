@@ -96,14 +96,18 @@ async fn replay(url: Option<&str>, dir: &Path, any_target: bool, damaged: bool) 
         output::number(done.quarantined),
         output::number(done.left)
     );
+    let is_bad = |file: &SpoolStatus| matches!(file.state, SpoolState::Damaged | SpoolState::Unreadable(_));
+    let is_any_bad = spool::status(dir)?.iter().any(is_bad);
     if done.damaged > 0 {
         eprintln!("{} files are damaged and were renamed: `auditlog spool status` shows them", done.damaged);
+    } else if is_any_bad {
+        eprintln!("damaged or unreadable files are left: `auditlog spool status` shows them");
     }
     match done.failure {
         Some(reason) => {
             Err(Failure::new(format!("{database} takes no more, the rest stays in the spool: {reason}")))
         }
-        None if done.quarantined + done.damaged > 0 => Ok(ExitCode::from(IN_PART)),
+        None if done.quarantined + done.damaged > 0 || is_any_bad => Ok(ExitCode::from(IN_PART)),
         None => Ok(ExitCode::SUCCESS),
     }
 }

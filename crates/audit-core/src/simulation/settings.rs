@@ -199,6 +199,7 @@ fn spool_config(random: &mut Random, batch: Size) -> SpoolConfig {
     let limit_bytes = if random.chance(300) { random.between(500, 6_000) } else { 1 << 40 };
     SpoolConfig {
         scan_interval: random.millis(200, 3_000),
+        max_adopted: random.size(1, 4),
         removal_delay: random.millis(5, 200),
         retry_delay: random.millis(20, 400),
         max_pending_removals: random.size(1, 8),

@@ -234,7 +234,8 @@ impl Store for SimStore {
         self.step(|disk| {
             let is_locked = disk.is_locked(LockTarget::Files);
             let finds_damage = disk.random.coin();
-            if !append.is_empty() {
+            if !(append.is_empty() && remove.is_empty()) {
+                // A removal is written to the log as well.
                 full(disk)?;
             }
             let Disk { files, effects, limit_bytes, was_salvaged, .. } = disk;
@@ -313,14 +314,20 @@ impl Store for SimStore {
         })
     }
 
-    fn remove_if_empty(&mut self, file: &mut SimFile) -> Result<bool, StoreError> {
+    fn remove_if_done(&mut self, file: &mut SimFile, done: &[i64]) -> Result<bool, StoreError> {
         let number = file.number;
         self.step(|disk| {
-            let is_empty = disk.files.get(&number).is_none_or(|file| file.batches.is_empty());
-            if is_empty {
-                disk.files.remove(&number);
+            let Disk { files, effects, .. } = disk;
+            let Some(file) = files.get(&number) else { return Ok(true) };
+            let is_done = file.damage.is_none() && file.batches.keys().all(|id| done.contains(id));
+            if is_done {
+                for body in file.batches.values() {
+                    effects.extend(rows_of(body).map(Effect::Removed));
+                    effects.extend(lines_of(body).map(Effect::LineRemoved));
+                }
+                files.remove(&number);
             }
-            Ok(is_empty)
+            Ok(is_done)
         })
     }
 

@@ -72,8 +72,9 @@ pub trait Store {
     /// Renames a corrupt file, for an operator to look at: it is not listed again. Its new name.
     fn set_aside(&mut self, file: &mut Self::File) -> Result<String, StoreError>;
 
-    /// Removes a file from the directory if it holds no batch. True if it did.
-    fn remove_if_empty(&mut self, file: &mut Self::File) -> Result<bool, StoreError>;
+    /// Removes a file from the directory if it holds no batch but these, in ascending order. True if it did.
+    /// Does not need space on the disk.
+    fn remove_if_done(&mut self, file: &mut Self::File, done: &[i64]) -> Result<bool, StoreError>;
 
     /// Keeps rejected rows in the quarantine, synced. One that is kept already stays as it is.
     fn quarantine(

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// Adopted files that are open at the same time, by default. Each takes a few descriptors, and the
+/// connections to the database need some as well.
+const MAX_ADOPTED: usize = 4;
+
 /// What a spool's worker is configured with. The limits have defaults that fit a disk and a database; a
 /// simulation makes them small.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +18,9 @@ pub struct SpoolConfig {
     pub limit_bytes: u64,
     /// How often the directory is searched for files to adopt.
     pub scan_interval: Duration,
+    /// Adopted files that are open at the same time; the next one is adopted when one was removed. Those that
+    /// are copied count apart.
+    pub max_adopted: usize,
     /// How long removals wait for an append to share its sync. Removals that a crash undoes are replayed,
     /// and found stored.
     pub removal_delay: Duration,
@@ -39,6 +46,7 @@ impl SpoolConfig {
             any_target: false,
             limit_bytes,
             scan_interval: Duration::from_secs(30),
+            max_adopted: MAX_ADOPTED,
             removal_delay: Duration::from_millis(100),
             retry_delay: Duration::from_secs(1),
             max_pending_removals: 500,

@@ -24,8 +24,10 @@ pub(super) struct OpenFile<F> {
     pub(super) removing: BTreeSet<i64>,
     /// Batches with a stop record. They vouch for the others, and are handed out after them.
     pub(super) stops: BTreeSet<i64>,
-    /// True after a notice about a failure, until an operation succeeds.
-    pub(super) is_failing: bool,
+    /// True after a notice about a failed read, until one succeeds.
+    pub(super) is_read_failing: bool,
+    /// True after a notice about a failed removal, until one succeeds.
+    pub(super) is_removal_failing: bool,
 }
 
 impl<F> OpenFile<F> {
@@ -41,7 +43,8 @@ impl<F> OpenFile<F> {
             held: BTreeSet::new(),
             removing: BTreeSet::new(),
             stops: BTreeSet::new(),
-            is_failing: false,
+            is_read_failing: false,
+            is_removal_failing: false,
         }
     }
 
@@ -80,6 +83,12 @@ impl<F> OpenFile<F> {
     /// A stop record that the writer does not hold.
     pub(super) fn next_stop(&self) -> Option<i64> {
         self.stops.difference(&self.held).next().copied()
+    }
+
+    /// True if nothing but stop records is left to be handed out, after a pass that found nothing else.
+    pub(super) fn waits_for_others(&self) -> bool {
+        let is_read = self.skipped.is_none() && !self.is_read_failing;
+        self.has_waiting_stop() && self.held.is_empty() && is_read
     }
 
     /// True if a stop record is to be handed out later.
@@ -130,6 +139,7 @@ impl<F> OpenFile<F> {
         for id in removed.iter().filter(|_| !planted!(RemovedAgainAndAgain)) {
             self.removing.remove(id);
         }
+        self.is_removal_failing = false;
         self.usage.batches = self.usage.batches.saturating_sub(usage.batches);
         self.usage.bytes = self.usage.bytes.saturating_sub(usage.bytes);
     }

@@ -15,7 +15,7 @@ pub use config::SpoolConfig;
 use file::OpenFile;
 use salvage::Salvage;
 
-use super::{Again, SpoolFailure, SpoolId, SpoolReply, SpoolRequest, Store};
+use super::{Again, SpoolFailure, SpoolId, SpoolReply, SpoolRequest, Store, StoreError};
 use crate::Time;
 
 type Replies<R> = Vec<SpoolReply<R>>;
@@ -42,6 +42,10 @@ pub struct SpoolWorker<S: Store> {
     /// Files that could not be adopted at the last scan, and were reported.
     failing: BTreeSet<String>,
     is_scan_failing: bool,
+    /// Files that were closed again to make room: of those nothing is left but stop records.
+    postponed: BTreeSet<String>,
+    /// Files, other than postponed ones, that the last scan had no room for.
+    waiting: usize,
     /// What the last scan left alone.
     left: u64,
     /// Files that were emptied and removed.
@@ -80,6 +84,8 @@ impl<S: Store> SpoolWorker<S> {
             ignored: BTreeSet::new(),
             failing: BTreeSet::new(),
             is_scan_failing: false,
+            postponed: BTreeSet::new(),
+            waiting: 0,
             left: 0,
             removed: 0,
             next_scan: now,
@@ -90,14 +96,17 @@ impl<S: Store> SpoolWorker<S> {
         }
     }
 
-    /// A worker that has created its file.
+    /// A worker that has created its file. If the disk is full, it creates its file with the first batch: the
+    /// files that it adopts until then free space.
     ///
     /// # Errors
-    /// When the directory does not take a file.
-    pub fn open(store: S, config: SpoolConfig, now: Time) -> Result<Self, SpoolFailure> {
+    /// When the directory does not take a file for another reason.
+    pub fn open(store: S, config: SpoolConfig, now: Time) -> Result<Self, StoreError> {
         let mut worker = Self::new(store, config, now);
-        worker.own_key()?;
-        Ok(worker)
+        match worker.create_own() {
+            Ok(_) | Err(StoreError::DiskFull(_)) => Ok(worker),
+            Err(error) => Err(error),
+        }
     }
 
     /// Answers the requests that gathered: what is to be appended and removed shares one sync, or a few if
@@ -119,8 +128,9 @@ impl<S: Store> SpoolWorker<S> {
             }
         }
         self.append(appends, now, replies);
-        if self.pending_removals() >= self.config.max_pending_removals && !planted!(RemovalsNotFlushedByCount)
-        {
+        // Those that fail are repeated by time alone.
+        let are_many = self.working_removals() >= self.config.max_pending_removals;
+        if are_many && !planted!(RemovalsNotFlushedByCount) {
             self.flush_removals(now, replies);
         }
         for request in others {
@@ -144,7 +154,7 @@ impl<S: Store> SpoolWorker<S> {
         if self.flush_at <= now && !planted!(RemovalsNotFlushedByTime) {
             self.flush_removals(now, replies);
         }
-        if self.next_scan <= now {
+        while self.next_scan <= now {
             self.scan(now, replies);
         }
         if self.reread_at <= now {
@@ -174,7 +184,7 @@ impl<S: Store> SpoolWorker<S> {
             self.run_salvages(now, &mut unheard);
         }
         for open in self.files.values_mut().filter(|open| open.usage.batches == 0) {
-            let _ = self.store.remove_if_empty(&mut open.file);
+            let _ = self.store.remove_if_done(&mut open.file, &[]);
         }
         Closed { left: self.left, removed: self.removed }
     }

@@ -8,12 +8,17 @@ use crate::{Row, Time};
 
 impl<S: Store> SpoolWorker<S> {
     /// Answers a read, once it is known whether there is something to read: a writer that hears of nothing
-    /// takes the spool for drained. So the answer waits for a file that cannot be read or copied now, and for
-    /// the batches before a stop record.
+    /// takes the spool for drained. So the answer waits for a file that cannot be read or copied now, for
+    /// files that are not adopted yet, and for the batches before a stop record.
     pub(super) fn answer_read(&mut self, now: Time, replies: &mut Replies<S::Row>) {
-        let batch = self.read(now, replies);
+        let mut batch = self.read(now, replies);
+        while batch.is_none() && self.has_unadopted() && self.make_room(now, replies) {
+            self.scan(now, replies);
+            batch = self.read(now, replies);
+        }
         let is_unknown = (self.reread_at != Time::NEVER && !planted!(FailedReadTakenForTheEnd))
             || !self.salvages.is_empty()
+            || self.has_unadopted()
             || self.files.iter().any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key));
         self.is_read_waiting = batch.is_none() && is_unknown;
         if !self.is_read_waiting {
@@ -66,7 +71,7 @@ impl<S: Store> SpoolWorker<S> {
                 // Those that were not read are in the next pass.
                 open.read_again_from(before.saturating_add(1));
             })?;
-            open.is_failing = false;
+            open.is_read_failing = false;
             let batch = self.hand_out(key, stored, now, replies);
             if !batch.ids.is_empty() {
                 return Ok(Some(batch));
@@ -152,7 +157,7 @@ impl<S: Store> SpoolWorker<S> {
     /// False while what a stop record of this file attests may be in a file that could not be copied or
     /// adopted yet.
     pub(super) fn may_hand_out_stops(&self, key: u32) -> bool {
-        let is_every_file_known = self.failing.is_empty() && !self.is_scan_failing;
+        let is_every_file_known = self.failing.is_empty() && !self.is_scan_failing && self.waiting == 0;
         self.salvages.is_empty() && (self.own == Some(key) || is_every_file_known)
     }
 
@@ -194,7 +199,7 @@ impl<S: Store> SpoolWorker<S> {
             return self.begin_salvage(key, loss, now, replies);
         }
         self.reread_at = self.reread_at.min(now + self.config.retry_delay);
-        if !std::mem::replace(&mut open.is_failing, true) {
+        if !std::mem::replace(&mut open.is_read_failing, true) {
             let file = open.name.clone();
             replies.push(SpoolReply::Notice(SpoolNotice::ReadFailed { file, reason }));
         }

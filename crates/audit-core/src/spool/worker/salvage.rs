@@ -148,7 +148,6 @@ impl<S: Store> SpoolWorker<S> {
                         let file = salvage.name.clone();
                         replies.push(SpoolReply::Notice(SpoolNotice::SalvageFailed { file, reason }));
                     }
-                    self.left += 1;
                     self.salvages.insert(key, salvage);
                 }
             }

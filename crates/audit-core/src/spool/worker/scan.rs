@@ -27,10 +27,41 @@ impl<S: Store> SpoolWorker<S> {
             }
         }
         self.run_salvages(now, replies);
-        if self.files.iter().any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key)) {
+        self.left += self.salvages.len() as u64;
+        // A read makes room for the files that wait.
+        if self.has_unadopted()
+            || self.files.iter().any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key))
+        {
             replies.push(SpoolReply::Adopted);
         }
-        self.next_scan = now + self.config.scan_interval;
+        let is_more = self.waiting > 0 && self.has_room() && !self.is_scan_failing;
+        self.next_scan = if is_more { now } else { now + self.config.scan_interval };
+    }
+
+    /// True if another file may be adopted.
+    fn has_room(&self) -> bool {
+        let adopted = self.files.len() - usize::from(self.own.is_some());
+        adopted < self.config.max_adopted
+    }
+
+    /// True if files are to be adopted once there is room.
+    pub(super) fn has_unadopted(&self) -> bool {
+        self.waiting > 0 || !self.postponed.is_empty()
+    }
+
+    /// Removes files that are done, and closes those that have nothing but stop records, so that others can be
+    /// adopted. True if they can.
+    pub(super) fn make_room(&mut self, now: Time, replies: &mut Replies<S::Row>) -> bool {
+        if self.pending_removals() > 0 {
+            self.flush_removals(now, replies);
+        }
+        if self.waiting > 0 {
+            // Removals that failed are forgotten: those batches are replayed, and found stored.
+            let own = self.own;
+            let closed = self.files.extract_if(.., |key, open| own != Some(*key) && open.waits_for_others());
+            self.postponed.extend(closed.map(|(_, open)| open.name));
+        }
+        self.has_room() && !self.is_scan_failing
     }
 
     fn adopt_all(&mut self, names: &[String], now: Time, replies: &mut Replies<S::Row>) {
@@ -40,9 +71,25 @@ impl<S: Store> SpoolWorker<S> {
         let open = self.files.values().map(|open| &open.name);
         let known: BTreeSet<String> =
             open.chain(self.salvages.values().map(|salvage| &salvage.name)).cloned().collect();
-        for name in names.iter().filter(|name| !known.contains(*name)) {
-            if self.ignored.contains(name) || !self.adopt(name, now, replies) {
+        self.waiting = 0;
+        self.postponed.retain(is_there);
+        let unknown = names.iter().filter(|name| !known.contains(*name));
+        let (last, first): (Vec<&String>, Vec<&String>) =
+            unknown.partition(|name| self.postponed.contains(*name));
+        for name in first {
+            if self.ignored.contains(name) {
                 self.left += 1;
+            } else if !self.has_room() {
+                self.waiting += 1;
+            } else if !self.adopt(name, now, replies) {
+                self.left += 1;
+            }
+        }
+        for name in last {
+            // Their stop records attest what may be in the others.
+            if self.waiting == 0 && self.has_room() {
+                self.postponed.remove(name);
+                self.left += u64::from(!self.adopt(name, now, replies));
             }
         }
     }
@@ -82,6 +129,14 @@ impl<S: Store> SpoolWorker<S> {
                     self.adoption_failed(name, &reason, replies);
                     return false;
                 };
+                if self.salvages.len() >= self.config.max_adopted {
+                    self.run_salvages(now, replies);
+                }
+                if self.salvages.len() >= self.config.max_adopted {
+                    // Others cannot be copied, either, and each keeps its file open.
+                    self.failing.insert(name.to_owned());
+                    return false;
+                }
                 let key = self.next_key();
                 self.files.insert(key, open);
                 self.begin_salvage(key, loss, now, replies);

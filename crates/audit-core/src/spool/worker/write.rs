@@ -119,14 +119,18 @@ impl<S: Store> SpoolWorker<S> {
     }
 
     /// The key of the own file, which is created if there is none.
-    pub(super) fn own_key(&mut self) -> Result<u32, SpoolFailure> {
+    fn own_key(&mut self) -> Result<u32, SpoolFailure> {
         if let Some(key) = self.own {
             return Ok(key);
         }
-        let (name, file) = self.store.create(&self.config.target).map_err(|error| {
+        self.create_own().map_err(|error| {
             let message = error.to_string();
             if self.salvages.is_empty() { SpoolFailure::Io(message) } else { SpoolFailure::Damaged(message) }
-        })?;
+        })
+    }
+
+    pub(super) fn create_own(&mut self) -> Result<u32, StoreError> {
+        let (name, file) = self.store.create(&self.config.target)?;
         let key = self.next_key();
         self.files.insert(key, OpenFile::new(name, file, Usage::default()));
         self.own = Some(key);
@@ -147,6 +151,12 @@ impl<S: Store> SpoolWorker<S> {
         self.files.values().map(|open| open.removing.len()).sum()
     }
 
+    /// Those of files whose removals did not fail.
+    pub(super) fn working_removals(&self) -> usize {
+        let working = self.files.values().filter(|open| !open.is_removal_failing);
+        working.map(|open| open.removing.len()).sum()
+    }
+
     /// Commits all pending removals.
     pub(super) fn flush_removals(&mut self, now: Time, replies: &mut Replies<S::Row>) {
         let pending = self.files.iter().filter(|(_, open)| !open.removing.is_empty());
@@ -162,7 +172,6 @@ impl<S: Store> SpoolWorker<S> {
             match self.store.commit(&mut open.file, &[], &removing) {
                 Ok(committed) => {
                     open.committed(&removing, committed.removed);
-                    open.is_failing = false;
                     self.remove_if_empty(key, now, replies);
                 }
                 Err(error) => self.removal_failed(key, error, now, replies),
@@ -171,15 +180,44 @@ impl<S: Store> SpoolWorker<S> {
     }
 
     fn removal_failed(&mut self, key: u32, error: StoreError, now: Time, replies: &mut Replies<S::Row>) {
-        let Some(open) = self.files.get_mut(&key) else { return };
         let reason = error.to_string();
         if let Some(loss) = FileLoss::of(error) {
             return self.begin_salvage(key, loss, now, replies);
         }
+        if self.remove_done(key) {
+            return;
+        }
+        let Some(open) = self.files.get_mut(&key) else { return };
         self.flush_at = self.flush_at.min(now + self.config.retry_delay);
-        if !std::mem::replace(&mut open.is_failing, true) {
+        if !std::mem::replace(&mut open.is_removal_failing, true) {
             let file = open.name.clone();
             replies.push(SpoolReply::Notice(SpoolNotice::RemovalFailed { file, reason }));
+        }
+    }
+
+    /// Removes a file all of whose batches are to be removed, without a change to it: a full disk takes none,
+    /// and would stay full. The writer's file is created again with the next append. True if it did.
+    fn remove_done(&mut self, key: u32) -> bool {
+        let Some(open) = self.files.get_mut(&key) else { return false };
+        let done: Vec<i64> = open.removing.iter().copied().collect();
+        if (done.len() as u64) < open.usage.batches
+            || !self.store.remove_if_done(&mut open.file, &done).unwrap_or(false)
+        {
+            return false;
+        }
+        self.forget_removed(key);
+        true
+    }
+
+    fn forget_removed(&mut self, key: u32) {
+        self.files.remove(&key);
+        if self.own == Some(key) {
+            self.own = None;
+            return;
+        }
+        self.removed += 1;
+        if self.has_unadopted() {
+            self.next_scan = Time::START;
         }
     }
 
@@ -189,12 +227,8 @@ impl<S: Store> SpoolWorker<S> {
         if self.own == Some(key) || open.usage.batches > 0 {
             return;
         }
-        let usage = match self.store.remove_if_empty(&mut open.file) {
-            Ok(true) => {
-                self.removed += 1;
-                self.files.remove(&key);
-                return;
-            }
+        let usage = match self.store.remove_if_done(&mut open.file, &[]) {
+            Ok(true) => return self.forget_removed(key),
             Ok(false) => self.store.check(&mut open.file),
             Err(error) => Err(error),
         };

@@ -44,6 +44,12 @@ const SCHEMA: &str = "PRAGMA application_id = 1096109127; PRAGMA user_version = 
      CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID; \
      CREATE TABLE batches (id INTEGER PRIMARY KEY AUTOINCREMENT, entries INTEGER NOT NULL, body BLOB NOT NULL);";
 
+/// Others may look at the file while it is open.
+const SHARED: &str = "";
+
+/// They may not. In return SQLite keeps the index of the log in memory: a full disk has no space for it.
+const ALONE: &str = "PRAGMA locking_mode = EXCLUSIVE;";
+
 const SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 
 /// The extension of a file that is not whole yet.
@@ -65,11 +71,17 @@ pub(super) struct SpoolFile {
 }
 
 impl SpoolFile {
-    /// Creates a file as a whole or not at all: under another name, synced, then renamed.
+    /// Creates a file of this name.
+    #[cfg(test)]
     pub(super) fn create(dir: &Path, name: &str, target: &str) -> Result<Self, StoreError> {
         let path = dir.join(format!("{name}.spool"));
         let lock = Lock::try_take(&path).map_err(|error| classify(&error))?;
         let lock = lock.ok_or_else(|| StoreError::Transient("another process uses it".to_owned()))?;
+        Self::create_locked(path, lock, target)
+    }
+
+    /// Creates a file as a whole or not at all: under another name, synced, then renamed.
+    pub(super) fn create_locked(path: PathBuf, lock: Lock, target: &str) -> Result<Self, StoreError> {
         let unfinished = path.with_extension(UNFINISHED);
         if path.exists() || unfinished.exists() {
             return Err(StoreError::Transient(format!("{} is there already", path.display())));
@@ -78,8 +90,8 @@ impl SpoolFile {
             write_new(&unfinished, "target", target)?;
             std::fs::rename(&unfinished, &path)?;
             // The name of the file must survive a power loss as well as what is in it.
-            sync_dir(dir)?;
-            Ok((open(&path)?, Identity::at(&path)?))
+            path.parent().map_or(Ok(()), sync_dir)?;
+            Ok((open(&path, SHARED)?, Identity::at(&path)?))
         };
         match create() {
             Ok((conn, identity)) => Ok(Self { path, conn: Some(conn), lock, identity }),
@@ -123,7 +135,14 @@ impl SpoolFile {
         inspect::header(conn)?;
         inspect::check(conn)?;
         let content = inspect::content(conn)?;
-        self.conn = Some(open(&self.path).map_err(|error| classify(&error))?);
+        self.conn = Some(match open(&self.path, SHARED).map_err(|error| classify(&error)) {
+            Ok(conn) => conn,
+            Err(error) if may_lack_space(&error) => {
+                self.conn = None;
+                open(&self.path, ALONE).map_err(|error| classify(&error))?
+            }
+            Err(error) => return Err(error),
+        });
         Ok(Usage { batches: content.batches.unsigned_abs(), bytes: content.bytes.unsigned_abs() })
     }
 
@@ -171,20 +190,18 @@ impl SpoolFile {
         if append.is_empty() && remove.is_empty() {
             return Ok(Committed::default());
         }
-        let committed = self
-            .conn()?
-            .immediate_transaction(|conn| {
-                let removed = delete(conn, remove)?;
-                let mut ids = Vec::with_capacity(append.len());
-                for Batch { rows, body, .. } in append {
-                    let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
-                    let row = (batches::entries.eq(rows), batches::body.eq(body));
-                    let insert = diesel::insert_into(batches::table).values(row).returning(batches::id);
-                    ids.push(insert.get_result::<i64>(conn)?);
-                }
-                QueryResult::Ok(Committed { ids, removed })
-            })
-            .map_err(|error| classify(&error))?;
+        let committed = transaction(self.conn()?, |conn| {
+            let removed = delete(conn, remove)?;
+            let mut ids = Vec::with_capacity(append.len());
+            for Batch { rows, body, .. } in append {
+                let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
+                let row = (batches::entries.eq(rows), batches::body.eq(body));
+                let insert = diesel::insert_into(batches::table).values(row).returning(batches::id);
+                ids.push(insert.get_result::<i64>(conn)?);
+            }
+            Ok(Committed { ids, removed })
+        })
+        .map_err(|error| classify(&error))?;
         self.verify_place()?;
         if append.is_empty() {
             self.shrink();
@@ -243,24 +260,22 @@ impl SpoolFile {
         Ok(None)
     }
 
-    /// Removes the file if it is empty. It is looked at and removed under SQLite's write lock: what a process
-    /// appends that lost its lock is either seen here, or finds the file gone.
-    pub(super) fn remove_if_empty(&mut self) -> Result<bool, StoreError> {
+    /// Removes the file if it holds no batch but these. It is looked at and removed under SQLite's write lock:
+    /// what a process appends that lost its lock is either seen here, or finds the file gone.
+    pub(super) fn remove_if_done(&mut self, done: &[i64]) -> Result<bool, StoreError> {
         self.verify_place()?;
         let path = self.path.clone();
-        let conn = self.conn()?;
         // Without frames the log is not taken for one that lost its file, if the process is killed between the
         // removals. It may fail, as on a full disk.
-        let _ = conn.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)");
-        let is_removed = conn
-            .immediate_transaction(|conn| {
-                let first: Option<i64> = batches::table.select(batches::id).first(conn).optional()?;
-                if first.is_none() {
-                    std::fs::remove_file(&path).map_err(|error| Error::QueryBuilderError(error.into()))?;
-                }
-                QueryResult::Ok(first.is_none())
-            })
-            .map_err(|error| classify(&error))?;
+        let _ = self.conn()?.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)");
+        let is_removed = transaction(self.conn()?, |conn| {
+            let is_done = holds_only(conn, done)?;
+            if is_done {
+                std::fs::remove_file(&path).map_err(|error| Error::QueryBuilderError(error.into()))?;
+            }
+            Ok(is_done)
+        })
+        .map_err(|error| classify(&error))?;
         if is_removed {
             self.conn = None;
             remove_files(&self.path);
@@ -312,6 +327,30 @@ impl Drop for SpoolFile {
     }
 }
 
+/// Runs a transaction that may write. SQLite has rolled it back by itself if the disk is full: diesel's own
+/// transactions take the failed rollback after that for a broken connection.
+fn transaction<T>(
+    conn: &mut SqliteConnection,
+    work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T>,
+) -> QueryResult<T> {
+    conn.batch_execute("BEGIN IMMEDIATE")?;
+    let result = work(conn).and_then(|done| conn.batch_execute("COMMIT").map(|()| done));
+    if result.is_err() {
+        let _ = conn.batch_execute("ROLLBACK");
+    }
+    result
+}
+
+/// True if no batch is in the file but these, which are in ascending order.
+fn holds_only(conn: &mut SqliteConnection, done: &[i64]) -> QueryResult<bool> {
+    let ids = batches::table.select(batches::id);
+    if done.is_empty() {
+        return Ok(ids.first::<i64>(conn).optional()?.is_none());
+    }
+    let found: Vec<i64> = ids.load(conn)?;
+    Ok(found.iter().all(|id| done.binary_search(id).is_ok()))
+}
+
 /// An encoded batch as it is in the file.
 pub(super) fn batch(body: Vec<u8>) -> Batch<Vec<u8>> {
     let rows = body.iter().filter(|byte| **byte == b'\n').count();
@@ -331,9 +370,11 @@ fn delete(conn: &mut SqliteConnection, ids: &[i64]) -> QueryResult<Usage> {
 }
 
 /// Opens a file that is there for changes. Never creates one: it may have been removed a moment ago.
-fn open(path: &Path) -> ConnectionResult<SqliteConnection> {
+fn open(path: &Path, locking: &str) -> ConnectionResult<SqliteConnection> {
     let mut conn = SqliteConnection::establish(&uri(path, "mode=rw"))?;
-    conn.batch_execute(SETTINGS).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    // The index of the log is created with the first look at a table.
+    let all = format!("{locking}{SETTINGS} SELECT count(*) FROM sqlite_schema;");
+    conn.batch_execute(&all).map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(conn)
 }
 
@@ -341,7 +382,7 @@ fn open(path: &Path) -> ConnectionResult<SqliteConnection> {
 fn write_new(path: &Path, key: &str, value: &str) -> Result<(), Box<dyn std::error::Error>> {
     // Created here, so that only this user may read it; SQLite gives its other files the same mode.
     private().create_new(true).open(path)?;
-    let mut conn = open(path)?;
+    let mut conn = open(path, SHARED)?;
     conn.immediate_transaction(|conn| {
         conn.batch_execute(SCHEMA)?;
         diesel::insert_into(about::table).values((about::key.eq(key), about::value.eq(value))).execute(conn)
@@ -362,6 +403,15 @@ pub(super) fn restore(path: &Path) -> Result<(), StoreError> {
         .and_then(|()| Ok(std::fs::rename(&unfinished, path)?))
         .and_then(|()| Ok(path.parent().map_or(Ok(()), sync_dir)?))
         .map_err(|error| classify(&*error))
+}
+
+/// True for an error that a full disk may have caused: SQLite calls a lack of space for the index an I/O error.
+fn may_lack_space(error: &StoreError) -> bool {
+    match error {
+        StoreError::DiskFull(_) => true,
+        StoreError::Transient(text) => text.contains("disk I/O error"),
+        StoreError::Corrupt(_) | StoreError::Gone(_) => false,
+    }
 }
 
 /// What an error of SQLite or of the file system means for a file. SQLite's driver passes on the text alone.

@@ -112,10 +112,10 @@ proptest! {
         let expected: Vec<_> = model.iter().map(|(id, batch)| (*id, codec::decode(&batch.body).0)).collect();
         prop_assert_eq!(all(&mut file), expected);
         let ids: Vec<i64> = model.into_keys().collect();
-        prop_assert_eq!(file.remove_if_empty().unwrap(), ids.is_empty());
+        prop_assert_eq!(file.remove_if_done(&[]).unwrap(), ids.is_empty());
         if !ids.is_empty() {
             file.commit(&[], &ids).unwrap();
-            prop_assert!(file.remove_if_empty().unwrap());
+            prop_assert!(file.remove_if_done(&[]).unwrap());
         }
         prop_assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -179,7 +179,7 @@ fn a_file_in_use_is_not_adopted_and_one_that_is_gone_is_not_created() {
     let path = file.path.clone();
     assert!(adopt(&path).is_none());
     assert!(matches!(look(&path), Look::Whole(glance) if glance.in_use && glance.target == "there"));
-    assert!(file.remove_if_empty().unwrap());
+    assert!(file.remove_if_done(&[]).unwrap());
     assert!(adopt(&path).is_none());
     assert!(matches!(look(&path), Look::Unreadable(_)));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -302,7 +302,7 @@ fn a_file_with_batches_is_not_removed_though_its_adopter_emptied_it() {
     let conn = file.conn.as_mut().unwrap();
     let late = (batches::entries.eq(1), batches::body.eq(body(2, 1).body));
     diesel::insert_into(batches::table).values(late).execute(conn).unwrap();
-    assert!(!adopted.remove_if_empty().unwrap());
+    assert!(!adopted.remove_if_done(&[]).unwrap());
     assert_eq!(all(&mut adopted).len(), 1);
 }
 
@@ -328,7 +328,7 @@ fn what_a_crash_leaves_of_a_new_file_is_removed() {
     let create = |name: &str, statements: &str| {
         let path = dir.path().join(name);
         private().create_new(true).open(&path).unwrap();
-        let mut conn = open(&path).unwrap();
+        let mut conn = open(&path, SHARED).unwrap();
         conn.batch_execute(statements).unwrap();
         // Killed: nothing is closed. The connection is closed with the test.
         conn
@@ -394,4 +394,27 @@ fn only_what_sqlite_proves_is_damage() {
         assert!(matches!(error(text), StoreError::Corrupt(_)), "{text}");
     }
     assert!(matches!(error("database or disk is full"), StoreError::DiskFull(_)));
+}
+
+#[test]
+fn a_file_is_removed_only_if_every_batch_in_it_is_done() {
+    let dir = TempDir::new().unwrap();
+    let mut file = SpoolFile::create(dir.path(), "done", "there").unwrap();
+    let ids = file.commit(&[body(1, 2), body(2, 2), body(3, 2)], &[]).unwrap().ids;
+    assert!(!file.remove_if_done(&ids[1..]).unwrap());
+    assert_eq!(all(&mut file).len(), 3);
+    file.commit(&[], &ids[..1]).unwrap();
+    assert!(file.remove_if_done(&ids).unwrap(), "one of them is removed already");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_new_file_takes_another_name_if_its_lock_is_taken() {
+    let dir = TempDir::new().unwrap();
+    let writer = uuid::Uuid::now_v7();
+    let sweeper = Lock::try_take(&dir.path().join(format!("{writer}.spool"))).unwrap().unwrap();
+    let (name, file) = Directory::new(dir.path(), Some(writer)).create("there").unwrap();
+    assert_ne!(name, format!("{writer}.spool"));
+    assert!(file.path().exists());
+    drop(sweeper);
 }

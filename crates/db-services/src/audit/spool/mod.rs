@@ -168,13 +168,17 @@ pub fn status(dir: &Path) -> Result<Vec<SpoolStatus>, SpoolError> {
     Ok(all)
 }
 
-/// The spool's files of a directory with this extension, the oldest writer's first: names are UUIDs v7.
+/// The spool's files of a directory with this extension, the oldest writer's first: names are UUIDs v7. A
+/// directory is none, nor is a pipe: opening one waits until somebody writes to it.
 fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, SpoolError> {
     let failed = |error| SpoolError::at(dir, error);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|found| found == extension) && inspect::is_ours(&path) {
+        let is_named = path.extension().is_some_and(|found| found == extension);
+        // A file that cannot be looked at is reported by those that open it.
+        let is_file = || std::fs::metadata(&path).map_or(true, |found| found.is_file());
+        if is_named && is_file() && inspect::is_ours(&path) {
             paths.push(path);
         }
     }
@@ -192,5 +196,23 @@ pub(super) fn log_notice(notice: &SpoolNotice) {
     match notice.level() {
         NoticeLevel::Warning => log::warn!("audit: {notice}"),
         NoticeLevel::Error => log::error!("audit: {notice}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_or_a_pipe_with_the_name_of_a_spool_file_is_none() {
+        let dir = tempfile::TempDir::new().unwrap();
+        std::fs::create_dir(dir.path().join("directory.spool")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(dir.path().join("pipe.spool")).status().unwrap();
+        assert!(made.success());
+        std::fs::write(dir.path().join("garbage.spool"), "garbage").unwrap();
+        let found = status(dir.path()).unwrap();
+        let names: Vec<String> = found.iter().map(|file| file_name(&file.path)).collect();
+        assert_eq!(names, ["garbage.spool"]);
     }
 }

@@ -1,5 +1,6 @@
 //! Entries that the database rejects, and lines that cannot be read.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -8,7 +9,8 @@ use diesel::Connection as _;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
-use super::lock::{private, sync_dir};
+use super::inspect::uri;
+use super::lock::{Identity, private, sync_dir};
 use super::{SpoolError, codec};
 use crate::audit::insert::{AuditConnection, OnConflict};
 use crate::client::Connection;
@@ -33,6 +35,8 @@ const SCHEMA: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRA
 pub struct Quarantine {
     path: PathBuf,
     conn: SqliteConnection,
+    /// The file that is open.
+    identity: Option<Identity>,
 }
 
 /// An entry that was set aside.
@@ -62,12 +66,24 @@ impl Quarantine {
         let path = dir.join("quarantine.sqlite");
         let open = || {
             create_if_missing(dir, &path)?;
-            let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
+            // Before it is opened: if another file takes the name in between, this one is not that.
+            let identity = Identity::at(&path)?;
+            let mut conn = SqliteConnection::establish(&uri(&path, "mode=rw"))?;
             conn.batch_execute(SCHEMA)?;
-            Ok::<_, Box<dyn std::error::Error>>(conn)
+            Ok::<_, Box<dyn std::error::Error>>((conn, identity))
         };
-        let conn = open().map_err(|error| SpoolError::at(&path, error))?;
-        Ok(Self { path, conn })
+        let (conn, identity) = open().map_err(|error| SpoolError::at(&path, error))?;
+        Ok(Self { path, conn, identity })
+    }
+
+    /// An error unless others find this file under its name: what is kept in a removed one is lost with this
+    /// process.
+    pub(super) fn verify_place(&self) -> Result<(), SpoolError> {
+        match Identity::at(&self.path) {
+            Ok(found) if found.is_some() && found == self.identity => Ok(()),
+            Ok(_) => Err(SpoolError::at(&self.path, "it was removed from the directory")),
+            Err(error) => Err(SpoolError::at(&self.path, error)),
+        }
     }
 
     /// True if a spool directory has one.
@@ -161,10 +177,25 @@ impl Quarantine {
 /// the locks that SQLite holds on it elsewhere in this process.
 fn create_if_missing(dir: &Path, path: &Path) -> std::io::Result<()> {
     match private().create_new(true).open(path) {
-        Ok(_) => sync_dir(dir),
+        Ok(file) => {
+            give_to_owner_of(dir, &file);
+            sync_dir(dir)
+        }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// The service must be able to open what root has created in its directory. Only root may give files away, and
+/// nobody else has to.
+fn give_to_owner_of(dir: &Path, file: &File) {
+    #[cfg(unix)]
+    if let Ok(owner) = std::fs::metadata(dir) {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let _ = fchown(file, Some(owner.uid()), Some(owner.gid()));
+    }
+    #[cfg(not(unix))]
+    let _ = (dir, file);
 }
 
 impl std::fmt::Debug for Quarantine {
@@ -172,3 +203,7 @@ impl std::fmt::Debug for Quarantine {
         f.debug_struct("Quarantine").field("path", &self.path).finish()
     }
 }
+
+#[cfg(test)]
+#[path = "quarantine_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! Replay of a spool directory by an operator, without the application.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -111,6 +111,8 @@ struct Replay<'a, S, P> {
     done: Replayed,
     /// What went wrong on the disk.
     disk_failure: Option<String>,
+    /// Files whose removals failed, and why. They may be removed as a whole later.
+    unremoved: BTreeMap<String, String>,
 }
 
 impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
@@ -123,6 +125,7 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
             started: Instant::now(),
             done: Replayed::default(),
             disk_failure: None,
+            unremoved: BTreeMap::new(),
         }
     }
 
@@ -140,7 +143,9 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
         }
         // Removes what is still to be removed.
         Closed { left: self.done.left, removed: self.done.files } = self.worker.close();
-        match self.disk_failure {
+        let dir = self.dir;
+        let unremoved = self.unremoved.into_iter().find(|(file, _)| dir.join(file).exists());
+        match self.disk_failure.or(unremoved.map(|(_, failure)| failure)) {
             Some(failure) => Err(SpoolError::at(self.dir, failure)),
             None => Ok(self.done),
         }
@@ -167,8 +172,11 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
             SpoolNotice::SalvageFailed { .. }
             | SpoolNotice::LinesNotQuarantined { .. }
             | SpoolNotice::ReadFailed { .. }
-            | SpoolNotice::RemovalFailed { .. }
             | SpoolNotice::ScanFailed { .. } => self.disk_failure = Some(notice.to_string()),
+            SpoolNotice::RemovalFailed { file, .. } => {
+                self.unremoved.insert(file.clone(), notice.to_string());
+                return;
+            }
             // The command reports how many files it replayed.
             SpoolNotice::Adopted { .. } => return,
             _ => {}
@@ -204,7 +212,9 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
         row: &LogRow,
         error: SinkError,
     ) -> Result<Result<(), SinkError>, SpoolError> {
-        Quarantine::open(self.dir)?.keep(row, &error.reason, error.sqlstate.as_deref())?;
+        let mut quarantine = Quarantine::open(self.dir)?;
+        quarantine.keep(row, &error.reason, error.sqlstate.as_deref())?;
+        quarantine.verify_place()?;
         self.done.quarantined += 1;
         if row.number().is_none() {
             return Ok(Ok(()));

@@ -28,17 +28,26 @@ impl Directory {
         Self { path: path.to_owned(), name: writer, quarantine: None }
     }
 
+    /// Keeps something in the quarantine, which is created again if it was removed. An error if it is removed
+    /// before the end.
     fn keep(
         &mut self,
-        keep: impl FnOnce(&mut Quarantine) -> Result<(), SpoolError>,
+        mut keep: impl FnMut(&mut Quarantine) -> Result<(), SpoolError>,
     ) -> Result<(), StoreError> {
-        let open = match self.quarantine.take() {
-            Some(open) => Ok(open),
-            None => Quarantine::open(&self.path),
+        let mut keep_once = || {
+            let mut open = match self.quarantine.take().filter(|open| open.verify_place().is_ok()) {
+                Some(open) => open,
+                None => {
+                    make_private(&self.path).map_err(|error| SpoolError::at(&self.path, error))?;
+                    Quarantine::open(&self.path)?
+                }
+            };
+            keep(&mut open)?;
+            open.verify_place()?;
+            self.quarantine = Some(open);
+            Ok(())
         };
-        let kept = open.and_then(|mut open| keep(&mut open).map(|()| open));
-        self.quarantine = Some(kept.map_err(|error| StoreError::Transient(error.to_string()))?);
-        Ok(())
+        keep_once().map_err(|error: SpoolError| StoreError::Transient(error.to_string()))
     }
 
     fn files(&self, extension: &str) -> Result<Vec<PathBuf>, StoreError> {
@@ -79,9 +88,16 @@ impl Store for Directory {
 
     fn create(&mut self, target: &str) -> Result<(String, SpoolFile), StoreError> {
         make_private(&self.path).map_err(|error| classify(&error))?;
-        let name = self.name.take().unwrap_or_else(Uuid::now_v7);
-        let file = SpoolFile::create(&self.path, &name.to_string(), target)?;
-        Ok((file_name(file.path()), file))
+        let mut name = self.name.take().unwrap_or_else(Uuid::now_v7);
+        loop {
+            let path = self.path.join(format!("{name}.spool"));
+            if let Some(lock) = Lock::try_take(&path).map_err(|error| classify(&error))? {
+                let file = SpoolFile::create_locked(path, lock, target)?;
+                return Ok((file_name(file.path()), file));
+            }
+            // Another process sweeps the directory at this moment, and took the lock for a forgotten one.
+            name = Uuid::now_v7();
+        }
     }
 
     fn adopt(&mut self, name: &str, target: Option<&str>) -> Result<Adoption<SpoolFile>, StoreError> {
@@ -152,8 +168,8 @@ impl Store for Directory {
         file.set_aside().map(|path| file_name(&path))
     }
 
-    fn remove_if_empty(&mut self, file: &mut SpoolFile) -> Result<bool, StoreError> {
-        file.remove_if_empty()
+    fn remove_if_done(&mut self, file: &mut SpoolFile, done: &[i64]) -> Result<bool, StoreError> {
+        file.remove_if_done(done)
     }
 
     fn quarantine(

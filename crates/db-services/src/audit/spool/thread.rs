@@ -23,7 +23,7 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Creates the writer's file and starts the thread.
+    /// Creates the writer's file, unless the disk is full, and starts the thread.
     pub(crate) fn start(
         dir: &Path,
         writer: Uuid,

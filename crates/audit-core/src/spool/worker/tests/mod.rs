@@ -212,18 +212,140 @@ fn removals_are_committed_after_their_delay_though_requests_keep_coming() {
 fn removals_that_fail_are_repeated_and_reported_once() {
     let mut world = World::new([("a", DiskFile::new("here", singles(1..=2)))]);
     world.wait(Duration::ZERO);
-    let (ids, _) = world.read().unwrap();
+    let (mut ids, _) = world.read().unwrap();
     world.fail("remove", full());
+    let kept = ids.split_off(1);
     world.ask(vec![SpoolRequest::Remove(ids)]);
     for _ in 0..5 {
         world.wait(Duration::from_secs(1));
+        world.give_back(kept.clone(), Again::InOrder);
+        assert_eq!(world.read().unwrap().0, kept, "what is committed is not handed out again");
     }
-    assert_eq!(world.read(), None, "what is committed is not handed out again");
     let reported = |notice: &&SpoolNotice| matches!(notice, SpoolNotice::RemovalFailed { .. });
     assert_eq!(world.notices.iter().filter(reported).count(), 1);
     world.recover();
+    world.ask(vec![SpoolRequest::Remove(kept)]);
     world.wait(Duration::from_secs(1));
     assert_eq!(world.names(), ["own1"]);
+}
+
+#[test]
+fn a_file_whose_batches_are_all_done_is_removed_though_the_disk_takes_no_removal() {
+    let mut world = World::new([("a", DiskFile::new("here", singles(1..=2)))]);
+    world.wait(Duration::ZERO);
+    let own = world.append(&singles([3])).remove(0).unwrap();
+    world.fail("remove", full());
+    world.fail("append", full());
+    assert_eq!(world.drain(), [1, 2]);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.names(), ["own1"]);
+    assert!(world.append(&singles([4]))[0].is_err());
+    world.ask(vec![SpoolRequest::Remove(vec![own])]);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.names(), [""; 0], "the writer's file as well");
+    assert_eq!(world.notices.len(), 1, "nothing failed: {:?}", world.notices);
+    world.recover();
+    assert!(world.append(&singles([5]))[0].is_ok());
+    assert_eq!(world.names(), ["own2"]);
+}
+
+#[test]
+fn a_file_with_a_batch_that_is_not_done_is_not_removed() {
+    let mut world = World::new([("a", DiskFile::new("here", singles(1..=2)))]);
+    world.wait(Duration::ZERO);
+    let (ids, _) = world.read().unwrap();
+    world.ask(vec![SpoolRequest::Remove(vec![ids[0]])]);
+    world.wait(Duration::from_secs(1));
+    world.fail("remove", full());
+    // A second removal of the same batch counts for nothing.
+    world.ask(vec![SpoolRequest::Remove(vec![ids[0]])]);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.names(), ["a", "own1"]);
+    world.give_back(vec![ids[1]], Again::InOrder);
+    assert_eq!(world.drain(), [2]);
+}
+
+#[test]
+fn a_writer_without_a_file_adopts_others_while_the_disk_is_full() {
+    let store = MemoryStore::default();
+    store.0.borrow_mut().files.insert("a".to_owned(), DiskFile::new("here", singles([1])));
+    store.0.borrow_mut().failing.insert("create", full());
+    let worker = SpoolWorker::open(store.clone(), SpoolConfig::new("here", 1_000), Time::START).unwrap();
+    let mut world = World { worker, store, ..World::new([]) };
+    world.wait(Duration::ZERO);
+    assert!(matches!(world.append(&singles([2]))[..], [Err(SpoolFailure::Io(_))]));
+    assert_eq!(world.drain(), [1]);
+    world.recover();
+    assert!(world.append(&singles([3]))[0].is_ok());
+    world.store.0.borrow_mut().failing.insert("create", passing());
+    let refused = SpoolWorker::open(world.store.clone(), SpoolConfig::new("here", 1_000), Time::START);
+    assert!(refused.is_err(), "a directory that takes no file for another reason");
+}
+
+#[test]
+fn a_few_orphans_are_open_at_a_time_and_the_next_when_one_is_done() {
+    const NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+    let files = NAMES.into_iter().zip(1..).map(|(name, seq)| (name, DiskFile::new("here", singles([seq]))));
+    let mut world = World::with(files, |config| config.max_adopted = 2);
+    let open = |world: &World| world.store.0.borrow().files.values().filter(|file| file.is_locked).count();
+    world.wait(Duration::ZERO);
+    let mut all = Vec::new();
+    while let Some((ids, rows)) = world.read() {
+        assert_eq!(open(&world), if all.len() < 8 { 3 } else { 2 }, "the own file and two: {all:?}");
+        all.extend(rows);
+        world.ask(vec![SpoolRequest::Remove(ids)]);
+    }
+    assert_eq!(all, (1..=9).collect::<Vec<_>>());
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.names(), ["own1"]);
+}
+
+#[test]
+fn orphans_that_wait_for_room_are_adopted_after_a_failed_scan() {
+    let files = [("a", 1), ("b", 2)].map(|(name, seq)| (name, DiskFile::new("here", singles([seq]))));
+    let mut world = World::with(files, |config| config.max_adopted = 1);
+    world.wait(Duration::ZERO);
+    let (ids, _) = world.read().unwrap();
+    world.fail("list", passing());
+    world.ask(vec![SpoolRequest::Remove(ids), SpoolRequest::Read]);
+    world.wait(Duration::from_secs(1));
+    assert!(world.answer().is_none());
+    world.recover();
+    world.wait(SCAN);
+    assert_eq!(world.answer().unwrap().1, [2]);
+}
+
+#[test]
+fn stop_records_of_more_files_than_may_be_open_wait_for_the_entries_of_all() {
+    const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    let batches = |seq| vec![vec![stop(100 + seq)], vec![row(seq)]];
+    let files = NAMES.into_iter().zip(1..).map(|(name, seq)| (name, DiskFile::new("here", batches(seq))));
+    let mut world = World::with(files, |config| config.max_adopted = 2);
+    world.wait(Duration::ZERO);
+    let mut rows = world.drain();
+    assert_eq!(rows[..6], [1, 2, 3, 4, 5, 6]);
+    rows.sort_unstable();
+    assert_eq!(rows[6..], [101, 102, 103, 104, 105, 106]);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.names(), ["own1"]);
+}
+
+#[test]
+fn damaged_files_that_cannot_be_copied_are_not_all_open() {
+    const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    let damaged = || DiskFile { damaged_at: Some(2), ..DiskFile::new("here", singles(1..=3)) };
+    let files = NAMES.into_iter().map(|name| (name, damaged()));
+    let mut world = World::with(files, |config| config.max_adopted = 2);
+    world.fail("append", full());
+    world.wait(Duration::ZERO);
+    let open = world.store.0.borrow().files.values().filter(|file| file.is_locked).count();
+    assert_eq!(open, 3);
+    world.recover();
+    for _ in 0..3 {
+        world.wait(SCAN);
+    }
+    assert_eq!(world.drain().len(), 12);
+    assert_eq!(world.names().iter().filter(|name| name.ends_with(".damaged")).count(), 6);
 }
 
 #[test]

@@ -251,13 +251,13 @@ impl Store for MemoryStore {
         Ok(renamed)
     }
 
-    fn remove_if_empty(&mut self, file: &mut Handle) -> Result<bool, StoreError> {
+    fn remove_if_done(&mut self, file: &mut Handle, done: &[i64]) -> Result<bool, StoreError> {
         self.begin("delete", &file.name)?;
-        let is_empty = file.open.batches.is_empty();
-        if is_empty {
+        let is_done = file.open.batches.keys().all(|id| done.contains(id));
+        if is_done {
             self.0.borrow_mut().files.remove(&file.name);
         }
-        Ok(is_empty)
+        Ok(is_done)
     }
 
     fn quarantine(&mut self, rows: &[TestRow], _: &str, _: Option<&str>) -> Result<(), StoreError> {
