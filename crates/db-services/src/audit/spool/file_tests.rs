@@ -327,7 +327,7 @@ fn what_a_crash_leaves_of_a_new_file_is_removed() {
     let create = |name: &str, statements: &str| {
         let path = dir.path().join(name);
         private().create_new(true).open(&path).unwrap();
-        let mut conn = open(&path).unwrap();
+        let mut conn = open(&path, SHARED).unwrap();
         conn.batch_execute(statements).unwrap();
         // Killed: nothing is closed. The connection is closed with the test.
         conn
