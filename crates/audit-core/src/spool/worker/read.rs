@@ -61,6 +61,7 @@ impl<S: Store> SpoolWorker<S> {
             let before = open.cursor();
             let sizes = self.store.sizes(&mut open.file, before, self.config.max_read_batches)?;
             if sizes.is_empty() {
+                open.is_read_failing = false;
                 return Ok(None);
             }
             let chosen = open.choose(&sizes, &self.config);
