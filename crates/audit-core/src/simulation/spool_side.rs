@@ -143,10 +143,10 @@ impl SpoolSide {
         if self.failed_at.is_some_and(|at| env.now <= at + repeated_after + Duration::from_secs(1)) {
             return;
         }
-        let (waiting, max) = (self.worker.pending_removals(), config.max_pending_removals);
-        // Batches that a read finds empty are removed later.
+        let (waiting, max) = (self.worker.working_removals(), config.max_pending_removals);
+        // Batches that reads find empty are removed with the next request or in time.
         env.model
-            .demand(waiting < max + 6, "removals that wait are bounded", || format!("{waiting} of {max}"));
+            .demand(waiting < max + 12, "removals that wait are bounded", || format!("{waiting} of {max}"));
         let tick = self.worker.next_tick();
         env.model.demand(tick > env.now, "what is due is done", || format!("{tick:?} at {:?}", env.now));
     }

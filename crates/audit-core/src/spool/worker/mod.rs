@@ -128,11 +128,7 @@ impl<S: Store> SpoolWorker<S> {
             }
         }
         self.append(appends, now, replies);
-        // Those that fail are repeated by time alone.
-        let are_many = self.working_removals() >= self.config.max_pending_removals;
-        if are_many && !planted!(RemovalsNotFlushedByCount) {
-            self.flush_removals(now, replies);
-        }
+        self.flush_many_removals(now, replies);
         for request in others {
             match request {
                 SpoolRequest::Read => self.is_read_waiting = true,

@@ -152,9 +152,17 @@ impl<S: Store> SpoolWorker<S> {
     }
 
     /// Those of files whose removals did not fail.
-    pub(super) fn working_removals(&self) -> usize {
+    pub(crate) fn working_removals(&self) -> usize {
         let working = self.files.values().filter(|open| !open.is_removal_failing);
         working.map(|open| open.removing.len()).sum()
+    }
+
+    /// Commits the pending removals once there are many. Those that fail are repeated by time alone.
+    pub(super) fn flush_many_removals(&mut self, now: Time, replies: &mut Replies<S::Row>) {
+        let are_many = self.working_removals() >= self.config.max_pending_removals;
+        if are_many && !planted!(RemovalsNotFlushedByCount) {
+            self.flush_removals(now, replies);
+        }
     }
 
     /// Commits all pending removals.

@@ -207,12 +207,15 @@ mod tests {
     #[test]
     fn a_directory_or_a_pipe_with_the_name_of_a_spool_file_is_none() {
         let dir = tempfile::TempDir::new().unwrap();
-        std::fs::create_dir(dir.path().join("directory.spool")).unwrap();
-        let made = std::process::Command::new("mkfifo").arg(dir.path().join("pipe.spool")).status().unwrap();
+        std::fs::create_dir(dir.path().join("018f3a2e-7b1c-7def-8000-0123456789ac.spool")).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(dir.path().join("018f3a2e-7b1c-7def-8000-0123456789ad.spool"))
+            .status()
+            .unwrap();
         assert!(made.success());
-        std::fs::write(dir.path().join("garbage.spool"), "garbage").unwrap();
+        std::fs::write(dir.path().join("018f3a2e-7b1c-7def-8000-0123456789ab.spool"), "garbage").unwrap();
         let found = status(dir.path()).unwrap();
         let names: Vec<String> = found.iter().map(|file| file_name(&file.path)).collect();
-        assert_eq!(names, ["garbage.spool"]);
+        assert_eq!(names, ["018f3a2e-7b1c-7def-8000-0123456789ab.spool"]);
     }
 }
