@@ -38,7 +38,7 @@ fn each_planted_bug_is_found() {
     let missed: Vec<_> = Bug::ALL
         .iter()
         .filter(|bug| {
-            let mut seeds = SEEDS_FOR_A_BUG.into_iter().chain(SEEDS_FOR_RARE_BUGS);
+            let mut seeds = SEEDS_FOR_A_BUG.chain(SEEDS_FOR_RARE_BUGS);
             !seeds.any(|seed| simulation::run(seed, Some(**bug)).finding.is_some())
         })
         .collect();
