@@ -69,7 +69,7 @@ enum Unavailable {
 ///
 /// The writer is that of the surrounding [`with_writer`], else the one given to [`install`], else
 /// one started now from the environment: `AUDIT_DATABASE_URL`, else `DATABASE_URL`, with a spool
-/// ([`Durability::Spill`]) in `AUDIT_SPOOL_DIR` if that is set. With no database nothing happens, which
+/// ([`Durability::Spill`](super::Durability::Spill)) in `AUDIT_SPOOL_DIR` if that is set. With no database nothing happens, which
 /// is logged once; `AUDIT_LOG=off` says that it is meant.
 pub fn write_audit_log(entry: AuditEntry) -> Receipt {
     match current() {

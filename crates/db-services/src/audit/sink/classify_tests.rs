@@ -10,7 +10,9 @@ use diesel::connection::SimpleConnection;
 use tempfile::TempDir;
 
 use super::test_database::{TestDatabase, TestSink, client, rows};
-use super::{Rows, SinkErrorKind};
+use audit_core::writer::SinkErrorKind;
+
+use super::Rows;
 
 const NO_TABLE: &str = "ALTER TABLE audit_logs RENAME TO hidden";
 const TABLE: &str = "ALTER TABLE hidden RENAME TO audit_logs";

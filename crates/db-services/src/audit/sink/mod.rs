@@ -5,7 +5,7 @@ mod postgres;
 mod probe;
 mod sqlite;
 
-pub(super) use audit_core::writer::{Attempt, SinkError, SinkErrorKind, Written};
+pub(super) use audit_core::writer::{Attempt, SinkError, Written};
 
 use super::insert::OnConflict;
 use super::row::LogRow;

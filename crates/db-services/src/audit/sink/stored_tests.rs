@@ -10,7 +10,9 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::test_database::{TestDatabase, TestSink, client, rows};
-use super::{Attempt, Rows, SinkErrorKind};
+use audit_core::writer::SinkErrorKind;
+
+use super::{Attempt, Rows};
 use crate::audit::row::LogRow;
 
 const LOOK_UP: &str = "audit_logs_lookup(uuid[], timestamptz[], uuid[], bigint[])";

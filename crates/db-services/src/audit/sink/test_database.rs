@@ -10,7 +10,9 @@ use diesel::connection::SimpleConnection;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-use super::{Attempt, PostgresSink, Rows, Sink, SinkError, SinkErrorKind, SqliteSink, Written};
+use audit_core::writer::SinkErrorKind;
+
+use super::{Attempt, PostgresSink, Rows, Sink, SinkError, SqliteSink, Written};
 use crate::audit::AuditEntry;
 use crate::client::{Connection, Database, Kind, open_sqlite};
 

@@ -10,7 +10,9 @@ use db_schema::NewAuditLog;
 use uuid::Uuid;
 
 use crate::audit::AuditWriterBuilder;
-use crate::audit::sink::{Attempt, Rows, Sink, SinkError, SinkErrorKind, Written};
+use audit_core::writer::SinkErrorKind;
+
+use crate::audit::sink::{Attempt, Rows, Sink, SinkError, Written};
 
 /// A database in memory, for tests of what an application does with its writer. Clones share it.
 #[derive(Clone, Default)]
