@@ -369,9 +369,9 @@ fn a_damaged_file_is_replayed_again_on_request() {
     std::fs::rename(&file, file.with_extension("damaged")).unwrap();
     assert!(at(&["status"]).1.contains("damaged"));
     let (code, out, _) = at(&["replay", "--any-target"]);
-    assert!(code == 0 && out.contains("wrote 0 entries"), "{out}");
+    assert!(code == 1 && out.contains("wrote 0 entries"), "a damaged file is left: {out}");
     let (code, out, err) = at(&["replay", "--damaged"]);
-    assert!(code == 0 && out.contains("0 damaged files are read again"), "for another database: {out}{err}");
+    assert!(code == 1 && out.contains("0 damaged files are read again"), "for another database: {out}{err}");
     let (code, out, err) = at(&["replay", "--damaged", "--any-target"]);
     assert!(code == 0 && out.contains("1 damaged files") && out.contains("wrote 3 entries"), "{out}{err}");
     assert_eq!(files().count(), 0);
