@@ -144,9 +144,10 @@ impl SpoolSide {
             return;
         }
         let (waiting, max) = (self.worker.working_removals(), config.max_pending_removals);
-        // Batches that reads find empty are removed with the next request or in time.
+        // Those of a file whose removals fail are repeated by time, which "what is due is done" demands. Batches
+        // that a read finds empty are removed later.
         env.model
-            .demand(waiting < max + 12, "removals that wait are bounded", || format!("{waiting} of {max}"));
+            .demand(waiting < max + 6, "removals that wait are bounded", || format!("{waiting} of {max}"));
         let tick = self.worker.next_tick();
         env.model.demand(tick > env.now, "what is due is done", || format!("{tick:?} at {:?}", env.now));
     }

@@ -126,6 +126,7 @@ impl<R: Row> Core<R> {
             // Everything else waits for the answer.
             return;
         }
+        let (view, known) = (&view.after(out), out.len());
         self.advance_shutdown(view, now, out);
         if matches!(self.phase, Phase::Ended) || self.taking.is_some() {
             return;
@@ -135,7 +136,7 @@ impl<R: Row> Core<R> {
         self.drop_excess_rejected(out);
         self.dispatch(now, out);
         if may_take == MayTake::Yes {
-            self.take(view, now, out);
+            self.take(&view.after(&out[known..]), now, out);
         }
     }
 
@@ -243,7 +244,8 @@ impl<R: Row> Core<R> {
         let retry = &self.config.retry;
         let spool_retry_at = self.spool.as_ref().and_then(|spool| spool.retry_at(self.spool_pause()));
         let has_backlog = self.spool.as_ref().is_some_and(|spool| spool.contents == Contents::MayHoldMore);
-        let is_untried = has_waiting || has_backlog || !self.batches.ready.is_empty();
+        let is_untried =
+            has_waiting || has_backlog || !self.batches.ready.is_empty() || self.lifecycle.has_due();
         let probe = self.breaker.retry_at().filter(|_| is_untried && !planted!(RetryTimeForgotten));
         let unspooled = self.batches.towards_database().filter(|batch| batch.copy.is_none());
         let overdue = unspooled.map(|batch| batch.since + retry.spill_after).min();

@@ -71,6 +71,17 @@ pub struct View {
     pub resolved_through: u64,
 }
 
+impl View {
+    /// The view once these actions are carried out: what they release counts no more.
+    pub(super) fn after<R>(&self, actions: &[Action<R>]) -> Self {
+        let released = actions.iter().fold(Size::default(), |sum, action| match action {
+            Action::Release(size) => sum + *size,
+            _ => sum,
+        });
+        Self { held: self.held.saturating_sub(released), ..*self }
+    }
+}
+
 /// What is to be done, in order.
 #[derive(Clone, Debug)]
 pub enum Action<R> {

@@ -76,9 +76,7 @@ impl<R: Row> Core<R> {
             }
             Route::Lane => {
                 // During an outage one batch, if there is no other to try the database with.
-                let is_probe =
-                    || self.breaker.permits(now) && self.batches.towards_database().next().is_none();
-                (!self.breaker.is_open() || (is_probe() && !planted!(NoProbeFromTheQueue)))
+                (!self.breaker.is_open() || (self.can_probe(now) && !planted!(NoProbeFromTheQueue)))
                     && !self.batches.has_ready(now)
                     && self.batches.idle_lane().is_some()
             }
@@ -91,13 +89,8 @@ impl<R: Row> Core<R> {
     }
 
     /// True if the entries that wait are to be sent now.
-    fn is_due(&mut self, view: &View, now: Time, out: &[Action<R>]) -> bool {
-        // The view is of before these actions: what they release does not wait any more.
-        let released = out.iter().fold(Size::default(), |sum, action| match action {
-            Action::Release(size) => sum + *size,
-            _ => sum,
-        });
-        let (waiting, limits) = (self.waiting(view).saturating_sub(released), &self.config.limits);
+    fn is_due(&mut self, view: &View, now: Time) -> bool {
+        let (waiting, limits) = (self.waiting(view), &self.config.limits);
         if waiting.entries == 0 {
             self.idle.gathering_since = None;
             return false;
@@ -112,14 +105,25 @@ impl<R: Row> Core<R> {
     /// Asks for the next batch if one is due.
     pub(super) fn take(&mut self, view: &View, now: Time, out: &mut Vec<Action<R>>) {
         let route = self.route(view, now);
-        let entries = self.can_take_more(route, now) && self.is_due(view, now, out);
-        let declare = !entries
-            && self.lifecycle.due_at(&self.config.limits).is_some_and(|at| at <= now)
-            && (route == Route::Lane || (route == Route::Both && self.can_append(now)))
-            && !self.breaker.is_open();
-        if entries || declare {
-            self.take_records(entries, route, view, now, out);
+        if self.can_take_more(route, now) && self.is_due(view, now) {
+            return self.take_records(true, route, view, now, out);
         }
+        if self.lifecycle.due_at(&self.config.limits).is_none_or(|at| at > now) {
+            return;
+        }
+        if self.breaker.is_open() {
+            // Nobody else may ever ask whether the database accepts something again.
+            if self.can_probe(now) {
+                self.take_records(false, Route::Lane, view, now, out);
+            }
+        } else if route == Route::Lane || (route == Route::Both && self.can_append(now)) {
+            self.take_records(false, route, view, now, out);
+        }
+    }
+
+    /// True if a probe is due and no other batch is there to be one.
+    fn can_probe(&self, now: Time) -> bool {
+        self.breaker.permits(now) && self.batches.towards_database().next().is_none()
     }
 
     /// Asks for a batch with the records that are due.
