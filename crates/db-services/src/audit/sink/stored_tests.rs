@@ -343,3 +343,22 @@ async fn the_longest_attempt_timeout_does_not_panic() {
         assert_eq!(database.stored().await, ["a"]);
     }
 }
+
+#[tokio::test]
+async fn a_session_that_the_server_ended_while_it_was_idle_is_no_failed_attempt() {
+    let db = TestDatabase::postgres();
+    let mut sink = TestSink::to(&db.url);
+    sink.write(&rows(["first"])).await.unwrap();
+    let url = db.url.clone();
+    let end = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let sql = "WITH idle AS MATERIALIZED (SELECT pid FROM pg_stat_activity \
+                   WHERE datname = current_database() AND application_name = 'audit-writer') \
+                   SELECT count(*) FROM idle WHERE pg_terminate_backend(pid, 60000)";
+        runtime.block_on(async { client(&url).await.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) })
+    };
+    // On another thread: this one, which runs the sink's connection, does not hear of it before the next batch.
+    assert_eq!(std::thread::spawn(end).join().unwrap(), 1, "the session exists");
+    sink.write(&rows(["second"])).await.unwrap();
+    assert_eq!(db.stored().await, ["first", "second"]);
+}

@@ -10,7 +10,7 @@ use audit_core::writer::{Attempt, SinkError, SinkErrorKind, Written};
 use super::{KnownGoodRow, PartitionCreator, Rows, Sink};
 use crate::audit::row::LogRow;
 use crate::client::Route;
-use session::Session;
+use session::{Failure, Session};
 
 /// Writes to PostgreSQL on one connection of its own, opened when first needed and again after an
 /// error that may have harmed it.
@@ -46,11 +46,20 @@ impl PostgresSink {
 
     async fn attempt(&mut self, rows: &[LogRow], attempt: Attempt) -> Result<Written, SinkError> {
         // Taken: if this is cut short or fails, the next attempt begins with a new connection.
-        let mut session = match self.session.take().filter(|session| !session.is_closed()) {
+        let idle = self.session.take().filter(|session| !session.is_closed());
+        let was_idle = idle.is_some();
+        let mut session = match idle {
             Some(session) => session,
             None => Session::open(&self.route).await?,
         };
-        let written = match session.write(rows, attempt).await {
+        let mut result = session.write(rows, attempt).await;
+        if was_idle && result.as_ref().is_err_and(Failure::is_closed) {
+            // A server or a pooler that ends an idle session is no outage. It may have ended after the batch was
+            // stored: a retry finds that.
+            session = Session::open(&self.route).await?;
+            result = session.write(rows, Attempt::Retry).await;
+        }
+        let written = match result {
             Ok(written) => written,
             Err(failure) => return Err(session.classify(failure, &self.known_good, rows).await),
         };

@@ -31,6 +31,15 @@ pub(super) enum Failure {
     Skipped,
 }
 
+impl Failure {
+    /// True if the session had ended: by the server's administrator, its idle time-out, or without a word.
+    pub(super) fn is_closed(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        let ends = [SqlState::ADMIN_SHUTDOWN, SqlState::IDLE_SESSION_TIMEOUT];
+        error.is_closed() || error.code().is_some_and(|code| ends.contains(code))
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Database(error)
