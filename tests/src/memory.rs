@@ -68,7 +68,7 @@ fn with_the_database_stopped_memory_stays_within_the_bound() {
 fn a_writer_whose_spool_is_full_keeps_within_the_bound() {
     let (_server, url) = stopped();
     for kind in [("bare", 32 << 20, 400_000), ("usual", 32 << 20, 200_000), ("large", 32 << 20, 30_000)] {
-        flood_spool(&url, kind, kind.1 / 8, kind.1 / 16);
+        flood_spool(&url, kind, kind.1 / 8);
     }
 }
 
@@ -76,18 +76,17 @@ fn a_writer_whose_spool_is_full_keeps_within_the_bound() {
 fn a_writer_that_spools_long_texts_keeps_within_the_bound() {
     let (_server, url) = stopped();
     for kind in ["ascii", "control"] {
-        // The disk decides how much of it is synced by the time that all are offered.
-        flood_spool(&url, (kind, 64 << 20, 150_000), 256 << 20, 0);
+        flood_spool(&url, (kind, 64 << 20, 150_000), 32 << 20);
     }
 }
 
-/// The same with a spool, which then holds more than `least` bytes.
-fn flood_spool(url: &str, kind: Flood, limit: u64, least: u64) {
+/// The same with a spool that is filled up.
+fn flood_spool(url: &str, kind: Flood, limit: u64) {
     let dir = TempDir::new().unwrap();
     flood(url, kind, Some((dir.path(), limit)));
     let files = spool::status(dir.path()).unwrap();
     let [SpoolStatus { state: SpoolState::Waiting { bytes, .. }, .. }] = &files[..] else {
         panic!("{files:?}")
     };
-    assert!(*bytes <= limit && *bytes > least, "{kind:?}: {bytes} of {limit} bytes");
+    assert!(*bytes <= limit && *bytes > limit / 2, "{kind:?}: {bytes} of {limit} bytes");
 }
