@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use db_services::audit::{AuditWriter, Durability, Verdict, WriterAccount, verify_writers};
 use db_services::client::Database;
 use db_test::{Network, Proxy, wait_for};
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::support::{TestDb, on_both};
@@ -120,9 +121,10 @@ async fn what_was_written_ahead_is_there_after_the_next_start() {
     }
 }
 
-fn send(signal: &str, Process(child): &Process) {
-    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+/// Not by the program `kill`: a minimal system has none.
+fn send(signal: Signal, Process(child): &Process) {
+    let pid = Pid::from_child(child);
+    rustix::process::kill_process(pid, signal).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,12 +133,12 @@ async fn a_frozen_process_writes_what_it_held_once_it_goes_on() {
     let proxy = Proxy::to(&db.url).unwrap();
     let (mut app, mut output) = about_to_leave("flush", 1_000, &proxy, None);
     wait_for("a batch on its way", async || proxy.seen().held > 0).await;
-    send("-STOP", &app);
+    send(Signal::STOP, &app);
     // Meanwhile its connections die, and what was on its way with them.
     proxy.set(Network::Cut).unwrap();
     proxy.set(Network::Passes).unwrap();
     assert_eq!(db.count().await, 1);
-    send("-CONT", &app);
+    send(Signal::CONT, &app);
     assert_eq!(line(&mut output), "1001 committed", "and flushing waited for it");
     assert_eq!(app.0.wait().unwrap().code(), Some(7));
     assert_eq!(db.count().await, 1_001, "an exit after a flush loses nothing");
@@ -144,7 +146,7 @@ async fn a_frozen_process_writes_what_it_held_once_it_goes_on() {
 
 on_both! {
     async fn a_server_that_is_told_to_end_commits_everything(db: TestDb) {
-        for (signal, name) in [("-TERM", "SIGTERM"), ("-INT", "SIGINT")] {
+        for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
             let before = db.count().await;
             let mut command = Command::new(env!("CARGO_BIN_EXE_graceful_shutdown"));
             let (mut server, mut output) = spawn(command.env("DATABASE_URL", &db.url));

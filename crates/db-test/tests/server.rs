@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use db_test::{Server, wait_for};
+use rustix::process::{Pid, Signal};
 use support::{connect, server, text};
 use tokio_postgres::error::SqlState;
 
@@ -22,8 +23,13 @@ async fn data_and_process(url: &str) -> (PathBuf, String) {
     (data, pid)
 }
 
+/// Signalled without the program `kill`: a minimal system has none.
+fn process(pid: &str) -> Pid {
+    Pid::from_raw(pid.parse().unwrap()).unwrap()
+}
+
 fn runs(pid: &str) -> bool {
-    Command::new("kill").args(["-0", pid]).stderr(Stdio::null()).status().unwrap().success()
+    rustix::process::test_kill_process(process(pid)).is_ok()
 }
 
 /// The directory of the socket, as an URL names it.
@@ -76,7 +82,7 @@ async fn a_server_that_ended_by_itself_starts_again() {
     let server = server();
     let url = server.url("postgres");
     let (_, pid) = data_and_process(&url).await;
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    rustix::process::kill_process(process(&pid), Signal::INT).unwrap();
     wait_for("its end", async || connect(&url).await.is_err_and(|error| error.code().is_none())).await;
     server.start_again().unwrap();
     assert!(connect(&url).await.is_ok());
