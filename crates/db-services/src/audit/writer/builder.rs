@@ -205,13 +205,14 @@ impl AuditWriterBuilder {
         database: Option<&Database>,
         sinks: Vec<S>,
     ) -> Result<(AuditWriter, WriterGuard), StartError> {
-        let shared = Arc::new(Shared::new(self.bound()?, self.receipt_timeout));
+        let bound = self.bound()?;
+        let shared = Arc::new(Shared::new(bound, self.receipt_timeout));
         let (name, target) = match database {
             Some(database) => (database.to_string(), database.spool_target()),
             None => ("memory".to_owned(), "memory".to_owned()),
         };
         shared.set_database(name, database.cloned());
-        let mut parts = start::parts(&shared, target, &self.durability, self.spool_bytes, self.service)?;
+        let mut parts = start::parts(bound, target, &self.durability, self.spool_bytes, self.service)?;
         parts.retry = self.retry;
         parts.on_loss = self.on_loss;
         start::start(&shared, Setup { sinks, parts })?;

@@ -80,15 +80,16 @@ impl<S: Sink> Driver<S> {
         if mode.is_some() {
             limits.batch.bytes = MAX_SPOOLED_BATCH_BYTES;
         }
+        let writer = parts.records.writer_id;
         let config = Config {
-            writer: shared.writer_id,
+            writer,
             lanes: sinks.len(),
             bound: shared.queue.bound(),
             spool: mode,
             retry: parts.retry,
             limits,
             // Any number that differs between processes.
-            seed: shared.writer_id.as_u128() as u64,
+            seed: writer.as_u128() as u64,
         };
         Self {
             core: Core::new(config),
@@ -200,7 +201,7 @@ impl<S: Sink> Driver<S> {
             rows.reserve_exact(batch.entries.len());
             for (seq, entry) in batch.entries {
                 let mut row = limits::row(entry, &mut self.ids);
-                row.writer_id = Some(self.shared.writer_id);
+                row.writer_id = Some(self.records.writer_id);
                 row.writer_seq = i64::try_from(seq).ok();
                 rows.push(LogRow::from(row));
             }

@@ -14,7 +14,7 @@ use crate::audit::verify::action;
 
 /// Makes the rows of one writer's records.
 pub(in crate::audit) struct Records {
-    writer_id: Uuid,
+    pub(super) writer_id: Uuid,
     service: String,
     /// What the first row holds.
     started: Value,

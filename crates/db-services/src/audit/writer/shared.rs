@@ -10,7 +10,6 @@ use audit_core::ledger::Ledger;
 use audit_core::writer::View;
 use audit_core::{Fate, Loss, SeqRange, Size, Time};
 use tokio::sync::{Notify, oneshot, watch};
-use uuid::Uuid;
 
 use super::batcher::EntryGroup;
 use super::queue::{Queue, QueueError};
@@ -26,7 +25,6 @@ pub(in crate::audit) struct Shared {
     /// The database, once it is known: its name in log lines. Kept: one in memory ends with its last owner.
     database: OnceLock<(String, Option<Database>)>,
     started: Instant,
-    pub(super) writer_id: Uuid,
     pub(super) queue: Queue<EntryGroup>,
     wake: Notify,
     ledger: Mutex<Ledger<Reply>>,
@@ -59,7 +57,6 @@ impl Shared {
         Self {
             database: OnceLock::new(),
             started: Instant::now(),
-            writer_id: Uuid::now_v7(),
             queue: Queue::new(bound),
             wake: Notify::new(),
             ledger: Mutex::default(),

@@ -7,9 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_core::Size;
 use audit_core::writer::SpoolMode;
 use serde_json::json;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::builder::{CONNECTIONS, Durability, QUEUE_BOUND, RECEIPT_TIMEOUT, SPOOL_BYTES, program_name};
 use super::driver::{Driver, Parts};
@@ -140,10 +142,11 @@ fn run_from_environment(shared: &Arc<Shared>) {
 /// With a spool if the environment names a directory that can be used.
 fn parts_from_environment(shared: &Shared, database: &Database) -> Option<Parts> {
     let target = || database.spool_target();
+    let bound = shared.queue.bound();
     let dir = std::env::var_os("AUDIT_SPOOL_DIR").filter(|dir| !dir.is_empty());
     if let Some(dir) = dir {
         let durability = Durability::Spill(dir.into());
-        let attempt = || parts(shared, target(), &durability, SPOOL_BYTES, None);
+        let attempt = || parts(bound, target(), &durability, SPOOL_BYTES, None);
         // A passing lack of descriptors must not cost the spool of the whole process.
         let mut tried = attempt();
         for _ in 1..SPOOL_ATTEMPTS {
@@ -164,7 +167,7 @@ fn parts_from_environment(shared: &Shared, database: &Database) -> Option<Parts>
             }
         }
     }
-    parts(shared, target(), &Durability::Memory, SPOOL_BYTES, None).ok()
+    parts(bound, target(), &Durability::Memory, SPOOL_BYTES, None).ok()
 }
 
 /// A sink for each connection of a writer. They create upcoming partitions, once.
@@ -182,12 +185,13 @@ fn set_unusable(shared: &Shared, reason: &str) {
 
 /// What a writer's thread is made of besides its sinks. Opens the spool, if there is to be one.
 pub(super) fn parts(
-    shared: &Shared,
+    bound: Size,
     target: String,
     durability: &Durability,
     spool_bytes: u64,
     service: Option<String>,
 ) -> Result<Parts, StartError> {
+    let writer_id = Uuid::now_v7();
     let (word, spool) = match durability {
         Durability::Memory => ("memory", None),
         Durability::Spill(dir) => ("spill", Some((dir, SpoolMode::Overflow))),
@@ -197,11 +201,11 @@ pub(super) fn parts(
         None => None,
         Some((dir, mode)) => {
             let (sender, replies) = mpsc::unbounded_channel();
-            let spool = Spool::start(dir, shared.writer_id, target, spool_bytes, sender)?;
+            let spool = Spool::start(dir, writer_id, target, spool_bytes, sender)?;
             Some((spool, replies, mode))
         }
     };
-    let about = json!({"durability": word, "queue_capacity": shared.queue.bound().entries});
-    let records = Records::new(shared.writer_id, service.unwrap_or_else(program_name), about);
+    let about = json!({"durability": word, "queue_capacity": bound.entries});
+    let records = Records::new(writer_id, service.unwrap_or_else(program_name), about);
     Ok(Parts { retry: RetryPolicy::default(), records, spool, on_loss: None })
 }
