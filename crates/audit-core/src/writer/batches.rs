@@ -131,6 +131,7 @@ impl<R: Row> Batches<R> {
         self.towards_database().filter(|batch| batch.source == Source::Spool).count()
     }
 
+    #[cfg(feature = "simulation")]
     pub(super) fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }

@@ -276,12 +276,14 @@ impl<R: Row> Core<R> {
     }
 
     /// What the batches in memory count against the queue's bounds.
-    pub fn held(&self) -> Size {
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn held(&self) -> Size {
         self.batches.size()
     }
 
     /// True if nothing is in memory.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(feature = "simulation")]
+    pub(crate) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
 

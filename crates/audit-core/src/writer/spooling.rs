@@ -174,8 +174,8 @@ impl<R: Row> Core<R> {
             return;
         }
         out.push(Action::Notice(Notice::SpoolGone));
-        // What was appended without an answer may be in the file, and nothing is locked any more: another
-        // writer may send it.
+        // Batches that were appended without an answer may be in the file, and nothing is locked any more:
+        // another writer may send them.
         let batches = self.batches.ready.iter_mut().chain(self.batches.spooling.values_mut());
         for batch in batches.filter(|batch| batch.copy.is_some()) {
             batch.attempt = Attempt::Retry;
