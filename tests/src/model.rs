@@ -26,9 +26,9 @@ const QUEUE: usize = 60;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Writes so many entries, each in a call of its own, and forgets them.
+    /// Writes this number of entries, each in a call of its own, and does not await them.
     Forget(usize),
-    /// Writes so many in one call and awaits what became of them.
+    /// Writes this number of entries in one call and awaits their receipt.
     Await(usize),
     Fail(Kind),
     Mend,

@@ -19,7 +19,7 @@ use crate::support::{TestDb, make_requests_unique, numbered, on_both, skip_some,
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// JSON of so many levels, every second one an object.
+/// JSON of this number of levels, every second one an object.
 fn nested(levels: usize) -> Value {
     (0..levels).fold(json!("bottom"), |inner, level| match level % 2 {
         0 => Value::Array(vec![inner]),

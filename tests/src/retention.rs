@@ -6,7 +6,7 @@ use db_services::audit::{Verdict, verify_writers};
 
 use crate::support::TestDb;
 
-/// A database with months up to so many ago, each with three rows, and their partitions' names, the
+/// A database with months up to this number ago, each with three rows, and their partitions' names, the
 /// oldest first.
 pub async fn aged(months: i32) -> (TestDb, Vec<String>) {
     let db = TestDb::postgres().await;

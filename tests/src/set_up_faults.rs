@@ -23,7 +23,7 @@ use crate::support::{TestDb, numbered, on_both, wait_for};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the end of a fault looks like in the log.
-const MENDED: [&str; 3] = ["go to the spool", "accepts entries again, after", "is replayed"];
+const RECOVERED: [&str; 3] = ["go to the spool", "accepts entries again, after", "is replayed"];
 
 /// Tries again sooner than by default, and spills soon, but not because a busy machine is slow to commit.
 fn policy() -> RetryPolicy {
@@ -97,7 +97,7 @@ impl Trial {
         wait_for("the replay", async || self.writer.stats().committed == self.given as u64).await;
         assert!(self.write(100).await.is_durable());
         wait_for("an empty spool", async || {
-            log_lines::of(&self.database).iter().any(|line| line.contains(MENDED[2]))
+            log_lines::of(&self.database).iter().any(|line| line.contains(RECOVERED[2]))
         })
         .await;
         let report = self.guard.shutdown(PATIENCE).await;
@@ -114,7 +114,7 @@ impl Trial {
         assert_eq!(accounts.last().unwrap().verdict, Verdict::Complete);
 
         let lines = log_lines::of(&self.database);
-        let wanted = [faults, &MENDED].concat();
+        let wanted = [faults, &RECOVERED].concat();
         let once = |part: &&str| lines.iter().filter(|line| line.contains(part)).count() == 1;
         assert!(lines.len() == wanted.len() && wanted.iter().all(once), "{wanted:#?}: {lines:#?}");
     }

@@ -22,7 +22,7 @@ impl Place {
         Self { dir: tempfile::tempdir().unwrap(), postgres }
     }
 
-    /// With months up to so many ago, three rows in each.
+    /// With the current month and this number of months before it, three rows in each.
     async fn aged(months: i32) -> Self {
         let place = Self::new();
         place

@@ -47,7 +47,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Keeps so many months, and drops at most three within a day.
+    /// Keeps this number of months, and drops at most three within a day.
     pub fn keep(keep_months: i32) -> Self {
         let reason = format!("older than {keep_months} months");
         Self { keep_months, reason, force: false, max_months: 3, trust_clock: false }

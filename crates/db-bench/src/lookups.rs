@@ -194,7 +194,7 @@ async fn cold(place: &Place, fresh: &Fresh<'_>, options: &Options, report: &mut 
     Ok(())
 }
 
-/// Some row of so many, another each time.
+/// A row out of `rows`, another each time.
 fn some(nth: usize, rows: usize) -> usize {
     (nth + 1) * 15_485_863 % rows
 }

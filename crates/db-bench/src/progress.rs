@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar of so many steps.
+/// A bar of this number of steps.
 pub(crate) fn bar(part: &'static str, steps: usize) -> ProgressBar {
     let bar = ProgressBar::new(steps as u64).with_prefix(part);
     match ProgressStyle::with_template("{prefix:>10} {bar:30} {pos}/{len} {wide_msg} {elapsed}") {

@@ -73,7 +73,7 @@ fn on_loss_writes() {
     for _ in 0..100 {
         drop(started.write(AuditEntry::new("app.entry")));
     }
-    // What is lost within the callback is heard of, and not again for each step of the writer.
+    // Losses within the callback are reported to it, and not again for each step of the writer.
     let attempts = database.attempts();
     wait_until(|| database.attempts() >= attempts + 30);
     let calls = calls.load(Ordering::Relaxed);

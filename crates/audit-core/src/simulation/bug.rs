@@ -112,7 +112,7 @@ bugs! {
     RetrySentAsFirst,
     /// Nothing wakes the writer when a pause is over.
     RetryTimeForgotten,
-    /// What is returned to be handed out after others is not handed out again.
+    /// A batch that is returned, to be handed out after others, is not handed out again.
     ReturnedForgotten,
     /// A batch that was taken for the spool goes there though its thread ended meanwhile.
     RouteToLostSpool,
@@ -134,6 +134,6 @@ bugs! {
     StopRecordSentAfterFailedAppend,
     /// A file of another database is adopted.
     TargetIgnored,
-    /// What may be stored is called dropped at the end.
+    /// Entries that may be stored are reported as dropped at the end.
     UnknownCalledDropped,
 }

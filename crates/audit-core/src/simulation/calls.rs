@@ -9,7 +9,7 @@ use super::world::World;
 use crate::{DropReason, Fate, SeqRange, Size};
 
 impl World {
-    /// One caller writes so many times, with short pauses or none.
+    /// One caller writes `left` times, with short pauses or none.
     pub(super) fn calls(&mut self, slot: usize, left: usize) {
         self.in_slot(slot, |writer, env| writer.call(env, false));
         if left > 1 {

@@ -1,4 +1,5 @@
-//! What the core may ask of its driver, whatever is true of the rows.
+//! The contract between the core and its driver: the requests that the core may make, whatever is true of
+//! the rows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

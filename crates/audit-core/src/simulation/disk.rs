@@ -52,7 +52,7 @@ pub(super) struct FileState {
     pub(super) is_damage_known: bool,
 }
 
-/// What the disk did to a row, for the model.
+/// A change that the disk made to a row, for the model.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Effect {
     Appended(u32),
@@ -72,7 +72,7 @@ pub(super) enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Power {
     On,
-    /// It ends within an operation, after so many others.
+    /// It ends within an operation, after this number of others.
     FailsAfter(u32),
     Off,
 }
@@ -230,8 +230,8 @@ impl Disk {
         held.map(|(number, _)| *number).collect()
     }
 
-    /// What is left in these files, but for the stop records of other writers: those wait for every file.
-    /// What is damaged is copied at a scan.
+    /// The rows left in these files, except the stop records of other writers, which wait for every file.
+    /// Damaged batches are not counted: a scan copies them.
     pub(super) fn left_in(&self, files: &[u32], writer: u32) -> Vec<String> {
         let counts = |line: &Line| line.row.writer == writer || !line.row.is_stop_record();
         let left = files.iter().filter_map(|number| Some((number, self.files.get(number)?)));
@@ -244,7 +244,7 @@ impl Disk {
             .collect()
     }
 
-    /// What those who have a file open do with it when their process ends.
+    /// Releases a file as its process ends: its lock, and the file itself if it has no name any more.
     pub(super) fn release(&mut self, file: u32) {
         let Some(state) = self.files.get_mut(&file) else { return };
         state.holder = None;

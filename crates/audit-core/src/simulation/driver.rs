@@ -37,7 +37,7 @@ pub(super) enum CallStep {
 /// How a thread rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// Callers need not wake it for an entry that nobody awaits.
+    /// Callers do not wake it for an entry that nobody awaits.
     Looks,
     /// Callers wake it for every entry.
     Parks,
@@ -312,8 +312,8 @@ impl Writer {
     }
 
     fn record_row(&self, record: &Record<SimRow>, env: &mut Env) -> SimRow {
-        // What tells of a start or an end is as other entries of the trail are; the operator's own rules
-        // reject at most declarations.
+        // Records of a start or an end look like other entries of the trail; the operator's own rules reject
+        // at most declarations.
         let is_declaration =
             !matches!(record, Record::Started | Record::Alive { .. } | Record::Stopped { .. });
         let verdict = if is_declaration { env.database.draw_verdict(true) } else { Verdict::Accepted };

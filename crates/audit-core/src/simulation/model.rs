@@ -1,4 +1,4 @@
-//! What is true of each row, and what must never be.
+//! The true state of each row, and the states that no row may reach.
 //!
 //! The model is simpler than what it checks: for each row whether the table, the spool and the quarantine
 //! have it, and what its writer said. It sees what the database and the disk do, and never asks the core.
@@ -67,7 +67,7 @@ pub(super) enum Verdict {
     Foreign,
 }
 
-/// What is true of a row.
+/// The true state of a row.
 #[derive(Clone, Debug)]
 pub(super) struct RowState {
     pub(super) id: u32,
@@ -95,7 +95,7 @@ pub(super) struct RowState {
     pub(super) is_victim: bool,
 }
 
-/// What is true of a writer.
+/// The true state of a writer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WriterState {
     /// The row of each number, from 1.
@@ -230,7 +230,7 @@ impl Model {
         }
     }
 
-    // What the database does.
+    // Changes by the database.
 
     /// Puts a row into the table.
     pub(super) fn store(&mut self, key: u32) {
@@ -249,7 +249,7 @@ impl Model {
         }
     }
 
-    // What the disk does.
+    // Changes by the disk.
 
     pub(super) fn appended(&mut self, key: u32) {
         self.row_mut(key).copies += 1;
@@ -294,7 +294,7 @@ impl Model {
         self.row_mut(key).is_quarantined = true;
     }
 
-    // What the writer says.
+    // Reports by the writer.
 
     /// A writer settles numbers.
     pub(super) fn settle(&mut self, writer: u32, ranges: &[SeqRange], fate: &Fate) {
@@ -356,7 +356,7 @@ impl Model {
         Some(format!("{}: {:?}", self.name(*key), self.row(*key)))
     }
 
-    /// What a receipt must say.
+    /// The counts that a receipt must report.
     pub(super) fn counts(&self, writer: u32, range: SeqRange) -> DeliveryCounts {
         let mut counts = DeliveryCounts::default();
         for seq in range.first..=range.last {

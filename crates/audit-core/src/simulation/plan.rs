@@ -19,7 +19,7 @@ pub(super) struct Planned {
 /// Something that happens from outside.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum External {
-    /// Calls, one after the other, each with so many entries.
+    /// This number of calls of `write`, one after the other.
     Write {
         slot: usize,
         calls: usize,
@@ -36,7 +36,7 @@ pub(super) enum External {
     ForeignFile {
         is_newer: bool,
     },
-    /// A process is killed; with an operation of the disk under way if `operations` is given: after so many.
+    /// A process is killed; with `operations`, within an operation of the disk, after this number of others.
     Kill {
         slot: usize,
         operations: Option<u32>,

@@ -35,7 +35,7 @@ impl Random {
         self.between(low as u64, high as u64) as usize
     }
 
-    /// True in so many of a thousand cases.
+    /// True in `per_mille` of a thousand cases.
     pub(super) fn chance(&mut self, per_mille: u32) -> bool {
         per_mille > 0 && self.below(1_000) < u64::from(per_mille)
     }

@@ -29,11 +29,11 @@ pub(super) struct Settings {
     /// External events in that time.
     pub(super) planned: usize,
     pub(super) rates: Rates,
-    /// What is done when the faults stop.
+    /// The step taken when the faults stop.
     pub(super) ending: Ending,
 }
 
-/// What is done when the faults stop.
+/// The step taken when the faults stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// The writers run until everything must be settled, then they are shut down.
@@ -126,8 +126,8 @@ impl Settings {
         }
     }
 
-    /// How long after the last fault everything must be settled and the spool be empty, with a backlog of
-    /// so many rows. None where the configuration promises nothing: a pause without end.
+    /// How long after the last fault everything must be settled and the spool be empty, with this
+    /// backlog of rows. None where the configuration promises nothing: a pause without end.
     pub(super) fn promised(&self, backlog: usize) -> Option<Duration> {
         if self.retry.first_pause == Duration::MAX {
             return None;

@@ -110,7 +110,7 @@ impl Single for Awaited {
     }
 }
 
-/// Awaited entries of so many callers at a time.
+/// Awaited entries of this number of callers at a time.
 pub(crate) async fn concurrent(place: &Place, rows: usize, callers: usize) -> Fallible<Sample> {
     let fresh = place.fresh(Table::Own).await?;
     let (writer, guard) = start(&fresh.url)?;

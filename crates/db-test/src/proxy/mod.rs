@@ -33,7 +33,7 @@ pub enum Network {
     /// Connections are accepted and read from, and nothing arrives anywhere. What is held back goes
     /// on once this is over, also of a client that gave up meanwhile: as a packet that was delayed.
     Hangs,
-    /// Each connection is reset (RST) once the client has sent so many bytes on it, counted from now
+    /// Each connection is reset (RST) once the client has sent this number of bytes on it, counted from now
     /// on; those bytes reach the server.
     ResetsAfter(u64),
     /// The answer to a statement with parameters is lost: the server has acted, and committed where

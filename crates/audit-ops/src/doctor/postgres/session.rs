@@ -26,7 +26,7 @@ const BEGIN: &str = "BEGIN; \
 
 /// What became of a statement that was tried, and undone.
 pub(super) enum Tried {
-    /// It was carried out, on so many rows.
+    /// It was carried out, on this number of rows.
     Done { rows: u64 },
     /// It was refused.
     Refused { sqlstate: String, message: String },

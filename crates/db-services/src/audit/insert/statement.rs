@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::OnConflict;
 use crate::audit::pg_values::{Address, Json};
 
-/// The statement for the writer's own connections, on tokio-postgres itself: diesel does not pass on the
+/// The statement for the connections that a writer opens, on tokio-postgres itself: diesel does not pass on the
 /// SQLSTATE, which classifies an error (docs/decisions/0006-error-classification.md).
 pub(in crate::audit) struct PreparedInsert {
     plain: Statement,

@@ -67,7 +67,7 @@ fn all(file: &mut SpoolFile) -> Vec<(i64, Vec<LogRow>)> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Appends so many batches, and removes the nth of those there, in one commit.
+    /// Appends this number of batches, and removes the nth of those there, in one commit.
     Change(usize, Option<usize>),
     Kill,
 }
