@@ -106,7 +106,10 @@ impl<R: Row> Core<R> {
             self.drop_unsynced_rejected(out);
         }
         let may_wait = self.is_making_progress(now) && !is_finishing;
-        if !self.is_safe(view, last_seq) || may_wait {
+        // The view does not show what this event settled: the next one does. With a copy in the spool an entry
+        // counts as settled before it is committed, and the stop record would go to the spool for it.
+        let is_outdated = out.iter().any(|action| matches!(action, Action::Settle { .. }));
+        if is_outdated || !self.is_safe(view, last_seq) || may_wait {
             return;
         }
         match stop {

@@ -61,3 +61,16 @@ fn a_declaration_that_went_through_the_spool_is_attested_once_the_spool_is_drain
     assert!(has_stop_record(&actions) && sends(&actions) == [lane], "{actions:?}");
     assert_eq!(appends(&actions), [], "nothing is left that the stop record must follow in the spool");
 }
+
+#[test]
+fn the_stop_record_of_an_unhindered_write_ahead_writer_goes_to_the_database() {
+    let mut driver = Driver::started(Some(SpoolMode::WriteAhead), 1, 100);
+    let actions = driver.push(1);
+    let (copy, lane) = (only(&appends(&actions)), only(&sends(&actions)));
+    driver.spool(SpoolReply::Appended { copy, result: Ok(at(2)) });
+    assert!(!has_stop_record(&driver.close(SHUTDOWN)), "its entry is not committed");
+    let mut actions = driver.commit(lane);
+    actions.extend(driver.pass(Limits::default().linger));
+    assert!(has_stop_record(&actions) && sends(&actions) == [lane], "{actions:?}");
+    assert_eq!(appends(&actions), []);
+}
