@@ -17,7 +17,10 @@ struct Bench {
 }
 
 static BENCH: LazyLock<Bench> = LazyLock::new(|| {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let database = Database::from_url("sqlite::memory:").unwrap();
     runtime.block_on(database.migrate()).unwrap();
     Bench { runtime, database }
@@ -25,7 +28,9 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
 
 fuzz_target!(|input: &[u8]| {
     let lines = input.split(|byte| *byte == b'\n');
-    let mut entries: Vec<AuditEntry> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let mut entries: Vec<AuditEntry> = lines
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
     // Entries without an id are not recognised when they are inserted again.
     for (entry, nth) in entries.iter_mut().zip(1..) {
         entry.id.get_or_insert(Uuid::from_u128(nth));
@@ -37,7 +42,11 @@ fuzz_target!(|input: &[u8]| {
         let mut conn = BENCH.database.connection().await.unwrap();
         let new = audit::insert_many(&mut conn, &entries).await.unwrap();
         assert!(new <= entries.len());
-        assert_eq!(audit::insert_many(&mut conn, &entries).await.unwrap(), 0, "all of it is there");
+        assert_eq!(
+            audit::insert_many(&mut conn, &entries).await.unwrap(),
+            0,
+            "all of it is there"
+        );
         for row in audit::latest(&mut conn, 5, true).await.unwrap() {
             assert!(row.metadata.unwrap().parse().is_ok());
         }
@@ -62,5 +71,9 @@ fn is_within_limits(row: &NewAuditLog) {
     let metadata = row.metadata.as_str();
     assert!(!metadata.contains("\\u0000") || metadata.contains("\\\\u0000"));
     assert!(row.metadata.parse().unwrap().is_object());
-    assert!(metadata.len() <= limits::METADATA_BYTES + (4 << 10), "{}", metadata.len());
+    assert!(
+        metadata.len() <= limits::METADATA_BYTES + (4 << 10),
+        "{}",
+        metadata.len()
+    );
 }

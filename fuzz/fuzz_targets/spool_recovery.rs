@@ -23,7 +23,10 @@ struct Sound {
 }
 
 fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// The same in each run, so that an input that was found once is found again.
@@ -49,7 +52,10 @@ static SOUND: LazyLock<Sound> = LazyLock::new(|| {
             .unwrap();
     }
     drop(conn);
-    Sound { bytes: std::fs::read(path).unwrap(), ids }
+    Sound {
+        bytes: std::fs::read(path).unwrap(),
+        ids,
+    }
 });
 
 /// As `spool/file.rs` has it.
@@ -59,7 +65,9 @@ const SCHEMA: &str = "PRAGMA application_id = 1096109127; PRAGMA user_version = 
      INSERT INTO about VALUES ('target', 'there'); PRAGMA journal_mode = WAL;";
 
 fuzz_target!(|input: &[u8]| {
-    let Some((choice, rest)) = input.split_first() else { return };
+    let Some((choice, rest)) = input.split_first() else {
+        return;
+    };
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("00000000-0000-7000-8000-000000000000.spool");
     let damage = choice % 2 == 0;
@@ -73,10 +81,14 @@ fuzz_target!(|input: &[u8]| {
         let _ = spool::status(dir.path()).unwrap();
         let database = Database::from_url("sqlite::memory:").unwrap();
         database.migrate().await.unwrap();
-        let Ok(done) = spool::replay(dir.path(), &database, true, |_| {}).await else { return };
+        let Ok(done) = spool::replay(dir.path(), &database, true, |_| {}).await else {
+            return;
+        };
         assert_eq!(done.failure, None);
         let mut conn = database.connection().await.unwrap();
-        let rows = db_services::audit::latest(&mut conn, 10_000, false).await.unwrap();
+        let rows = db_services::audit::latest(&mut conn, 10_000, false)
+            .await
+            .unwrap();
         if damage {
             let ids: HashSet<String> = rows.iter().map(|row| row.id.to_string()).collect();
             assert_eq!(ids.len(), rows.len(), "each once");
@@ -84,7 +96,13 @@ fuzz_target!(|input: &[u8]| {
         }
         let again = spool::replay(dir.path(), &database, true, |_| {}).await.unwrap();
         // A file whose version was damaged looks like one of a newer program, which is left alone.
-        let rest = (again.files, again.entries, again.quarantined, again.damaged, again.failure);
+        let rest = (
+            again.files,
+            again.entries,
+            again.quarantined,
+            again.damaged,
+            again.failure,
+        );
         assert_eq!(rest, (0, 0, 0, 0, None), "nothing is left");
     });
 });

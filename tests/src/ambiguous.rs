@@ -32,12 +32,19 @@ fn builder(proxy: &Proxy, durability: Durability) -> AuditWriterBuilder {
 
 fn strengths(dir: &TempDir) -> [Durability; 3] {
     let dir = || dir.path().to_owned();
-    [Durability::Memory, Durability::Spill(dir()), Durability::WriteAhead(dir())]
+    [
+        Durability::Memory,
+        Durability::Spill(dir()),
+        Durability::WriteAhead(dir()),
+    ]
 }
 
 async fn answers_lost(proxy: &Proxy, more: u64) {
     let before = proxy.seen().answers_lost;
-    wait_for("lost answers", async || proxy.seen().answers_lost >= before + more).await;
+    wait_for("lost answers", async || {
+        proxy.seen().answers_lost >= before + more
+    })
+    .await;
 }
 
 /// So many entries are there, each once, and no number is missing.
@@ -50,7 +57,11 @@ async fn are_there_once(db: &TestDb, entries: u64) {
         .await;
     assert_eq!(found, format!("{entries} {entries} {entries}"));
     let account = &verify_writers(&mut db.connection().await).await.unwrap()[0];
-    assert_eq!((account.verdict, account.stored), (Verdict::Complete, entries), "{account:?}");
+    assert_eq!(
+        (account.verdict, account.stored),
+        (Verdict::Complete, entries),
+        "{account:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,9 +89,16 @@ async fn it_is_committed_once_and_its_receipt_says_so() {
         }
         wait_for("the repeat", async || writer.stats().committed == 1).await;
         let report = guard.shutdown(PATIENCE).await;
-        assert_eq!((report.committed, report.quarantined, report.lost, report.unknown), (1, 0, 0, 0));
+        assert_eq!(
+            (report.committed, report.quarantined, report.lost, report.unknown),
+            (1, 0, 0, 0)
+        );
         are_there_once(&db, 1).await;
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing spooled, nothing set aside");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            0,
+            "nothing spooled, nothing set aside"
+        );
     }
 }
 
@@ -95,7 +113,10 @@ async fn so_are_batches_of_many() {
         proxy.set(Network::LosesAnswers).unwrap();
         let receipt = writer.write_all(numbered(2_500));
         answers_lost(&proxy, 3).await;
-        assert!(db.count().await >= 1_000, "a batch is stored, and the writer does not know");
+        assert!(
+            db.count().await >= 1_000,
+            "a batch is stored, and the writer does not know"
+        );
         assert_eq!(writer.stats().committed, 0);
         proxy.set(Network::Passes).unwrap();
         let counts = receipt.counts().await;
@@ -103,9 +124,16 @@ async fn so_are_batches_of_many() {
         assert_eq!(counts.committed + spooled, 2_500, "{counts:?}");
         wait_for("the repeats", async || writer.stats().committed == 2_500).await;
         let report = guard.shutdown(PATIENCE).await;
-        assert_eq!((report.committed, report.quarantined, report.lost, report.unknown), (2_500, 0, 0, 0));
+        assert_eq!(
+            (report.committed, report.quarantined, report.lost, report.unknown),
+            (2_500, 0, 0, 0)
+        );
         are_there_once(&db, 2_500).await;
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing spooled, nothing set aside");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            0,
+            "nothing spooled, nothing set aside"
+        );
     }
 }
 
@@ -120,7 +148,10 @@ async fn a_batch_whose_answer_was_lost_is_committed_once_for_an_insert_only_role
         let login = format!("CREATE ROLE {role} LOGIN PASSWORD 'hush'; GRANT audit_writer TO {role}; {sql}");
         db.sql(&login).await.unwrap();
         let url = server.url_as(&role, "hush", &name);
-        let refused = TestDb::at(url.clone()).sql("SELECT id FROM audit_logs").await.unwrap_err();
+        let refused = TestDb::at(url.clone())
+            .sql("SELECT id FROM audit_logs")
+            .await
+            .unwrap_err();
         assert!(refused.contains("permission denied"), "{refused}");
 
         let proxy = Proxy::to(&url).unwrap();
@@ -128,11 +159,18 @@ async fn a_batch_whose_answer_was_lost_is_committed_once_for_an_insert_only_role
         proxy.set(Network::LosesAnswers).unwrap();
         let receipt = writer.write_all(numbered(1_000));
         wait_for("the commit", async || db.count().await == 1_000).await;
-        assert_eq!(writer.stats().committed, 0, "stored, and the writer does not know");
+        assert_eq!(
+            writer.stats().committed,
+            0,
+            "stored, and the writer does not know"
+        );
         proxy.set(Network::Passes).unwrap();
         assert_eq!(receipt.counts().await.committed, 1_000);
         let report = guard.shutdown(PATIENCE).await;
-        assert_eq!((report.committed, report.quarantined, report.lost, report.unknown), (1_000, 0, 0, 0));
+        assert_eq!(
+            (report.committed, report.quarantined, report.lost, report.unknown),
+            (1_000, 0, 0, 0)
+        );
         are_there_once(&db, 1_000).await;
     }
 }
@@ -143,7 +181,9 @@ async fn lost_answers_among_refused_entries_confuse_nobody() {
     let dir = TempDir::new().unwrap();
     for durability in strengths(&dir) {
         let db = TestDb::postgres().await;
-        db.sql("ALTER TABLE audit_logs ADD CONSTRAINT polite CHECK (action <> 'rude.word')").await.unwrap();
+        db.sql("ALTER TABLE audit_logs ADD CONSTRAINT polite CHECK (action <> 'rude.word')")
+            .await
+            .unwrap();
         let proxy = Proxy::to(&db.url).unwrap();
         let (writer, guard) = builder(&proxy, durability).start().unwrap();
         for round in 0..10 {
@@ -156,7 +196,11 @@ async fn lost_answers_among_refused_entries_confuse_nobody() {
             answers_lost(&proxy, 1).await;
             proxy.set(Network::Passes).unwrap();
             let counts = receipt.counts().await;
-            assert_eq!(counts.committed + counts.spooled + counts.quarantined, 100, "{counts:?}");
+            assert_eq!(
+                counts.committed + counts.spooled + counts.quarantined,
+                100,
+                "{counts:?}"
+            );
             // As the halves go in, an answer or two is lost again.
             if round % 2 == 0 {
                 proxy.set(Network::LosesAnswers).unwrap();
@@ -168,7 +212,10 @@ async fn lost_answers_among_refused_entries_confuse_nobody() {
         let stored = 10 * 99 + 5 * 50;
         wait_for("all of them", async || writer.stats().committed == stored).await;
         let report = guard.shutdown(PATIENCE).await;
-        assert_eq!((report.committed, report.quarantined, report.lost), (stored, 10, 0));
+        assert_eq!(
+            (report.committed, report.quarantined, report.lost),
+            (stored, 10, 0)
+        );
         let found = db
             .text(
                 "SELECT concat_ws(' ', count(*), count(DISTINCT id)) AS value \

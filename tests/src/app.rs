@@ -70,7 +70,9 @@ fn main() {
                 .retry(retry)
                 .start()
                 .unwrap();
-            let callers: Vec<_> = (0..16).map(|_| tokio::spawn(print_what_is_safe(writer.clone()))).collect();
+            let callers: Vec<_> = (0..16)
+                .map(|_| tokio::spawn(print_what_is_safe(writer.clone())))
+                .collect();
             for caller in callers {
                 caller.await.unwrap();
             }
@@ -84,8 +86,9 @@ fn main() {
         }
         // A guard, and a return right after writing.
         Some("guard") => {
-            let (writer, _guard) =
-                AuditWriter::builder(Database::from_env().unwrap().unwrap()).start().unwrap();
+            let (writer, _guard) = AuditWriter::builder(Database::from_env().unwrap().unwrap())
+                .start()
+                .unwrap();
             audit::install(writer.clone()).unwrap();
             println!("{}", audit::install(writer).unwrap_err());
             forget();
@@ -97,16 +100,18 @@ fn main() {
             audit::shutdown(PATIENCE).await;
         }),
         Some("panic") => {
-            let (writer, _guard) =
-                AuditWriter::builder(Database::from_env().unwrap().unwrap()).start().unwrap();
+            let (writer, _guard) = AuditWriter::builder(Database::from_env().unwrap().unwrap())
+                .start()
+                .unwrap();
             audit::install(writer).unwrap();
             forget();
             panic!("as planned");
         }
         Some("install-late") => {
             drop(write_audit_log(AuditEntry::new("app.first")));
-            let (writer, _guard) =
-                AuditWriter::builder(Database::from_url("sqlite::memory:").unwrap()).start().unwrap();
+            let (writer, _guard) = AuditWriter::builder(Database::from_url("sqlite::memory:").unwrap())
+                .start()
+                .unwrap();
             println!("{:?}", audit::install(writer));
             println!("{:?}", audit::shutdown_blocking(PATIENCE));
         }
@@ -117,7 +122,11 @@ fn main() {
 async fn print_what_is_safe(writer: AuditWriter) {
     loop {
         let id = Uuid::now_v7();
-        if writer.write(AuditEntry::new("app.safe").id(id)).await.is_durable() {
+        if writer
+            .write(AuditEntry::new("app.safe").id(id))
+            .await
+            .is_durable()
+        {
             println!("{id}");
         }
     }
@@ -125,10 +134,15 @@ async fn print_what_is_safe(writer: AuditWriter) {
 
 fn forget() {
     for n in 0..1_000 {
-        drop(write_audit_log(AuditEntry::new("app.forget").resource("number", n.to_string())));
+        drop(write_audit_log(
+            AuditEntry::new("app.forget").resource("number", n.to_string()),
+        ));
     }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }

@@ -31,8 +31,12 @@ on_both! {
 #[tokio::test]
 async fn postgresql_refuses_through_partitions_upserts_and_as_a_replica() {
     let db = TestDb::postgres().await;
-    insert(&mut db.connection().await, &AuditEntry::new("evidence")).await.unwrap();
-    let partition = db.text("SELECT tableoid::regclass::text AS value FROM audit_logs").await;
+    insert(&mut db.connection().await, &AuditEntry::new("evidence"))
+        .await
+        .unwrap();
+    let partition = db
+        .text("SELECT tableoid::regclass::text AS value FROM audit_logs")
+        .await;
     assert!(partition.starts_with("audit_logs_2"), "{partition}");
     for sql in [
         format!("UPDATE {partition} SET action = 'x'"),
@@ -49,10 +53,18 @@ async fn postgresql_refuses_through_partitions_upserts_and_as_a_replica() {
         // The owner and superuser of this database: nobody has more rights.
         refused(&db, &sql).await;
     }
-    if db.text("SELECT current_setting('server_version_num') AS value").await.parse::<u32>().unwrap()
+    if db
+        .text("SELECT current_setting('server_version_num') AS value")
+        .await
+        .parse::<u32>()
+        .unwrap()
         >= 150_000
     {
-        refused(&db, "MERGE INTO audit_logs a USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE").await;
+        refused(
+            &db,
+            "MERGE INTO audit_logs a USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE",
+        )
+        .await;
     }
 }
 
@@ -61,21 +73,34 @@ async fn postgresql_refuses_in_the_default_partition_and_in_months_made_later() 
     for created_at in ["1999-01-01", "2031-05-05"] {
         let db = TestDb::postgres().await;
         if created_at == "2031-05-05" {
-            db.sql("SELECT audit_logs_ensure_partitions('2031-05-01', '2031-05-01')").await.unwrap();
+            db.sql("SELECT audit_logs_ensure_partitions('2031-05-01', '2031-05-01')")
+                .await
+                .unwrap();
         }
-        db.sql(&format!("INSERT INTO audit_logs (created_at, action) VALUES ('{created_at}', 'x')"))
-            .await
-            .unwrap();
-        let partition = db.text("SELECT tableoid::regclass::text AS value FROM audit_logs").await;
+        db.sql(&format!(
+            "INSERT INTO audit_logs (created_at, action) VALUES ('{created_at}', 'x')"
+        ))
+        .await
+        .unwrap();
+        let partition = db
+            .text("SELECT tableoid::regclass::text AS value FROM audit_logs")
+            .await;
         assert_eq!(
             partition,
-            if created_at == "1999-01-01" { "audit_logs_default" } else { "audit_logs_2031_05" }
+            if created_at == "1999-01-01" {
+                "audit_logs_default"
+            } else {
+                "audit_logs_2031_05"
+            }
         );
         for sql in ["UPDATE $1 SET action = 'y'", "DELETE FROM $1", "TRUNCATE $1"] {
             refused(&db, &sql.replace("$1", &partition)).await;
             refused(
                 &db,
-                &format!("SET session_replication_role = replica; {}", sql.replace("$1", &partition)),
+                &format!(
+                    "SET session_replication_role = replica; {}",
+                    sql.replace("$1", &partition)
+                ),
             )
             .await;
         }
@@ -88,9 +113,19 @@ async fn postgresql_refuses_in_partitions_made_by_hand() {
     db.sql("CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01')")
         .await
         .unwrap();
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2040-01-15', 'x')").await.unwrap();
-    assert_eq!(db.text("SELECT tableoid::regclass::text AS value FROM audit_logs").await, "mine");
-    for sql in ["UPDATE audit_logs SET action = 'y'", "DELETE FROM mine", "TRUNCATE audit_logs"] {
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2040-01-15', 'x')")
+        .await
+        .unwrap();
+    assert_eq!(
+        db.text("SELECT tableoid::regclass::text AS value FROM audit_logs")
+            .await,
+        "mine"
+    );
+    for sql in [
+        "UPDATE audit_logs SET action = 'y'",
+        "DELETE FROM mine",
+        "TRUNCATE audit_logs",
+    ] {
         refused(&db, sql).await;
         refused(&db, &format!("SET session_replication_role = replica; {sql}")).await;
     }
@@ -99,7 +134,9 @@ async fn postgresql_refuses_in_partitions_made_by_hand() {
 #[tokio::test]
 async fn the_refusal_has_a_stable_sqlstate_and_a_hint() {
     let db = TestDb::postgres().await;
-    db.sql("INSERT INTO audit_logs (action) VALUES ('x')").await.unwrap();
+    db.sql("INSERT INTO audit_logs (action) VALUES ('x')")
+        .await
+        .unwrap();
     db.sql(
         "DO $$ BEGIN DELETE FROM audit_logs; RAISE 'not refused'; \
          EXCEPTION WHEN SQLSTATE 'UA001' THEN NULL; END $$",

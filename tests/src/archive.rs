@@ -11,7 +11,9 @@ use crate::retention::{aged, apart, rule};
 use crate::support::TestDb;
 
 async fn planned(db: &TestDb, part: &str) -> PlannedMonth {
-    let plan = retention::plan(&mut db.connection().await, &rule()).await.unwrap();
+    let plan = retention::plan(&mut db.connection().await, &rule())
+        .await
+        .unwrap();
     plan.into_iter().find(|month| month.part == part).unwrap()
 }
 
@@ -22,7 +24,8 @@ async fn write(db: &TestDb, part: &str, dir: &Path) -> Result<Archived, OpsError
 
 async fn restore(db: &TestDb, archived: &Archived) -> Result<(u64, u64), String> {
     let done = archive::restore(&mut db.connection().await, archived, &mut |_| {}).await;
-    done.map(|done| (done.new, done.known)).map_err(|error| error.to_string())
+    done.map(|done| (done.new, done.known))
+        .map_err(|error| error.to_string())
 }
 
 /// All rows as text, in order: every column, metadata as the database prints it.
@@ -63,10 +66,20 @@ async fn every_row_comes_back_as_it_was() {
     let (db, dir) = (nasty().await, TempDir::new().unwrap());
     let before = all(&db).await;
     assert_eq!(before.lines().count(), 13);
-    let trusting = Rule { trust_clock: true, max_months: 100, ..rule() };
-    for part in ["audit_logs_2019_02", "audit_logs_0044_03_bc", "audit_logs_4713_01_bc"] {
+    let trusting = Rule {
+        trust_clock: true,
+        max_months: 100,
+        ..rule()
+    };
+    for part in [
+        "audit_logs_2019_02",
+        "audit_logs_0044_03_bc",
+        "audit_logs_4713_01_bc",
+    ] {
         let archived = write(&db, part, dir.path()).await.unwrap();
-        retention::drop_month(&mut db.connection().await, part, &trusting, Some(&archived)).await.unwrap();
+        retention::drop_month(&mut db.connection().await, part, &trusting, Some(&archived))
+            .await
+            .unwrap();
     }
     // Months of the far future are archived as well; they never grow old.
     for part in ["audit_logs_294276_11", "audit_logs_12024_01"] {
@@ -77,15 +90,23 @@ async fn every_row_comes_back_as_it_was() {
     let manifests = archive::manifests(dir.path()).unwrap();
     assert_eq!(manifests.len(), 5);
     let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
-    let archives: Vec<_> = manifests.iter().map(|path| archive::check(path).unwrap()).collect();
+    let archives: Vec<_> = manifests
+        .iter()
+        .map(|path| archive::check(path).unwrap())
+        .collect();
     for entry in &ledger {
-        let archived =
-            archives.iter().find(|archived| Some(&archived.manifest.file) == entry.archive.as_ref()).unwrap();
+        let archived = archives
+            .iter()
+            .find(|archived| Some(&archived.manifest.file) == entry.archive.as_ref())
+            .unwrap();
         assert_eq!(
             (&archived.manifest.digest, archived.manifest.rows),
             (&entry.digest, entry.row_count as u64)
         );
-        assert_eq!(Some(&archived.manifest.file_sha256), entry.archive_sha256.as_ref());
+        assert_eq!(
+            Some(&archived.manifest.file_sha256),
+            entry.archive_sha256.as_ref()
+        );
     }
     for archived in &archives {
         let expected = if archived.manifest.month.starts_with("294276")
@@ -95,21 +116,39 @@ async fn every_row_comes_back_as_it_was() {
         } else {
             (archived.manifest.rows, 0)
         };
-        assert_eq!(restore(&db, archived).await, Ok(expected), "{}", archived.manifest.month);
+        assert_eq!(
+            restore(&db, archived).await,
+            Ok(expected),
+            "{}",
+            archived.manifest.month
+        );
         // Again: nothing changes.
         assert_eq!(restore(&db, archived).await, Ok((0, archived.manifest.rows)));
     }
     assert_eq!(all(&db).await, before, "every column of every row, to the letter");
     let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
-    let events: Vec<_> = ledger.iter().map(|entry| (entry.id, entry.event.as_str())).collect();
+    let events: Vec<_> = ledger
+        .iter()
+        .map(|entry| (entry.id, entry.event.as_str()))
+        .collect();
     assert_eq!(
         events,
-        [(1, "dropped"), (2, "dropped"), (3, "dropped"), (4, "restored"), (5, "restored"), (6, "restored")]
+        [
+            (1, "dropped"),
+            (2, "dropped"),
+            (3, "dropped"),
+            (4, "restored"),
+            (5, "restored"),
+            (6, "restored")
+        ]
     );
     // And once more out and in, into another database.
     let other = TestDb::postgres().await;
     let again = write(&db, "audit_logs_2019_02", dir.path()).await.unwrap();
-    assert_eq!(again.manifest.digest, ledger[0].digest, "the same rows have the same digest");
+    assert_eq!(
+        again.manifest.digest, ledger[0].digest,
+        "the same rows have the same digest"
+    );
     for archived in &archives {
         restore(&other, archived).await.unwrap();
     }
@@ -122,21 +161,44 @@ async fn an_archive_can_be_read_with_plain_tools() {
     let ((db, parts), dir) = (aged(14).await, TempDir::new().unwrap());
     let archived = write(&db, &parts[0], dir.path()).await.unwrap();
     let shell = |script: &str| {
-        let run =
-            std::process::Command::new("sh").arg("-ec").arg(script).current_dir(dir.path()).output().unwrap();
-        String::from_utf8(run.stdout).unwrap().split_whitespace().next().unwrap_or_default().to_owned()
+        let run = std::process::Command::new("sh")
+            .arg("-ec")
+            .arg(script)
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        String::from_utf8(run.stdout)
+            .unwrap()
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
     };
     let manifest = &archived.manifest;
-    assert_eq!(shell(&format!("sha256sum {}", manifest.file)), manifest.file_sha256);
-    assert_eq!(shell(&format!("gzip -dc {} | sha256sum", manifest.file)), manifest.sha256);
-    assert_eq!(shell(&format!("gzip -dc {} | wc -l", manifest.file)), manifest.rows.to_string());
-    let names: Vec<_> =
-        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(
+        shell(&format!("sha256sum {}", manifest.file)),
+        manifest.file_sha256
+    );
+    assert_eq!(
+        shell(&format!("gzip -dc {} | sha256sum", manifest.file)),
+        manifest.sha256
+    );
+    assert_eq!(
+        shell(&format!("gzip -dc {} | wc -l", manifest.file)),
+        manifest.rows.to_string()
+    );
+    let names: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(names.len(), 2, "nothing is left over: {names:?}");
     #[cfg(unix)]
     for name in names {
         use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(dir.path().join(&name)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(dir.path().join(&name))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{name:?}");
     }
 }
@@ -152,8 +214,10 @@ async fn a_month_is_not_dropped_for_an_archive_that_lacks_a_row() {
     db.sql(&late).await.unwrap();
     let mut conn = db.connection().await;
     for (part, archived) in [(&parts[0], &archived), (&parts[1], &archived)] {
-        let error =
-            retention::drop_month(&mut conn, part, &rule(), Some(archived)).await.unwrap_err().to_string();
+        let error = retention::drop_month(&mut conn, part, &rule(), Some(archived))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("does not have its rows"), "{error}");
     }
     assert_eq!(db.count().await, 64);
@@ -161,7 +225,9 @@ async fn a_month_is_not_dropped_for_an_archive_that_lacks_a_row() {
     let again = write(&db, &parts[0], dir.path()).await.unwrap();
     assert_ne!(again.path, archived.path);
     assert!(archive::check(&archived.manifest_path).is_ok());
-    retention::drop_month(&mut conn, &parts[0], &rule(), Some(&again)).await.unwrap();
+    retention::drop_month(&mut conn, &parts[0], &rule(), Some(&again))
+        .await
+        .unwrap();
 }
 
 /// A reader who sees one tenant's rows must not be taken for one who sees all.
@@ -177,16 +243,24 @@ async fn who_is_shown_a_part_of_the_rows_archives_none() {
         let url = format!("{}?options=-c%20role%3Daudit_{role}", db.url);
         let database = db_services::client::Database::from_url(&url).unwrap();
         let mut conn = database.connection().await.unwrap();
-        let error = archive::write(&mut conn, &month, dir.path(), &mut |_| {}).await.unwrap_err().to_string();
+        let error = archive::write(&mut conn, &month, dir.path(), &mut |_| {})
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(why), "{role}: {error}");
         assert!(archive::manifests(dir.path()).is_err(), "{role}");
     }
     let database =
         db_services::client::Database::from_url(&format!("{}?options=-c%20role%3Daudit_auditor", db.url))
             .unwrap();
-    let archived = archive::write(&mut database.connection().await.unwrap(), &month, dir.path(), &mut |_| {})
-        .await
-        .unwrap();
+    let archived = archive::write(
+        &mut database.connection().await.unwrap(),
+        &month,
+        dir.path(),
+        &mut |_| {},
+    )
+    .await
+    .unwrap();
     assert_eq!(archived.manifest.rows, 3);
     // And who is not the owner puts none back.
     let error = archive::restore(&mut database.connection().await.unwrap(), &archived, &mut |_| {})
@@ -199,8 +273,15 @@ async fn who_is_shown_a_part_of_the_rows_archives_none() {
 async fn a_row_that_differs_is_neither_restored_nor_overwritten() {
     let ((db, parts), dir) = (aged(20).await, TempDir::new().unwrap());
     let archived = write(&db, &parts[0], dir.path()).await.unwrap();
-    retention::drop_month(&mut db.connection().await, &parts[0], &rule(), Some(&archived)).await.unwrap();
-    let lines = std::process::Command::new("gzip").arg("-dc").arg(&archived.path).output().unwrap().stdout;
+    retention::drop_month(&mut db.connection().await, &parts[0], &rule(), Some(&archived))
+        .await
+        .unwrap();
+    let lines = std::process::Command::new("gzip")
+        .arg("-dc")
+        .arg(&archived.path)
+        .output()
+        .unwrap()
+        .stdout;
     let line: serde_json::Value =
         serde_json::from_slice(lines.split(|byte| *byte == b'\n').nth(1).unwrap()).unwrap();
     let forged = format!(
@@ -211,9 +292,15 @@ async fn a_row_that_differs_is_neither_restored_nor_overwritten() {
     db.sql(&forged).await.unwrap();
     let before = all(&db).await;
     let error = restore(&db, &archived).await.unwrap_err();
-    assert!(error.starts_with("1 rows of the archive") && error.contains("nothing was restored"), "{error}");
+    assert!(
+        error.starts_with("1 rows of the archive") && error.contains("nothing was restored"),
+        "{error}"
+    );
     assert_eq!(all(&db).await, before);
-    assert_eq!(retention::ledger(&mut db.connection().await).await.unwrap().len(), 1);
+    assert_eq!(
+        retention::ledger(&mut db.connection().await).await.unwrap().len(),
+        1
+    );
 }
 
 /// A restored month is past its time still; a hold keeps it.
@@ -230,26 +317,47 @@ async fn a_restored_month_is_accounted_for_once() {
     ))
     .await
     .unwrap();
-    let account =
-        async || db_services::audit::verify_writers(&mut db.connection().await).await.unwrap().remove(0);
+    let account = async || {
+        db_services::audit::verify_writers(&mut db.connection().await)
+            .await
+            .unwrap()
+            .remove(0)
+    };
     let before = account().await;
-    assert_eq!((before.verdict.as_str(), before.stored, before.declared_lost), ("declared", 2, 1));
+    assert_eq!(
+        (before.verdict.as_str(), before.stored, before.declared_lost),
+        ("declared", 2, 1)
+    );
     let archived = write(&db, &parts[0], dir.path()).await.unwrap();
     let mut conn = db.connection().await;
-    retention::drop_month(&mut conn, &parts[0], &rule(), Some(&archived)).await.unwrap();
+    retention::drop_month(&mut conn, &parts[0], &rule(), Some(&archived))
+        .await
+        .unwrap();
     let dropped = account().await;
     assert_eq!(
-        (dropped.verdict, dropped.stored, dropped.dropped, dropped.declared_lost),
+        (
+            dropped.verdict,
+            dropped.stored,
+            dropped.dropped,
+            dropped.declared_lost
+        ),
         (before.verdict, 1, 1, 1)
     );
     assert_eq!(restore(&db, &archived).await, Ok((6, 0)));
     assert_eq!(account().await, before);
 
     assert_eq!(planned(&db, &parts[0]).await.verdict, "drop");
-    holds::add(&mut conn, &holds::Covers::default(), "restored for the case").await.unwrap();
+    holds::add(&mut conn, &holds::Covers::default(), "restored for the case")
+        .await
+        .unwrap();
     assert_eq!(planned(&db, &parts[0]).await.verdict, "held");
     // A hand in the ledger's past would be seen: its numbers have no gaps.
     assert!(
-        apart(&db, "INSERT INTO audit_retention_ledger SELECT * FROM audit_retention_ledger").await.is_err()
+        apart(
+            &db,
+            "INSERT INTO audit_retention_ledger SELECT * FROM audit_retention_ledger"
+        )
+        .await
+        .is_err()
     );
 }

@@ -26,7 +26,11 @@ on_both! {
 #[tokio::test]
 async fn connections_say_whose_they_are() {
     let db = TestDb::postgres().await;
-    assert_eq!(db.text("SELECT current_setting('application_name') AS value").await, "db-services");
+    assert_eq!(
+        db.text("SELECT current_setting('application_name') AS value")
+            .await,
+        "db-services"
+    );
     let (writer, _guard) = db.writer();
     assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
     let writers = "SELECT count(*)::text AS value FROM pg_stat_activity WHERE application_name = 'audit-writer' AND datname = current_database()";
@@ -51,11 +55,16 @@ async fn the_writers_commits_are_synced_whatever_the_setting() {
     .unwrap();
     let name = db.text("SELECT current_database() AS value").await;
     for (configured, used) in [("off", "local"), ("on", "on")] {
-        db.sql(&format!("ALTER DATABASE {name} SET synchronous_commit = {configured}")).await.unwrap();
+        db.sql(&format!(
+            "ALTER DATABASE {name} SET synchronous_commit = {configured}"
+        ))
+        .await
+        .unwrap();
         let (writer, _guard) = db.writer();
         assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
         assert_eq!(
-            db.text("SELECT (array_agg(setting ORDER BY ctid DESC))[1] AS value FROM seen").await,
+            db.text("SELECT (array_agg(setting ORDER BY ctid DESC))[1] AS value FROM seen")
+                .await,
             used
         );
     }
@@ -64,8 +73,16 @@ async fn the_writers_commits_are_synced_whatever_the_setting() {
 #[tokio::test]
 async fn sqlite_survives_a_power_cut_and_waits_for_locks() {
     let db = TestDb::sqlite().await;
-    for (pragma, value) in [("journal_mode", "wal"), ("synchronous", "2"), ("busy_timeout", "5000")] {
-        let column = if pragma == "busy_timeout" { "timeout" } else { pragma };
+    for (pragma, value) in [
+        ("journal_mode", "wal"),
+        ("synchronous", "2"),
+        ("busy_timeout", "5000"),
+    ] {
+        let column = if pragma == "busy_timeout" {
+            "timeout"
+        } else {
+            pragma
+        };
         let sql = format!("SELECT CAST({column} AS TEXT) AS value FROM pragma_{pragma}");
         assert_eq!(db.text(&sql).await, value, "{pragma}");
     }
@@ -75,10 +92,17 @@ async fn sqlite_survives_a_power_cut_and_waits_for_locks() {
 async fn no_error_tells_the_password() {
     let db = TestDb::postgres().await;
     let there = Database::from_url(&db.url.replace("postgres@", "nobody:hush@")).unwrap();
-    let missing =
-        Database::from_url(&db.url.replace("postgres@", "postgres:hush@").replace("test_", "absent_"))
-            .unwrap();
-    for database in [there, missing, Database::from_url("postgres://u:hush@127.0.0.1:1/db").unwrap()] {
+    let missing = Database::from_url(
+        &db.url
+            .replace("postgres@", "postgres:hush@")
+            .replace("test_", "absent_"),
+    )
+    .unwrap();
+    for database in [
+        there,
+        missing,
+        Database::from_url("postgres://u:hush@127.0.0.1:1/db").unwrap(),
+    ] {
         let error = database.connection().await.unwrap_err();
         let migration = database.migrate().await.unwrap_err();
         for text in [
@@ -98,7 +122,10 @@ async fn no_error_tells_the_password() {
 #[tokio::test]
 async fn a_server_that_never_answers_is_given_up() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("postgres://u@{}/db?connect_timeout=1", silent.local_addr().unwrap());
+    let url = format!(
+        "postgres://u@{}/db?connect_timeout=1",
+        silent.local_addr().unwrap()
+    );
     let error = Database::from_url(&url).unwrap().connection().await.unwrap_err();
     assert!(error.to_string().contains("127.0.0.1"), "{error}");
 }

@@ -21,9 +21,11 @@ async fn remove(db: &TestDb, condition: &str) {
         );
         db.sql(&sql).await.unwrap();
     } else {
-        db.sql(&format!("DROP TRIGGER audit_logs_no_delete; DELETE FROM audit_logs WHERE {condition}"))
-            .await
-            .unwrap();
+        db.sql(&format!(
+            "DROP TRIGGER audit_logs_no_delete; DELETE FROM audit_logs WHERE {condition}"
+        ))
+        .await
+        .unwrap();
     }
 }
 

@@ -293,16 +293,26 @@ on_both! {
 
 #[tokio::test]
 async fn a_database_that_cannot_be_reached_is_the_writers_trouble_alone() {
-    for url in
-        ["postgres://u:hush@%2Fnowhere/db", "postgres://u:hush@127.0.0.1:1/db", "sqlite:///nowhere/audit.db"]
-    {
+    for url in [
+        "postgres://u:hush@%2Fnowhere/db",
+        "postgres://u:hush@127.0.0.1:1/db",
+        "sqlite:///nowhere/audit.db",
+    ] {
         let (writer, guard) = AuditWriter::builder(Database::from_url(url).unwrap())
             .receipt_timeout(Duration::from_millis(100))
             .start()
             .unwrap();
-        assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Pending, "{url}");
+        assert_eq!(
+            writer.write(AuditEntry::new("x")).await,
+            Delivery::Pending,
+            "{url}"
+        );
         let report = guard.shutdown(Duration::from_millis(100)).await;
-        assert_eq!((report.committed, report.lost + report.unknown, report.pending), (0, 1, 0), "{url}");
+        assert_eq!(
+            (report.committed, report.lost + report.unknown, report.pending),
+            (0, 1, 0),
+            "{url}"
+        );
     }
 }
 
@@ -310,7 +320,10 @@ async fn a_database_that_cannot_be_reached_is_the_writers_trouble_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_hangs_holds_up_neither_caller_nor_shutdown() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("postgres://u@{}/db?connect_timeout=600", silent.local_addr().unwrap());
+    let url = format!(
+        "postgres://u@{}/db?connect_timeout=600",
+        silent.local_addr().unwrap()
+    );
     let (writer, guard) = AuditWriter::builder(Database::from_url(&url).unwrap())
         .receipt_timeout(Duration::from_millis(50))
         .start()
@@ -321,5 +334,8 @@ async fn a_database_that_hangs_holds_up_neither_caller_nor_shutdown() {
     let report = guard.shutdown(Duration::from_millis(50)).await;
     assert_eq!(report.lost + report.unknown, 11, "{report:?}");
     assert_eq!((report.committed, report.pending), (0, 0));
-    assert!(matches!(queued.await, Delivery::Dropped(DropReason::ShutDown) | Delivery::Unknown));
+    assert!(matches!(
+        queued.await,
+        Delivery::Dropped(DropReason::ShutDown) | Delivery::Unknown
+    ));
 }

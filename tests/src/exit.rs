@@ -54,7 +54,10 @@ fn about_to_leave(
 ) -> (Process, BufReader<ChildStdout>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
     let (mut app, mut output) = spawn(
-        command.args(["leave", end, &entries.to_string()]).args(spool).env("DATABASE_URL", proxy.url()),
+        command
+            .args(["leave", end, &entries.to_string()])
+            .args(spool)
+            .env("DATABASE_URL", proxy.url()),
     );
     assert_eq!(line(&mut output), "committed");
     proxy.set(Network::Hangs).unwrap();
@@ -72,7 +75,10 @@ fn leave(end: &str, entries: usize, proxy: &Proxy, spool: Option<&Path>) -> Vec<
 }
 
 async fn account(db: &TestDb) -> WriterAccount {
-    verify_writers(&mut db.connection().await).await.unwrap().remove(0)
+    verify_writers(&mut db.connection().await)
+        .await
+        .unwrap()
+        .remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,8 +89,16 @@ async fn what_memory_held_is_lost_and_the_unclean_end_is_visible() {
         leave(end, 1_000, &proxy, None);
         assert_eq!(db.count().await, 1, "{end}: the thousand that were queued");
         let account = account(&db).await;
-        assert_eq!((account.verdict, account.stored, account.missing), (Verdict::Open, 1, 0), "{end}");
-        assert_eq!(account.accepted_unknown_at_most, Some(5_000), "{end}: a thousand is within it");
+        assert_eq!(
+            (account.verdict, account.stored, account.missing),
+            (Verdict::Open, 1, 0),
+            "{end}"
+        );
+        assert_eq!(
+            account.accepted_unknown_at_most,
+            Some(5_000),
+            "{end}: a thousand is within it"
+        );
     }
 }
 
@@ -96,8 +110,15 @@ async fn refusals_that_an_aborted_process_did_not_declare_are_not_in_the_bound()
     leave("abort", 20_000, &proxy, None);
     assert_eq!(db.count().await, 1, "20,000 entries have no row");
     let account = account(&db).await;
-    assert_eq!((account.verdict, account.missing, account.declared_lost), (Verdict::Open, 0, 0));
-    assert_eq!(account.accepted_unknown_at_most, Some(5_000), "those that the queue accepted");
+    assert_eq!(
+        (account.verdict, account.missing, account.declared_lost),
+        (Verdict::Open, 0, 0)
+    );
+    assert_eq!(
+        account.accepted_unknown_at_most,
+        Some(5_000),
+        "those that the queue accepted"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,8 +137,15 @@ async fn what_was_written_ahead_is_there_after_the_next_start() {
         wait_for("the replay", async || db.count().await == 1_001).await;
         let rows = db.rows().await;
         let ids: BTreeSet<String> = rows.iter().map(|row| row.id.to_string()).collect();
-        assert!(rows.len() == 1_001 && safe.iter().all(|id| ids.contains(id)), "{end}");
-        assert_eq!(account(&db).await.verdict, Verdict::Open, "{end}: its end was unclean all the same");
+        assert!(
+            rows.len() == 1_001 && safe.iter().all(|id| ids.contains(id)),
+            "{end}"
+        );
+        assert_eq!(
+            account(&db).await.verdict,
+            Verdict::Open,
+            "{end}: its end was unclean all the same"
+        );
     }
 }
 

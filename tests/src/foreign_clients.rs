@@ -53,19 +53,44 @@ async fn an_orm_insert_of_the_seven_original_columns_works_unchanged() {
     .unwrap();
     let rows = db.rows().await;
     assert_eq!(rows.len(), 2);
-    assert!(rows.iter().any(|row| row.ip_address == Some("203.0.113.7/32".parse().unwrap())));
+    assert!(
+        rows.iter()
+            .any(|row| row.ip_address == Some("203.0.113.7/32".parse().unwrap()))
+    );
 }
 
 #[tokio::test]
 async fn times_beyond_ours_are_shown_as_the_edge() {
     let db = TestDb::postgres().await;
-    for time in ["infinity", "-infinity", "294276-12-31", "4713-01-01 BC", "2026-01-01"] {
-        db.sql(&format!("INSERT INTO audit_logs (created_at, action) VALUES ('{time}', 'x')")).await.unwrap();
+    for time in [
+        "infinity",
+        "-infinity",
+        "294276-12-31",
+        "4713-01-01 BC",
+        "2026-01-01",
+    ] {
+        db.sql(&format!(
+            "INSERT INTO audit_logs (created_at, action) VALUES ('{time}', 'x')"
+        ))
+        .await
+        .unwrap();
     }
     let times: Vec<_> = db.rows().await.into_iter().map(|row| row.created_at).collect();
     assert_eq!(times.len(), 5);
-    assert_eq!(times.iter().filter(|&&time| time == DateTime::<Utc>::MAX_UTC).count(), 2);
-    assert_eq!(times.iter().filter(|&&time| time == DateTime::<Utc>::MIN_UTC).count(), 1);
+    assert_eq!(
+        times
+            .iter()
+            .filter(|&&time| time == DateTime::<Utc>::MAX_UTC)
+            .count(),
+        2
+    );
+    assert_eq!(
+        times
+            .iter()
+            .filter(|&&time| time == DateTime::<Utc>::MIN_UTC)
+            .count(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -78,11 +103,15 @@ async fn sqlite_refuses_what_no_reader_could_understand() {
         ("writer_seq", "'first'"),
     ] {
         let error = db
-            .sql(&format!("INSERT INTO audit_logs (action, {columns}) VALUES ('x', {values})"))
+            .sql(&format!(
+                "INSERT INTO audit_logs (action, {columns}) VALUES ('x', {values})"
+            ))
             .await
             .unwrap_err();
         assert!(error.contains("CHECK"), "{columns}: {error}");
     }
-    db.sql("INSERT INTO audit_logs (action, ip_address) VALUES ('x', 'unknown')").await.unwrap();
+    db.sql("INSERT INTO audit_logs (action, ip_address) VALUES ('x', 'unknown')")
+        .await
+        .unwrap();
     assert_eq!(db.rows().await[0].ip_address, None);
 }

@@ -7,7 +7,9 @@ use crate::retention::{aged, rule, verdict};
 use crate::support::TestDb;
 
 async fn hold(db: &TestDb, covers: Covers) -> i64 {
-    holds::add(&mut db.connection().await, &covers, "case 4711").await.unwrap()
+    holds::add(&mut db.connection().await, &covers, "case 4711")
+        .await
+        .unwrap()
 }
 
 async fn begins(db: &TestDb, part: &str) -> chrono::DateTime<chrono::Utc> {
@@ -23,8 +25,15 @@ async fn a_hold_on_a_time_range_covers_the_months_it_touches() {
     let from = begins(&db, &parts[2]).await;
     let just_before = from - chrono::TimeDelta::microseconds(1);
     // [just before, begin) touches the month before alone, [begin, …) this one.
-    let second =
-        hold(&db, Covers { from_time: Some(just_before), to_time: Some(from), ..Covers::default() }).await;
+    let second = hold(
+        &db,
+        Covers {
+            from_time: Some(just_before),
+            to_time: Some(from),
+            ..Covers::default()
+        },
+    )
+    .await;
     assert_eq!(
         (verdict(&db, &parts[1]).await, verdict(&db, &parts[2]).await),
         ("held".into(), "drop".into())
@@ -42,20 +51,36 @@ async fn a_hold_on_a_time_range_covers_the_months_it_touches() {
     assert_eq!(verdict(&db, &parts[0]).await, "drop");
 
     let mut conn = db.connection().await;
-    let refused = retention::drop_month(&mut conn, &parts[2], &rule(), None).await.unwrap_err().to_string();
+    let refused = retention::drop_month(&mut conn, &parts[2], &rule(), None)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("legal holds {2}"), "{refused}");
-    holds::release(&mut conn, third, "the case was closed").await.unwrap();
+    holds::release(&mut conn, third, "the case was closed")
+        .await
+        .unwrap();
     assert_eq!(verdict(&db, &parts[2]).await, "drop");
-    retention::drop_month(&mut conn, &parts[2], &rule(), None).await.unwrap();
+    retention::drop_month(&mut conn, &parts[2], &rule(), None)
+        .await
+        .unwrap();
     assert_eq!(verdict(&db, &parts[1]).await, "held");
 
     for hold in [third, 4, 77, -1] {
-        let error = holds::release(&mut conn, hold, "again").await.unwrap_err().to_string();
+        let error = holds::release(&mut conn, hold, "again")
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("not a hold that stands"), "{hold}: {error}");
     }
     let all = holds::list(&mut conn).await.unwrap();
-    assert_eq!(all.iter().map(|hold| hold.id).collect::<Vec<_>>(), [second, third]);
-    assert_eq!((all[0].reason.as_str(), all[0].release_reason.as_deref()), ("case 4711", None));
+    assert_eq!(
+        all.iter().map(|hold| hold.id).collect::<Vec<_>>(),
+        [second, third]
+    );
+    assert_eq!(
+        (all[0].reason.as_str(), all[0].release_reason.as_deref()),
+        ("case 4711", None)
+    );
     assert_eq!(all[1].release_reason.as_deref(), Some("the case was closed"));
     assert!(all[1].released_at.as_deref() > Some(all[1].made_at.as_str()) && !all[1].made_by.is_empty());
 }
@@ -70,12 +95,18 @@ async fn a_hold_on_a_tenant_covers_the_months_with_rows_of_it() {
     ))
     .await
     .unwrap();
-    let on = |tenant: &str| Covers { tenant_id: Some(tenant.to_owned()), ..Covers::default() };
+    let on = |tenant: &str| Covers {
+        tenant_id: Some(tenant.to_owned()),
+        ..Covers::default()
+    };
     hold(&db, on("nobody")).await;
     let acme = hold(&db, on("acme")).await;
     let until = hold(
         &db,
-        Covers { to_time: Some(begins(&db, &parts[1]).await + chrono::TimeDelta::days(3)), ..on("acme") },
+        Covers {
+            to_time: Some(begins(&db, &parts[1]).await + chrono::TimeDelta::days(3)),
+            ..on("acme")
+        },
     )
     .await;
     for (part, expected) in [(0, "drop"), (1, "held"), (2, "drop"), (3, "held")] {
@@ -94,7 +125,10 @@ async fn a_hold_that_comes_in_the_last_moment_counts() {
     use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
     let (db, parts) = aged(20).await;
     let mut lawyer = AsyncPgConnection::establish(&db.url).await.unwrap();
-    lawyer.batch_execute("BEGIN; SELECT audit_hold_add('in the last moment')").await.unwrap();
+    lawyer
+        .batch_execute("BEGIN; SELECT audit_hold_add('in the last moment')")
+        .await
+        .unwrap();
     let (url, part) = (db.url.clone(), parts[0].clone());
     let dropping = tokio::spawn(async move {
         let database = db_services::client::Database::from_url(&url).unwrap();
@@ -120,9 +154,19 @@ async fn what_makes_no_sense_is_refused() {
     for (covers, reason) in [
         (Covers::default(), ""),
         (Covers::default(), "  \n"),
-        (Covers { from_time: Some(now), to_time: Some(now), ..Covers::default() }, "backwards"),
+        (
+            Covers {
+                from_time: Some(now),
+                to_time: Some(now),
+                ..Covers::default()
+            },
+            "backwards",
+        ),
     ] {
-        assert!(holds::add(&mut conn, &covers, reason).await.is_err(), "{covers:?} {reason:?}");
+        assert!(
+            holds::add(&mut conn, &covers, reason).await.is_err(),
+            "{covers:?} {reason:?}"
+        );
     }
     assert_eq!(holds::list(&mut conn).await.unwrap(), []);
 }
@@ -131,7 +175,14 @@ async fn what_makes_no_sense_is_refused() {
 #[tokio::test]
 async fn holds_and_ledger_are_append_only() {
     let (db, parts) = aged(20).await;
-    hold(&db, Covers { tenant_id: Some("acme".to_owned()), ..Covers::default() }).await;
+    hold(
+        &db,
+        Covers {
+            tenant_id: Some("acme".to_owned()),
+            ..Covers::default()
+        },
+    )
+    .await;
     db.sql(&format!(
         "INSERT INTO audit_logs (created_at, action, writer_id, writer_seq) \
          SELECT from_time, 'x', gen_random_uuid(), 1 FROM audit_logs_months() WHERE part = '{0}'; \
@@ -141,7 +192,9 @@ async fn holds_and_ledger_are_append_only() {
     ))
     .await
     .unwrap();
-    retention::drop_month(&mut db.connection().await, &parts[0], &rule(), None).await.unwrap();
+    retention::drop_month(&mut db.connection().await, &parts[0], &rule(), None)
+        .await
+        .unwrap();
     for (table, column) in [
         ("audit_legal_holds", "reason"),
         ("audit_retention_ledger", "reason"),
@@ -157,8 +210,10 @@ async fn holds_and_ledger_are_append_only() {
             format!("TRUNCATE {table} CASCADE"),
         ] {
             for mode in ["origin", "replica"] {
-                let error =
-                    db.sql(&format!("SET session_replication_role = {mode}; {sql}")).await.expect_err(&sql);
+                let error = db
+                    .sql(&format!("SET session_replication_role = {mode}; {sql}"))
+                    .await
+                    .expect_err(&sql);
                 assert!(
                     error.contains(&format!("{table} is append-only")) || error.contains("is append-only"),
                     "{sql}: {error}"
@@ -168,5 +223,10 @@ async fn holds_and_ledger_are_append_only() {
         }
     }
     let upsert = "INSERT INTO audit_legal_holds (id, reason) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET reason = 'y'";
-    assert!(db.sql(upsert).await.unwrap_err().contains("audit_legal_holds is append-only"));
+    assert!(
+        db.sql(upsert)
+            .await
+            .unwrap_err()
+            .contains("audit_legal_holds is append-only")
+    );
 }

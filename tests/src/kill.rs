@@ -75,8 +75,10 @@ async fn rows_by_id(database: &Database) -> HashMap<String, i64> {
 /// Starts a writer on the directory, waits until nothing is left in it, and looks for every id.
 async fn all_are_there_once(url: &str, dir: &Path, printed: &[String]) {
     let database = Database::from_url(url).unwrap();
-    let (_writer, _guard) =
-        AuditWriter::builder(database.clone()).durability(Durability::Spill(dir.to_owned())).start().unwrap();
+    let (_writer, _guard) = AuditWriter::builder(database.clone())
+        .durability(Durability::Spill(dir.to_owned()))
+        .start()
+        .unwrap();
     wait_for("the replay", async || {
         let waits = |state: &SpoolState| !matches!(state, SpoolState::Waiting { entries: 0, .. });
         spool::status(dir).unwrap().iter().all(|file| !waits(&file.state))
@@ -84,7 +86,12 @@ async fn all_are_there_once(url: &str, dir: &Path, printed: &[String]) {
     .await;
     let rows = rows_by_id(&database).await;
     let wrong: Vec<_> = printed.iter().filter(|id| rows.get(*id) != Some(&1)).collect();
-    assert!(wrong.is_empty(), "{} of {} are not there exactly once", wrong.len(), printed.len());
+    assert!(
+        wrong.is_empty(),
+        "{} of {} are not there exactly once",
+        wrong.len(),
+        printed.len()
+    );
     assert!(rows.values().all(|rows| *rows == 1));
 }
 
@@ -99,11 +106,16 @@ async fn a_killed_process_loses_nothing_it_acknowledged() {
     }
     for _ in 0..ROUNDS {
         let restart_at = random(500);
-        printed.extend(write_until_killed(&url, dir.path(), restart_at + random(1_000), |lines| {
-            if lines == restart_at {
-                server.restart_immediate().unwrap();
-            }
-        }));
+        printed.extend(write_until_killed(
+            &url,
+            dir.path(),
+            restart_at + random(1_000),
+            |lines| {
+                if lines == restart_at {
+                    server.restart_immediate().unwrap();
+                }
+            },
+        ));
     }
     server.stop_immediate().unwrap();
     for _ in 0..ROUNDS {

@@ -41,16 +41,30 @@ pub fn keep() {
 /// tests have the same.
 pub fn of(database: &str) -> Vec<String> {
     let lines = lines();
-    let threads: Vec<_> =
-        lines.iter().filter(|(_, line)| line.contains(database)).map(|(thread, _)| *thread).collect();
-    lines.iter().filter(|(thread, _)| threads.contains(thread)).map(|(_, line)| line.clone()).collect()
+    let threads: Vec<_> = lines
+        .iter()
+        .filter(|(_, line)| line.contains(database))
+        .map(|(thread, _)| *thread)
+        .collect();
+    lines
+        .iter()
+        .filter(|(thread, _)| threads.contains(thread))
+        .map(|(_, line)| line.clone())
+        .collect()
 }
 
 /// Waits until one of its lines has all these parts.
 pub async fn wait_for(database: &str, parts: &[&str]) {
     let begun = Instant::now();
-    while !of(database).iter().any(|line| parts.iter().all(|part| line.contains(part))) {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{parts:?} did not come: {:#?}", of(database));
+    while !of(database)
+        .iter()
+        .any(|line| parts.iter().all(|part| line.contains(part)))
+    {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{parts:?} did not come: {:#?}",
+            of(database)
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -31,11 +31,20 @@ fn flood(url: &str, (kind, bound, entries): Flood, spool: Option<Spool<'_>>) {
         // its load that was up to 17 MiB in 18 runs, of what the writer had given back.
         app.env("MALLOC_ARENA_MAX", "1");
     }
-    let output = app.env("AUDIT_DATABASE_URL", url).env("RUST_LOG", "off").output().unwrap();
+    let output = app
+        .env("AUDIT_DATABASE_URL", url)
+        .env("RUST_LOG", "off")
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    let numbers: Vec<u64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
-    let [grown, given, accepted, spooled, queued_bytes] = numbers[..] else { panic!("{text}") };
+    let numbers: Vec<u64> = text
+        .split_whitespace()
+        .map(|number| number.parse().unwrap())
+        .collect();
+    let [grown, given, accepted, spooled, queued_bytes] = numbers[..] else {
+        panic!("{text}")
+    };
     assert!(
         grown << 10 <= bound + BESIDES,
         "{kind} entries: it grew by {grown} KiB with a bound of {} KiB, spool: {spool:?}",
@@ -46,7 +55,10 @@ fn flood(url: &str, (kind, bound, entries): Flood, spool: Option<Spool<'_>>) {
         given - accepted > 2 * (accepted - spooled),
         "it was not offered much more than it holds: {text}"
     );
-    assert!(queued_bytes > bound / 10 * 8 && queued_bytes <= bound, "the queue was not full: {text}");
+    assert!(
+        queued_bytes > bound / 10 * 8 && queued_bytes <= bound,
+        "the queue was not full: {text}"
+    );
 }
 
 fn stopped() -> (Server, String) {
@@ -59,7 +71,11 @@ fn stopped() -> (Server, String) {
 #[test]
 fn with_the_database_stopped_memory_stays_within_the_bound() {
     let (_server, url) = stopped();
-    for kind in [("bare", 160 << 20, 1_300_000), ("usual", 32 << 20, 200_000), ("large", 32 << 20, 30_000)] {
+    for kind in [
+        ("bare", 160 << 20, 1_300_000),
+        ("usual", 32 << 20, 200_000),
+        ("large", 32 << 20, 30_000),
+    ] {
         flood(&url, kind, None);
     }
 }
@@ -67,7 +83,11 @@ fn with_the_database_stopped_memory_stays_within_the_bound() {
 #[test]
 fn a_writer_whose_spool_is_full_keeps_within_the_bound() {
     let (_server, url) = stopped();
-    for kind in [("bare", 32 << 20, 400_000), ("usual", 32 << 20, 200_000), ("large", 32 << 20, 30_000)] {
+    for kind in [
+        ("bare", 32 << 20, 400_000),
+        ("usual", 32 << 20, 200_000),
+        ("large", 32 << 20, 30_000),
+    ] {
         flood_spool(&url, kind, kind.1 / 8);
     }
 }
@@ -85,8 +105,17 @@ fn flood_spool(url: &str, kind: Flood, limit: u64) {
     let dir = TempDir::new().unwrap();
     flood(url, kind, Some((dir.path(), limit)));
     let files = spool::status(dir.path()).unwrap();
-    let [SpoolStatus { state: SpoolState::Waiting { bytes, .. }, .. }] = &files[..] else {
+    let [
+        SpoolStatus {
+            state: SpoolState::Waiting { bytes, .. },
+            ..
+        },
+    ] = &files[..]
+    else {
         panic!("{files:?}")
     };
-    assert!(*bytes <= limit && *bytes > limit / 2, "{kind:?}: {bytes} of {limit} bytes");
+    assert!(
+        *bytes <= limit && *bytes > limit / 2,
+        "{kind:?}: {bytes} of {limit} bytes"
+    );
 }

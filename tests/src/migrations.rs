@@ -10,20 +10,39 @@ async fn up_down_up(db: TestDb) {
     assert!(!steps.is_empty() && steps.iter().all(|step| !step.applied));
     for filled in [false, true] {
         assert_eq!(db.database.migrate().await.unwrap().len(), steps.len());
-        assert_eq!(db.database.migrate().await.unwrap(), [""; 0], "nothing is left to do");
+        assert_eq!(
+            db.database.migrate().await.unwrap(),
+            [""; 0],
+            "nothing is left to do"
+        );
         if filled {
-            insert(&mut db.connection().await, &AuditEntry::new("x")).await.unwrap();
+            insert(&mut db.connection().await, &AuditEntry::new("x"))
+                .await
+                .unwrap();
             assert_eq!(db.count().await, 1);
         }
         for step in steps.iter().rev() {
             let reverted = db.database.revert_migration().await.unwrap();
-            assert!(step.name.replace('-', "").starts_with(&reverted), "{reverted} is not {}", step.name);
+            assert!(
+                step.name.replace('-', "").starts_with(&reverted),
+                "{reverted} is not {}",
+                step.name
+            );
         }
-        assert!(db.database.migration_status().await.unwrap().iter().all(|step| !step.applied));
+        assert!(
+            db.database
+                .migration_status()
+                .await
+                .unwrap()
+                .iter()
+                .all(|step| !step.applied)
+        );
         assert!(db.database.revert_migration().await.is_err());
     }
     assert_eq!(db.database.migrate().await.unwrap().len(), steps.len());
-    insert(&mut db.connection().await, &AuditEntry::new("x")).await.unwrap();
+    insert(&mut db.connection().await, &AuditEntry::new("x"))
+        .await
+        .unwrap();
     assert_eq!(db.count().await, 1);
 }
 
@@ -41,13 +60,21 @@ async fn up_down_up_on_sqlite() {
 #[tokio::test]
 async fn the_rows_outlive_the_partition_functions() {
     let db = TestDb::postgres().await;
-    insert(&mut db.connection().await, &AuditEntry::new("x")).await.unwrap();
+    insert(&mut db.connection().await, &AuditEntry::new("x"))
+        .await
+        .unwrap();
     while !db.database.revert_migration().await.unwrap().ends_with("000002") {}
     assert_eq!(db.count().await, 1);
     db.database.migrate().await.unwrap();
-    insert(&mut db.connection().await, &AuditEntry::new("y")).await.unwrap();
+    insert(&mut db.connection().await, &AuditEntry::new("y"))
+        .await
+        .unwrap();
     assert_eq!(db.count().await, 2);
-    assert_eq!(db.text("SELECT count(*)::text AS value FROM audit_logs_default").await, "0");
+    assert_eq!(
+        db.text("SELECT count(*)::text AS value FROM audit_logs_default")
+            .await,
+        "0"
+    );
 }
 
 #[test]
@@ -62,7 +89,11 @@ fn migrating_works_on_any_runtime() {
     on(tokio::runtime::Builder::new_current_thread());
     on(tokio::runtime::Builder::new_multi_thread());
     for db in [TestDb::empty_postgres(), TestDb::empty_sqlite()] {
-        assert!(!futures_executor::block_on(db.database.migrate()).unwrap().is_empty());
+        assert!(
+            !futures_executor::block_on(db.database.migrate())
+                .unwrap()
+                .is_empty()
+        );
     }
 }
 
@@ -83,14 +114,23 @@ async fn the_table_may_live_in_another_schema() {
     let url = format!("{}?options=-csearch_path%3Daudit", db.url);
     let elsewhere = db_services::client::Database::from_url(&url).unwrap();
     elsewhere.migrate().await.unwrap();
-    insert(&mut elsewhere.connection().await.unwrap(), &AuditEntry::new("x")).await.unwrap();
+    insert(&mut elsewhere.connection().await.unwrap(), &AuditEntry::new("x"))
+        .await
+        .unwrap();
     // The owner's functions find the table whatever the caller's search_path is.
     assert_eq!(
-        db.text("SELECT audit.audit_logs_ensure_partitions('2031-01-01', '2031-03-01')::text AS value").await,
+        db.text("SELECT audit.audit_logs_ensure_partitions('2031-01-01', '2031-03-01')::text AS value")
+            .await,
         "3"
     );
-    assert_eq!(db.text("SELECT count(*)::text AS value FROM audit.audit_logs").await, "1");
+    assert_eq!(
+        db.text("SELECT count(*)::text AS value FROM audit.audit_logs")
+            .await,
+        "1"
+    );
     // The roles may use the schema, which is not open to all.
-    let rows = for_tenant(&elsewhere, "nobody", async |conn| count(conn).await).await.unwrap();
+    let rows = for_tenant(&elsewhere, "nobody", async |conn| count(conn).await)
+        .await
+        .unwrap();
     assert_eq!(rows, 0);
 }

@@ -47,7 +47,12 @@ enum Kind {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let kind = prop::sample::select(vec![Kind::Unreachable, Kind::AnswerLost, Kind::NotSetUp, Kind::Refuses]);
+    let kind = prop::sample::select(vec![
+        Kind::Unreachable,
+        Kind::AnswerLost,
+        Kind::NotSetUp,
+        Kind::Refuses,
+    ]);
     let step = prop_oneof![
         4 => (1..80_usize).prop_map(Step::Forget),
         3 => (1..40_usize).prop_map(Step::Await),
@@ -115,7 +120,12 @@ impl Bench {
             .on_loss(move |loss| heard.lock().unwrap().push(loss.clone()))
             .start()
             .unwrap();
-        Life { writer, guard, losses, given: Vec::new() }
+        Life {
+            writer,
+            guard,
+            losses,
+            given: Vec::new(),
+        }
     }
 
     async fn run(&mut self, steps: Vec<Step>) {
@@ -128,7 +138,8 @@ impl Bench {
                 Step::Await(count) => {
                     let entries: Vec<AuditEntry> = (0..count).map(|_| entry(&mut life.given)).collect();
                     let ids = entries.iter().filter_map(|entry| entry.id).collect();
-                    self.told.push((ids, life.writer.write_all(entries).counts().await));
+                    self.told
+                        .push((ids, life.writer.write_all(entries).counts().await));
                 }
                 Step::Fail(kind) => self.database.fail(match kind {
                     Kind::Unreachable => Failure::Unreachable,
@@ -140,7 +151,8 @@ impl Bench {
                 Step::Flush => drop(life.writer.flush(Duration::from_millis(20)).await),
                 Step::Restart => {
                     let next = self.start();
-                    self.end(std::mem::replace(&mut life, next), Duration::from_millis(40)).await;
+                    self.end(std::mem::replace(&mut life, next), Duration::from_millis(40))
+                        .await;
                 }
             }
         }
@@ -162,20 +174,31 @@ impl Bench {
         let report = life.guard.shutdown(patience).await;
         let losses = std::mem::take(&mut *life.losses.lock().unwrap());
         let numbers = losses.iter().flat_map(|loss| {
-            assert_eq!(loss.count, loss.last + 1 - loss.first, "few losses are never merged");
+            assert_eq!(
+                loss.count,
+                loss.last + 1 - loss.first,
+                "few losses are never merged"
+            );
             loss.first..=loss.last
         });
         let lost: BTreeSet<Uuid> = numbers.map(|number| life.given[number as usize - 1]).collect();
         assert_eq!(lost.len() as u64, report.lost, "each loss is heard of once");
         let sum = report.committed + report.spooled + report.quarantined + report.lost + report.unknown;
         assert_eq!((sum, report.pending), (life.given.len() as u64, 0), "{report:?}");
-        self.past.push(Past { given: life.given, lost, report });
+        self.past.push(Past {
+            given: life.given,
+            lost,
+            report,
+        });
     }
 
     /// Each entry is stored once, or kept aside, or lost and declared.
     fn is_accounted_for(&self) {
         let mut stored: BTreeMap<Uuid, usize> = BTreeMap::new();
-        self.database.entries().iter().for_each(|row| *stored.entry(row.id).or_default() += 1);
+        self.database
+            .entries()
+            .iter()
+            .for_each(|row| *stored.entry(row.id).or_default() += 1);
         assert!(stored.values().all(|times| *times == 1), "each once");
         let aside: BTreeSet<Uuid> = match Quarantine::exists(self.dir.path()) {
             true => Quarantine::open(self.dir.path()).unwrap().list().unwrap(),
@@ -185,7 +208,10 @@ impl Bench {
         .map(|kept| kept.entry.unwrap().id)
         .collect();
         for Past { given, lost, report } in &self.past {
-            let open = given.iter().filter(|id| !stored.contains_key(id) && !aside.contains(id)).count();
+            let open = given
+                .iter()
+                .filter(|id| !stored.contains_key(id) && !aside.contains(id))
+                .count();
             match self.strength {
                 Strength::Memory => {
                     let found = given.iter().filter(|id| stored.contains_key(id)).count() as u64;
@@ -199,7 +225,10 @@ impl Bench {
                     );
                 }
             }
-            assert!(lost.iter().all(|id| !stored.contains_key(id)), "what is lost is not there");
+            assert!(
+                lost.iter().all(|id| !stored.contains_key(id)),
+                "what is lost is not there"
+            );
         }
         // One that was kept aside may be stored as well: read from the spool once more, when the database
         // refused nothing any longer.
@@ -230,7 +259,10 @@ fn is_odd(id: &Uuid) -> bool {
 }
 
 fn holds(strength: Strength, steps: Vec<Step>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let mut bench = Bench {
             strength,

@@ -61,7 +61,12 @@ impl Site {
             None => db_test::server_url().unwrap(),
         };
         let proxy = Proxy::to(&db.url).unwrap();
-        Self { db, server, maintenance: Database::from_url(&maintenance).unwrap(), proxy }
+        Self {
+            db,
+            server,
+            maintenance: Database::from_url(&maintenance).unwrap(),
+            proxy,
+        }
     }
 
     async fn of(troubles: &[Trouble]) -> Self {
@@ -150,7 +155,8 @@ impl Producer {
             self.given += 1;
             let before = self.writer.stats().dropped;
             drop(
-                self.writer.write(AuditEntry::new("test.outage").resource("number", self.given.to_string())),
+                self.writer
+                    .write(AuditEntry::new("test.outage").resource("number", self.given.to_string())),
             );
             if self.writer.stats().dropped > before {
                 self.refused.insert(self.given);
@@ -174,7 +180,10 @@ impl Producer {
             site.end(trouble).await;
             let committed = writer.stats().committed;
             self.write(100).await;
-            wait_for(&format!("the end of {trouble:?}"), async || writer.stats().committed > committed).await;
+            wait_for(&format!("the end of {trouble:?}"), async || {
+                writer.stats().committed > committed
+            })
+            .await;
         }
     }
 }
@@ -186,7 +195,10 @@ async fn all_committed(writer: &AuditWriter) {
         if stats.committed + stats.dropped == stats.given {
             return;
         }
-        wait_for("a further batch", async || writer.stats().committed > stats.committed).await;
+        wait_for("a further batch", async || {
+            writer.stats().committed > stats.committed
+        })
+        .await;
     }
 }
 
@@ -198,11 +210,19 @@ async fn spill(troubles: &[Trouble], count: u64) {
         .retry(hasty())
         .start()
         .unwrap();
-    let mut producer = Producer { writer, pace: Some(20_000), given: 0, refused: BTreeSet::new() };
+    let mut producer = Producer {
+        writer,
+        pace: Some(20_000),
+        given: 0,
+        refused: BTreeSet::new(),
+    };
     producer.go_through(&site, troubles, count).await;
     all_committed(&producer.writer).await;
     let (given, report) = (producer.given, guard.shutdown(PATIENCE).await);
-    assert_eq!((report.committed, report.spooled, report.lost, report.quarantined), (given, 0, 0, 0));
+    assert_eq!(
+        (report.committed, report.spooled, report.lost, report.quarantined),
+        (given, 0, 0, 0)
+    );
     let found = site
         .db
         .text(
@@ -213,7 +233,11 @@ async fn spill(troubles: &[Trouble], count: u64) {
         .await;
     assert_eq!(found, format!("{given} {given} {given} {given} 1 {given}"));
     let account = &verify_writers(&mut site.db.connection().await).await.unwrap()[0];
-    assert_eq!((account.verdict, account.stored), (Verdict::Complete, given), "{account:?}");
+    assert_eq!(
+        (account.verdict, account.stored),
+        (Verdict::Complete, given),
+        "{account:?}"
+    );
 }
 
 /// What was given is stored or declared lost, number by number.
@@ -229,20 +253,37 @@ async fn memory(troubles: &[Trouble], count: u64) {
         .retry(hasty())
         .start()
         .unwrap();
-    let mut producer = Producer { writer, pace: None, given: 0, refused: BTreeSet::new() };
+    let mut producer = Producer {
+        writer,
+        pace: None,
+        given: 0,
+        refused: BTreeSet::new(),
+    };
     producer.go_through(&site, troubles, count).await;
     all_committed(&producer.writer).await;
-    let (given, lost, report) =
-        (producer.given, producer.refused.len() as u64, guard.shutdown(PATIENCE).await);
-    assert!(lost > 0 && lost < given, "{lost} of {given}: the test shows nothing");
-    assert_eq!((report.committed, report.lost), (given - lost, lost), "{report:?}");
+    let (given, lost, report) = (
+        producer.given,
+        producer.refused.len() as u64,
+        guard.shutdown(PATIENCE).await,
+    );
+    assert!(
+        lost > 0 && lost < given,
+        "{lost} of {given}: the test shows nothing"
+    );
+    assert_eq!(
+        (report.committed, report.lost),
+        (given - lost, lost),
+        "{report:?}"
+    );
     assert_eq!(heard.load(Ordering::SeqCst), lost);
     let stored = site
         .db
         .text("SELECT string_agg(writer_seq::text, ' ' ORDER BY writer_seq) AS value FROM audit_logs")
         .await;
-    let expected: Vec<String> =
-        (1..=given).filter(|seq| !producer.refused.contains(seq)).map(|seq| seq.to_string()).collect();
+    let expected: Vec<String> = (1..=given)
+        .filter(|seq| !producer.refused.contains(seq))
+        .map(|seq| seq.to_string())
+        .collect();
     assert!(
         stored == expected.join(" "),
         "{} rows for {} entries",
@@ -252,7 +293,13 @@ async fn memory(troubles: &[Trouble], count: u64) {
     assert!(declared_lost(&site.db).await == producer.refused.into_iter().collect::<Vec<_>>());
     let account = &verify_writers(&mut site.db.connection().await).await.unwrap()[0];
     assert_eq!(
-        (account.verdict, account.stored, account.declared_lost, account.missing, account.reused_numbers),
+        (
+            account.verdict,
+            account.stored,
+            account.declared_lost,
+            account.missing,
+            account.reused_numbers
+        ),
         (Verdict::Declared, given - lost, lost, 0, 0)
     );
 }
@@ -271,7 +318,12 @@ async fn declared_lost(db: &TestDb) -> Vec<u64> {
         assert_eq!(said["reason"], "queue_full");
         let before = numbers.len();
         for range in said["ranges"].as_array().unwrap() {
-            let range: Vec<u64> = range.as_array().unwrap().iter().map(|end| end.as_u64().unwrap()).collect();
+            let range: Vec<u64> = range
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|end| end.as_u64().unwrap())
+                .collect();
             assert_eq!(range.len(), 2, "few enough to be told apart");
             numbers.extend(range[0]..=range[1]);
         }

@@ -9,8 +9,10 @@ use crate::attacks::field::{connect, text};
 use crate::support::{TestDb, wait_for};
 
 async fn partition_of(db: &TestDb, action: &str) -> String {
-    db.text(&format!("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = '{action}'"))
-        .await
+    db.text(&format!(
+        "SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = '{action}'"
+    ))
+    .await
 }
 
 #[tokio::test]
@@ -21,7 +23,10 @@ async fn the_next_two_years_are_there() {
             "INSERT INTO audit_logs (created_at, action) VALUES (now() + interval '{months} months', 'm{months}')"
         );
         db.sql(&sql).await.unwrap();
-        assert_ne!(partition_of(&db, &format!("m{months}")).await, "audit_logs_default");
+        assert_ne!(
+            partition_of(&db, &format!("m{months}")).await,
+            "audit_logs_default"
+        );
     }
     db.sql("INSERT INTO audit_logs (created_at, action) VALUES (now() + interval '30 months', 'stray')")
         .await
@@ -43,20 +48,38 @@ async fn months_are_made_for_the_times_asked_for() {
     assert_eq!(ensure_partitions(&mut conn, times.map(time)).await.unwrap(), 3);
     assert_eq!(ensure_partitions(&mut conn, times.map(time)).await.unwrap(), 0);
     for (at, text) in times.iter().enumerate() {
-        insert(&mut conn, &AuditEntry::new(format!("t{at}")).created_at(time(text))).await.unwrap();
+        insert(
+            &mut conn,
+            &AuditEntry::new(format!("t{at}")).created_at(time(text)),
+        )
+        .await
+        .unwrap();
     }
     assert_eq!(partition_of(&db, "t1").await, "audit_logs_2023_07");
     assert_eq!(partition_of(&db, "t2").await, "audit_logs_2023_08");
     assert_eq!(partition_of(&db, "t3").await, "audit_logs_0007_01");
     let sqlite = TestDb::sqlite().await;
-    assert_eq!(ensure_partitions(&mut sqlite.connection().await, times.map(time)).await.unwrap(), 0);
+    assert_eq!(
+        ensure_partitions(&mut sqlite.connection().await, times.map(time))
+            .await
+            .unwrap(),
+        0
+    );
 }
 
 #[tokio::test]
 async fn a_range_that_makes_no_sense_is_refused() {
     let db = TestDb::postgres().await;
-    for range in ["'-infinity', now()", "NULL, now()", "now(), 'infinity'", "'0001-01-01', now()"] {
-        let error = db.sql(&format!("SELECT audit_logs_ensure_partitions({range})")).await.unwrap_err();
+    for range in [
+        "'-infinity', now()",
+        "NULL, now()",
+        "now(), 'infinity'",
+        "'0001-01-01', now()",
+    ] {
+        let error = db
+            .sql(&format!("SELECT audit_logs_ensure_partitions({range})"))
+            .await
+            .unwrap_err();
         assert!(error.contains("not a range"), "{range}: {error}");
     }
 }
@@ -64,12 +87,17 @@ async fn a_range_that_makes_no_sense_is_refused() {
 #[tokio::test]
 async fn strays_do_not_stop_the_months_around_them() {
     let db = TestDb::postgres().await;
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-15', 'stray')").await.unwrap();
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-15', 'stray')")
+        .await
+        .unwrap();
     assert_eq!(
-        db.text("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-03-31')::text AS value").await,
+        db.text("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-03-31')::text AS value")
+            .await,
         "2"
     );
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-16', 'too')").await.unwrap();
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-16', 'too')")
+        .await
+        .unwrap();
     assert_eq!(partition_of(&db, "too").await, "audit_logs_default");
 }
 
@@ -85,15 +113,21 @@ async fn two_who_make_the_same_month_both_succeed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_second_waits_for_the_first() {
     let db = TestDb::postgres().await;
-    let (first, second, admin) = (connect(&db.url).await, connect(&db.url).await, connect(&db.url).await);
+    let (first, second, admin) = (
+        connect(&db.url).await,
+        connect(&db.url).await,
+        connect(&db.url).await,
+    );
     let make = "SELECT audit_logs_ensure_partitions('2019-01-01', '2019-03-31')";
     first.batch_execute("BEGIN").await.unwrap();
     first.batch_execute(make).await.unwrap();
     let makes = tokio::spawn(async move { second.batch_execute(make).await });
     let waits = "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() \
                  AND wait_event = 'advisory' AND clock_timestamp() - query_start > interval '1 second'";
-    wait_for("a second of waiting", async || makes.is_finished() || !text(&admin, waits).await.is_empty())
-        .await;
+    wait_for("a second of waiting", async || {
+        makes.is_finished() || !text(&admin, waits).await.is_empty()
+    })
+    .await;
     assert!(!makes.is_finished(), "{makes:?}");
     first.batch_execute("COMMIT").await.unwrap();
     makes.await.unwrap().unwrap();
@@ -111,7 +145,9 @@ async fn a_long_reader_delays_the_month_and_never_the_writers() {
     let reader = tokio::spawn(async move {
         use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
         let mut conn = AsyncPgConnection::establish(&url).await.unwrap();
-        conn.batch_execute("BEGIN; SELECT count(*) FROM audit_logs").await.unwrap();
+        conn.batch_execute("BEGIN; SELECT count(*) FROM audit_logs")
+            .await
+            .unwrap();
         read_begun.send(()).unwrap();
         released.await.unwrap();
         conn.batch_execute("COMMIT").await.unwrap();
@@ -134,7 +170,9 @@ async fn a_long_reader_delays_the_month_and_never_the_writers() {
 #[tokio::test]
 async fn closed_months_get_their_look_up_indexes() {
     let db = TestDb::postgres().await;
-    db.sql("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-02-01')").await.unwrap();
+    db.sql("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-02-01')")
+        .await
+        .unwrap();
     db.sql(
         "INSERT INTO audit_logs (created_at, action, actor_id, resource_id, request_id) \
          SELECT '2019-01-15', 'x', 'actor' || n, 'thing' || n, 'request' || n FROM generate_series(1, 5000) n",
@@ -154,8 +192,14 @@ async fn closed_months_get_their_look_up_indexes() {
     )
     .await
     .unwrap();
-    for (column, value) in [("actor_id", "actor7"), ("resource_id", "thing7"), ("request_id", "request7")] {
-        let plan = db.text(&format!("SELECT test_plan('{column}', '{value}') AS value")).await;
+    for (column, value) in [
+        ("actor_id", "actor7"),
+        ("resource_id", "thing7"),
+        ("request_id", "request7"),
+    ] {
+        let plan = db
+            .text(&format!("SELECT test_plan('{column}', '{value}') AS value"))
+            .await;
         let index = format!("audit_logs_2019_01_{}", column.trim_end_matches("_id"));
         assert!(plan.contains(&index), "{column}: {plan}");
     }
@@ -170,7 +214,9 @@ async fn closed_last_month(db: &TestDb) -> bool {
 #[tokio::test]
 async fn a_value_too_long_for_an_index_does_not_stop_the_others() {
     let db = TestDb::postgres().await;
-    db.sql("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-01-01')").await.unwrap();
+    db.sql("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-01-01')")
+        .await
+        .unwrap();
     // Random, so that compression does not save it.
     db.sql(
         "INSERT INTO audit_logs (created_at, action, resource_id) SELECT '2019-01-15', 'x', string_agg(md5(n::text), '') \
@@ -179,7 +225,9 @@ async fn a_value_too_long_for_an_index_does_not_stop_the_others() {
     .await
     .unwrap();
     let months_closed = 1 + i32::from(closed_last_month(&db).await);
-    let made = db.text("SELECT audit_logs_index_closed_months()::text AS value").await;
+    let made = db
+        .text("SELECT audit_logs_index_closed_months()::text AS value")
+        .await;
     assert_eq!(made, (3 * months_closed - 1).to_string());
 }
 
@@ -207,8 +255,14 @@ async fn a_writer_makes_the_months_ahead() {
     let db = TestDb::postgres().await;
     shorten(&db).await;
     let database = db_services::client::Database::from_url(&as_writer(&db)).unwrap();
-    let (writer, _guard) = db_services::audit::AuditWriter::builder(database).start().unwrap();
-    assert_eq!(months_ahead(&db).await, "0", "not before there is something to write");
+    let (writer, _guard) = db_services::audit::AuditWriter::builder(database)
+        .start()
+        .unwrap();
+    assert_eq!(
+        months_ahead(&db).await,
+        "0",
+        "not before there is something to write"
+    );
     assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
     wait_for("the months", async || months_ahead(&db).await == "23").await;
     wait_for("the connection to be closed", async || {
@@ -224,7 +278,10 @@ async fn a_writer_does_not_wait_for_the_months() {
     let db = TestDb::postgres().await;
     shorten(&db).await;
     let mut reader = AsyncPgConnection::establish(&db.url).await.unwrap();
-    reader.batch_execute("BEGIN; SELECT count(*) FROM audit_logs").await.unwrap();
+    reader
+        .batch_execute("BEGIN; SELECT count(*) FROM audit_logs")
+        .await
+        .unwrap();
     let (writer, _guard) = db.writer();
     assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
     wait_for("the maker to wait for the reader", async || {
@@ -242,7 +299,9 @@ async fn a_writer_does_not_wait_for_the_months() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_make_months_says_so_once_and_only_if_few_are_left() {
     let db = TestDb::postgres().await;
-    db.sql("REVOKE EXECUTE ON FUNCTION audit_logs_ensure_partitions FROM audit_writer").await.unwrap();
+    db.sql("REVOKE EXECUTE ON FUNCTION audit_logs_ensure_partitions FROM audit_writer")
+        .await
+        .unwrap();
     for (few, level) in [(false, "db_services=debug"), (true, "db_services=warn")] {
         if few {
             shorten(&db).await;
@@ -257,7 +316,9 @@ async fn who_may_not_make_months_says_so_once_and_only_if_few_are_left() {
             .spawn()
             .unwrap();
         let mut said = String::new();
-        BufReader::new(app.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        BufReader::new(app.stdout.take().unwrap())
+            .read_line(&mut said)
+            .unwrap();
         assert_eq!(said, "committed\n");
         let mut log = BufReader::new(app.stderr.take().unwrap());
         let mut logged = String::new();
@@ -268,6 +329,10 @@ async fn who_may_not_make_months_says_so_once_and_only_if_few_are_left() {
         drop(app.stdin.take());
         log.read_to_string(&mut logged).unwrap();
         assert!(app.wait().unwrap().success());
-        assert_eq!(logged.lines().filter(|line| line.contains("WARN")).count(), usize::from(few), "{logged}");
+        assert_eq!(
+            logged.lines().filter(|line| line.contains("WARN")).count(),
+            usize::from(few),
+            "{logged}"
+        );
     }
 }

@@ -28,8 +28,10 @@ fn nested(levels: usize) -> Value {
 }
 
 fn nul_everywhere() -> AuditEntry {
-    let mut entry =
-        AuditEntry::new("nul\0").outcome(Outcome::Denied).ip_text("\0nowhere\0").resource("\0", "\0i\0");
+    let mut entry = AuditEntry::new("nul\0")
+        .outcome(Outcome::Denied)
+        .ip_text("\0nowhere\0")
+        .resource("\0", "\0i\0");
     for field in [
         &mut entry.tenant_id,
         &mut entry.actor_id,
@@ -41,7 +43,10 @@ fn nul_everywhere() -> AuditEntry {
     ] {
         *field = Some("\0a\0\0b\0".into());
     }
-    let deep = (0..100).fold(json!("\0"), |inner, n| json!({format!("\0{n}\0"): [inner, "v\0"]}));
+    let deep = (0..100).fold(
+        json!("\0"),
+        |inner, n| json!({format!("\0{n}\0"): [inner, "v\0"]}),
+    );
     entry.metadata(json!({"\0": deep, "\0\0": "\0", "_audit\0": "\0"}))
 }
 
@@ -59,7 +64,10 @@ fn poison() -> Vec<AuditEntry> {
         AuditEntry::new("numbers")
             .metadata(json!({"n": [f64::MAX, f64::MIN_POSITIVE, u64::MAX, i64::MIN, f64::NAN]})),
         AuditEntry::new("\u{FEFF}\u{202E}\u{10FFFF}\u{7F}\u{85}'\"\\;--{}%$1"),
-        AuditEntry::new("").actor("").resource("", "").metadata(json!({"": {"": [""]}})),
+        AuditEntry::new("")
+            .actor("")
+            .resource("", "")
+            .metadata(json!({"": {"": [""]}})),
     ];
     for levels in [125, 126, 127, 128, 129, 1_000, 10_000, 100_000] {
         all.push(AuditEntry::new(format!("nested {levels}")).metadata(nested(levels)));
@@ -75,11 +83,27 @@ macro_rules! content {
     ($row:expr, $metadata:expr) => {{
         let row = $row;
         let who = [&row.tenant_id, &row.actor_id, &row.actor_type, &row.on_behalf_of];
-        let what = [&row.resource_type, &row.resource_id, &row.user_agent, &row.request_id, &row.trace_id];
+        let what = [
+            &row.resource_type,
+            &row.resource_id,
+            &row.user_agent,
+            &row.request_id,
+            &row.trace_id,
+        ];
         let texts = std::array::from_fn(|nth| {
-            who.iter().chain(&what).nth(nth).unwrap().as_deref().map(str::to_owned)
+            who.iter()
+                .chain(&what)
+                .nth(nth)
+                .unwrap()
+                .as_deref()
+                .map(str::to_owned)
         });
-        (row.action.to_string(), texts, row.created_at, $metadata.parse().unwrap())
+        (
+            row.action.to_string(),
+            texts,
+            row.created_at,
+            $metadata.parse().unwrap(),
+        )
     }};
 }
 
@@ -111,7 +135,12 @@ fn write_poison(writer: &AuditWriter) -> HashMap<Uuid, NewAuditLog> {
         }
         wanted
     };
-    std::thread::Builder::new().stack_size(2 << 20).spawn(on_small_stack).unwrap().join().unwrap()
+    std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(on_small_stack)
+        .unwrap()
+        .join()
+        .unwrap()
 }
 
 async fn all_are_there(db: &TestDb, wanted: &HashMap<Uuid, NewAuditLog>) {
@@ -125,24 +154,52 @@ async fn all_are_there(db: &TestDb, wanted: &HashMap<Uuid, NewAuditLog>) {
 fn rows_are_limited(wanted: &HashMap<Uuid, NewAuditLog>) {
     let of = |action: &str| wanted.values().find(|row| row.action == action).unwrap();
     let marks = |action: &str| of(action).metadata.parse().unwrap()["_audit"].clone();
-    assert!(wanted.values().all(|row| !row.metadata.as_str().contains("\\u0000")));
-    assert!(wanted.values().all(|row| row.metadata.as_str().len() < (64 << 10) + 1_024));
-    assert_eq!(of("nul\u{FFFD}").trace_id.as_deref(), Some("\u{FFFD}a\u{FFFD}\u{FFFD}b\u{FFFD}"));
+    assert!(
+        wanted
+            .values()
+            .all(|row| !row.metadata.as_str().contains("\\u0000"))
+    );
+    assert!(
+        wanted
+            .values()
+            .all(|row| row.metadata.as_str().len() < (64 << 10) + 1_024)
+    );
+    assert_eq!(
+        of("nul\u{FFFD}").trace_id.as_deref(),
+        Some("\u{FFFD}a\u{FFFD}\u{FFFD}b\u{FFFD}")
+    );
     for big in ["big text", "big list", "big key", "many members"] {
-        assert!(marks(big)["cut"]["metadata"]["bytes"].as_u64().unwrap() > 1 << 20, "{big}");
+        assert!(
+            marks(big)["cut"]["metadata"]["bytes"].as_u64().unwrap() > 1 << 20,
+            "{big}"
+        );
     }
     for far in ["first moment", "last moment"] {
         assert!(marks(far)["clamped"]["created_at"].is_string(), "{far}");
     }
     // The object itself is a level too.
-    for (levels, cut) in [(125, false), (126, false), (127, true), (128, true), (100_000, true)] {
-        assert_eq!(marks(&format!("nested {levels}"))["cut"]["metadata"]["depth"] == 127, cut, "{levels}");
+    for (levels, cut) in [
+        (125, false),
+        (126, false),
+        (127, true),
+        (128, true),
+        (100_000, true),
+    ] {
+        assert_eq!(
+            marks(&format!("nested {levels}"))["cut"]["metadata"]["depth"] == 127,
+            cut,
+            "{levels}"
+        );
     }
 }
 
 fn spilling(db: &TestDb, dir: &Path) -> (AuditWriter, audit::WriterGuard) {
     let spill = Durability::Spill(dir.to_owned());
-    AuditWriter::builder(db.database.clone()).durability(spill).retry(hasty()).start().unwrap()
+    AuditWriter::builder(db.database.clone())
+        .durability(spill)
+        .retry(hasty())
+        .start()
+        .unwrap()
 }
 
 /// Has the database refuse some rows, as an operator's own rule does.
@@ -162,8 +219,13 @@ async fn declared(db: &TestDb) -> Vec<u64> {
     let mut conn = db.connection().await;
     let rows = audit::latest(&mut conn, 1_000_000, true).await.unwrap();
     let said = rows.iter().filter(|row| row.action == "audit.entry_quarantined");
-    let mut numbers: Vec<u64> =
-        said.map(|row| row.metadata.as_ref().unwrap().parse().unwrap()["seq"].as_u64().unwrap()).collect();
+    let mut numbers: Vec<u64> = said
+        .map(|row| {
+            row.metadata.as_ref().unwrap().parse().unwrap()["seq"]
+                .as_u64()
+                .unwrap()
+        })
+        .collect();
     numbers.sort_unstable();
     numbers
 }
@@ -362,14 +424,19 @@ async fn whatever_text_is_in_sqlite_is_read() {
         let columns = "action, outcome, tenant_id, actor_id, actor_type, on_behalf_of, resource_type, resource_id, ip_address, \
              user_agent, request_id, trace_id, metadata";
         let values = vec![text; 13].join(", ");
-        db.sql(&format!("INSERT INTO audit_logs ({columns}) VALUES ({values})")).await.unwrap();
+        db.sql(&format!("INSERT INTO audit_logs ({columns}) VALUES ({values})"))
+            .await
+            .unwrap();
     }
     let rows = db.rows().await;
     assert_eq!((rows.len(), db.count().await), (texts.len(), texts.len() as i64));
     for row in &rows {
         let text = Some(row.action.clone());
         assert_eq!(
-            (&row.actor_id, row.metadata.as_ref().map(|json| json.as_str().to_owned())),
+            (
+                &row.actor_id,
+                row.metadata.as_ref().map(|json| json.as_str().to_owned())
+            ),
             (&text, text.clone())
         );
         assert_eq!(row.ip_address, None);
@@ -405,7 +472,10 @@ async fn a_row_with_an_error_that_should_pass_does_not_keep_others_back() {
     )
     .await
     .unwrap();
-    let (writer, guard) = AuditWriter::builder(db.database.clone()).retry(hasty()).start().unwrap();
+    let (writer, guard) = AuditWriter::builder(db.database.clone())
+        .retry(hasty())
+        .start()
+        .unwrap();
     let neighbours = numbered(9).chain([AuditEntry::new("stuck")]).chain(numbered(90));
     drop(writer.write_all(neighbours));
     wait_for("an attempt", async || writer.stats().retries > 0).await;
@@ -414,7 +484,11 @@ async fn a_row_with_an_error_that_should_pass_does_not_keep_others_back() {
     }
     wait_for("all others", async || writer.stats().committed == 299).await;
     let stats = writer.stats();
-    assert_eq!((stats.quarantined, stats.dropped, stats.queued), (0, 0, 1), "{stats:?}");
+    assert_eq!(
+        (stats.quarantined, stats.dropped, stats.queued),
+        (0, 0, 1),
+        "{stats:?}"
+    );
     db.sql("DROP TRIGGER in_use ON audit_logs").await.unwrap();
     wait_for("the row itself", async || writer.stats().committed == 300).await;
     assert_eq!(guard.shutdown(PATIENCE).await.committed, 300);

@@ -7,15 +7,26 @@ use crate::support::{TestDb, on_both};
 /// Runs the application with this environment; log lines go to its standard error.
 pub fn app(argument: &str, environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
-    command.arg(argument).env("RUST_LOG", "info").env("RUST_BACKTRACE", "0");
-    for name in ["DATABASE_URL", "AUDIT_DATABASE_URL", "AUDIT_LOG", "AUDIT_SPOOL_DIR"] {
+    command
+        .arg(argument)
+        .env("RUST_LOG", "info")
+        .env("RUST_BACKTRACE", "0");
+    for name in [
+        "DATABASE_URL",
+        "AUDIT_DATABASE_URL",
+        "AUDIT_LOG",
+        "AUDIT_SPOOL_DIR",
+    ] {
         command.env_remove(name);
     }
     command.envs(environment.iter().copied()).output().unwrap()
 }
 
 pub fn lines(bytes: &[u8]) -> Vec<String> {
-    String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
+    String::from_utf8_lossy(bytes)
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 on_both! {
@@ -49,30 +60,56 @@ fn nothing_configured_does_nothing_and_says_so_once() {
         assert!(output.status.success(), "{output:?}");
         assert_eq!(
             lines(&output.stdout),
-            ["NotStarted", "disabled", "disabled", "disabled", "committed", "Disabled"]
+            [
+                "NotStarted",
+                "disabled",
+                "disabled",
+                "disabled",
+                "committed",
+                "Disabled"
+            ]
         );
         let logged = lines(&output.stderr);
         assert_eq!(logged.len(), 1, "{logged:?}");
-        assert!(logged[0].contains("WARN") && logged[0].contains("no database is configured"), "{logged:?}");
+        assert!(
+            logged[0].contains("WARN") && logged[0].contains("no database is configured"),
+            "{logged:?}"
+        );
     }
 }
 
 #[test]
 fn switched_off_it_says_nothing() {
-    let output = app("await", &[("AUDIT_LOG", "off"), ("DATABASE_URL", "postgres://localhost/db")]);
+    let output = app(
+        "await",
+        &[("AUDIT_LOG", "off"), ("DATABASE_URL", "postgres://localhost/db")],
+    );
     assert_eq!(lines(&output.stdout)[1], "disabled");
     assert_eq!(lines(&output.stderr), [""; 0]);
 }
 
 #[test]
 fn a_database_out_of_reach_is_one_error_line() {
-    let output = app("await-a-moment", &[("DATABASE_URL", "postgres://u:hush@127.0.0.1:1/db")]);
+    let output = app(
+        "await-a-moment",
+        &[("DATABASE_URL", "postgres://u:hush@127.0.0.1:1/db")],
+    );
     assert!(output.status.success(), "{output:?}");
     let said = lines(&output.stdout);
     assert_eq!(said, ["pending"]);
-    let errors: Vec<_> = lines(&output.stderr).into_iter().filter(|line| line.contains("ERROR")).collect();
-    assert_eq!(errors.len(), 2, "as it began, and as the process gave up: {errors:?}");
-    assert!(errors[0].contains("does not accept entries") && errors[0].contains("refused"), "{errors:?}");
+    let errors: Vec<_> = lines(&output.stderr)
+        .into_iter()
+        .filter(|line| line.contains("ERROR"))
+        .collect();
+    assert_eq!(
+        errors.len(),
+        2,
+        "as it began, and as the process gave up: {errors:?}"
+    );
+    assert!(
+        errors[0].contains("does not accept entries") && errors[0].contains("refused"),
+        "{errors:?}"
+    );
     assert!(errors[1].contains("ended"), "{errors:?}");
     assert!(!format!("{said:?}{errors:?}").contains("hush"));
 }
@@ -87,7 +124,10 @@ fn a_url_that_cannot_be_used_is_one_error_line() {
         let output = app("await", &[("DATABASE_URL", url)]);
         assert!(output.status.success(), "{output:?}");
         let (said, logged) = (lines(&output.stdout), lines(&output.stderr));
-        assert!(said[1].starts_with("dropped: the database cannot be used"), "{said:?}");
+        assert!(
+            said[1].starts_with("dropped: the database cannot be used"),
+            "{said:?}"
+        );
         assert!(said[5].starts_with("Unusable"), "{said:?}");
         assert_eq!(logged.len(), 1, "{logged:?}");
         assert!(!format!("{said:?}{logged:?}").contains("hush"));

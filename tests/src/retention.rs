@@ -36,8 +36,12 @@ pub fn rule() -> Rule {
 }
 
 pub async fn verdict(db: &TestDb, part: &str) -> String {
-    let plan = retention::plan(&mut db.connection().await, &rule()).await.unwrap();
-    plan.into_iter().find(|month| month.part == part).map_or_else(|| "gone".to_owned(), |month| month.verdict)
+    let plan = retention::plan(&mut db.connection().await, &rule())
+        .await
+        .unwrap();
+    plan.into_iter()
+        .find(|month| month.part == part)
+        .map_or_else(|| "gone".to_owned(), |month| month.verdict)
 }
 
 async fn drop_month(db: &TestDb, part: &str, rule: &Rule) -> Result<i64, String> {
@@ -53,19 +57,34 @@ async fn refused(db: &TestDb, part: &str, rule: &Rule, why: &str) {
     let error = drop_month(db, part, rule).await.unwrap_err();
     assert!(error.contains(why), "{part}: {error}");
     assert_eq!(db.text(&rows).await, before);
-    assert_eq!(db.text("SELECT count(*)::text AS value FROM audit_retention_ledger").await, "0");
+    assert_eq!(
+        db.text("SELECT count(*)::text AS value FROM audit_retention_ledger")
+            .await,
+        "0"
+    );
 }
 
 #[tokio::test]
 async fn the_plan_tells_what_would_go() {
     let (db, parts) = aged(20).await;
-    let plan = retention::plan(&mut db.connection().await, &rule()).await.unwrap();
-    let going: Vec<_> = plan.iter().filter(|month| month.goes()).map(|month| &month.part).collect();
+    let plan = retention::plan(&mut db.connection().await, &rule())
+        .await
+        .unwrap();
+    let going: Vec<_> = plan
+        .iter()
+        .filter(|month| month.goes())
+        .map(|month| &month.part)
+        .collect();
     // A month that ended 13 months ago to the day goes; every other one is younger.
     assert_eq!(going, parts[..parts.len() - 13].iter().collect::<Vec<_>>());
-    assert!(plan.iter().filter(|month| month.goes()).all(|month| month.row_count == 3 && month.bytes > 0));
+    assert!(
+        plan.iter()
+            .filter(|month| month.goes())
+            .all(|month| month.row_count == 3 && month.bytes > 0)
+    );
     assert_eq!(
-        plan.last().map(|last| (last.part.as_str(), last.verdict.as_str())),
+        plan.last()
+            .map(|last| (last.part.as_str(), last.verdict.as_str())),
         Some(("audit_logs_default", "not_a_month"))
     );
     assert_eq!(db.count().await, 63, "and changes nothing");
@@ -83,11 +102,18 @@ async fn a_dropped_month_is_gone_and_on_record() {
              SELECT encode(d, 'hex') AS value FROM steps ORDER BY nth DESC LIMIT 1"
         ))
         .await;
-    let rule = Rule { reason: "as the policy says".to_owned(), ..rule() };
+    let rule = Rule {
+        reason: "as the policy says".to_owned(),
+        ..rule()
+    };
     assert_eq!(drop_month(&db, part, &rule).await, Ok(1));
     assert_eq!(verdict(&db, part).await, "gone");
     assert_eq!(db.count().await, 60);
-    assert_eq!(db.text(&format!("SELECT (to_regclass('{part}') IS NULL)::text AS value")).await, "true");
+    assert_eq!(
+        db.text(&format!("SELECT (to_regclass('{part}') IS NULL)::text AS value"))
+            .await,
+        "true"
+    );
     assert_eq!(drop_month(&db, &parts[1], &rule).await, Ok(2));
 
     let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
@@ -97,7 +123,10 @@ async fn a_dropped_month_is_gone_and_on_record() {
         (entry.event.as_str(), entry.row_count, entry.digest.as_str()),
         ("dropped", 3, by_hand.as_str())
     );
-    assert_eq!(entry.month, part.trim_start_matches("audit_logs_").replace('_', "-"));
+    assert_eq!(
+        entry.month,
+        part.trim_start_matches("audit_logs_").replace('_', "-")
+    );
     assert_eq!(
         (entry.reason.as_str(), entry.keep_months, entry.forced),
         ("as the policy says", Some(13), false)
@@ -115,33 +144,79 @@ async fn what_must_be_kept_is_kept() {
     let (db, parts) = aged(20).await;
     let mut conn = db.connection().await;
     // Too young, by the rule.
-    refused(&db, &parts[parts.len() - 13], &rule(), "rows of the last 13 months").await;
+    refused(
+        &db,
+        &parts[parts.len() - 13],
+        &rule(),
+        "rows of the last 13 months",
+    )
+    .await;
     refused(
         &db,
         &parts[19],
-        &Rule { trust_clock: true, force: true, ..rule() },
+        &Rule {
+            trust_clock: true,
+            force: true,
+            ..rule()
+        },
         "rows of the last 13 months",
     )
     .await;
     // Fewer than twelve months.
     let eleven = Rule::keep(11);
-    refused(&db, &parts[0], &eleven, "fewer than 12 months (11) are kept only if forced").await;
+    refused(
+        &db,
+        &parts[0],
+        &eleven,
+        "fewer than 12 months (11) are kept only if forced",
+    )
+    .await;
     for months in [0, -1] {
-        refused(&db, &parts[0], &Rule { force: true, ..Rule::keep(months) }, "at least one month").await;
+        refused(
+            &db,
+            &parts[0],
+            &Rule {
+                force: true,
+                ..Rule::keep(months)
+            },
+            "at least one month",
+        )
+        .await;
     }
     // No month.
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'row')").await.unwrap();
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'row')")
+        .await
+        .unwrap();
     refused(&db, "audit_logs_default", &rule(), "not a whole month").await;
     db.sql("CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')")
         .await
         .unwrap();
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2001-07-01', 'row')").await.unwrap();
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2001-07-01', 'row')")
+        .await
+        .unwrap();
     refused(&db, "mine", &rule(), "not a whole month").await;
     for other in ["audit_logs", "audit_legal_holds", "nothing", "pg_class", ""] {
-        assert!(drop_month(&db, other, &rule()).await.unwrap_err().contains("no such partition"), "{other}");
+        assert!(
+            drop_month(&db, other, &rule())
+                .await
+                .unwrap_err()
+                .contains("no such partition"),
+            "{other}"
+        );
     }
     // No reason.
-    assert!(drop_month(&db, &parts[0], &Rule { reason: " ".to_owned(), ..rule() }).await.is_err());
+    assert!(
+        drop_month(
+            &db,
+            &parts[0],
+            &Rule {
+                reason: " ".to_owned(),
+                ..rule()
+            }
+        )
+        .await
+        .is_err()
+    );
     // Old rows would hide in an old snapshot.
     let sql = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT audit_logs_drop_month('{}', 13, 'x'); COMMIT",
@@ -152,7 +227,18 @@ async fn what_must_be_kept_is_kept() {
     assert_eq!(retention::ledger(&mut conn).await.unwrap(), []);
 
     // Forced, eleven are enough, which goes on record.
-    assert_eq!(drop_month(&db, &parts[0], &Rule { force: true, ..eleven }).await, Ok(1));
+    assert_eq!(
+        drop_month(
+            &db,
+            &parts[0],
+            &Rule {
+                force: true,
+                ..eleven
+            }
+        )
+        .await,
+        Ok(1)
+    );
     assert!(retention::ledger(&mut conn).await.unwrap()[0].forced);
 }
 
@@ -163,9 +249,23 @@ async fn no_more_than_a_few_months_go_in_a_day() {
         assert_eq!(drop_month(&db, part, &rule()).await, Ok(nth as i64 + 1));
     }
     let error = drop_month(&db, &parts[3], &rule()).await.unwrap_err();
-    assert!(error.contains("3 months were dropped within a day, no more than 3 may be"), "{error}");
+    assert!(
+        error.contains("3 months were dropped within a day, no more than 3 may be"),
+        "{error}"
+    );
     assert_eq!(verdict(&db, &parts[3]).await, "drop");
-    assert_eq!(drop_month(&db, &parts[3], &Rule { max_months: 4, ..rule() }).await, Ok(4));
+    assert_eq!(
+        drop_month(
+            &db,
+            &parts[3],
+            &Rule {
+                max_months: 4,
+                ..rule()
+            }
+        )
+        .await,
+        Ok(4)
+    );
 }
 
 /// To the database, a trail that ended in the past and a clock that leapt into the future look the same.
@@ -179,19 +279,41 @@ async fn a_leap_of_the_clock_does_not_empty_the_trail() {
     )
     .await
     .unwrap();
-    let many = Rule { max_months: 1_000, ..rule() };
+    let many = Rule {
+        max_months: 1_000,
+        ..rule()
+    };
     let mut dropped = 0;
     for month in 1..=24 {
-        let part = format!("audit_logs_{}_{:02}", 2020 + (month - 1) / 12, (month - 1) % 12 + 1);
+        let part = format!(
+            "audit_logs_{}_{:02}",
+            2020 + (month - 1) / 12,
+            (month - 1) % 12 + 1
+        );
         match drop_month(&db, &part, &many).await {
             Ok(_) => dropped += 1,
             Err(error) => assert!(error.contains("is the clock right?"), "{error}"),
         }
     }
-    assert_eq!(dropped, 24 - 12, "thirteen months with rows are left: twelve old ones, and the present");
+    assert_eq!(
+        dropped,
+        24 - 12,
+        "thirteen months with rows are left: twelve old ones, and the present"
+    );
     assert_eq!(verdict(&db, "audit_logs_2021_01").await, "few_later");
     // A trail that really ended is the operator's word.
-    assert!(drop_month(&db, "audit_logs_2021_01", &Rule { trust_clock: true, ..many }).await.is_ok());
+    assert!(
+        drop_month(
+            &db,
+            "audit_logs_2021_01",
+            &Rule {
+                trust_clock: true,
+                ..many
+            }
+        )
+        .await
+        .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -230,17 +352,26 @@ async fn a_row_that_comes_meanwhile_stops_the_drop() {
     .await;
     late.batch_execute("COMMIT").await.unwrap();
     let refused = dropping.await.unwrap().unwrap_err().to_string();
-    assert!(refused.contains("rows came to") && refused.contains("Repeat it"), "{refused}");
+    assert!(
+        refused.contains("rows came to") && refused.contains("Repeat it"),
+        "{refused}"
+    );
     assert_eq!(db.count().await, 64);
     assert_eq!(drop_month(&db, &parts[0], &rule()).await, Ok(1));
-    assert_eq!(retention::ledger(&mut db.connection().await).await.unwrap()[0].row_count, 4);
+    assert_eq!(
+        retention::ledger(&mut db.connection().await).await.unwrap()[0].row_count,
+        4
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_who_drop_the_same_month_drop_it_once() {
     let (db, parts) = aged(20).await;
     let rule = rule();
-    let (one, other) = tokio::join!(drop_month(&db, &parts[0], &rule), drop_month(&db, &parts[0], &rule));
+    let (one, other) = tokio::join!(
+        drop_month(&db, &parts[0], &rule),
+        drop_month(&db, &parts[0], &rule)
+    );
     assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
     assert_eq!(db.count().await, 60);
 }
@@ -251,8 +382,17 @@ async fn nothing_is_dropped_while_something_is_restored() {
     use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
     let (db, parts) = aged(20).await;
     let mut restorer = AsyncPgConnection::establish(&db.url).await.unwrap();
-    restorer.batch_execute("BEGIN; SELECT audit_retention_turn()").await.unwrap();
-    refused(&db, &parts[0], &rule(), "another session drops or restores a month").await;
+    restorer
+        .batch_execute("BEGIN; SELECT audit_retention_turn()")
+        .await
+        .unwrap();
+    refused(
+        &db,
+        &parts[0],
+        &rule(),
+        "another session drops or restores a month",
+    )
+    .await;
     restorer.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(drop_month(&db, &parts[0], &rule()).await, Ok(1));
 }
@@ -285,7 +425,9 @@ async fn what_was_dropped_is_not_missing() {
     db.sql(&stopped).await.unwrap();
     let account = async || {
         let all = verify_writers(&mut db.connection().await).await.unwrap();
-        all.into_iter().find(|account| account.writer_id.to_string() == writer).unwrap()
+        all.into_iter()
+            .find(|account| account.writer_id.to_string() == writer)
+            .unwrap()
     };
     let before = account().await;
     assert_eq!(
@@ -295,9 +437,18 @@ async fn what_was_dropped_is_not_missing() {
     );
     drop_month(&db, &parts[0], &rule()).await.unwrap();
     let after = account().await;
-    assert_eq!(after.missing_ranges, [(13, 13)], "what was missing before is still the only thing");
     assert_eq!(
-        (after.declared_lost, after.quarantined, after.repeated, after.service.as_deref()),
+        after.missing_ranges,
+        [(13, 13)],
+        "what was missing before is still the only thing"
+    );
+    assert_eq!(
+        (
+            after.declared_lost,
+            after.quarantined,
+            after.repeated,
+            after.service.as_deref()
+        ),
         (1, 1, 1, Some("shop"))
     );
     assert_eq!((before.dropped, after.dropped), (0, 7));
@@ -319,14 +470,24 @@ async fn a_complete_writer_stays_complete() {
     let begin: String = db.text(&format!("SELECT to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS value FROM audit_logs_months() WHERE part = '{}'", parts[0])).await;
     let old = begin.parse::<chrono::DateTime<chrono::Utc>>().unwrap();
     for nth in 0..300_i64 {
-        let at = if nth % 3 == 0 { old + chrono::TimeDelta::seconds(nth) } else { chrono::Utc::now() };
+        let at = if nth % 3 == 0 {
+            old + chrono::TimeDelta::seconds(nth)
+        } else {
+            chrono::Utc::now()
+        };
         drop(writer.write(db_services::audit::AuditEntry::new("x").created_at(at)));
     }
-    assert_eq!(guard.shutdown(std::time::Duration::from_secs(60)).await.committed, 300);
+    assert_eq!(
+        guard.shutdown(std::time::Duration::from_secs(60)).await.committed,
+        300
+    );
     drop_month(&db, &parts[0], &rule()).await.unwrap();
     let accounts = verify_writers(&mut db.connection().await).await.unwrap();
     assert_eq!(accounts.len(), 1);
-    assert_eq!((accounts[0].verdict, accounts[0].stored, accounts[0].dropped), (Verdict::Complete, 200, 100));
+    assert_eq!(
+        (accounts[0].verdict, accounts[0].stored, accounts[0].dropped),
+        (Verdict::Complete, 200, 100)
+    );
 }
 
 /// Members of audit_maintainer do all of it and read no row; nobody else does any of it.
@@ -345,16 +506,24 @@ async fn the_maintainer_can_and_nobody_else() {
         "SELECT FROM audit_retention_ledger, audit_retention_writers, audit_retention_declarations, audit_legal_holds".to_owned(),
     ];
     let auditors = |call: &str| {
-        ["audit_logs_months", "audit_retention_plan", "audit_logs_digest", "FROM audit_retention_ledger"]
-            .iter()
-            .any(|may| call.contains(may))
+        [
+            "audit_logs_months",
+            "audit_retention_plan",
+            "audit_logs_digest",
+            "FROM audit_retention_ledger",
+        ]
+        .iter()
+        .any(|may| call.contains(may))
     };
     for role in ["writer", "reader", "auditor", "maintainer"] {
         for call in &calls {
             let done = apart(&db, &format!("SET ROLE audit_{role}; {call}")).await;
             let may = role == "maintainer" || role == "auditor" && auditors(call);
             assert_eq!(done.is_ok(), may, "{role}: {call}: {done:?}");
-            assert!(may || done.unwrap_err().contains("permission denied"), "{role}: {call}");
+            assert!(
+                may || done.unwrap_err().contains("permission denied"),
+                "{role}: {call}"
+            );
         }
         for hidden in [
             "INSERT INTO audit_legal_holds (id, reason) VALUES (9, 'x')",
@@ -364,11 +533,17 @@ async fn the_maintainer_can_and_nobody_else() {
             "SELECT audit_retention_record(NULL)",
             "SELECT audit_retention_check(13, true, 100)",
         ] {
-            let error = apart(&db, &format!("SET ROLE audit_{role}; {hidden}")).await.expect_err(hidden);
+            let error = apart(&db, &format!("SET ROLE audit_{role}; {hidden}"))
+                .await
+                .expect_err(hidden);
             assert!(error.contains("permission denied"), "{role}: {hidden}: {error}");
         }
     }
-    assert!(apart(&db, "SET ROLE audit_maintainer; SELECT FROM audit_logs").await.is_err());
+    assert!(
+        apart(&db, "SET ROLE audit_maintainer; SELECT FROM audit_logs")
+            .await
+            .is_err()
+    );
     assert_eq!(verdict(&db, &parts[0]).await, "gone");
 }
 
@@ -379,7 +554,16 @@ async fn sqlite_has_none_of_it_and_says_what_to_do() {
     let plan = retention::plan(&mut conn, &rule()).await.unwrap_err();
     assert!(matches!(plan, OpsError::Sqlite));
     assert!(plan.to_string().contains("move the file away"), "{plan}");
-    assert!(matches!(retention::drop_month(&mut conn, "x", &rule(), None).await, Err(OpsError::Sqlite)));
-    assert!(matches!(audit_ops::partitions::list(&mut conn).await, Err(OpsError::Sqlite)));
-    assert!(matches!(audit_ops::holds::list(&mut conn).await, Err(OpsError::Sqlite)));
+    assert!(matches!(
+        retention::drop_month(&mut conn, "x", &rule(), None).await,
+        Err(OpsError::Sqlite)
+    ));
+    assert!(matches!(
+        audit_ops::partitions::list(&mut conn).await,
+        Err(OpsError::Sqlite)
+    ));
+    assert!(matches!(
+        audit_ops::holds::list(&mut conn).await,
+        Err(OpsError::Sqlite)
+    ));
 }

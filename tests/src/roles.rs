@@ -38,7 +38,12 @@ async fn roles(server: &Server, beginning: &str) -> Vec<String> {
     text(&connect(&server.url("postgres")).await, &sql).await
 }
 
-const ROLES: [&str; 4] = ["audit_auditor", "audit_maintainer", "audit_reader", "audit_writer"];
+const ROLES: [&str; 4] = [
+    "audit_auditor",
+    "audit_maintainer",
+    "audit_reader",
+    "audit_writer",
+];
 
 /// Reverts the newest migrations down to the one before the roles.
 async fn revert_roles(database: &Database) {
@@ -50,18 +55,39 @@ async fn databases_of_a_cluster_share_the_roles_and_leave_each_other_theirs() {
     let server = server();
     let (one, other) = (server.migrated().unwrap(), server.migrated().unwrap());
     assert_eq!(roles(&server, "audit_").await, ROLES);
-    admin(&server, "postgres", "CREATE ROLE app LOGIN PASSWORD 'pw' IN ROLE audit_writer").await;
+    admin(
+        &server,
+        "postgres",
+        "CREATE ROLE app LOGIN PASSWORD 'pw' IN ROLE audit_writer",
+    )
+    .await;
     let name = other.rsplit_once('/').unwrap().1;
     let app = database(&server.url_as("app", "pw", name));
-    insert(&mut app.connection().await.unwrap(), &AuditEntry::new("x")).await.unwrap();
+    insert(&mut app.connection().await.unwrap(), &AuditEntry::new("x"))
+        .await
+        .unwrap();
 
     revert_roles(&database(&one)).await;
-    assert_eq!(roles(&server, "audit_").await, ROLES, "the other database uses them");
-    insert(&mut app.connection().await.unwrap(), &AuditEntry::new("y")).await.unwrap();
+    assert_eq!(
+        roles(&server, "audit_").await,
+        ROLES,
+        "the other database uses them"
+    );
+    insert(&mut app.connection().await.unwrap(), &AuditEntry::new("y"))
+        .await
+        .unwrap();
 
     revert_roles(&database(&other)).await;
-    assert_eq!(roles(&server, "audit_").await, ["audit_writer"], "the one with a member stays");
-    assert!(insert(&mut app.connection().await.unwrap(), &AuditEntry::new("z")).await.is_err());
+    assert_eq!(
+        roles(&server, "audit_").await,
+        ["audit_writer"],
+        "the one with a member stays"
+    );
+    assert!(
+        insert(&mut app.connection().await.unwrap(), &AuditEntry::new("z"))
+            .await
+            .is_err()
+    );
     admin(&server, "postgres", "REVOKE audit_writer FROM app").await;
     database(&other).migrate().await.unwrap();
     revert_roles(&database(&other)).await;
@@ -76,7 +102,9 @@ async fn databases_may_be_migrated_and_reverted_at_once() {
         admin(&server, "postgres", &format!("CREATE DATABASE {name}")).await;
         shops.push(database(&server.url(name)));
     }
-    let [one, two, three, four] = &shops[..] else { panic!("four of them") };
+    let [one, two, three, four] = &shops[..] else {
+        panic!("four of them")
+    };
     for database in &shops[..2] {
         database.migrate().await.unwrap();
         revert_roles(database).await;
@@ -87,12 +115,21 @@ async fn databases_may_be_migrated_and_reverted_at_once() {
         let (a, b) = tokio::join!(one.migrate(), two.migrate());
         // The roles, and the retention, the duplicates and the look-up that build on them.
         assert_eq!((a.unwrap().len(), b.unwrap().len()), (4, 4));
-        let (_, _, c, d) =
-            tokio::join!(revert_roles(one), revert_roles(two), three.migrate(), four.migrate());
+        let (_, _, c, d) = tokio::join!(
+            revert_roles(one),
+            revert_roles(two),
+            three.migrate(),
+            four.migrate()
+        );
         c.unwrap();
         d.unwrap();
         for shop in ["three", "four"] {
-            admin(&server, shop, "GRANT audit_writer TO postgres; REVOKE audit_writer FROM postgres").await;
+            admin(
+                &server,
+                shop,
+                "GRANT audit_writer TO postgres; REVOKE audit_writer FROM postgres",
+            )
+            .await;
         }
         revert_roles(three).await;
         revert_roles(four).await;
@@ -103,13 +140,21 @@ async fn databases_may_be_migrated_and_reverted_at_once() {
 #[tokio::test]
 async fn an_owner_who_may_not_create_roles_is_told_which_and_takes_those_it_finds() {
     let server = server();
-    admin(&server, "postgres", "CREATE ROLE plain LOGIN PASSWORD 'pw'; CREATE ROLE audit_reader").await;
+    admin(
+        &server,
+        "postgres",
+        "CREATE ROLE plain LOGIN PASSWORD 'pw'; CREATE ROLE audit_reader",
+    )
+    .await;
     admin(&server, "postgres", "CREATE DATABASE plain OWNER plain").await;
     admin(&server, "plain", "GRANT CREATE ON SCHEMA public TO plain").await;
     let plain = database(&server.url_as("plain", "pw", "plain"));
     let error = plain.migrate().await.unwrap_err().to_string();
     let missing = "CREATE ROLE audit_writer NOLOGIN; CREATE ROLE audit_auditor NOLOGIN; CREATE ROLE audit_maintainer NOLOGIN;";
-    assert!(error.contains(missing) && error.contains("plain may not create"), "{error}");
+    assert!(
+        error.contains(missing) && error.contains("plain may not create"),
+        "{error}"
+    );
     admin(&server, "postgres", missing).await;
     assert_ne!(plain.migrate().await.unwrap().len(), 0);
     revert_roles(&plain).await;
@@ -123,21 +168,39 @@ async fn names_can_be_chosen_and_changed() {
     let settings = "-c%20audit.writer_role%3DShop-Writer%20-c%20audit.reader_role%3Dshop_reader";
     let shop = database(&format!("{}?options={settings}", server.url("shop")));
     shop.migrate().await.unwrap();
-    assert_eq!(roles(&server, "audit_").await, ["audit_auditor", "audit_maintainer"]);
+    assert_eq!(
+        roles(&server, "audit_").await,
+        ["audit_auditor", "audit_maintainer"]
+    );
     admin(
         &server,
         "shop",
         "ALTER ROLE \"Shop-Writer\" RENAME TO shop_w; ALTER ROLE shop_reader RENAME TO \"Shop R\"",
     )
     .await;
-    admin(&server, "shop", "CREATE ROLE app LOGIN PASSWORD 'pw' IN ROLE shop_w, \"Shop R\"").await;
+    admin(
+        &server,
+        "shop",
+        "CREATE ROLE app LOGIN PASSWORD 'pw' IN ROLE shop_w, \"Shop R\"",
+    )
+    .await;
     let app = database(&server.url_as("app", "pw", "shop"));
-    insert(&mut app.connection().await.unwrap(), &AuditEntry::new("x").tenant("acme")).await.unwrap();
-    let rows = for_tenant(&app, "acme", async |conn| latest(conn, 9, false).await).await.unwrap();
+    insert(
+        &mut app.connection().await.unwrap(),
+        &AuditEntry::new("x").tenant("acme"),
+    )
+    .await
+    .unwrap();
+    let rows = for_tenant(&app, "acme", async |conn| latest(conn, 9, false).await)
+        .await
+        .unwrap();
     assert_eq!(rows.len(), 1);
     admin(&server, "shop", "REVOKE shop_w, \"Shop R\" FROM app").await;
     revert_roles(&shop).await;
-    assert_eq!(roles(&server, "shop_").await.len() + roles(&server, "Shop").await.len(), 0);
+    assert_eq!(
+        roles(&server, "shop_").await.len() + roles(&server, "Shop").await.len(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -145,8 +208,14 @@ async fn roles_for_which_nothing_would_hold_are_refused() {
     let server = server();
     admin(&server, "postgres", "CREATE ROLE almighty BYPASSRLS").await;
     for (settings, expected) in [
-        ("-c%20audit.reader_role%3Dalmighty", "almighty is a superuser or has BYPASSRLS"),
-        ("-c%20audit.reader_role%3Daudit_writer", "audit_writer cannot have two parts"),
+        (
+            "-c%20audit.reader_role%3Dalmighty",
+            "almighty is a superuser or has BYPASSRLS",
+        ),
+        (
+            "-c%20audit.reader_role%3Daudit_writer",
+            "audit_writer cannot have two parts",
+        ),
     ] {
         admin(&server, "postgres", "DROP DATABASE IF EXISTS shop").await;
         admin(&server, "postgres", "CREATE DATABASE shop").await;
@@ -167,13 +236,22 @@ async fn rights_that_come_by_themselves_are_taken_away() {
     admin(&server, name, everybody).await;
     let rights = "SELECT relname::text FROM pg_class, aclexplode(relacl) WHERE relname LIKE 'audit\\_%' AND grantee = 0";
     let client = connect(&url).await;
-    assert!(text(&client, rights).await.contains(&"audit_logs".to_owned()), "they are there");
+    assert!(
+        text(&client, rights).await.contains(&"audit_logs".to_owned()),
+        "they are there"
+    );
     database(&url).migrate().await.unwrap();
     assert_eq!(text(&client, rights).await, [""; 0]);
     client.batch_execute("CREATE TABLE audit_other ()").await.unwrap();
-    client.batch_execute("SELECT audit_logs_ensure_partitions('2041-01-01', '2041-12-01')").await.unwrap();
+    client
+        .batch_execute("SELECT audit_logs_ensure_partitions('2041-01-01', '2041-12-01')")
+        .await
+        .unwrap();
     let found = text(&client, rights).await;
-    assert!(!found.is_empty() && found.iter().all(|table| table == "audit_other"), "{found:?}");
+    assert!(
+        !found.is_empty() && found.iter().all(|table| table == "audit_other"),
+        "{found:?}"
+    );
 }
 
 /// A writer that may create functions in the table's schema, as applications that migrate their own
@@ -183,7 +261,12 @@ async fn the_owners_functions_call_nobody_elses() {
     let server = server();
     let url = server.migrated().unwrap();
     let name = url.rsplit_once('/').unwrap().1;
-    admin(&server, name, "CREATE ROLE app LOGIN PASSWORD 'pw'; GRANT CREATE ON SCHEMA public TO app").await;
+    admin(
+        &server,
+        name,
+        "CREATE ROLE app LOGIN PASSWORD 'pw'; GRANT CREATE ON SCHEMA public TO app",
+    )
+    .await;
     let app = connect(&server.url_as("app", "pw", name)).await;
     app.batch_execute(
         "CREATE FUNCTION public.format(text, name, name, regclass) RETURNS text LANGUAGE sql
@@ -196,8 +279,14 @@ async fn the_owners_functions_call_nobody_elses() {
     let owner = connect(&url).await;
     let month = "SELECT audit_logs_ensure_partitions('2041-01-01', '2041-01-01')";
     let row = "INSERT INTO audit_logs (action) VALUES ('x')";
-    let reached =
-        async || text(&owner, "SELECT rolsuper::text FROM pg_roles WHERE rolname = 'app'").await[0].clone();
+    let reached = async || {
+        text(
+            &owner,
+            "SELECT rolsuper::text FROM pg_roles WHERE rolname = 'app'",
+        )
+        .await[0]
+            .clone()
+    };
 
     admin(&server, name, "GRANT audit_writer TO app").await;
     app.batch_execute(month).await.unwrap();
@@ -207,7 +296,12 @@ async fn the_owners_functions_call_nobody_elses() {
 
     // That it is an attack: without this migration it succeeds.
     revert_roles(&database(&url)).await;
-    admin(&server, name, "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions TO app").await;
+    admin(
+        &server,
+        name,
+        "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions TO app",
+    )
+    .await;
     app.batch_execute("BEGIN").await.unwrap();
     app.batch_execute(&month.replace("2041", "2042")).await.unwrap();
     app.batch_execute("COMMIT").await.unwrap();
@@ -221,12 +315,27 @@ async fn the_owners_functions_call_nobody_elses() {
 async fn writers_own(server: &Server) -> (String, Database) {
     let url = server.migrated().unwrap();
     let name = url.rsplit_once('/').unwrap().1.to_owned();
-    admin(server, "postgres", "CREATE ROLE app LOGIN PASSWORD 'pw' IN ROLE audit_writer").await;
+    admin(
+        server,
+        "postgres",
+        "CREATE ROLE app LOGIN PASSWORD 'pw' IN ROLE audit_writer",
+    )
+    .await;
     let app = database(&server.url_as("app", "pw", &name));
-    assert!(latest(&mut app.connection().await.unwrap(), 1, true).await.is_err(), "it may not read");
-    let error =
-        for_tenant(&app, "acme", async |conn| latest(conn, 1, true).await).await.unwrap_err().to_string();
-    assert!(error.contains("GRANT audit_reader") && !error.contains("pw"), "{error}");
+    assert!(
+        latest(&mut app.connection().await.unwrap(), 1, true)
+            .await
+            .is_err(),
+        "it may not read"
+    );
+    let error = for_tenant(&app, "acme", async |conn| latest(conn, 1, true).await)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("GRANT audit_reader") && !error.contains("pw"),
+        "{error}"
+    );
     (name, app)
 }
 
@@ -245,10 +354,18 @@ async fn fire_and_forget_needs_no_more_than_audit_writer() {
     let report = guard.shutdown(Duration::from_secs(120)).await;
     assert_eq!((report.committed, report.lost), (5_001, 0));
     let owner = database(&server.url(&name));
-    let accounts = verify_writers(&mut owner.connection().await.unwrap()).await.unwrap();
-    assert_eq!((accounts[0].verdict, accounts[0].stored), (Verdict::Complete, 5_001));
+    let accounts = verify_writers(&mut owner.connection().await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(
+        (accounts[0].verdict, accounts[0].stored),
+        (Verdict::Complete, 5_001)
+    );
     let partition = "SELECT tableoid::regclass::text FROM audit_logs WHERE action = 'old'";
-    assert_eq!(text(&connect(&server.url(&name)).await, partition).await, ["audit_logs_2019_07"]);
+    assert_eq!(
+        text(&connect(&server.url(&name)).await, partition).await,
+        ["audit_logs_2019_07"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,7 +374,11 @@ async fn the_spool_is_replayed_and_bad_rows_found_by_audit_writer_alone() {
     let (name, app) = writers_own(&server).await;
     let dir = TempDir::new().unwrap();
     let spill = Durability::Spill(dir.path().into());
-    let (writer, guard) = AuditWriter::builder(app.clone()).durability(spill).retry(hasty()).start().unwrap();
+    let (writer, guard) = AuditWriter::builder(app.clone())
+        .durability(spill)
+        .retry(hasty())
+        .start()
+        .unwrap();
     assert!(writer.write_all(numbered(10)).await.is_durable());
 
     // An outage in the midst of writing, the answer to some of it lost.
@@ -265,26 +386,44 @@ async fn the_spool_is_replayed_and_bad_rows_found_by_audit_writer_alone() {
         drop(writer.write(entry));
     }
     server.stop_immediate().unwrap();
-    assert_eq!(writer.write(AuditEntry::new("meanwhile")).await, Delivery::Spooled);
+    assert_eq!(
+        writer.write(AuditEntry::new("meanwhile")).await,
+        Delivery::Spooled
+    );
     server.start_again().unwrap();
     let admin_url = server.url(&name);
     let count = async |what: &str| {
         let sql = format!("SELECT count(*)::text FROM audit_logs WHERE {what}");
-        text(&connect(&admin_url).await, &sql).await[0].parse::<usize>().unwrap()
+        text(&connect(&admin_url).await, &sql).await[0]
+            .parse::<usize>()
+            .unwrap()
     };
     wait_for("the replay", async || count("action = 'meanwhile'").await == 1).await;
 
     // Whose fault a refusal is, is found by rows that are tried and rolled back.
-    admin(&server, &name, "ALTER TABLE audit_logs ADD CONSTRAINT polite CHECK (action <> 'rude.word')").await;
+    admin(
+        &server,
+        &name,
+        "ALTER TABLE audit_logs ADD CONSTRAINT polite CHECK (action <> 'rude.word')",
+    )
+    .await;
     drop(writer.write_all(["kind.word", "rude.word"].map(AuditEntry::new)));
     let kept = || Quarantine::open(dir.path()).unwrap().list().unwrap().len();
-    wait_for("the verdict", async || count("action = 'kind.word'").await == 1 && kept() == 1).await;
+    wait_for("the verdict", async || {
+        count("action = 'kind.word'").await == 1 && kept() == 1
+    })
+    .await;
 
     // A right that is missing is the set-up's fault: nothing is lost until it is there.
     admin(&server, &name, "REVOKE audit_writer FROM app").await;
     assert_eq!(writer.write(AuditEntry::new("outside")).await, Delivery::Spooled);
     assert_eq!(count("action = 'outside'").await, 0);
-    admin(&server, &name, "GRANT audit_writer TO app; ALTER TABLE audit_logs DROP CONSTRAINT polite").await;
+    admin(
+        &server,
+        &name,
+        "GRANT audit_writer TO app; ALTER TABLE audit_logs DROP CONSTRAINT polite",
+    )
+    .await;
     wait_for("the replay", async || count("action = 'outside'").await == 1).await;
     // What met the missing right before it may come after it.
     wait_for("the rest", async || count("action = 'test.write'").await >= 2_010).await;
@@ -293,6 +432,12 @@ async fn the_spool_is_replayed_and_bad_rows_found_by_audit_writer_alone() {
     assert_eq!(report.lost, 0, "{report:?}");
     assert_eq!(count("action = 'test.write'").await, 2_010, "each once");
     let mut quarantine = Quarantine::open(dir.path()).unwrap();
-    assert_eq!(quarantine.retry(&mut app.connection().await.unwrap()).await.unwrap(), 1);
+    assert_eq!(
+        quarantine
+            .retry(&mut app.connection().await.unwrap())
+            .await
+            .unwrap(),
+        1
+    );
     assert_eq!(count("action LIKE '%.word'").await, 2);
 }

@@ -48,37 +48,59 @@ fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
 /// An entry, and the JSON that its metadata was made from.
 fn any_entry() -> impl Strategy<Value = (AuditEntry, Value)> {
     let text = || proptest::option::of(any::<String>());
-    let outcome =
-        proptest::sample::select(vec![Outcome::Success, Outcome::Failure, Outcome::Denied, Outcome::Unknown]);
-    let texts = (any::<String>(), text(), text(), text(), text(), text(), text(), text(), text());
-    (texts, any_time(), proptest::option::of(any::<IpAddr>()), any::<u128>(), outcome, any_json()).prop_map(
-        |(
-            (action, tenant, actor, kind, behalf, resource, agent, request, trace),
-            time,
-            ip,
-            operation,
-            outcome,
-            json,
-        )| {
-            let mut entry = AuditEntry::new(action)
-                .id(Uuid::now_v7())
-                .created_at(time)
-                .outcome(outcome)
-                .metadata(json.clone());
-            entry.tenant_id = tenant.map(Into::into);
-            entry.actor_id = actor.map(Into::into);
-            entry.actor_type = kind.map(Into::into);
-            entry.on_behalf_of = behalf.map(Into::into);
-            entry.resource_id = resource.clone().map(Into::into);
-            entry.resource_type = resource.map(Into::into);
-            entry.user_agent = agent.map(Into::into);
-            entry.request_id = request.map(Into::into);
-            entry.trace_id = trace.map(Into::into);
-            entry.ip_address = ip;
-            entry.operation_id = Some(Uuid::from_u128(operation));
-            (entry, json)
-        },
+    let outcome = proptest::sample::select(vec![
+        Outcome::Success,
+        Outcome::Failure,
+        Outcome::Denied,
+        Outcome::Unknown,
+    ]);
+    let texts = (
+        any::<String>(),
+        text(),
+        text(),
+        text(),
+        text(),
+        text(),
+        text(),
+        text(),
+        text(),
+    );
+    (
+        texts,
+        any_time(),
+        proptest::option::of(any::<IpAddr>()),
+        any::<u128>(),
+        outcome,
+        any_json(),
     )
+        .prop_map(
+            |(
+                (action, tenant, actor, kind, behalf, resource, agent, request, trace),
+                time,
+                ip,
+                operation,
+                outcome,
+                json,
+            )| {
+                let mut entry = AuditEntry::new(action)
+                    .id(Uuid::now_v7())
+                    .created_at(time)
+                    .outcome(outcome)
+                    .metadata(json.clone());
+                entry.tenant_id = tenant.map(Into::into);
+                entry.actor_id = actor.map(Into::into);
+                entry.actor_type = kind.map(Into::into);
+                entry.on_behalf_of = behalf.map(Into::into);
+                entry.resource_id = resource.clone().map(Into::into);
+                entry.resource_type = resource.map(Into::into);
+                entry.user_agent = agent.map(Into::into);
+                entry.request_id = request.map(Into::into);
+                entry.trace_id = trace.map(Into::into);
+                entry.ip_address = ip;
+                entry.operation_id = Some(Uuid::from_u128(operation));
+                (entry, json)
+            },
+        )
 }
 
 /// Equal as numbers: PostgreSQL's jsonb keeps 1e17 and 100000000000000000 as the same number.
@@ -89,7 +111,9 @@ fn same_json(a: &Value, b: &Value) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_json(a, b))
         }
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same_json(a, b)))
+            a.len() == b.len()
+                && a.iter()
+                    .all(|(key, a)| b.get(key).is_some_and(|b| same_json(a, b)))
         }
         _ => a == b,
     }
@@ -114,16 +138,22 @@ fn assert_same(given: &AuditEntry, json: &Value, row: &AuditLog) {
     assert_eq!(Some(&row.action), stored(Some(given.action.as_str())).as_ref());
     assert_eq!(row.outcome, given.outcome.as_str());
     assert_eq!(
-        row.ip_address.map(|net| (net.addr(), net.prefix_len() == net.max_prefix_len())),
+        row.ip_address
+            .map(|net| (net.addr(), net.prefix_len() == net.max_prefix_len())),
         given.ip_address.map(|ip| (ip, true))
     );
     assert_eq!(row.operation_id, given.operation_id);
     let metadata = row.metadata.as_ref().unwrap().parse().unwrap();
-    let clamped = metadata.get("_audit").is_some_and(|marks| marks.get("clamped").is_some());
+    let clamped = metadata
+        .get("_audit")
+        .is_some_and(|marks| marks.get("clamped").is_some());
     if clamped {
         assert!(given.created_at < row.created_at || row.created_at < given.created_at);
     } else {
-        assert_eq!(row.created_at.timestamp_micros(), given.created_at.timestamp_micros());
+        assert_eq!(
+            row.created_at.timestamp_micros(),
+            given.created_at.timestamp_micros()
+        );
     }
     let wanted = match json {
         Value::Object(_) => json.clone(),

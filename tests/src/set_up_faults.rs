@@ -49,7 +49,10 @@ impl Trial {
     fn start(url: &str) -> Self {
         let spool = TempDir::new().unwrap();
         let trial = Self::with_spool(url, spool.path(), Durability::Spill);
-        Self { _spool: Some(spool), ..trial }
+        Self {
+            _spool: Some(spool),
+            ..trial
+        }
     }
 
     fn with_spool(url: &str, spool: &Path, durability: fn(PathBuf) -> Durability) -> Self {
@@ -61,7 +64,14 @@ impl Trial {
             .retry(policy())
             .start()
             .unwrap();
-        Self { writer, guard, spool, _spool: None, database: name, given: 0 }
+        Self {
+            writer,
+            guard,
+            spool,
+            _spool: None,
+            database: name,
+            given: 0,
+        }
     }
 
     /// The next entries, numbered on.
@@ -85,7 +95,10 @@ impl Trial {
         assert_eq!(self.write(300).await, Delivery::Spooled);
         log_lines::wait_for(&self.database, saying).await;
         let before = self.writer.stats().retries;
-        wait_for("further attempts", async || self.writer.stats().retries > before + 3).await;
+        wait_for("further attempts", async || {
+            self.writer.stats().retries > before + 3
+        })
+        .await;
         for entry in self.next(10) {
             drop(self.writer.write(entry));
         }
@@ -94,20 +107,36 @@ impl Trial {
     /// Writes on after the database was mended; everything must arrive. The log must hold one line for
     /// each of these faults, one for each change at their end, and no other.
     async fn recovers(mut self, db: &TestDb, faults: &[&str]) {
-        wait_for("the replay", async || self.writer.stats().committed == self.given as u64).await;
+        wait_for("the replay", async || {
+            self.writer.stats().committed == self.given as u64
+        })
+        .await;
         assert!(self.write(100).await.is_durable());
         wait_for("an empty spool", async || {
-            log_lines::of(&self.database).iter().any(|line| line.contains(RECOVERED[2]))
+            log_lines::of(&self.database)
+                .iter()
+                .any(|line| line.contains(RECOVERED[2]))
         })
         .await;
         let report = self.guard.shutdown(PATIENCE).await;
         assert_eq!(report.committed, self.given as u64, "{report:?}");
-        assert_eq!((report.quarantined, report.lost, report.unknown, report.spooled), (0, 0, 0, 0));
+        assert_eq!(
+            (report.quarantined, report.lost, report.unknown, report.spooled),
+            (0, 0, 0, 0)
+        );
         assert!(!Quarantine::exists(&self.spool));
-        assert_eq!(std::fs::read_dir(&self.spool).unwrap().count(), 0, "the spool is empty");
+        assert_eq!(
+            std::fs::read_dir(&self.spool).unwrap().count(),
+            0,
+            "the spool is empty"
+        );
 
-        let mut stored: Vec<usize> =
-            db.rows().await.iter().map(|row| row.resource_id.as_ref().unwrap().parse().unwrap()).collect();
+        let mut stored: Vec<usize> = db
+            .rows()
+            .await
+            .iter()
+            .map(|row| row.resource_id.as_ref().unwrap().parse().unwrap())
+            .collect();
         stored.sort_unstable();
         assert_eq!(stored, (0..self.given).collect::<Vec<_>>(), "each once");
         let accounts = verify_writers(&mut db.connection().await).await.unwrap();
@@ -116,7 +145,10 @@ impl Trial {
         let lines = log_lines::of(&self.database);
         let wanted = [faults, &RECOVERED].concat();
         let once = |part: &&str| lines.iter().filter(|line| line.contains(part)).count() == 1;
-        assert!(lines.len() == wanted.len() && wanted.iter().all(once), "{wanted:#?}: {lines:#?}");
+        assert!(
+            lines.len() == wanted.len() && wanted.iter().all(once),
+            "{wanted:#?}: {lines:#?}"
+        );
     }
 }
 
@@ -139,8 +171,10 @@ async fn broken_from_the_outset(db: &TestDb, breaks: &str, mends: &str, saying: 
     trial.recovers(db, &["is misconfigured"]).await;
 }
 
-const NO_TABLE: [&str; 2] =
-    ["ALTER TABLE audit_logs RENAME TO hidden", "ALTER TABLE hidden RENAME TO audit_logs"];
+const NO_TABLE: [&str; 2] = [
+    "ALTER TABLE audit_logs RENAME TO hidden",
+    "ALTER TABLE hidden RENAME TO audit_logs",
+];
 const NO_COLUMN: [&str; 2] = [
     "ALTER TABLE audit_logs RENAME COLUMN trace_id TO hidden",
     "ALTER TABLE audit_logs RENAME COLUMN hidden TO trace_id",
@@ -197,9 +231,11 @@ impl App {
         let db = TestDb::on(server);
         let name = db.url.rsplit('/').next().unwrap().to_owned();
         let role = format!("app_{name}");
-        db.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'hush-1'; GRANT audit_writer TO {role}"))
-            .await
-            .unwrap();
+        db.sql(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'hush-1'; GRANT audit_writer TO {role}"
+        ))
+        .await
+        .unwrap();
         let url = server.url_as(&role, "hush-1", &name);
         Self { db, role, url }
     }
@@ -219,9 +255,15 @@ async fn a_grant_that_is_revoked() {
     let app = App::on(&SERVER).await;
     let mut trial = Trial::start(&app.url);
     trial.commits().await;
-    app.db.sql(&format!("REVOKE audit_writer FROM {}", app.role)).await.unwrap();
+    app.db
+        .sql(&format!("REVOKE audit_writer FROM {}", app.role))
+        .await
+        .unwrap();
     trial.fails(&["is misconfigured", "GRANT audit_writer"]).await;
-    app.db.sql(&format!("GRANT audit_writer TO {}", app.role)).await.unwrap();
+    app.db
+        .sql(&format!("GRANT audit_writer TO {}", app.role))
+        .await
+        .unwrap();
     trial.recovers(&app.db, &["permission denied"]).await;
 }
 
@@ -230,12 +272,20 @@ async fn a_password_that_is_changed_under_way() {
     let app = App::on(&SERVER).await;
     let mut trial = Trial::start(&app.url);
     trial.commits().await;
-    app.db.sql(&format!("ALTER ROLE {} PASSWORD 'hush-2'", app.role)).await.unwrap();
+    app.db
+        .sql(&format!("ALTER ROLE {} PASSWORD 'hush-2'", app.role))
+        .await
+        .unwrap();
     app.disconnect().await;
-    trial.fails(&["is misconfigured", "check the user and the password"]).await;
+    trial
+        .fails(&["is misconfigured", "check the user and the password"])
+        .await;
     let logged = log_lines::of(&trial.database).join("\n");
     assert!(!logged.contains("hush"), "{logged}");
-    app.db.sql(&format!("ALTER ROLE {} PASSWORD 'hush-1'", app.role)).await.unwrap();
+    app.db
+        .sql(&format!("ALTER ROLE {} PASSWORD 'hush-1'", app.role))
+        .await
+        .unwrap();
     trial.recovers(&app.db, &["password authentication failed"]).await;
 }
 
@@ -253,7 +303,9 @@ async fn a_server_whose_connections_are_used_up() {
         held.push(connection);
     }
     assert!(!held.is_empty());
-    trial.fails(&["does not accept entries", "raise max_connections"]).await;
+    trial
+        .fails(&["does not accept entries", "raise max_connections"])
+        .await;
     drop((held, others));
     trial.recovers(&app.db, &["does not accept entries"]).await;
 }
@@ -274,7 +326,11 @@ async fn a_server_whose_disk_is_full() {
     db.sql("SELECT txid_current()").await.unwrap();
     disk.fill_but(64 << 10);
     trial
-        .fails(&["does not accept entries", "No space left on device", "free space on the server's disk"])
+        .fails(&[
+            "does not accept entries",
+            "No space left on device",
+            "free space on the server's disk",
+        ])
         .await;
     disk.free();
     server.start_again().unwrap();
@@ -298,7 +354,9 @@ async fn an_sqlite_file_whose_disk_is_full() {
     let mut trial = Trial::start(&db.url);
     trial.commits().await;
     disk.fill_but(0);
-    trial.fails(&["does not accept entries", "free space on the disk"]).await;
+    trial
+        .fails(&["does not accept entries", "free space on the disk"])
+        .await;
     disk.free();
     trial.recovers(&db, &["database or disk is full"]).await;
 }
@@ -313,7 +371,9 @@ async fn an_sqlite_file_whose_disk_is_full_before_it_is_opened() {
     disk.fill_but(0);
     let mut trial = Trial::start(&db.url);
     // SQLite cannot even make the files beside it.
-    trial.fails(&["does not accept entries", "see whether the disk is full"]).await;
+    trial
+        .fails(&["does not accept entries", "see whether the disk is full"])
+        .await;
     disk.free();
     trial.recovers(&db, &["does not accept entries"]).await;
 }
@@ -327,7 +387,9 @@ async fn an_sqlite_file_that_may_not_be_written() {
     let db = sqlite_on(&disk).await;
     disk.forbid_writing();
     let mut trial = Trial::start(&db.url);
-    trial.fails(&["is misconfigured", "make the file and its directory writable"]).await;
+    trial
+        .fails(&["is misconfigured", "make the file and its directory writable"])
+        .await;
     disk.allow_writing();
     trial.recovers(&db, &["is misconfigured"]).await;
 }
@@ -339,11 +401,15 @@ async fn an_sqlite_file_whose_directory_is_missing() {
     let place = dir.path().join("var");
     let db = TestDb::at(format!("sqlite://{}", place.join("audit.db").display()));
     let mut trial = Trial::start(&db.url);
-    trial.fails(&["is misconfigured", "does its directory exist"]).await;
+    trial
+        .fails(&["is misconfigured", "does its directory exist"])
+        .await;
     std::fs::create_dir(&place).unwrap();
     trial.fails(&MIGRATE).await;
     db.database.migrate().await.unwrap();
-    trial.recovers(&db, &["does its directory exist", "auditlog migrate"]).await;
+    trial
+        .recovers(&db, &["does its directory exist", "auditlog migrate"])
+        .await;
 }
 
 /// First the spool's disk is full: entries reach the database all the same. Then that fails as well:
@@ -362,7 +428,10 @@ async fn a_spool_whose_disk_is_full() {
         db.sql(NO_TABLE[0]).await.unwrap();
         let waiting = trial.next(1_000);
         drop(trial.writer.write_all(waiting));
-        let spool_fault = ["does not take entries, they wait in memory", "free space on its disk"];
+        let spool_fault = [
+            "does not take entries, they wait in memory",
+            "free space on its disk",
+        ];
         log_lines::wait_for(&trial.database, &spool_fault).await;
         log_lines::wait_for(&trial.database, &MIGRATE).await;
         let stats = trial.writer.stats();
@@ -371,6 +440,8 @@ async fn a_spool_whose_disk_is_full() {
         wait_for("the spool", async || trial.writer.stats().spooled == 1_000).await;
         assert!(trial.write(10).await.is_durable());
         db.sql(NO_TABLE[1]).await.unwrap();
-        trial.recovers(&db, &[MIGRATE[0], spool_fault[0], "takes entries again"]).await;
+        trial
+            .recovers(&db, &[MIGRATE[0], spool_fault[0], "takes entries again"])
+            .await;
     }
 }

@@ -43,10 +43,15 @@ pub fn ran_in_a_name_space(test: &str) -> bool {
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test])
         .env(WITHIN, "1");
-    let output = again.output().expect("unshare is there: run this test as root, or install util-linux");
+    let output = again
+        .output()
+        .expect("unshare is there: run this test as root, or install util-linux");
     let said = String::from_utf8_lossy(&output.stdout);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{test}: {said}{error}");
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{test}: {said}{error}"
+    );
     true
 }
 
@@ -69,7 +74,10 @@ impl SmallDisk {
     }
 
     fn try_mount(program: &[&str], mebibytes: u32) -> Option<Self> {
-        let place = tempfile::Builder::new().prefix("small-disk-").tempdir_in("/tmp").unwrap();
+        let place = tempfile::Builder::new()
+            .prefix("small-disk-")
+            .tempdir_in("/tmp")
+            .unwrap();
         let mut shell = Command::new(program[0])
             .args(&program[1..])
             .args(["-c", SCRIPT, "small-disk"])
@@ -86,9 +94,18 @@ impl SmallDisk {
             let _ = shell.wait();
             return None;
         }
-        let root = if program.len() > 1 { format!("/proc/{}/root", shell.id()) } else { String::new() };
+        let root = if program.len() > 1 {
+            format!("/proc/{}/root", shell.id())
+        } else {
+            String::new()
+        };
         let path = PathBuf::from(format!("{root}{}", place.path().display()));
-        Some(Self { path, shell, answers, _place: place })
+        Some(Self {
+            path,
+            shell,
+            answers,
+            _place: place,
+        })
     }
 
     pub fn path(&self) -> &Path {
@@ -125,7 +142,10 @@ impl SmallDisk {
     fn order(&mut self, order: &str) {
         writeln!(self.shell.stdin.as_mut().unwrap(), "{order}").unwrap();
         let mut answer = String::new();
-        assert!(self.answers.read_line(&mut answer).unwrap() > 0, "{order} was refused");
+        assert!(
+            self.answers.read_line(&mut answer).unwrap() > 0,
+            "{order} was refused"
+        );
     }
 }
 

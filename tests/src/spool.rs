@@ -26,11 +26,17 @@ pub fn hasty() -> RetryPolicy {
 }
 
 fn spilling(database: &MemoryDatabase, dir: &Path) -> AuditWriterBuilder {
-    database.writer().retry(hasty()).durability(Durability::Spill(dir.to_owned()))
+    database
+        .writer()
+        .retry(hasty())
+        .durability(Durability::Spill(dir.to_owned()))
 }
 
 fn ahead(database: &MemoryDatabase, dir: &Path) -> AuditWriterBuilder {
-    database.writer().retry(hasty()).durability(Durability::WriteAhead(dir.to_owned()))
+    database
+        .writer()
+        .retry(hasty())
+        .durability(Durability::WriteAhead(dir.to_owned()))
 }
 
 fn start(builder: AuditWriterBuilder) -> (AuditWriter, WriterGuard) {
@@ -39,8 +45,11 @@ fn start(builder: AuditWriterBuilder) -> (AuditWriter, WriterGuard) {
 
 /// The numbers of the entries that the database holds; each must be there once.
 fn stored(database: &MemoryDatabase) -> BTreeSet<usize> {
-    let all: Vec<usize> =
-        database.entries().iter().map(|entry| entry.resource_id.as_ref().unwrap().parse().unwrap()).collect();
+    let all: Vec<usize> = database
+        .entries()
+        .iter()
+        .map(|entry| entry.resource_id.as_ref().unwrap().parse().unwrap())
+        .collect();
     let once: BTreeSet<usize> = all.iter().copied().collect();
     assert_eq!(once.len(), all.len(), "each once");
     once
@@ -62,7 +71,11 @@ fn waiting(dir: &Path) -> u64 {
         SpoolState::Damaged => 0,
         other => panic!("{other:?}"),
     };
-    spool::status(dir).unwrap().into_iter().map(|file| entries(file.state)).sum()
+    spool::status(dir)
+        .unwrap()
+        .into_iter()
+        .map(|file| entries(file.state))
+        .sum()
 }
 
 #[tokio::test]
@@ -96,7 +109,10 @@ async fn write_ahead_resolves_at_the_sync_or_the_commit() {
     for entry in numbered(20) {
         assert_eq!(writer.write(entry).await, Delivery::Spooled);
     }
-    assert_eq!(writer.write_all(numbered(3_000).skip(20)).await, Delivery::Spooled);
+    assert_eq!(
+        writer.write_all(numbered(3_000).skip(20)).await,
+        Delivery::Spooled
+    );
     database.mend();
     wait_for("the replay", async || writer.stats().committed == 3_001).await;
     drop(guard);
@@ -114,13 +130,24 @@ async fn what_a_shutdown_cannot_write_is_there_at_the_next_start() {
             drop(writer.write(entry));
         }
         let report = guard.shutdown(PATIENCE).await;
-        assert_eq!((report.spooled, report.lost, report.unknown, report.pending), (1_500, 0, 0, 0));
-        assert_eq!(waiting(dir.path()), 1_502, "and that the writer started and stopped");
+        assert_eq!(
+            (report.spooled, report.lost, report.unknown, report.pending),
+            (1_500, 0, 0, 0)
+        );
+        assert_eq!(
+            waiting(dir.path()),
+            1_502,
+            "and that the writer started and stopped"
+        );
         database.mend();
         let (writer, guard) = start(strength(&database, dir.path()));
         wait_for("the replay", async || writer.stats().replayed == 1_500).await;
         wait_for("the last of it", async || waiting(dir.path()) == 0).await;
-        assert_eq!(writer.stats().given, 0, "what others gave is not counted as its own");
+        assert_eq!(
+            writer.stats().given,
+            0,
+            "what others gave is not counted as its own"
+        );
         drop(guard);
         assert_eq!(stored(&database), (0..1_500).collect());
         assert_eq!(files(dir.path()), [""; 0]);
@@ -129,7 +156,11 @@ async fn what_a_shutdown_cannot_write_is_there_at_the_next_start() {
 
 #[tokio::test]
 async fn writers_that_share_a_directory_leave_each_others_files_alone() {
-    let (first, second, dir) = (MemoryDatabase::new(), MemoryDatabase::new(), TempDir::new().unwrap());
+    let (first, second, dir) = (
+        MemoryDatabase::new(),
+        MemoryDatabase::new(),
+        TempDir::new().unwrap(),
+    );
     first.fail(Failure::Unreachable);
     let (one, one_guard) = start(ahead(&first, dir.path()));
     assert_eq!(one.write_all(numbered(100)).await, Delivery::Spooled);
@@ -157,10 +188,17 @@ async fn entries_for_another_database_are_not_adopted() {
     assert_eq!(db.count().await, 1);
     assert_eq!(waiting(dir.path()), 12);
     // By hand, where it is meant.
-    let replayed = spool::replay(dir.path(), &db.database, false, |_| {}).await.unwrap();
+    let replayed = spool::replay(dir.path(), &db.database, false, |_| {})
+        .await
+        .unwrap();
     assert_eq!((replayed.left, replayed.entries), (1, 0));
-    let replayed = spool::replay(dir.path(), &db.database, true, |_| {}).await.unwrap();
-    assert_eq!((replayed.files, replayed.entries, replayed.failure), (1, 10, None));
+    let replayed = spool::replay(dir.path(), &db.database, true, |_| {})
+        .await
+        .unwrap();
+    assert_eq!(
+        (replayed.files, replayed.entries, replayed.failure),
+        (1, 10, None)
+    );
     assert_eq!(db.count().await, 11);
     assert_eq!(files(dir.path()), [""; 0]);
 }
@@ -174,7 +212,10 @@ pub async fn leave_damaged(database: &MemoryDatabase, dir: &Path) -> usize {
         assert_eq!(writer.write_all(batch.to_vec()).await, Delivery::Spooled);
     }
     guard.shutdown(PATIENCE).await;
-    let name = files(dir).into_iter().find(|name| name.ends_with(".spool")).unwrap();
+    let name = files(dir)
+        .into_iter()
+        .find(|name| name.ends_with(".spool"))
+        .unwrap();
     let mut bytes = std::fs::read(dir.join(&name)).unwrap();
     let middle = bytes.len() / 2 / 4096 * 4096;
     bytes[middle..middle + 4096].fill(0xA5);
@@ -185,7 +226,11 @@ pub async fn leave_damaged(database: &MemoryDatabase, dir: &Path) -> usize {
 /// Most of a damaged file arrives, each entry once, and the file lies aside.
 fn is_salvaged(found: usize, of: usize, dir: &Path) {
     assert!(found >= of / 2 && found < of, "{found} of {of}");
-    let states: Vec<_> = spool::status(dir).unwrap().into_iter().map(|file| file.state).collect();
+    let states: Vec<_> = spool::status(dir)
+        .unwrap()
+        .into_iter()
+        .map(|file| file.state)
+        .collect();
     assert!(states.contains(&SpoolState::Damaged), "{states:?}");
 }
 
@@ -197,7 +242,12 @@ async fn what_can_be_read_of_a_damaged_file_is_written_and_the_rest_is_set_aside
     let (writer, guard) = start(spilling(&database, dir.path()));
     wait_for("the adoption", async || writer.stats().replayed > 0).await;
     wait_for("the replay", async || waiting(dir.path()) == 0).await;
-    assert_eq!(writer.write(AuditEntry::new("later").resource("number", "3000")).await, Delivery::Committed);
+    assert_eq!(
+        writer
+            .write(AuditEntry::new("later").resource("number", "3000"))
+            .await,
+        Delivery::Committed
+    );
     drop(guard);
     is_salvaged(stored(&database).len() - 1, of, dir.path());
 }
@@ -238,10 +288,17 @@ async fn a_full_spool_falls_back_to_memory_and_a_full_queue_declares_its_losses(
     assert!(stats.spooled > 0 && stats.dropped > 0, "{stats:?}");
     database.mend();
     let report = guard.shutdown(PATIENCE).await;
-    assert_eq!(report.committed + report.spooled + report.lost, 10_000, "{report:?}");
+    assert_eq!(
+        report.committed + report.spooled + report.lost,
+        10_000,
+        "{report:?}"
+    );
     assert_eq!(*heard.lock().unwrap(), report.lost);
     let (_writer, _guard) = start(spilling(&database, dir.path()));
-    wait_for("the rest", async || database.entries().len() as u64 == 10_000 - report.lost).await;
+    wait_for("the rest", async || {
+        database.entries().len() as u64 == 10_000 - report.lost
+    })
+    .await;
     stored(&database);
     let declared: u64 = database
         .rows()
@@ -264,15 +321,26 @@ async fn refused_entries_are_kept_aside_and_their_neighbours_arrive() {
             _ => entry,
         });
         let counts = writer.write_all(entries).counts().await;
-        assert_eq!(counts.committed + counts.spooled + counts.quarantined, 1_000, "{counts:?}");
+        assert_eq!(
+            counts.committed + counts.spooled + counts.quarantined,
+            1_000,
+            "{counts:?}"
+        );
         let report = guard.shutdown(PATIENCE).await;
         assert_eq!((report.committed, report.quarantined, report.lost), (990, 10, 0));
     }
     assert_eq!(database.entries().len(), 2 * 990);
     let kept = Quarantine::open(dir.path()).unwrap().list().unwrap();
     assert_eq!(kept.len(), 20);
-    assert!(kept.iter().all(|kept| kept.entry.as_ref().unwrap().action == "poison"));
-    let declared = database.rows().iter().filter(|row| row.action == "audit.entry_quarantined").count();
+    assert!(
+        kept.iter()
+            .all(|kept| kept.entry.as_ref().unwrap().action == "poison")
+    );
+    let declared = database
+        .rows()
+        .iter()
+        .filter(|row| row.action == "audit.entry_quarantined")
+        .count();
     assert_eq!(declared, 20);
 }
 
@@ -284,7 +352,10 @@ async fn without_a_spool_a_refused_entry_is_told_and_declared() {
     let (writer, guard) = start(database.writer());
     let poison = writer.write(AuditEntry::new("poison"));
     let other = writer.write(AuditEntry::new("other"));
-    assert_eq!((poison.await, other.await), (Delivery::Quarantined, Delivery::Committed));
+    assert_eq!(
+        (poison.await, other.await),
+        (Delivery::Quarantined, Delivery::Committed)
+    );
     let report = guard.shutdown(PATIENCE).await;
     assert_eq!((report.committed, report.quarantined, report.lost), (1, 1, 0));
     let actions: Vec<_> = database.rows().into_iter().map(|row| row.action).collect();
@@ -294,13 +365,19 @@ async fn without_a_spool_a_refused_entry_is_told_and_declared() {
 #[tokio::test]
 async fn an_answer_that_is_lost_doubles_nothing() {
     let dir = TempDir::new().unwrap();
-    for strength in
-        [None, Some(Durability::Spill(dir.path().into())), Some(Durability::WriteAhead(dir.path().into()))]
-    {
+    for strength in [
+        None,
+        Some(Durability::Spill(dir.path().into())),
+        Some(Durability::WriteAhead(dir.path().into())),
+    ] {
         let database = MemoryDatabase::new();
         database.fail(Failure::AnswerLost);
-        let (writer, guard) =
-            start(database.writer().retry(hasty()).durability(strength.unwrap_or_default()));
+        let (writer, guard) = start(
+            database
+                .writer()
+                .retry(hasty())
+                .durability(strength.unwrap_or_default()),
+        );
         for entry in numbered(3_000) {
             drop(writer.write(entry));
         }
@@ -335,7 +412,11 @@ async fn memory_alone_holds_what_fits_and_declares_the_rest() {
     let report = guard.shutdown(PATIENCE).await;
     assert_eq!((report.committed, report.lost), (1_000, 4_000));
     let mut declared = Vec::new();
-    for row in database.rows().into_iter().filter(|row| row.action == "audit.entries_lost") {
+    for row in database
+        .rows()
+        .into_iter()
+        .filter(|row| row.action == "audit.entries_lost")
+    {
         let said = row.metadata.parse().unwrap();
         assert_eq!(said["reason"], "queue_full");
         for range in said["ranges"].as_array().unwrap() {

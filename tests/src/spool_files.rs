@@ -18,7 +18,10 @@ use crate::support::{TestDb, numbered, on_both, wait_for};
 async fn leave(entries: Vec<AuditEntry>, dir: &Path) -> PathBuf {
     let database = MemoryDatabase::new();
     database.fail(Failure::Unreachable);
-    let builder = database.writer().retry(hasty()).durability(Durability::WriteAhead(dir.to_owned()));
+    let builder = database
+        .writer()
+        .retry(hasty())
+        .durability(Durability::WriteAhead(dir.to_owned()));
     let (writer, guard) = builder.start().unwrap();
     assert_eq!(writer.write_all(entries).await, Delivery::Spooled);
     guard.shutdown(PATIENCE).await;
@@ -33,7 +36,9 @@ fn only(dir: &Path, extension: &str) -> PathBuf {
 
 fn with_extension(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+    paths
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect()
 }
 
 async fn replay(dir: &Path, database: &Database) -> Replayed {
@@ -59,7 +64,9 @@ async fn a_full_disk_during_a_salvage_loses_nothing_that_could_be_read() {
     leave_damaged(&MemoryDatabase::new(), disk.path()).await;
     let damaged = std::fs::read(only(disk.path(), "spool")).unwrap();
     disk.fill_but(0);
-    let error = spool::replay(disk.path(), &db.database, true, |_| {}).await.unwrap_err();
+    let error = spool::replay(disk.path(), &db.database, true, |_| {})
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("stays as it is"), "{error}");
     assert_eq!(std::fs::read(only(disk.path(), "spool")).unwrap(), damaged);
     assert_eq!(with_extension(disk.path(), "damaged").len(), 0);
@@ -80,10 +87,20 @@ async fn a_spool_that_fills_its_disk_is_replayed_and_removed() {
     disk.fill_but(0);
     let refused = std::fs::write(disk.path().join("more"), [0; 8 << 10]);
     assert!(refused.is_err(), "the disk is full");
-    let builder = database.writer().retry(hasty()).durability(Durability::WriteAhead(disk.path().to_owned()));
+    let builder = database
+        .writer()
+        .retry(hasty())
+        .durability(Durability::WriteAhead(disk.path().to_owned()));
     let (writer, guard) = builder.start().unwrap();
     wait_for("the orphan is removed", async || !path.exists()).await;
-    assert_eq!(database.rows().iter().filter(|row| &*row.action == "test.write").count(), 3_000);
+    assert_eq!(
+        database
+            .rows()
+            .iter()
+            .filter(|row| &*row.action == "test.write")
+            .count(),
+        3_000
+    );
     disk.free();
     writer.write(AuditEntry::new("later")).await;
     guard.shutdown(PATIENCE).await;
@@ -100,14 +117,19 @@ async fn an_orphan_that_another_connection_holds_is_left_as_it_is() {
     let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
     let path = leave(numbered(100).collect(), dir.path()).await;
     let mut holder = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
-    holder.batch_execute("PRAGMA locking_mode = EXCLUSIVE; UPDATE batches SET entries = entries").unwrap();
+    holder
+        .batch_execute("PRAGMA locking_mode = EXCLUSIVE; UPDATE batches SET entries = entries")
+        .unwrap();
     let held = replay(dir.path(), &db.database).await;
     assert_eq!((held.left, held.damaged, held.entries), (1, 0, 0));
     let (writer, guard) = AuditWriter::builder(db.database.clone())
         .durability(Durability::Spill(dir.path().to_owned()))
         .start()
         .unwrap();
-    assert_eq!(writer.write(AuditEntry::new("meanwhile")).await, Delivery::Committed);
+    assert_eq!(
+        writer.write(AuditEntry::new("meanwhile")).await,
+        Delivery::Committed
+    );
     drop(guard);
     assert_eq!(only(dir.path(), "spool"), path);
     drop(holder);
@@ -127,12 +149,28 @@ async fn an_orphan_whose_lock_another_process_holds_is_in_use() {
         .spawn()
         .expect("flock(1) is there: install util-linux");
     let mut said = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().unwrap()), &mut said)
-        .unwrap();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(holder.stdout.take().unwrap()),
+        &mut said,
+    )
+    .unwrap();
     assert_eq!(said, "locked\n");
     let state = spool::status(dir.path()).unwrap().remove(0).state;
-    assert!(matches!(state, SpoolState::Waiting { in_use: true, entries: 102, .. }), "{state:?}");
-    assert_eq!((replay(dir.path(), &db.database).await.left, db.count().await), (1, 0));
+    assert!(
+        matches!(
+            state,
+            SpoolState::Waiting {
+                in_use: true,
+                entries: 102,
+                ..
+            }
+        ),
+        "{state:?}"
+    );
+    assert_eq!(
+        (replay(dir.path(), &db.database).await.left, db.count().await),
+        (1, 0)
+    );
     drop(holder.stdin.take());
     holder.wait().unwrap();
     assert_eq!(replay(dir.path(), &db.database).await.entries, 100);
@@ -143,7 +181,12 @@ async fn entries_are_acknowledged_and_kept_though_the_directory_is_removed() {
     let (database, parent) = (MemoryDatabase::new(), TempDir::new().unwrap());
     let dir = parent.path().join("spool");
     database.fail(Failure::Unreachable);
-    let ahead = || database.writer().retry(hasty()).durability(Durability::WriteAhead(dir.clone()));
+    let ahead = || {
+        database
+            .writer()
+            .retry(hasty())
+            .durability(Durability::WriteAhead(dir.clone()))
+    };
     let (writer, guard) = ahead().start().unwrap();
     assert_eq!(writer.write_all(numbered(10)).await, Delivery::Spooled);
     std::fs::remove_dir_all(&dir).unwrap();
@@ -161,7 +204,11 @@ async fn a_whole_file_that_was_renamed_is_replayed_on_request() {
     let path = leave(numbered(100).collect(), dir.path()).await;
     std::fs::rename(&path, path.with_extension("damaged")).unwrap();
     assert_eq!(replay(dir.path(), &db.database).await, Replayed::default());
-    assert_eq!(spool::restore_damaged(dir.path(), &db.database, false).unwrap(), 0, "it is for another");
+    assert_eq!(
+        spool::restore_damaged(dir.path(), &db.database, false).unwrap(),
+        0,
+        "it is for another"
+    );
     assert_eq!(spool::restore_damaged(dir.path(), &db.database, true).unwrap(), 1);
     let done = replay(dir.path(), &db.database).await;
     assert_eq!((done.files, done.entries, done.damaged), (1, 100, 0));
@@ -172,7 +219,10 @@ async fn a_whole_file_that_was_renamed_is_replayed_on_request() {
     let stored = db.count().await;
     assert_eq!(spool::restore_damaged(dir.path(), &db.database, true).unwrap(), 1);
     assert_eq!(replay(dir.path(), &db.database).await.damaged, 1);
-    assert_eq!((db.count().await, with_extension(dir.path(), "damaged").len()), (stored, 1));
+    assert_eq!(
+        (db.count().await, with_extension(dir.path(), "damaged").len()),
+        (stored, 1)
+    );
 }
 
 /// Its database cannot be read, so it might be for any.
@@ -187,7 +237,9 @@ async fn a_damaged_file_without_a_target_is_replayed_on_request_alone() {
         .unwrap();
     assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
     drop(guard);
-    let done = spool::replay(dir.path(), &db.database, false, |_| {}).await.unwrap();
+    let done = spool::replay(dir.path(), &db.database, false, |_| {})
+        .await
+        .unwrap();
     assert_eq!((done.left, done.damaged), (1, 0));
     assert_eq!(std::fs::read(&path).unwrap(), [0xA5; 5_000]);
     assert_eq!(replay(dir.path(), &db.database).await.damaged, 1);

@@ -12,7 +12,12 @@ use crate::support::{numbered, wait_for};
 #[tokio::test]
 async fn every_field_follows_what_happens() {
     let database = MemoryDatabase::new();
-    let (writer, guard) = database.writer().retry(hasty()).queue_capacity(10).start().unwrap();
+    let (writer, guard) = database
+        .writer()
+        .retry(hasty())
+        .queue_capacity(10)
+        .start()
+        .unwrap();
     assert_eq!(writer.stats(), Default::default());
 
     database.fail(Failure::Unreachable);
@@ -20,16 +25,31 @@ async fn every_field_follows_what_happens() {
     drop(writer.write_all(numbered(20)));
     wait_for("an attempt", async || writer.stats().retries > 0).await;
     let stats = writer.stats();
-    assert_eq!((stats.given, stats.accepted, stats.dropped, stats.queued), (24, 4, 20, 4));
-    assert!(stats.queued_bytes > 4 * "test.write".len() && stats.oldest_age > Duration::ZERO, "{stats:?}");
+    assert_eq!(
+        (stats.given, stats.accepted, stats.dropped, stats.queued),
+        (24, 4, 20, 4)
+    );
+    assert!(
+        stats.queued_bytes > 4 * "test.write".len() && stats.oldest_age > Duration::ZERO,
+        "{stats:?}"
+    );
 
     database.fail(Failure::Refuses(Arc::new(|row| row.action == "rude.word")));
     wait_for("the repeat", async || writer.stats().committed == 4).await;
-    assert_eq!(writer.write(AuditEntry::new("rude.word")).await, Delivery::Quarantined);
-    wait_for("an empty memory", async || writer.stats().oldest_age == Duration::ZERO).await;
+    assert_eq!(
+        writer.write(AuditEntry::new("rude.word")).await,
+        Delivery::Quarantined
+    );
+    wait_for("an empty memory", async || {
+        writer.stats().oldest_age == Duration::ZERO
+    })
+    .await;
     let stats = writer.stats();
     assert_eq!((stats.given, stats.accepted, stats.quarantined), (25, 5, 1));
-    assert_eq!((stats.queued, stats.queued_bytes, stats.spooled, stats.replayed), (0, 0, 0, 0));
+    assert_eq!(
+        (stats.queued, stats.queued_bytes, stats.spooled, stats.replayed),
+        (0, 0, 0, 0)
+    );
 
     // What was sent when the time is up may be stored or not.
     database.fail(Failure::Unreachable);
@@ -38,8 +58,14 @@ async fn every_field_follows_what_happens() {
     wait_for("an attempt", async || writer.stats().retries > before).await;
     let report = guard.shutdown(Duration::ZERO).await;
     let stats = writer.stats();
-    assert_eq!((stats.unknown, stats.committed, stats.quarantined, stats.dropped), (3, 4, 1, 20));
-    assert_eq!((report.unknown, report.committed, report.quarantined, report.lost), (3, 4, 1, 20));
+    assert_eq!(
+        (stats.unknown, stats.committed, stats.quarantined, stats.dropped),
+        (3, 4, 1, 20)
+    );
+    assert_eq!(
+        (report.unknown, report.committed, report.quarantined, report.lost),
+        (3, 4, 1, 20)
+    );
 }
 
 #[tokio::test]
@@ -52,18 +78,30 @@ async fn the_callback_hears_each_loss_with_its_reason_though_it_panics() {
         .retry(hasty())
         .queue_capacity(100)
         .on_loss(move |loss| {
-            hearing.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(loss.clone());
+            hearing
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .push(loss.clone());
             panic!("as planned");
         })
         .start()
         .unwrap();
     let heard = || -> Vec<_> {
         let heard = heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        heard.iter().map(|loss| (loss.first, loss.last, loss.count, loss.reason.clone())).collect()
+        heard
+            .iter()
+            .map(|loss| (loss.first, loss.last, loss.count, loss.reason.clone()))
+            .collect()
     };
     assert!(writer.write_all(numbered(2)).await.is_durable());
-    assert_eq!(writer.write_all(numbered(101)).await, Delivery::Dropped(DropReason::QueueFull));
-    wait_for("the loss", async || heard() == [(3, 103, 101, DropReason::QueueFull)]).await;
+    assert_eq!(
+        writer.write_all(numbered(101)).await,
+        Delivery::Dropped(DropReason::QueueFull)
+    );
+    wait_for("the loss", async || {
+        heard() == [(3, 103, 101, DropReason::QueueFull)]
+    })
+    .await;
 
     // It goes on; and what it gives up in the end is heard before the shutdown returns.
     assert!(writer.write_all(numbered(2)).await.is_durable());

@@ -47,7 +47,10 @@ async fn strays_move_into_months_as_they_are() {
         "SELECT md5(string_agg(row_to_json(a)::text, '' ORDER BY created_at, id)) AS value FROM audit_logs a";
     let before = db.text(rows).await;
     let strays = partitions::strays(&mut db.connection().await).await.unwrap();
-    let months: Vec<_> = strays.iter().map(|stray| (stray.month.as_deref(), stray.row_count)).collect();
+    let months: Vec<_> = strays
+        .iter()
+        .map(|stray| (stray.month.as_deref(), stray.row_count))
+        .collect();
     let expected = [
         (Some("4713-01 BC"), 1),
         (Some("0044-03 BC"), 1),
@@ -63,16 +66,20 @@ async fn strays_move_into_months_as_they_are() {
     assert_eq!(db.text(rows).await, before, "not one bit changed");
     assert_eq!(place_of(&db).await, "audit_logs_2019_02");
     assert_eq!(
-        db.text("SELECT string_agg(action, ' ' ORDER BY created_at) AS value FROM audit_logs_default").await,
+        db.text("SELECT string_agg(action, ' ' ORDER BY created_at) AS value FROM audit_logs_default")
+            .await,
         "always last never"
     );
     assert_eq!(
-        db.text("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = 'ides'").await,
+        db.text("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = 'ides'")
+            .await,
         "audit_logs_0044_03_bc"
     );
     assert_eq!(adopt_all(&db).await, 0, "nothing is left to do");
     // What comes next for such a month goes there.
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-16', 'evidence')").await.unwrap();
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-16', 'evidence')")
+        .await
+        .unwrap();
     assert_eq!(place_of(&db).await, "audit_logs_2019_02, audit_logs_2019_02");
     for sql in [
         "DELETE FROM audit_logs_2019_02",
@@ -80,7 +87,10 @@ async fn strays_move_into_months_as_they_are() {
         "TRUNCATE audit_logs_2019_02",
     ] {
         for mode in ["origin", "replica"] {
-            let error = db.sql(&format!("SET session_replication_role = {mode}; {sql}")).await.unwrap_err();
+            let error = db
+                .sql(&format!("SET session_replication_role = {mode}; {sql}"))
+                .await
+                .unwrap_err();
             assert!(error.contains("append-only"), "{sql}: {error}");
         }
     }
@@ -91,7 +101,9 @@ async fn strays_move_into_months_as_they_are() {
 async fn a_month_made_of_strays_is_like_any_other() {
     let db = with_a_stray().await;
     assert_eq!(adopt_all(&db).await, 1);
-    db.sql("SELECT audit_logs_ensure_partitions('2019-03-01', '2019-03-01')").await.unwrap();
+    db.sql("SELECT audit_logs_ensure_partitions('2019-03-01', '2019-03-01')")
+        .await
+        .unwrap();
     let about = |part: &str| {
         format!(
             "SELECT concat_ws('; ', \
@@ -101,7 +113,10 @@ async fn a_month_made_of_strays_is_like_any_other() {
              (SELECT concat_ws(' ', relrowsecurity, relacl) FROM pg_class WHERE oid = '{part}'::regclass)) AS value"
         )
     };
-    assert_eq!(db.text(&about("audit_logs_2019_02")).await, db.text(&about("audit_logs_2019_03")).await);
+    assert_eq!(
+        db.text(&about("audit_logs_2019_02")).await,
+        db.text(&about("audit_logs_2019_03")).await
+    );
 }
 
 /// The exception of the guard, attacked by the owner and superuser: nobody has more rights.
@@ -152,8 +167,13 @@ async fn nobody_removes_a_row_that_way() {
     ];
     let without_a_copy = without_a_copy.map(|attack| (attack, false));
     let db = with_a_stray().await;
-    for (attack, later) in without_a_copy.into_iter().chain(never_in_the_trail.map(|attack| (attack, true))) {
-        let rows = db.text("SELECT string_agg(a::text, '') AS value FROM audit_logs a").await;
+    for (attack, later) in without_a_copy
+        .into_iter()
+        .chain(never_in_the_trail.map(|attack| (attack, true)))
+    {
+        let rows = db
+            .text("SELECT string_agg(a::text, '') AS value FROM audit_logs a")
+            .await;
         // As one transaction, and as one statement after the other.
         for transaction in [
             format!("BEGIN; {attack} COMMIT;"),
@@ -174,7 +194,8 @@ async fn nobody_removes_a_row_that_way() {
             }
         }
         assert_eq!(
-            db.text("SELECT string_agg(a::text, '') AS value FROM audit_logs a").await,
+            db.text("SELECT string_agg(a::text, '') AS value FROM audit_logs a")
+                .await,
             rows,
             "{attack}"
         );
@@ -189,11 +210,19 @@ async fn a_month_that_cannot_be_made_moves_nothing() {
     db.sql("CREATE TABLE audit_logs_2019_02 (x int)").await.unwrap();
     let mut conn = db.connection().await;
     let strays = partitions::strays(&mut conn).await.unwrap();
-    let error = partitions::adopt(&mut conn, &strays[0]).await.unwrap_err().to_string();
+    let error = partitions::adopt(&mut conn, &strays[0])
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("already exists"), "{error}");
     assert_eq!(place_of(&db).await, "audit_logs_default");
     for odd in ["NULL", "'2019-02-02'", "'infinity'"] {
-        assert!(db.sql(&format!("SELECT audit_logs_adopt_month({odd})")).await.is_err(), "{odd}");
+        assert!(
+            db.sql(&format!("SELECT audit_logs_adopt_month({odd})"))
+                .await
+                .is_err(),
+            "{odd}"
+        );
     }
     db.sql("DROP TABLE audit_logs_2019_02").await.unwrap();
     assert_eq!(partitions::adopt(&mut conn, &strays[0]).await.unwrap(), 1);
@@ -208,7 +237,10 @@ async fn an_entry_that_waits_meanwhile_gets_into_the_month() {
     let (writer, _guard) = db.writer();
     assert_eq!(writer.write(AuditEntry::new("before")).await, Delivery::Committed);
     let mut mover = AsyncPgConnection::establish(&db.url).await.unwrap();
-    mover.batch_execute("BEGIN; SELECT audit_logs_adopt_month('2019-02-01')").await.unwrap();
+    mover
+        .batch_execute("BEGIN; SELECT audit_logs_adopt_month('2019-02-01')")
+        .await
+        .unwrap();
     let late = AuditEntry::new("late").created_at("2019-02-20T00:00:00Z".parse().unwrap());
     let receipt = writer.write(late);
     crate::support::wait_for("the entry to wait", async || {
@@ -219,7 +251,8 @@ async fn an_entry_that_waits_meanwhile_gets_into_the_month() {
     mover.batch_execute("COMMIT").await.unwrap();
     assert_eq!(receipt.await, Delivery::Committed);
     assert_eq!(
-        db.text("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = 'late'").await,
+        db.text("SELECT tableoid::regclass::text AS value FROM audit_logs WHERE action = 'late'")
+            .await,
         "audit_logs_2019_02"
     );
 }

@@ -32,7 +32,10 @@ impl TestDb {
 
     /// A database of a server of the test's own; it ends with that.
     pub fn on(server: &Server) -> Self {
-        Self::of(server.migrated().unwrap_or_else(|error| panic!("{error}")), Held::Elsewhere)
+        Self::of(
+            server.migrated().unwrap_or_else(|error| panic!("{error}")),
+            Held::Elsewhere,
+        )
     }
 
     pub async fn sqlite() -> Self {
@@ -58,7 +61,11 @@ impl TestDb {
     }
 
     fn of(url: String, held: Held) -> Self {
-        Self { database: Database::from_url(&url).unwrap(), url, _held: held }
+        Self {
+            database: Database::from_url(&url).unwrap(),
+            url,
+            _held: held,
+        }
     }
 
     pub fn is_postgres(&self) -> bool {
@@ -103,7 +110,9 @@ impl TestDb {
 
     /// All rows, the newest first.
     pub async fn rows(&self) -> Vec<AuditLog> {
-        latest(&mut self.connection().await, 1_000_000, false).await.unwrap()
+        latest(&mut self.connection().await, 1_000_000, false)
+            .await
+            .unwrap()
     }
 }
 
@@ -121,7 +130,9 @@ pub async fn skip_some(db: &TestDb) {
         }
     };
     db.sql(sql).await.unwrap();
-    db.sql("INSERT INTO audit_logs (action) VALUES ('skipped')").await.unwrap();
+    db.sql("INSERT INTO audit_logs (action) VALUES ('skipped')")
+        .await
+        .unwrap();
     assert_eq!(db.count().await, 0, "the trigger skips a row without an error");
 }
 
@@ -140,7 +151,11 @@ pub async fn make_requests_unique(db: &TestDb) {
 
 /// Entries with their number as resource, so that each can be found again.
 pub fn numbered(count: usize) -> impl Iterator<Item = AuditEntry> {
-    (0..count).map(|n| AuditEntry::new("test.write").actor("alice").resource("number", n.to_string()))
+    (0..count).map(|n| {
+        AuditEntry::new("test.write")
+            .actor("alice")
+            .resource("number", n.to_string())
+    })
 }
 
 /// Makes a test for each database of an `async fn(db: TestDb)`.

@@ -14,17 +14,29 @@ use crate::support::{TestDb, on_both, wait_for};
 /// Two rows of acme's, one of globex's, one of nobody's and one of the tenant that has no name.
 async fn fill(db: &TestDb) {
     let mut conn = db.connection().await;
-    for (action, tenant) in
-        [("a.one", Some("acme")), ("a.two", Some("acme")), ("g.one", Some("globex")), ("n.one", None)]
-    {
+    for (action, tenant) in [
+        ("a.one", Some("acme")),
+        ("a.two", Some("acme")),
+        ("g.one", Some("globex")),
+        ("n.one", None),
+    ] {
         let entry = AuditEntry::new(action);
-        insert(&mut conn, &tenant.map_or(entry.clone(), |tenant| entry.tenant(tenant))).await.unwrap();
+        insert(
+            &mut conn,
+            &tenant.map_or(entry.clone(), |tenant| entry.tenant(tenant)),
+        )
+        .await
+        .unwrap();
     }
-    insert(&mut conn, &AuditEntry::new("e.one").tenant("")).await.unwrap();
+    insert(&mut conn, &AuditEntry::new("e.one").tenant(""))
+        .await
+        .unwrap();
 }
 
 async fn seen_by(database: &Database, tenant: &str) -> Vec<String> {
-    let rows = for_tenant(database, tenant, async |conn| latest(conn, 100, true).await).await.unwrap();
+    let rows = for_tenant(database, tenant, async |conn| latest(conn, 100, true).await)
+        .await
+        .unwrap();
     let mut actions: Vec<_> = rows.into_iter().map(|row| row.action).collect();
     actions.sort();
     actions
@@ -33,9 +45,17 @@ async fn seen_by(database: &Database, tenant: &str) -> Vec<String> {
 /// Counts by the application's own query, without a filter.
 async fn own_query(conn: &mut Connection) -> diesel::QueryResult<i64> {
     match conn {
-        Connection::Postgres(conn) => db_schema::schema::audit_logs::table.count().get_result(conn).await,
+        Connection::Postgres(conn) => {
+            db_schema::schema::audit_logs::table
+                .count()
+                .get_result(conn)
+                .await
+        }
         Connection::Sqlite(conn) => {
-            db_schema::sqlite::schema::audit_logs::table.count().get_result(conn).await
+            db_schema::sqlite::schema::audit_logs::table
+                .count()
+                .get_result(conn)
+                .await
         }
     }
 }
@@ -151,7 +171,10 @@ async fn no_transaction_is_left(db: &TestDb) {
         let client = connect(&db.url).await;
         let open = "SELECT pid::text FROM pg_stat_activity \
                     WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
-        wait_for("the transaction's end", async || text(&client, open).await.is_empty()).await;
+        wait_for("the transaction's end", async || {
+            text(&client, open).await.is_empty()
+        })
+        .await;
     }
 }
 
@@ -168,12 +191,18 @@ async fn session(db: &TestDb) -> Session {
     let (process, rights) = if db.is_postgres() {
         let rights = "SELECT coalesce(current_setting('audit.tenant_id', true), '') || '/' || current_user \
                       || '/' || current_setting('transaction_read_only') AS value";
-        (db.text("SELECT pg_backend_pid()::text AS value").await, db.text(rights).await)
+        (
+            db.text("SELECT pg_backend_pid()::text AS value").await,
+            db.text(rights).await,
+        )
     } else {
         let rights = "SELECT count(*) || '/' AS value FROM temp.sqlite_master";
         (String::new(), db.text(rights).await)
     };
-    Session { process, seen: (rights, db.count().await) }
+    Session {
+        process,
+        seen: (rights, db.count().await),
+    }
 }
 
 /// Whose rows does SQL of one's own show to a member of `audit_reader`, whatever happened before?
@@ -183,7 +212,9 @@ async fn without_a_tenant_a_reader_sees_nothing() {
     fill(&db).await;
     let count = "SELECT count(*)::text AS value FROM audit_logs";
     let mut conn = db.connection().await;
-    let Connection::Postgres(conn) = &mut conn else { panic!("not PostgreSQL") };
+    let Connection::Postgres(conn) = &mut conn else {
+        panic!("not PostgreSQL")
+    };
     #[derive(diesel::QueryableByName)]
     struct Row {
         #[diesel(sql_type = diesel::sql_types::Text)]
@@ -193,13 +224,18 @@ async fn without_a_tenant_a_reader_sees_nothing() {
         ("SET ROLE audit_reader", "0"),
         ("BEGIN; SELECT set_config('audit.tenant_id', 'acme', true)", "2"),
         ("COMMIT", "0"),
-        ("BEGIN; SELECT set_config('audit.tenant_id', 'acme', true); ROLLBACK", "0"),
+        (
+            "BEGIN; SELECT set_config('audit.tenant_id', 'acme', true); ROLLBACK",
+            "0",
+        ),
         ("SELECT set_config('audit.tenant_id', 'acme', true)", "0"),
         ("SELECT set_config('audit.tenant_id', '', false)", "0"),
         ("RESET audit.tenant_id", "0"),
         ("RESET ROLE", "5"),
     ] {
-        diesel_async::SimpleAsyncConnection::batch_execute(conn, before).await.unwrap();
+        diesel_async::SimpleAsyncConnection::batch_execute(conn, before)
+            .await
+            .unwrap();
         let row: Row = diesel::sql_query(count).get_result(conn).await.unwrap();
         assert_eq!(row.value, rows, "after {before}");
     }
@@ -217,7 +253,9 @@ async fn a_tenants_page_is_read_from_the_index() {
     .await
     .unwrap();
     let plan = for_tenant(&db.database, "tenant 7", async |conn| {
-        let Connection::Postgres(conn) = conn else { panic!("not PostgreSQL") };
+        let Connection::Postgres(conn) = conn else {
+            panic!("not PostgreSQL")
+        };
         #[derive(diesel::QueryableByName)]
         struct Line {
             #[diesel(sql_type = diesel::sql_types::Text, column_name = "QUERY PLAN")]
@@ -226,7 +264,11 @@ async fn a_tenants_page_is_read_from_the_index() {
         let page = "EXPLAIN SELECT * FROM audit_logs WHERE created_at > now() - interval '1 day' \
                     ORDER BY created_at DESC LIMIT 50";
         let lines: Vec<Line> = diesel::sql_query(page).get_results(conn).await?;
-        Ok(lines.into_iter().map(|line| line.line).collect::<Vec<_>>().join("\n"))
+        Ok(lines
+            .into_iter()
+            .map(|line| line.line)
+            .collect::<Vec<_>>()
+            .join("\n"))
     });
     let plan = plan.await.unwrap();
     assert!(plan.contains("Index Cond: ((tenant_id = NULLIF("), "{plan}");

@@ -19,8 +19,14 @@ fn authorities() -> (Authority, Signed, Authority) {
 async fn each_mode_takes_what_it_should() {
     let (authority, signed, stranger) = authorities();
     let site = Site::encrypted(&signed, EITHER).await;
-    let ca = format!("sslrootcert={}", site.file("ca.pem", &authority.pem, 0o644).display());
-    let other = format!("sslrootcert={}", site.file("other.pem", &stranger.pem, 0o644).display());
+    let ca = format!(
+        "sslrootcert={}",
+        site.file("ca.pem", &authority.pem, 0o644).display()
+    );
+    let other = format!(
+        "sslrootcert={}",
+        site.file("other.pem", &stranger.pem, 0o644).display()
+    );
 
     for (host, options, encrypted) in [
         ("db.test", String::new(), false),
@@ -34,14 +40,26 @@ async fn each_mode_takes_what_it_should() {
         ("127.0.0.1", format!("sslmode=verify-full&{ca}"), true),
         ("db.test", ca.clone(), true),
     ] {
-        assert_eq!(site.reach(host, &options).await, Ok(encrypted), "{host} {options}");
+        assert_eq!(
+            site.reach(host, &options).await,
+            Ok(encrypted),
+            "{host} {options}"
+        );
     }
 
     for (host, options, said) in [
-        ("wrong.test", format!("sslmode=verify-full&{ca}"), "subjectAltName"),
+        (
+            "wrong.test",
+            format!("sslmode=verify-full&{ca}"),
+            "subjectAltName",
+        ),
         ("wrong.test", ca.clone(), "subjectAltName"),
         ("localhost", format!("sslmode=verify-full&{ca}"), "subjectAltName"),
-        ("db.test", format!("sslmode=verify-full&{other}"), "in sslrootcert"),
+        (
+            "db.test",
+            format!("sslmode=verify-full&{other}"),
+            "in sslrootcert",
+        ),
         ("db.test", format!("sslmode=verify-ca&{other}"), "in sslrootcert"),
         ("db.test", format!("sslmode=require&{other}"), "in sslrootcert"),
         // The server would take it unencrypted; that is no way out of a wrong certificate.
@@ -58,9 +76,19 @@ async fn each_mode_takes_what_it_should() {
 #[tokio::test]
 async fn a_server_without_tls_is_refused_unless_preferred_only() {
     let (site, authority) = (Site::plain().await, Authority::new("authority"));
-    let ca = format!("sslrootcert={}", site.file("ca.pem", &authority.pem, 0o644).display());
-    assert_eq!(site.reach("db.test", "sslmode=prefer").await, Ok(false), "it can be reached");
-    assert_eq!(site.reach("db.test", &format!("sslmode=prefer&{ca}")).await, Ok(false));
+    let ca = format!(
+        "sslrootcert={}",
+        site.file("ca.pem", &authority.pem, 0o644).display()
+    );
+    assert_eq!(
+        site.reach("db.test", "sslmode=prefer").await,
+        Ok(false),
+        "it can be reached"
+    );
+    assert_eq!(
+        site.reach("db.test", &format!("sslmode=prefer&{ca}")).await,
+        Ok(false)
+    );
     for options in [
         "sslmode=require",
         "sslmode=verify-full",
@@ -69,7 +97,10 @@ async fn a_server_without_tls_is_refused_unless_preferred_only() {
         &ca,
     ] {
         let refusal = site.refusal("db.test", options).await;
-        assert!(refusal.contains("does not support TLS") && refusal.contains("ssl = on"), "{refusal}");
+        assert!(
+            refusal.contains("does not support TLS") && refusal.contains("ssl = on"),
+            "{refusal}"
+        );
     }
 }
 
@@ -77,12 +108,22 @@ async fn a_server_without_tls_is_refused_unless_preferred_only() {
 async fn a_certificate_counts_only_while_it_is_valid() {
     let authority = Authority::new("authority");
     let site = Site::encrypted(&authority.sign_expired(&["db.test"]), EITHER).await;
-    let ca = format!("sslrootcert={}", site.file("ca.pem", &authority.pem, 0o644).display());
+    let ca = format!(
+        "sslrootcert={}",
+        site.file("ca.pem", &authority.pem, 0o644).display()
+    );
     for mode in ["prefer", "require", "verify-ca", "verify-full"] {
         let refusal = site.refusal("db.test", &format!("sslmode={mode}&{ca}")).await;
-        assert!(refusal.contains("expired") && refusal.contains("renew"), "{mode}: {refusal}");
+        assert!(
+            refusal.contains("expired") && refusal.contains("renew"),
+            "{mode}: {refusal}"
+        );
     }
-    assert_eq!(site.reach("db.test", "sslmode=require").await, Ok(true), "it was reached all along");
+    assert_eq!(
+        site.reach("db.test", "sslmode=require").await,
+        Ok(true),
+        "it was reached all along"
+    );
     site.present(&authority.sign(&["db.test"]), EITHER);
     assert_eq!(site.reach("db.test", &ca).await, Ok(true));
 }
@@ -92,10 +133,17 @@ async fn an_authority_does_not_serve_as_server() {
     let authority = Authority::new("authority");
     let signed = authority.sign_as_authority(&["db.test"]);
     let site = Site::encrypted(&signed, EITHER).await;
-    let ca = format!("sslrootcert={}", site.file("ca.pem", &authority.pem, 0o644).display());
+    let ca = format!(
+        "sslrootcert={}",
+        site.file("ca.pem", &authority.pem, 0o644).display()
+    );
     let refusal = site.refusal("db.test", &ca).await;
     assert!(refusal.contains("CA:FALSE"), "{refusal}");
-    assert_eq!(site.reach("db.test", "sslmode=require").await, Ok(true), "it was reached all along");
+    assert_eq!(
+        site.reach("db.test", "sslmode=require").await,
+        Ok(true),
+        "it was reached all along"
+    );
 }
 
 #[tokio::test]
@@ -105,7 +153,10 @@ async fn a_client_shows_its_certificate_when_asked() {
     site.sql("ALTER SYSTEM SET ssl = on").await;
     site.trust(&authority).await;
     site.present(&signed, &format!("{ENCRYPTED} clientcert=verify-full"));
-    let ca = format!("sslrootcert={}", site.file("ca.pem", &authority.pem, 0o644).display());
+    let ca = format!(
+        "sslrootcert={}",
+        site.file("ca.pem", &authority.pem, 0o644).display()
+    );
     let shown = |name: &str, signed: &Signed| {
         let certificate = site.file(&format!("{name}.crt"), &signed.certificate, 0o644);
         let key = site.file(&format!("{name}.key"), &signed.key, 0o600);
@@ -116,10 +167,13 @@ async fn a_client_shows_its_certificate_when_asked() {
 
     let refusal = site.refusal("db.test", &ca).await;
     assert!(refusal.contains("client certificate"), "{refusal}");
-    let refusal = site.refusal("db.test", &shown("eve", &authority.sign(&["eve"]))).await;
+    let refusal = site
+        .refusal("db.test", &shown("eve", &authority.sign(&["eve"])))
+        .await;
     assert!(refusal.contains("authentication failed"), "{refusal}");
     // Which of two things is seen first, the server's alert or the end of the connection, is open.
-    site.refusal("db.test", &shown("forged", &stranger.sign(&["app"]))).await;
+    site.refusal("db.test", &shown("forged", &stranger.sign(&["app"])))
+        .await;
 
     // The file is read for each connection: a renewed one counts at once.
     let database =
@@ -135,9 +189,13 @@ async fn files_that_cannot_be_used_are_named() {
     let site = Site::encrypted(&signed, ENCRYPTED).await;
     let own = authority.sign(&["app"]);
     let path = |name: &str, content: &str, mode| site.file(name, content, mode).display().to_string();
-    let (ca, crt) = (path("ca.pem", &authority.pem, 0o644), path("app.crt", &own.certificate, 0o644));
+    let (ca, crt) = (
+        path("ca.pem", &authority.pem, 0o644),
+        path("app.crt", &own.certificate, 0o644),
+    );
     let reach = async |ca: &str, crt: &str, key: &str| {
-        site.reach("db.test", &format!("sslrootcert={ca}&sslcert={crt}&sslkey={key}")).await
+        site.reach("db.test", &format!("sslrootcert={ca}&sslcert={crt}&sslkey={key}"))
+            .await
     };
     let good = path("good.key", &own.key, 0o600);
     assert_eq!(reach(&ca, &crt, &good).await, Ok(true));
@@ -178,9 +236,19 @@ fn is_root(site: &Site) -> bool {
 async fn a_password_is_bound_to_the_servers_certificate() {
     let (_, signed, _) = authorities();
     let site = Site::encrypted(&signed, EITHER).await;
-    assert_eq!(site.reach("db.test", "sslmode=require&channel_binding=require").await, Ok(true));
-    assert_eq!(site.reach("db.test", "sslmode=disable").await, Ok(false), "it takes others as well");
-    let refusal = site.refusal("db.test", "sslmode=disable&channel_binding=require").await;
+    assert_eq!(
+        site.reach("db.test", "sslmode=require&channel_binding=require")
+            .await,
+        Ok(true)
+    );
+    assert_eq!(
+        site.reach("db.test", "sslmode=disable").await,
+        Ok(false),
+        "it takes others as well"
+    );
+    let refusal = site
+        .refusal("db.test", "sslmode=disable&channel_binding=require")
+        .await;
     assert!(refusal.contains("channel binding"), "{refusal}");
 }
 
@@ -188,7 +256,10 @@ async fn a_password_is_bound_to_the_servers_certificate() {
 async fn migrations_and_writers_are_encrypted_too() {
     let (authority, signed, _) = authorities();
     let site = Site::encrypted(&signed, ENCRYPTED).await;
-    let ca = format!("sslrootcert={}", site.file("ca.pem", &authority.pem, 0o644).display());
+    let ca = format!(
+        "sslrootcert={}",
+        site.file("ca.pem", &authority.pem, 0o644).display()
+    );
     let refusal = site.refusal("db.test", "sslmode=disable").await;
     assert!(refusal.contains("no encryption"), "{refusal}");
 
@@ -208,15 +279,21 @@ async fn migrations_and_writers_are_encrypted_too() {
 
 /// The application's environment, with the certificate authorities of its system.
 fn with<'a>(url: &'a str, authorities: &'a str) -> [(&'a str, &'a str); 3] {
-    [("DATABASE_URL", url), ("SSL_CERT_FILE", authorities), ("SSL_CERT_DIR", "")]
+    [
+        ("DATABASE_URL", url),
+        ("SSL_CERT_FILE", authorities),
+        ("SSL_CERT_DIR", ""),
+    ]
 }
 
 /// What the writer logs about a database that takes nothing, and whether somebody must mend it.
 fn complaint(url: &str, authorities: &str) -> (bool, String) {
     let output = app("await-a-moment", &with(url, authorities));
     let logged = lines(&output.stderr);
-    let text =
-        logged.iter().find(|line| line.contains("entries wait")).unwrap_or_else(|| panic!("{logged:?}"));
+    let text = logged
+        .iter()
+        .find(|line| line.contains("entries wait"))
+        .unwrap_or_else(|| panic!("{logged:?}"));
     assert!(!format!("{output:?}").contains("hush"), "{output:?}");
     (text.contains("is misconfigured"), text.clone())
 }
@@ -230,14 +307,24 @@ async fn the_writer_tells_what_must_be_mended_from_what_will_pass() {
 
     // The system's authorities are those of the environment, if it names any.
     let url = site.url("db.test", "sslmode=verify-full");
-    Database::from_url(&site.url("db.test", "sslmode=require")).unwrap().migrate().await.unwrap();
+    Database::from_url(&site.url("db.test", "sslmode=require"))
+        .unwrap()
+        .migrate()
+        .await
+        .unwrap();
     let output = app("await", &with(&url, &ca));
     assert_eq!(lines(&output.stdout)[1], "committed", "{output:?}");
 
     for (url, said) in [
         (url.clone(), "sslrootcert"),
-        (site.url("wrong.test", &format!("sslrootcert={ca}")), "subjectAltName"),
-        (site.url("db.test", &format!("sslrootcert={ca}.absent")), "cannot be read"),
+        (
+            site.url("wrong.test", &format!("sslrootcert={ca}")),
+            "subjectAltName",
+        ),
+        (
+            site.url("db.test", &format!("sslrootcert={ca}.absent")),
+            "cannot be read",
+        ),
     ] {
         let (must_be_mended, text) = complaint(&url, &other);
         assert!(must_be_mended && text.contains(said), "{text}");

@@ -12,7 +12,9 @@ use crate::support::{TestDb, make_requests_unique, numbered, on_both, skip_some}
 async fn both_fates<C: AsyncConnection + AuditConnection>(conn: &mut C) {
     conn.begin().await;
     insert(conn, &AuditEntry::new("kept")).await.unwrap();
-    insert_many(conn, &numbered(10).collect::<Vec<_>>()).await.unwrap();
+    insert_many(conn, &numbered(10).collect::<Vec<_>>())
+        .await
+        .unwrap();
     conn.end("COMMIT").await;
     conn.begin().await;
     insert(conn, &AuditEntry::new("undone")).await.unwrap();
@@ -125,17 +127,23 @@ async fn repeat_in_a_transaction<C: AsyncConnection + AuditConnection>(conn: &mu
 async fn within_an_applications_own_transaction() {
     let db = TestDb::postgres().await;
     let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
-    conn.batch_execute("CREATE TABLE accounts (name text)").await.unwrap();
+    conn.batch_execute("CREATE TABLE accounts (name text)")
+        .await
+        .unwrap();
     let failed: Result<(), Error> = conn
         .transaction(async |conn| {
-            conn.batch_execute("INSERT INTO accounts VALUES ('alice')").await?;
+            conn.batch_execute("INSERT INTO accounts VALUES ('alice')")
+                .await?;
             insert(conn, &AuditEntry::new("account.create").actor("alice")).await?;
             Err(Error::RollbackTransaction)
         })
         .await;
     assert!(failed.is_err());
     assert_eq!(
-        (db.count().await, db.text("SELECT count(*)::text AS value FROM accounts").await),
+        (
+            db.count().await,
+            db.text("SELECT count(*)::text AS value FROM accounts").await
+        ),
         (0, "0".to_owned())
     );
     conn.transaction::<_, Error, _>(async |conn| insert(conn, &AuditEntry::new("account.create")).await)

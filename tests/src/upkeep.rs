@@ -31,7 +31,11 @@ impl Watched {
         .unwrap();
         let url = server.migrated().unwrap();
         let database = Database::from_url(&url).unwrap();
-        Self { _server: server, url, database }
+        Self {
+            _server: server,
+            url,
+            database,
+        }
     }
 
     async fn session(&self) -> AsyncPgConnection {
@@ -39,7 +43,11 @@ impl Watched {
     }
 
     async fn sql(&self, sql: &str) {
-        self.session().await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        self.session()
+            .await
+            .batch_execute(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     async fn number(&self, sql: &str) -> i64 {
@@ -52,7 +60,11 @@ impl Watched {
         let Connection::Postgres(mut conn) = self.database.connection().await.unwrap() else {
             unreachable!()
         };
-        diesel::sql_query(sql).get_result::<Row>(&mut conn).await.unwrap().value
+        diesel::sql_query(sql)
+            .get_result::<Row>(&mut conn)
+            .await
+            .unwrap()
+            .value
     }
 
     /// How often somebody had waited for a lock for a second, says the server's log.
@@ -93,7 +105,11 @@ fn producer(writer: AuditWriter, stop: Arc<AtomicBool>, stray: DateTime<Utc>) ->
         let (mut written, mut longest) = (0, Duration::ZERO);
         while !stop.load(Ordering::Relaxed) {
             let entry = AuditEntry::new("test.write");
-            let entry = if written % 20 == 19 { entry.created_at(stray) } else { entry };
+            let entry = if written % 20 == 19 {
+                entry.created_at(stray)
+            } else {
+                entry
+            };
             let begun = Instant::now();
             assert_eq!(writer.write(entry).await, Delivery::Committed);
             longest = longest.max(begun.elapsed());
@@ -115,11 +131,20 @@ async fn writers_go_on_while_months_are_made_moved_and_dropped() {
     let stray: DateTime<Utc> = "2015-03-10T00:00:00Z".parse().unwrap();
     let (writer, guard) = AuditWriter::builder(db.database.clone()).start().unwrap();
     let stop = Arc::new(AtomicBool::new(false));
-    let producers: Vec<_> = (0..2).map(|_| producer(writer.clone(), Arc::clone(&stop), stray)).collect();
+    let producers: Vec<_> = (0..2)
+        .map(|_| producer(writer.clone(), Arc::clone(&stop), stray))
+        .collect();
 
     let rule = Rule::keep(13);
-    let plan = retention::plan(&mut db.database.connection().await.unwrap(), &rule).await.unwrap();
-    let due: Vec<_> = plan.into_iter().filter(|month| month.goes()).take(2).map(|month| month.part).collect();
+    let plan = retention::plan(&mut db.database.connection().await.unwrap(), &rule)
+        .await
+        .unwrap();
+    let due: Vec<_> = plan
+        .into_iter()
+        .filter(|month| month.goes())
+        .take(2)
+        .map(|month| month.part)
+        .collect();
     let database = db.database.clone();
     let dropping = async move {
         let mut conn = database.connection().await.unwrap();
@@ -132,7 +157,10 @@ async fn writers_go_on_while_months_are_made_moved_and_dropped() {
 
     let database = db.database.clone();
     let making = async move {
-        let (from, to) = ("2010-01-01T00:00:00Z".parse().unwrap(), "2010-12-01T00:00:00Z".parse().unwrap());
+        let (from, to) = (
+            "2010-01-01T00:00:00Z".parse().unwrap(),
+            "2010-12-01T00:00:00Z".parse().unwrap(),
+        );
         let made = partitions::ensure(&mut database.connection().await.unwrap(), from, to, |_, _| {}).await?;
         assert_eq!(made, 12);
         Ok(())
@@ -149,7 +177,10 @@ async fn writers_go_on_while_months_are_made_moved_and_dropped() {
     };
     with_a_reader_in_the_way(&db, &writer, "audit_logs_default", moving).await;
     let before = writer.stats().committed;
-    wait_for("some more after that", async || writer.stats().committed > before + 200).await;
+    wait_for("some more after that", async || {
+        writer.stats().committed > before + 200
+    })
+    .await;
 
     stop.store(true, Ordering::Relaxed);
     let (mut written, mut longest) = (0, Duration::ZERO);
@@ -160,15 +191,28 @@ async fn writers_go_on_while_months_are_made_moved_and_dropped() {
     let stats = writer.stats();
     let report = guard.shutdown(Duration::from_secs(60)).await;
     println!("{written} entries; the slowest took {longest:?}; {stats:?}");
-    assert_eq!((report.committed, report.lost, report.quarantined), (written as u64, 0, 0));
     assert_eq!(
-        db.number("SELECT count(*) AS value FROM audit_logs WHERE action = 'test.write'").await,
+        (report.committed, report.lost, report.quarantined),
+        (written as u64, 0, 0)
+    );
+    assert_eq!(
+        db.number("SELECT count(*) AS value FROM audit_logs WHERE action = 'test.write'")
+            .await,
         written
     );
-    let accounts = verify_writers(&mut db.database.connection().await.unwrap()).await.unwrap();
-    assert_eq!(accounts.iter().map(|account| account.verdict).collect::<Vec<_>>(), [Verdict::Complete]);
+    let accounts = verify_writers(&mut db.database.connection().await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(
+        accounts.iter().map(|account| account.verdict).collect::<Vec<_>>(),
+        [Verdict::Complete]
+    );
     // No INSERT waited for a second: what holds them gives up after less than half of one.
-    assert_eq!(db.long_waits("RowExclusiveLock").await, 1, "the one that the test provoked");
+    assert_eq!(
+        db.long_waits("RowExclusiveLock").await,
+        1,
+        "the one that the test provoked"
+    );
 }
 
 /// The evidence is worth something: a writer that is held does show in the log.
@@ -178,7 +222,10 @@ async fn the_log_would_tell(db: &Watched) {
     holder.batch_execute("BEGIN; LOCK TABLE held").await.unwrap();
     let mut writer = db.session().await;
     let held = tokio::spawn(async move { writer.batch_execute("INSERT INTO held VALUES (1)").await });
-    wait_for("the server to note it", async || db.long_waits("RowExclusiveLock").await == 1).await;
+    wait_for("the server to note it", async || {
+        db.long_waits("RowExclusiveLock").await == 1
+    })
+    .await;
     holder.batch_execute("COMMIT").await.unwrap();
     held.await.unwrap().unwrap();
 }
@@ -192,10 +239,19 @@ async fn with_a_reader_in_the_way(
 ) {
     let reader = db.reader().await;
     let work = tokio::spawn(work);
-    wait_for("the work to wait for the reader", async || db.is_wanted(locks).await).await;
+    wait_for("the work to wait for the reader", async || {
+        db.is_wanted(locks).await
+    })
+    .await;
     let before = writer.stats().committed;
-    wait_for("entries to be committed meanwhile", async || writer.stats().committed > before + 500).await;
-    assert!(db.is_reading().await && !work.is_finished(), "the reader is still in the way");
+    wait_for("entries to be committed meanwhile", async || {
+        writer.stats().committed > before + 500
+    })
+    .await;
+    assert!(
+        db.is_reading().await && !work.is_finished(),
+        "the reader is still in the way"
+    );
     reader.await.unwrap();
     work.await.unwrap().unwrap();
 }

@@ -19,7 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn command(scenario: &str, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
     command.args(["user-code", scenario]).env("RUST_BACKTRACE", "0");
-    for name in ["DATABASE_URL", "AUDIT_DATABASE_URL", "AUDIT_LOG", "AUDIT_SPOOL_DIR"] {
+    for name in [
+        "DATABASE_URL",
+        "AUDIT_DATABASE_URL",
+        "AUDIT_LOG",
+        "AUDIT_SPOOL_DIR",
+    ] {
         command.env_remove(name);
     }
     command.envs(environment.iter().copied());
@@ -54,8 +59,14 @@ fn a_logger_may_write_entries_from_the_first_call_on() {
     let disabled = ["disabled", "0 pending"];
     assert_eq!(run("logger-writes", &[])[..2], disabled);
     let unusable = run("logger-writes", &[("DATABASE_URL", "mysql://localhost/db")]);
-    assert!(unusable[0].starts_with("dropped: the database cannot be used"), "{unusable:?}");
-    let out_of_reach = run("logger-writes", &[("DATABASE_URL", "postgres://u@127.0.0.1:1/db")]);
+    assert!(
+        unusable[0].starts_with("dropped: the database cannot be used"),
+        "{unusable:?}"
+    );
+    let out_of_reach = run(
+        "logger-writes",
+        &[("DATABASE_URL", "postgres://u@127.0.0.1:1/db")],
+    );
     assert_eq!(out_of_reach, ["pending", "0 pending", "true"]);
 }
 
@@ -155,16 +166,29 @@ async fn a_writer_with_the_longest_durations_survives_an_outage() {
     let policies = longest();
     for (nth, policy) in policies.into_iter().enumerate() {
         let database = MemoryDatabase::new();
-        let builder = database.writer().retry(policy).receipt_timeout(Duration::from_millis(20));
+        let builder = database
+            .writer()
+            .retry(policy)
+            .receipt_timeout(Duration::from_millis(20));
         let (writer, guard) = builder.start().unwrap();
         database.fail(Failure::Unreachable);
         drop(writer.write(AuditEntry::new("x")));
         wait_for("an attempt", async || database.attempts() > 0).await;
-        assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Pending, "{policy:?}");
+        assert_eq!(
+            writer.write(AuditEntry::new("x")).await,
+            Delivery::Pending,
+            "{policy:?}"
+        );
         database.mend();
         // With a pause without end the writer waits, and ends when it is asked to.
         let waits = nth + 1 == policies.len();
-        let report = guard.shutdown(if waits { Duration::from_millis(20) } else { PATIENCE }).await;
+        let report = guard
+            .shutdown(if waits {
+                Duration::from_millis(20)
+            } else {
+                PATIENCE
+            })
+            .await;
         assert_eq!(report.pending, 0, "{policy:?}");
         if !waits {
             assert_eq!((report.committed, report.unknown), (2, 0), "{policy:?}");
@@ -178,13 +202,24 @@ fn the_first_call_returns_while_the_start_is_blocked() {
     let dir = TempDir::new().unwrap();
     let pipe = dir.path().join("root.crt");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let url = format!("postgres://u@127.0.0.1:1/db?sslmode=verify-full&sslrootcert={}", pipe.display());
-    let mut child =
-        command("blocked-start", &[("DATABASE_URL", &url)]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut printed = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let url = format!(
+        "postgres://u@127.0.0.1:1/db?sslmode=verify-full&sslrootcert={}",
+        pipe.display()
+    );
+    let mut child = command("blocked-start", &[("DATABASE_URL", &url)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut printed = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
     assert_eq!(printed.next().as_deref(), Some("returned"));
     // Reads and writes: opening does not wait for the other end.
-    let both_ends = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let both_ends = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .unwrap();
     std::io::Write::write_all(&mut &both_ends, b"no certificate").unwrap();
     drop(both_ends);
     assert!(child.wait().unwrap().success());

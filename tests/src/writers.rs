@@ -14,7 +14,10 @@ async fn two_databases_in_one_process_never_mix() {
     let write = |writer: AuditWriter, action: &'static str| async move {
         audit::with_writer(writer, async {
             for _ in 0..200 {
-                assert_eq!(write_audit_log(AuditEntry::new(action)).await, Delivery::Committed);
+                assert_eq!(
+                    write_audit_log(AuditEntry::new(action)).await,
+                    Delivery::Committed
+                );
                 tokio::task::yield_now().await;
             }
         })
@@ -44,8 +47,9 @@ async fn a_hundred_parallel_tests_never_mix() {
                 })
                 .await;
                 guard.shutdown(Duration::from_secs(60)).await;
-                let rows =
-                    audit::latest(&mut database.connection().await.unwrap(), 1_000, false).await.unwrap();
+                let rows = audit::latest(&mut database.connection().await.unwrap(), 1_000, false)
+                    .await
+                    .unwrap();
                 assert_eq!(rows.len(), n);
                 assert!(rows.iter().all(|row| row.action == format!("test.{n}")));
             })
@@ -69,6 +73,12 @@ async fn a_memory_database_lives_as_long_as_its_writer() {
 fn a_bound_of_zero_is_an_error() {
     let builder = || AuditWriter::builder(Database::from_url("sqlite::memory:").unwrap());
     for builder in [builder().queue_capacity(0), builder().queue_bytes(0)] {
-        assert!(builder.start().unwrap_err().to_string().contains("must not be zero"));
+        assert!(
+            builder
+                .start()
+                .unwrap_err()
+                .to_string()
+                .contains("must not be zero")
+        );
     }
 }

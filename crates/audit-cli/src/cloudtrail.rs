@@ -26,16 +26,23 @@ const NAMES: [&str; 12] = [
 
 /// Makes the entry of a record. The error says what it lacks.
 pub(crate) fn entry(record: Value) -> Result<AuditEntry, String> {
-    let Value::Object(mut record) = record else { return Err("not an object".to_owned()) };
-    let id: Uuid = required(&mut record, "eventID")?.parse().map_err(|_| "eventID is no UUID".to_owned())?;
-    let time: DateTime<Utc> =
-        required(&mut record, "eventTime")?.parse().map_err(|error| format!("eventTime: {error}"))?;
+    let Value::Object(mut record) = record else {
+        return Err("not an object".to_owned());
+    };
+    let id: Uuid = required(&mut record, "eventID")?
+        .parse()
+        .map_err(|_| "eventID is no UUID".to_owned())?;
+    let time: DateTime<Utc> = required(&mut record, "eventTime")?
+        .parse()
+        .map_err(|error| format!("eventTime: {error}"))?;
     let source = required(&mut record, "eventSource")?;
     let name = required(&mut record, "eventName")?;
     let service = source.strip_suffix(".amazonaws.com").unwrap_or(&source);
 
-    let mut entry =
-        AuditEntry::new(format!("{service}.{name}")).id(id).created_at(time).outcome(outcome(&record));
+    let mut entry = AuditEntry::new(format!("{service}.{name}"))
+        .id(id)
+        .created_at(time)
+        .outcome(outcome(&record));
     entry.tenant_id = take(&mut record, "recipientAccountId").map(Into::into);
     entry.user_agent = take(&mut record, "userAgent").map(Into::into);
     entry.request_id = take(&mut record, "requestID").map(Into::into);
@@ -78,7 +85,9 @@ fn text(value: &Value, key: &str) -> Option<String> {
 
 fn outcome(record: &Map<String, Value>) -> Outcome {
     // A failed sign-in at the console carries no error code.
-    let sign_in = record.get("responseElements").and_then(|response| text(response, "ConsoleLogin"));
+    let sign_in = record
+        .get("responseElements")
+        .and_then(|response| text(response, "ConsoleLogin"));
     match record.get("errorCode").and_then(Value::as_str) {
         Some(code) if is_denial(code) => Outcome::Denied,
         Some(_) => Outcome::Failure,
@@ -90,7 +99,9 @@ fn outcome(record: &Map<String, Value>) -> Outcome {
 /// Whether an error code says that the caller was not allowed. Services spell it in several ways:
 /// AccessDenied, AccessDeniedException, Client.UnauthorizedOperation, NotAuthorizedException.
 fn is_denial(code: &str) -> bool {
-    ["AccessDenied", "Unauthorized", "NotAuthorized", "Forbidden"].iter().any(|word| code.contains(word))
+    ["AccessDenied", "Unauthorized", "NotAuthorized", "Forbidden"]
+        .iter()
+        .any(|word| code.contains(word))
 }
 
 fn actor_type(identity: &Value) -> &'static str {
@@ -111,7 +122,9 @@ fn resource(record: &Map<String, Value>, service: &str) -> Option<(String, Strin
         return Some((text(resource, "type").unwrap_or_else(|| service.to_owned()), arn));
     }
     let parameters = record.get("requestParameters")?;
-    NAMES.iter().find_map(|name| Some((service.to_owned(), text(parameters, name)?)))
+    NAMES
+        .iter()
+        .find_map(|name| Some((service.to_owned(), text(parameters, name)?)))
 }
 
 #[cfg(test)]
@@ -147,27 +160,49 @@ mod tests {
             (entry.actor_id.as_deref(), entry.actor_type.as_deref()),
             (Some("arn:aws:iam::1:user/ben"), Some("user"))
         );
-        assert_eq!((entry.tenant_id.as_deref(), entry.ip_address, entry.request_id), (Some("1"), None, None));
-        assert_eq!((entry.resource_type.as_deref(), entry.resource_id.as_deref()), (Some("s3"), Some("b")));
+        assert_eq!(
+            (entry.tenant_id.as_deref(), entry.ip_address, entry.request_id),
+            (Some("1"), None, None)
+        );
+        assert_eq!(
+            (entry.resource_type.as_deref(), entry.resource_id.as_deref()),
+            (Some("s3"), Some("b"))
+        );
         assert_eq!(entry.outcome, Outcome::Denied);
         let kept: Vec<_> = entry.metadata.to_map().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(kept, ["awsRegion", "errorCode", "requestParameters", "userIdentity"]);
+        assert_eq!(
+            kept,
+            ["awsRegion", "errorCode", "requestParameters", "userIdentity"]
+        );
     }
 
     #[test]
     fn outcomes() {
         let of = |more| entry(record(more)).unwrap().outcome;
         assert_eq!(of(json!({})), Outcome::Success);
-        assert_eq!(of(json!({"errorCode": "Client.UnauthorizedOperation"})), Outcome::Denied);
+        assert_eq!(
+            of(json!({"errorCode": "Client.UnauthorizedOperation"})),
+            Outcome::Denied
+        );
         assert_eq!(of(json!({"errorCode": "ThrottlingException"})), Outcome::Failure);
-        assert_eq!(of(json!({"responseElements": {"ConsoleLogin": "Failure"}})), Outcome::Failure);
+        assert_eq!(
+            of(json!({"responseElements": {"ConsoleLogin": "Failure"}})),
+            Outcome::Failure
+        );
     }
 
     #[test]
     fn what_a_record_lacks_is_named() {
         assert_eq!(entry(json!([])).unwrap_err(), "not an object");
         assert_eq!(entry(json!({"eventID": 1})).unwrap_err(), "eventID is missing");
-        assert_eq!(entry(record(json!({"eventID": "x"}))).unwrap_err(), "eventID is no UUID");
-        assert!(entry(record(json!({"eventTime": "noon"}))).unwrap_err().starts_with("eventTime: "));
+        assert_eq!(
+            entry(record(json!({"eventID": "x"}))).unwrap_err(),
+            "eventID is no UUID"
+        );
+        assert!(
+            entry(record(json!({"eventTime": "noon"})))
+                .unwrap_err()
+                .starts_with("eventTime: ")
+        );
     }
 }

@@ -34,12 +34,18 @@ pub(crate) async fn run(url: Option<&str>, args: Doctor) -> Done {
             output::text(&serde_json::to_string(finding)?);
         }
     } else if std::io::stdout().is_terminal() {
-        output::table(&TABLE, report.findings.iter().map(|finding| cells(finding).collect()));
+        output::table(
+            &TABLE,
+            report.findings.iter().map(|finding| cells(finding).collect()),
+        );
         explain(&report);
     } else {
         output::table(
             &LINE,
-            report.findings.iter().map(|finding| cells(finding).chain(more(finding)).collect()),
+            report
+                .findings
+                .iter()
+                .map(|finding| cells(finding).chain(more(finding)).collect()),
         );
     }
     Ok(match report.worst() {
@@ -57,26 +63,48 @@ fn cells(finding: &Finding) -> impl Iterator<Item = Cell> {
         Severity::Warning => Cell::doubtful(severity),
         Severity::Critical => Cell::bad(severity),
     };
-    [severity, Cell::plain(finding.code.as_str()), Cell::plain(&finding.found)].into_iter()
+    [
+        severity,
+        Cell::plain(finding.code.as_str()),
+        Cell::plain(&finding.found),
+    ]
+    .into_iter()
 }
 
 fn more(finding: &Finding) -> impl Iterator<Item = Cell> {
     let remedy = finding.remedy.as_deref().unwrap_or_default().replace('\n', "\\n");
-    [Cell::plain(remedy), Cell::plain(finding.code.controls().join(", "))].into_iter()
+    [
+        Cell::plain(remedy),
+        Cell::plain(finding.code.controls().join(", ")),
+    ]
+    .into_iter()
 }
 
 /// What is to be mended, in full, each with its way out.
 fn explain(report: &Report) {
-    for finding in report.findings.iter().filter(|finding| finding.severity >= Severity::Warning) {
+    for finding in report
+        .findings
+        .iter()
+        .filter(|finding| finding.severity >= Severity::Warning)
+    {
         output::text("");
         let (code, check) = (finding.code.as_str(), finding.code.check());
-        output::text(&output::printable(&format!("{code} ({check}): {}", finding.found)));
+        output::text(&output::printable(&format!(
+            "{code} ({check}): {}",
+            finding.found
+        )));
         for line in finding.remedy.as_deref().unwrap_or_default().lines() {
             output::text(&format!("    {}", output::printable(line)));
         }
         output::text(&format!("    {}", finding.code.controls().join(", ")));
     }
-    let count = |severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
+    let count = |severity| {
+        report
+            .findings
+            .iter()
+            .filter(|finding| finding.severity == severity)
+            .count()
+    };
     output::text("");
     output::text(&output::printable(&format!(
         "{} on {} as {}: {} critical, {} warnings, {} checks fine",

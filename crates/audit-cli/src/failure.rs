@@ -21,11 +21,17 @@ pub(crate) type Done = Result<ExitCode, Failure>;
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { code: FAILED, message: message.into() }
+        Self {
+            code: FAILED,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { code: USAGE, message: message.into() }
+        Self {
+            code: USAGE,
+            message: message.into(),
+        }
     }
 
     /// The same message, for a command whose exit code for bad arguments would be a verdict.

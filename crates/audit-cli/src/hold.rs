@@ -9,14 +9,35 @@ use crate::database::for_upkeep;
 use crate::failure::Done;
 use crate::output::{self, Cell};
 
-const HEADER: [&str; 8] =
-    ["hold", "tenant", "from (UTC)", "to (UTC)", "reason", "by", "at (UTC)", "released"];
+const HEADER: [&str; 8] = [
+    "hold",
+    "tenant",
+    "from (UTC)",
+    "to (UTC)",
+    "reason",
+    "by",
+    "at (UTC)",
+    "released",
+];
 
 pub(crate) async fn run(url: Option<&str>, action: Hold) -> Done {
     let mut conn = for_upkeep(url).await?;
     match action {
-        Hold::Add { covers: Covers { tenant, from, to, everything: _ }, reason } => {
-            let covers = holds::Covers { tenant_id: tenant, from_time: from, to_time: to };
+        Hold::Add {
+            covers:
+                Covers {
+                    tenant,
+                    from,
+                    to,
+                    everything: _,
+                },
+            reason,
+        } => {
+            let covers = holds::Covers {
+                tenant_id: tenant,
+                from_time: from,
+                to_time: to,
+            };
             println!("made hold {}", holds::add(&mut conn, &covers, &reason).await?);
         }
         Hold::Release { id, reason } => {

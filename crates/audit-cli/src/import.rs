@@ -31,7 +31,10 @@ pub(crate) async fn run(url: Option<&str>, args: Import) -> Done {
     let bar = output::progress(Some(files.len() as u64), "importing");
     let mut totals = Totals::default();
     for file in &files {
-        import_file(&mut conn, file, &mut totals, &|line| bar.suspend(|| eprintln!("{line}"))).await?;
+        import_file(&mut conn, file, &mut totals, &|line| {
+            bar.suspend(|| eprintln!("{line}"))
+        })
+        .await?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -43,7 +46,11 @@ pub(crate) async fn run(url: Option<&str>, args: Import) -> Done {
         output::number(totals.events - totals.new),
         output::number(totals.bad)
     );
-    Ok(if totals.bad > 0 { ExitCode::from(IN_PART) } else { ExitCode::SUCCESS })
+    Ok(if totals.bad > 0 {
+        ExitCode::from(IN_PART)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 async fn import_file(
@@ -99,5 +106,7 @@ fn read(file: &Path) -> Result<Vec<Value>, String> {
         Box::new(open)
     };
     let parsed: Result<LogFile, _> = serde_json::from_reader(input);
-    parsed.map(|log| log.records).map_err(|error| format!("no CloudTrail log file: {error}"))
+    parsed
+        .map(|log| log.records)
+        .map_err(|error| format!("no CloudTrail log file: {error}"))
 }

@@ -10,7 +10,15 @@ use crate::database::{connect, existing};
 use crate::failure::Done;
 use crate::output::{self, Cell};
 
-const HEADER: [&str; 7] = ["time (UTC)", "outcome", "action", "actor", "tenant", "resource", "address"];
+const HEADER: [&str; 7] = [
+    "time (UTC)",
+    "outcome",
+    "action",
+    "actor",
+    "tenant",
+    "resource",
+    "address",
+];
 
 pub(crate) async fn run(url: Option<&str>, args: List) -> Done {
     let database = existing(url)?;
@@ -27,8 +35,11 @@ pub(crate) async fn run(url: Option<&str>, args: List) -> Done {
 
 fn cells(row: &AuditLog) -> Vec<Cell> {
     let text = |value: &Option<String>| Cell::plain(value.as_deref().unwrap_or_default());
-    let resource: Vec<_> =
-        [&row.resource_type, &row.resource_id].into_iter().flatten().map(String::as_str).collect();
+    let resource: Vec<_> = [&row.resource_type, &row.resource_id]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
     let address = row.ip_address.map(|net| net.addr().to_string());
     vec![
         Cell::plain(row.created_at.to_rfc3339_opts(SecondsFormat::Millis, true)),

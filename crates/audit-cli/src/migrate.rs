@@ -31,7 +31,12 @@ pub(crate) async fn run(url: Option<&str>, args: Migrate) -> Done {
 
 /// Undoes the newest migration, unless entries could be lost with it.
 async fn revert(database: &Database, force: bool) -> Result<(), Failure> {
-    let entries = match database.migration_status().await?.iter().any(|migration| migration.applied) {
+    let entries = match database
+        .migration_status()
+        .await?
+        .iter()
+        .any(|migration| migration.applied)
+    {
         true => audit::count(&mut database.connection().await?).await?,
         false => return Err(Failure::new(format!("{database} has no migration to undo"))),
     };

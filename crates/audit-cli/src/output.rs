@@ -15,19 +15,31 @@ pub(crate) struct Cell {
 
 impl Cell {
     pub(crate) fn plain(text: impl AsRef<str>) -> Self {
-        Self { text: printable(text.as_ref()), color: None }
+        Self {
+            text: printable(text.as_ref()),
+            color: None,
+        }
     }
 
     pub(crate) fn good(text: &str) -> Self {
-        Self { color: Some(Color::Green), ..Self::plain(text) }
+        Self {
+            color: Some(Color::Green),
+            ..Self::plain(text)
+        }
     }
 
     pub(crate) fn doubtful(text: &str) -> Self {
-        Self { color: Some(Color::Yellow), ..Self::plain(text) }
+        Self {
+            color: Some(Color::Yellow),
+            ..Self::plain(text)
+        }
     }
 
     pub(crate) fn bad(text: &str) -> Self {
-        Self { color: Some(Color::Red), ..Self::plain(text) }
+        Self {
+            color: Some(Color::Red),
+            ..Self::plain(text)
+        }
     }
 
     /// An outcome, in its colour.
@@ -38,7 +50,10 @@ impl Cell {
             "failure" => Color::Yellow,
             _ => Color::Grey,
         };
-        Self { color: Some(color), ..Self::plain(outcome) }
+        Self {
+            color: Some(color),
+            ..Self::plain(outcome)
+        }
     }
 }
 
@@ -55,7 +70,11 @@ pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<Cell>>) {
     table
         .load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')))
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header.iter().map(|title| comfy_table::Cell::new(title).add_attribute(Attribute::Bold)));
+        .set_header(
+            header
+                .iter()
+                .map(|title| comfy_table::Cell::new(title).add_attribute(Attribute::Bold)),
+        );
     for row in rows {
         let mut row = Row::from(row.into_iter().map(|cell| match cell.color {
             Some(color) => comfy_table::Cell::new(cell.text).fg(color),
@@ -83,7 +102,9 @@ pub(crate) fn text(line: &str) {
 /// an audit trail comes from outside, and must not move the cursor of who reads it.
 pub(crate) fn printable(text: &str) -> String {
     let harmful = |c: char| c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if harmful(c) { '\u{FFFD}' } else { c }).collect()
+    text.chars()
+        .map(|c| if harmful(c) { '\u{FFFD}' } else { c })
+        .collect()
 }
 
 /// A number with its thousands apart.

@@ -31,7 +31,10 @@ async fn list(conn: &mut Connection, json: bool) -> Done {
             output::text(&serde_json::to_string(partition)?);
         }
     } else {
-        output::table(&["partition", "from (UTC)", "rows", "size"], all.iter().map(cells));
+        output::table(
+            &["partition", "from (UTC)", "rows", "size"],
+            all.iter().map(cells),
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -86,12 +89,20 @@ async fn adopt(conn: &mut Connection) -> Done {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    println!("moved {} rows into {} months", output::number(moved), output::number(months));
+    println!(
+        "moved {} rows into {} months",
+        output::number(moved),
+        output::number(months)
+    );
     if left > 0 {
         eprintln!(
             "{} rows have times that no month can hold, and stay in the default partition",
             output::number(left)
         );
     }
-    Ok(if left > 0 { ExitCode::from(IN_PART) } else { ExitCode::SUCCESS })
+    Ok(if left > 0 {
+        ExitCode::from(IN_PART)
+    } else {
+        ExitCode::SUCCESS
+    })
 }

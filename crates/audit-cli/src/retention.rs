@@ -14,7 +14,9 @@ use crate::output::{self, Cell};
 
 const PLAN: [&str; 5] = ["month", "rows", "size", "holds", "verdict"];
 
-const LEDGER: [&str; 8] = ["entry", "event", "month", "rows", "digest", "by", "at (UTC)", "reason"];
+const LEDGER: [&str; 8] = [
+    "entry", "event", "month", "rows", "digest", "by", "at (UTC)", "reason",
+];
 
 pub(crate) async fn run(url: Option<&str>, action: Retention) -> Done {
     let mut conn = for_upkeep(url).await?;
@@ -26,7 +28,10 @@ pub(crate) async fn run(url: Option<&str>, action: Retention) -> Done {
 }
 
 async fn plan(conn: &mut Connection, keep: Keep, json: bool) -> Done {
-    let rule = Rule { trust_clock: keep.trust_clock, ..Rule::keep(keep.months) };
+    let rule = Rule {
+        trust_clock: keep.trust_clock,
+        ..Rule::keep(keep.months)
+    };
     let months = retention::plan(conn, &rule).await?;
     if json {
         for month in &months {
@@ -60,7 +65,10 @@ fn planned(month: &PlannedMonth) -> Vec<Cell> {
 fn explain(months: &[PlannedMonth]) -> bool {
     let count = |verdict: &str| months.iter().filter(|month| month.verdict == verdict).count();
     if count("held") > 0 {
-        eprintln!("{} months are past their time and under a legal hold", count("held"));
+        eprintln!(
+            "{} months are past their time and under a legal hold",
+            count("held")
+        );
     }
     let doubtful = count("few_later");
     if doubtful > 0 {
@@ -91,7 +99,11 @@ async fn apply(conn: &mut Connection, args: Apply) -> Done {
     let mut in_part = explain(&months);
     let mut due: Vec<_> = months.iter().filter(|month| month.goes()).collect();
     if due.len() > args.max_months.unsigned_abs() as usize {
-        eprintln!("{} months are due, the oldest {} go now (--max-months)", due.len(), args.max_months);
+        eprintln!(
+            "{} months are due, the oldest {} go now (--max-months)",
+            due.len(),
+            args.max_months
+        );
         due.truncate(args.max_months.unsigned_abs() as usize);
         in_part = true;
     }
@@ -103,7 +115,11 @@ async fn apply(conn: &mut Connection, args: Apply) -> Done {
             drop_month(conn, month, &rule, args.archive.as_deref()).await?;
         }
     }
-    Ok(if in_part { ExitCode::from(IN_PART) } else { ExitCode::SUCCESS })
+    Ok(if in_part {
+        ExitCode::from(IN_PART)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn confirm(due: &[&PlannedMonth], archive: Option<&Path>, yes: bool) -> Result<(), Failure> {
@@ -116,8 +132,11 @@ fn confirm(due: &[&PlannedMonth], archive: Option<&Path>, yes: bool) -> Result<(
         Some(dir) => format!("after archiving them in {}", dir.display()),
         None => "without an archive".to_owned(),
     };
-    let question =
-        format!("Drop {} months with about {} rows, {kept}?", due.len(), output::number(rows.unsigned_abs()));
+    let question = format!(
+        "Drop {} months with about {} rows, {kept}?",
+        due.len(),
+        output::number(rows.unsigned_abs())
+    );
     output::confirm(&question)
 }
 

@@ -14,7 +14,10 @@ use crate::output::{self, Cell};
 
 pub(crate) async fn run(url: Option<&str>, Spool { dir, action }: Spool) -> Done {
     if !dir.is_dir() {
-        return Err(Failure::new(format!("{}: there is no such directory", dir.display())));
+        return Err(Failure::new(format!(
+            "{}: there is no such directory",
+            dir.display()
+        )));
     }
     match action {
         SpoolAction::Status { json } => status(&dir, json),
@@ -27,12 +30,18 @@ pub(crate) async fn run(url: Option<&str>, Spool { dir, action }: Spool) -> Done
 fn status(dir: &Path, json: bool) -> Done {
     let files = spool::status(dir)?;
     if json {
-        files.iter().for_each(|file| output::text(&status_json(file).to_string()));
+        files
+            .iter()
+            .for_each(|file| output::text(&status_json(file).to_string()));
         return Ok(ExitCode::SUCCESS);
     }
     let header = ["file", "state", "entries", "bytes", "for"];
     output::table(&header, files.iter().map(status_cells));
-    let aside = if Quarantine::exists(dir) { Quarantine::open(dir)?.list()?.len() } else { 0 };
+    let aside = if Quarantine::exists(dir) {
+        Quarantine::open(dir)?.list()?.len()
+    } else {
+        0
+    };
     if aside > 0 {
         eprintln!("{aside} entries are in quarantine: `auditlog spool quarantine` shows them");
     }
@@ -41,28 +50,63 @@ fn status(dir: &Path, json: bool) -> Done {
 
 fn status_cells(file: &SpoolStatus) -> Vec<Cell> {
     let (state, entries, bytes, target) = match &file.state {
-        SpoolState::Waiting { in_use, entries, bytes, target, .. } => {
-            let state = if *in_use { Cell::good("in use") } else { Cell::doubtful("orphan") };
-            (state, output::number(*entries), output::number(*bytes), target.clone())
+        SpoolState::Waiting {
+            in_use,
+            entries,
+            bytes,
+            target,
+            ..
+        } => {
+            let state = if *in_use {
+                Cell::good("in use")
+            } else {
+                Cell::doubtful("orphan")
+            };
+            (
+                state,
+                output::number(*entries),
+                output::number(*bytes),
+                target.clone(),
+            )
         }
         SpoolState::NewerVersion(version) => {
             let why = format!("format version {version}: replay it with a newer auditlog");
             (Cell::doubtful("newer"), String::new(), String::new(), why)
         }
         SpoolState::Damaged => (Cell::bad("damaged"), String::new(), String::new(), String::new()),
-        SpoolState::Unreadable(reason) => {
-            (Cell::bad("unreadable"), String::new(), String::new(), reason.clone())
-        }
-        _ => (Cell::plain("unknown"), String::new(), String::new(), String::new()),
+        SpoolState::Unreadable(reason) => (
+            Cell::bad("unreadable"),
+            String::new(),
+            String::new(),
+            reason.clone(),
+        ),
+        _ => (
+            Cell::plain("unknown"),
+            String::new(),
+            String::new(),
+            String::new(),
+        ),
     };
     let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-    vec![Cell::plain(name), state, Cell::plain(entries), Cell::plain(bytes), Cell::plain(target)]
+    vec![
+        Cell::plain(name),
+        state,
+        Cell::plain(entries),
+        Cell::plain(bytes),
+        Cell::plain(target),
+    ]
 }
 
 fn status_json(file: &SpoolStatus) -> Value {
     let path = file.path.display().to_string();
     match &file.state {
-        SpoolState::Waiting { in_use, target, entries, batches, bytes } => json!({
+        SpoolState::Waiting {
+            in_use,
+            target,
+            entries,
+            batches,
+            bytes,
+        } => json!({
             "path": path, "state": if *in_use { "in_use" } else { "orphan" }, "target": target,
             "entries": entries, "batches": batches, "bytes": bytes,
         }),
@@ -81,7 +125,11 @@ async fn replay(url: Option<&str>, dir: &Path, any_target: bool, damaged: bool) 
         println!("{} damaged files are read again", output::number(restored));
     }
     let waiting = |file: SpoolStatus| match file.state {
-        SpoolState::Waiting { in_use: false, entries, .. } => entries,
+        SpoolState::Waiting {
+            in_use: false,
+            entries,
+            ..
+        } => entries,
         _ => 0,
     };
     let total = spool::status(dir)?.into_iter().map(waiting).sum();
@@ -99,14 +147,17 @@ async fn replay(url: Option<&str>, dir: &Path, any_target: bool, damaged: bool) 
     let is_bad = |file: &SpoolStatus| matches!(file.state, SpoolState::Damaged | SpoolState::Unreadable(_));
     let is_any_bad = spool::status(dir)?.iter().any(is_bad);
     if done.damaged > 0 {
-        eprintln!("{} files are damaged and were renamed: `auditlog spool status` shows them", done.damaged);
+        eprintln!(
+            "{} files are damaged and were renamed: `auditlog spool status` shows them",
+            done.damaged
+        );
     } else if is_any_bad {
         eprintln!("damaged or unreadable files are left: `auditlog spool status` shows them");
     }
     match done.failure {
-        Some(reason) => {
-            Err(Failure::new(format!("{database} takes no more, the rest stays in the spool: {reason}")))
-        }
+        Some(reason) => Err(Failure::new(format!(
+            "{database} takes no more, the rest stays in the spool: {reason}"
+        ))),
         None if done.quarantined + done.damaged > 0 || is_any_bad => Ok(ExitCode::from(IN_PART)),
         None => Ok(ExitCode::SUCCESS),
     }
@@ -114,9 +165,15 @@ async fn replay(url: Option<&str>, dir: &Path, any_target: bool, damaged: bool) 
 
 fn quarantine(dir: &Path, json: bool) -> Done {
     // Looking must not make one.
-    let entries = if Quarantine::exists(dir) { Quarantine::open(dir)?.list()? } else { Vec::new() };
+    let entries = if Quarantine::exists(dir) {
+        Quarantine::open(dir)?.list()?
+    } else {
+        Vec::new()
+    };
     if json {
-        entries.iter().for_each(|entry| output::text(&quarantined_json(entry).to_string()));
+        entries
+            .iter()
+            .for_each(|entry| output::text(&quarantined_json(entry).to_string()));
     } else {
         let header = ["number", "set aside (UTC)", "code", "action", "reason"];
         output::table(&header, entries.iter().map(quarantined_cells));
@@ -125,7 +182,10 @@ fn quarantine(dir: &Path, json: bool) -> Done {
 }
 
 fn quarantined_cells(kept: &Quarantined) -> Vec<Cell> {
-    let action = kept.entry.as_ref().map_or("(cannot be read)", |entry| &entry.action);
+    let action = kept
+        .entry
+        .as_ref()
+        .map_or("(cannot be read)", |entry| &entry.action);
     vec![
         Cell::plain(kept.id.to_string()),
         Cell::plain(kept.set_aside_at.to_rfc3339_opts(SecondsFormat::Secs, true)),
@@ -155,6 +215,14 @@ async fn retry(url: Option<&str>, dir: &Path) -> Done {
     let mut quarantine = Quarantine::open(dir)?;
     let stored = quarantine.retry(&mut conn).await?;
     let rest = quarantine.list()?.len() as u64;
-    println!("wrote {} entries, {} stay in quarantine", output::number(stored), output::number(rest));
-    Ok(if rest > 0 { ExitCode::from(IN_PART) } else { ExitCode::SUCCESS })
+    println!(
+        "wrote {} entries, {} stay in quarantine",
+        output::number(stored),
+        output::number(rest)
+    );
+    Ok(if rest > 0 {
+        ExitCode::from(IN_PART)
+    } else {
+        ExitCode::SUCCESS
+    })
 }

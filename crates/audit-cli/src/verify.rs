@@ -39,7 +39,11 @@ pub(crate) async fn run(url: Option<&str>, Verify::Writers { json }: Verify) -> 
         explain(&accounts);
     }
     let missing = accounts.iter().any(|account| account.verdict == Verdict::Missing);
-    Ok(if missing { ExitCode::from(IN_PART) } else { ExitCode::SUCCESS })
+    Ok(if missing {
+        ExitCode::from(IN_PART)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn cells(account: &WriterAccount) -> Vec<Cell> {
@@ -70,19 +74,33 @@ fn cells(account: &WriterAccount) -> Vec<Cell> {
 
 /// Explains on standard error what is missing and what the figures do not include.
 fn explain(accounts: &[WriterAccount]) {
-    for account in accounts.iter().filter(|account| account.verdict == Verdict::Missing) {
-        let ranges: Vec<String> =
-            account.missing_ranges.iter().take(10).map(|(first, last)| format!("{first}-{last}")).collect();
+    for account in accounts
+        .iter()
+        .filter(|account| account.verdict == Verdict::Missing)
+    {
+        let ranges: Vec<String> = account
+            .missing_ranges
+            .iter()
+            .take(10)
+            .map(|(first, last)| format!("{first}-{last}"))
+            .collect();
         eprintln!(
             "writer {}: {} entries are neither stored nor declared (numbers {}{}), {} numbers have several rows",
             account.writer_id,
             output::number(account.missing),
             ranges.join(", "),
-            if account.missing_ranges.len() > 10 { ", …" } else { "" },
+            if account.missing_ranges.len() > 10 {
+                ", …"
+            } else {
+                ""
+            },
             output::number(account.reused_numbers)
         );
     }
-    if accounts.iter().any(|account| account.accepted_unknown_at_most != Some(0)) {
+    if accounts
+        .iter()
+        .any(|account| account.accepted_unknown_at_most != Some(0))
+    {
         eprintln!("{UNBOUNDED}");
     }
 }

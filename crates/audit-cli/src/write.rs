@@ -69,13 +69,21 @@ async fn write_lines(url: Option<&str>, file: &Path) -> Done {
         (Box::new(std::io::stdin()), None)
     } else {
         let open = File::open(file).map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
-        let length = open.metadata().ok().filter(|data| data.is_file()).map(|data| data.len());
+        let length = open
+            .metadata()
+            .ok()
+            .filter(|data| data.is_file())
+            .map(|data| data.len());
         (Box::new(open), length)
     };
     let conn = connect(&writable(url).await?).await?;
     let mut writing = Writing {
         conn,
-        name: if length.is_some() { file.display().to_string() } else { "line".to_owned() },
+        name: if length.is_some() {
+            file.display().to_string()
+        } else {
+            "line".to_owned()
+        },
         bar: output::progress(length, "writing"),
         ready: Vec::with_capacity(BATCH),
         ready_bytes: 0,
@@ -96,7 +104,11 @@ async fn write_lines(url: Option<&str>, file: &Path) -> Done {
         Err(Failure { .. }) => eprintln!("{summary}, the rest was not tried"),
     }
     result?;
-    Ok(if writing.bad > 0 { ExitCode::from(IN_PART) } else { ExitCode::SUCCESS })
+    Ok(if writing.bad > 0 {
+        ExitCode::from(IN_PART)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Lines on their way from a file to the database.
@@ -134,7 +146,11 @@ impl Writing {
 
     fn take(&mut self, number: u64, bytes: &[u8]) {
         // A byte order mark may begin a file.
-        let bytes = if number == 1 { bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes) } else { bytes };
+        let bytes = if number == 1 {
+            bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
+        } else {
+            bytes
+        };
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return;
         }

@@ -11,7 +11,9 @@ use support::{Place, both, execute, on_sqlite, told};
 fn sample() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../db-services/examples/cloudtrail");
     let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect()
+    files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect()
 }
 
 #[test]
@@ -19,13 +21,28 @@ fn a_first_look_needs_nothing() {
     let place = Place::new();
     let (code, _, err) = place.run(&["list"]);
     assert_eq!(code, 3);
-    assert!(err.contains("audit.db does not exist") && err.contains("auditlog migrate"), "{err}");
+    assert!(
+        err.contains("audit.db does not exist") && err.contains("auditlog migrate"),
+        "{err}"
+    );
     for arguments in [&["migrate", "--status"][..], &["migrate", "--revert"]] {
         assert_eq!(place.run(arguments).0, 3);
     }
-    assert_eq!(std::fs::read_dir(&place.dir).unwrap().count(), 0, "looking creates nothing");
+    assert_eq!(
+        std::fs::read_dir(&place.dir).unwrap().count(),
+        0,
+        "looking creates nothing"
+    );
 
-    let (code, out, err) = place.run(&["write", "--action", "auth.login", "--actor", "alice", "--ip", "::1"]);
+    let (code, out, err) = place.run(&[
+        "write",
+        "--action",
+        "auth.login",
+        "--actor",
+        "alice",
+        "--ip",
+        "::1",
+    ]);
     assert!(
         code == 0 && out.starts_with("wrote ") && err.contains("created sqlite://audit.db"),
         "{out}{err}"
@@ -33,7 +50,10 @@ fn a_first_look_needs_nothing() {
     let (code, out, _) = place.run(&["list"]);
     let lines: Vec<_> = out.lines().collect();
     assert_eq!((code, lines.len()), (0, 2));
-    assert!(lines[1].contains("\tsuccess\tauth.login\talice\t\t\t::1"), "{out}");
+    assert!(
+        lines[1].contains("\tsuccess\tauth.login\talice\t\t\t::1"),
+        "{out}"
+    );
 }
 
 #[test]
@@ -54,7 +74,10 @@ fn migrate_goes_up_down_and_up() {
         let (code, out, _) = place.run(&["migrate"]);
         assert!(code == 0 && out.contains("up to date"), "{out}");
         let (_, before, _) = place.run(&["migrate", "--status"]);
-        assert!(before.contains("applied\t2026") && !before.contains("pending"), "{before}");
+        assert!(
+            before.contains("applied\t2026") && !before.contains("pending"),
+            "{before}"
+        );
 
         let (code, out, err) = place.run(&["migrate", "--revert"]);
         assert!(code == 0 && out.contains("reverted 20"), "{out}{err}");
@@ -63,7 +86,10 @@ fn migrate_goes_up_down_and_up() {
 
         assert_eq!(place.run(&["write", "--action", "x"]).0, 0);
         let (code, _, err) = place.run(&["migrate", "--revert"]);
-        assert!(code == 3 && err.contains("holds 1 entries") && err.contains("--force"), "{err}");
+        assert!(
+            code == 3 && err.contains("holds 1 entries") && err.contains("--force"),
+            "{err}"
+        );
         assert_eq!(place.rows().len(), 1);
         assert_eq!(place.run(&["migrate", "--revert", "--force"]).0, 0);
     }
@@ -136,8 +162,12 @@ fn bad_lines_are_named_and_the_rest_is_written() {
         input.extend(b"no json\n\n{\"action\":\"x\",\"colour\":1}\n{\"action\":\"\xFF\"}\n");
         input.extend(b"{\"action\":\"lone \\ud800\"}\n{\"action\":\"x\",\"metadata\":{\"n\":1E400}}\n");
         input.extend(
-            format!("{{\"action\":\"deep\",\"metadata\":{}{}}}\n", "[".repeat(5_000), "]".repeat(5_000))
-                .bytes(),
+            format!(
+                "{{\"action\":\"deep\",\"metadata\":{}{}}}\n",
+                "[".repeat(5_000),
+                "]".repeat(5_000)
+            )
+            .bytes(),
         );
         input.extend(b"{\"action\":\"");
         input.extend(std::iter::repeat_n(b'x', 17 << 20));
@@ -151,8 +181,11 @@ fn bad_lines_are_named_and_the_rest_is_written() {
             err.contains("unknown field `colour`") && err.contains("line:9: longer than 16 MiB"),
             "{err}"
         );
-        let mut actions: Vec<_> =
-            place.rows().iter().map(|row| row["action"].as_str().unwrap().to_owned()).collect();
+        let mut actions: Vec<_> = place
+            .rows()
+            .iter()
+            .map(|row| row["action"].as_str().unwrap().to_owned())
+            .collect();
         actions.sort();
         assert_eq!(actions, ["first", "last"]);
     }
@@ -162,16 +195,30 @@ fn bad_lines_are_named_and_the_rest_is_written() {
 fn a_row_the_database_refuses_is_named_and_its_neighbours_are_written() {
     let place = Place::on_postgres();
     assert_eq!(place.run(&["migrate"]).0, 0);
-    execute(place.postgres.as_ref().unwrap(), "ALTER TABLE audit_logs ADD CHECK (action <> 'refused')");
+    execute(
+        place.postgres.as_ref().unwrap(),
+        "ALTER TABLE audit_logs ADD CHECK (action <> 'refused')",
+    );
     let lines: String = (0..2_500)
-        .map(|n| format!("{{\"action\":\"{}\"}}\n", if n == 1_234 { "refused" } else { "fine" }))
+        .map(|n| {
+            format!(
+                "{{\"action\":\"{}\"}}\n",
+                if n == 1_234 { "refused" } else { "fine" }
+            )
+        })
         .collect();
     let file = place.dir.path().join("events.ndjson");
     std::fs::write(&file, lines).unwrap();
     let (code, out, err) = place.run(&["write", file.to_str().unwrap()]);
     assert_eq!(code, 1, "{err}");
-    assert_eq!(out, "wrote 2,499 entries, 0 were there already, 1 lines were bad\n");
-    assert!(err.contains("events.ndjson:1235: ") && err.contains("check constraint"), "{err}");
+    assert_eq!(
+        out,
+        "wrote 2,499 entries, 0 were there already, 1 lines were bad\n"
+    );
+    assert!(
+        err.contains("events.ndjson:1235: ") && err.contains("check constraint"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -184,7 +231,11 @@ fn an_import_keeps_every_event_and_can_be_repeated() {
         let (code, out, err) = place.run(&arguments);
         assert_eq!(
             (code, out.as_str(), err.as_str()),
-            (0, "read 52 events from 2 files: 52 new, 0 there already, 0 bad\n", "")
+            (
+                0,
+                "read 52 events from 2 files: 52 new, 0 there already, 0 bad\n",
+                ""
+            )
         );
         let first = place.rows();
         let (code, out, _) = place.run(&arguments);
@@ -198,7 +249,10 @@ fn an_import_keeps_every_event_and_can_be_repeated() {
         assert!(first.iter().all(|row| row["tenant_id"] == "123837392027"
             && row["created_at"].as_str().unwrap().starts_with("2023-07-10")));
         let failed = first.iter().filter(|row| row["outcome"] == "failure").count();
-        let with_code = first.iter().filter(|row| row["metadata"].get("errorCode").is_some()).count();
+        let with_code = first
+            .iter()
+            .filter(|row| row["metadata"].get("errorCode").is_some())
+            .count();
         assert_eq!(failed + denied.len(), with_code);
     }
 }
@@ -207,7 +261,12 @@ fn an_import_keeps_every_event_and_can_be_repeated() {
 fn an_import_makes_the_months_it_needs() {
     let place = Place::on_postgres();
     assert_eq!(place.run(&["migrate"]).0, 0);
-    assert_eq!(place.run(&["import", "cloudtrail", sample()[0].to_str().unwrap()]).0, 0);
+    assert_eq!(
+        place
+            .run(&["import", "cloudtrail", sample()[0].to_str().unwrap()])
+            .0,
+        0
+    );
     let strays = "DO $$ BEGIN ASSERT (SELECT count(*) FROM audit_logs_default) = 0; \
                   ASSERT (SELECT count(*) FROM audit_logs_2023_07) = 26; END $$";
     execute(place.postgres.as_ref().unwrap(), strays);
@@ -265,12 +324,21 @@ fn an_entry_that_is_not_stored_is_not_reported_as_stored() {
         }
         let (code, out, err) = place.run(&["write", "--action", "skipped"]);
         assert_eq!((code, out.as_str()), (3, ""), "{err}");
-        assert!(err.contains("a trigger or rule of audit_logs skipped the row"), "{err}");
+        assert!(
+            err.contains("a trigger or rule of audit_logs skipped the row"),
+            "{err}"
+        );
         let lines = b"{\"action\":\"a\"}\n{\"action\":\"skipped\"}\n{\"action\":\"b\"}\n";
         let (code, out, err) = place.run_with_input(&["write", "-"], lines);
         assert_eq!(code, 1, "{out}{err}");
-        assert!(out.contains("wrote 2 entries, 0 were there already, 1 lines were bad"), "{out}");
-        assert!(err.contains("line:2: ") && err.contains("skipped the row"), "{err}");
+        assert!(
+            out.contains("wrote 2 entries, 0 were there already, 1 lines were bad"),
+            "{out}"
+        );
+        assert!(
+            err.contains("line:2: ") && err.contains("skipped the row"),
+            "{err}"
+        );
         assert_eq!(place.rows().len(), 2);
     }
 }
@@ -281,25 +349,59 @@ fn wrong_arguments_are_explained_and_tell_no_password() {
     for (arguments, said) in [
         (&["write"][..], "--action"),
         (&["write", "--action", ""], "a value is required"),
-        (&["write", "--action", "x", "--ip", "nowhere"], "invalid IP address"),
-        (&["write", "--action", "x", "--outcome", "fine"], "success, failure, denied, unknown"),
-        (&["write", "--action", "x", "--metadata", "[1]"], "expected a JSON object"),
-        (&["write", "--action", "x", "events.ndjson"], "cannot be used with"),
-        (&["--database-url", "mysql://u:hush@h/d", "list"], "expected postgres://"),
-        (&["--database-url", "postgres://u:hush@db.example/d?sslmode=verify-ca", "list"], "sslrootcert"),
+        (
+            &["write", "--action", "x", "--ip", "nowhere"],
+            "invalid IP address",
+        ),
+        (
+            &["write", "--action", "x", "--outcome", "fine"],
+            "success, failure, denied, unknown",
+        ),
+        (
+            &["write", "--action", "x", "--metadata", "[1]"],
+            "expected a JSON object",
+        ),
+        (
+            &["write", "--action", "x", "events.ndjson"],
+            "cannot be used with",
+        ),
+        (
+            &["--database-url", "mysql://u:hush@h/d", "list"],
+            "expected postgres://",
+        ),
+        (
+            &[
+                "--database-url",
+                "postgres://u:hush@db.example/d?sslmode=verify-ca",
+                "list",
+            ],
+            "sslrootcert",
+        ),
     ] {
         let (code, _, err) = place.run(arguments);
         assert_eq!(code, 2, "{arguments:?}: {err}");
-        assert!(err.contains(said) && !err.contains("hush"), "{arguments:?}: {err}");
+        assert!(
+            err.contains(said) && !err.contains("hush"),
+            "{arguments:?}: {err}"
+        );
     }
-    let help = place.command(&["--help"]).env("DATABASE_URL", "postgres://u:hush@h/d").output().unwrap();
+    let help = place
+        .command(&["--help"])
+        .env("DATABASE_URL", "postgres://u:hush@h/d")
+        .output()
+        .unwrap();
     assert!(!told(help).1.contains("hush"));
 }
 
 #[test]
 fn what_is_in_the_trail_cannot_move_the_cursor() {
     let place = Place::new();
-    assert_eq!(place.run(&["write", "--action", "\x1b[2J\tx", "--actor", "a\nb"]).0, 0);
+    assert_eq!(
+        place
+            .run(&["write", "--action", "\x1b[2J\tx", "--actor", "a\nb"])
+            .0,
+        0
+    );
     let (_, out, _) = place.run(&["list"]);
     assert_eq!(out.lines().count(), 2, "{out}");
     assert!(!out.contains('\x1b'), "{out}");
@@ -307,7 +409,10 @@ fn what_is_in_the_trail_cannot_move_the_cursor() {
 
 /// Leaves three entries in a spool, for a database that was never there.
 fn leave_a_spool(dir: &Path) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let database = db_services::client::Database::from_url("sqlite:///nowhere/audit.db").unwrap();
         let (writer, guard) = db_services::audit::AuditWriter::builder(database)
@@ -317,7 +422,10 @@ fn leave_a_spool(dir: &Path) {
         for n in 0..3 {
             drop(writer.write(db_services::audit::AuditEntry::new("shop.order").actor(n.to_string())));
         }
-        assert_eq!(guard.shutdown(std::time::Duration::from_secs(60)).await.spooled, 3);
+        assert_eq!(
+            guard.shutdown(std::time::Duration::from_secs(60)).await.spooled,
+            3
+        );
     });
 }
 
@@ -328,7 +436,10 @@ fn a_spool_is_shown_and_replayed() {
         let spool = place.dir.path().join("spool");
         std::fs::create_dir(&spool).unwrap();
         let at = |arguments: &[&str]| place.run(&[&["spool", "--dir", "spool"], arguments].concat());
-        assert_eq!(at(&["status"]), (0, "file\tstate\tentries\tbytes\tfor\n".to_owned(), String::new()));
+        assert_eq!(
+            at(&["status"]),
+            (0, "file\tstate\tentries\tbytes\tfor\n".to_owned(), String::new())
+        );
         leave_a_spool(&spool);
         let (code, out, _) = at(&["status"]);
         assert!(
@@ -336,7 +447,10 @@ fn a_spool_is_shown_and_replayed() {
             "{out}"
         );
         let (_, out, _) = at(&["status", "--json"]);
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["state"], "orphan");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&out).unwrap()["state"],
+            "orphan"
+        );
 
         let (code, out, _) = at(&["replay"]);
         assert!(
@@ -344,14 +458,23 @@ fn a_spool_is_shown_and_replayed() {
             "{out}"
         );
         let (code, out, err) = at(&["replay", "--any-target"]);
-        assert!(code == 0 && out.starts_with("wrote 3 entries of 1 files"), "{out}{err}");
+        assert!(
+            code == 0 && out.starts_with("wrote 3 entries of 1 files"),
+            "{out}{err}"
+        );
         assert_eq!(place.rows().len(), 3);
         assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0);
 
         let (code, out, err) = place.run(&["verify", "writers"]);
-        assert!(code == 0 && out.contains("\tcomplete\t3\t0\t0\t0\t0\t0\t0"), "{out}{err}");
+        assert!(
+            code == 0 && out.contains("\tcomplete\t3\t0\t0\t0\t0\t0\t0"),
+            "{out}{err}"
+        );
         let (_, out, _) = place.run(&["list", "--all"]);
-        assert!(out.contains("audit.writer_started") && out.contains("audit.writer_stopped"), "{out}");
+        assert!(
+            out.contains("audit.writer_started") && out.contains("audit.writer_stopped"),
+            "{out}"
+        );
     }
 }
 
@@ -363,17 +486,30 @@ fn a_damaged_file_is_replayed_again_on_request() {
     let at = |arguments: &[&str]| place.run(&[&["spool", "--dir", "spool"], arguments].concat());
     place.run(&["migrate"]);
     leave_a_spool(&spool);
-    let files = || std::fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().path());
+    let files = || {
+        std::fs::read_dir(&spool)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+    };
     let file = files().find(|path| path.extension().unwrap() == "spool").unwrap();
     // As a version left it that took any error for damage.
     std::fs::rename(&file, file.with_extension("damaged")).unwrap();
     assert!(at(&["status"]).1.contains("damaged"));
     let (code, out, _) = at(&["replay", "--any-target"]);
-    assert!(code == 1 && out.contains("wrote 0 entries"), "a damaged file is left: {out}");
+    assert!(
+        code == 1 && out.contains("wrote 0 entries"),
+        "a damaged file is left: {out}"
+    );
     let (code, out, err) = at(&["replay", "--damaged"]);
-    assert!(code == 1 && out.contains("0 damaged files are read again"), "for another database: {out}{err}");
+    assert!(
+        code == 1 && out.contains("0 damaged files are read again"),
+        "for another database: {out}{err}"
+    );
     let (code, out, err) = at(&["replay", "--damaged", "--any-target"]);
-    assert!(code == 0 && out.contains("1 damaged files") && out.contains("wrote 3 entries"), "{out}{err}");
+    assert!(
+        code == 0 && out.contains("1 damaged files") && out.contains("wrote 3 entries"),
+        "{out}{err}"
+    );
     assert_eq!(files().count(), 0);
 }
 
@@ -410,7 +546,10 @@ fn the_quarantine_is_shown_and_tried_again() {
         let spool = place.dir.path().join("spool");
         std::fs::create_dir(&spool).unwrap();
         let at = |arguments: &[&str]| place.run(&[&["spool", "--dir", "spool"], arguments].concat());
-        assert_eq!(at(&["quarantine", "--retry"]).1, "wrote 0 entries, 0 stay in quarantine\n");
+        assert_eq!(
+            at(&["quarantine", "--retry"]).1,
+            "wrote 0 entries, 0 stay in quarantine\n"
+        );
         let sql = |postgres: &str, sqlite: &str| match &place.postgres {
             Some(database) => execute(database, postgres),
             None => on_sqlite(&place, sqlite),
@@ -421,16 +560,29 @@ fn the_quarantine_is_shown_and_tried_again() {
         );
         leave_a_spool(&spool);
         let (code, out, err) = at(&["replay", "--any-target"]);
-        assert!(code == 1 && out.contains("3 were put into quarantine"), "{out}{err}");
+        assert!(
+            code == 1 && out.contains("3 were put into quarantine"),
+            "{out}{err}"
+        );
         let (_, out, _) = at(&["quarantine"]);
         assert_eq!(out.matches("shop.order").count(), 3, "{out}");
         assert_eq!(at(&["quarantine", "--json"]).1.lines().count(), 3);
         assert_eq!(
             at(&["quarantine", "--retry"]),
-            (1, "wrote 0 entries, 3 stay in quarantine\n".to_owned(), String::new())
+            (
+                1,
+                "wrote 0 entries, 3 stay in quarantine\n".to_owned(),
+                String::new()
+            )
         );
-        sql("ALTER TABLE audit_logs DROP CONSTRAINT polite", "DROP TRIGGER polite");
-        assert_eq!(at(&["quarantine", "--retry"]).1, "wrote 3 entries, 0 stay in quarantine\n");
+        sql(
+            "ALTER TABLE audit_logs DROP CONSTRAINT polite",
+            "DROP TRIGGER polite",
+        );
+        assert_eq!(
+            at(&["quarantine", "--retry"]).1,
+            "wrote 3 entries, 0 stay in quarantine\n"
+        );
         assert_eq!(place.rows().len(), 3);
     }
 }
@@ -448,10 +600,16 @@ fn missing_entries_are_exit_code_1() {
         ),
     );
     let (code, out, err) = place.run(&["verify", "writers"]);
-    assert!(code == 1 && out.contains("missing") && err.contains("numbers 2-3"), "{out}{err}");
+    assert!(
+        code == 1 && out.contains("missing") && err.contains("numbers 2-3"),
+        "{out}{err}"
+    );
     let (_, out, _) = place.run(&["verify", "writers", "--json"]);
     let account: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((&account["verdict"], &account["missing"]), (&"missing".into(), &2.into()));
+    assert_eq!(
+        (&account["verdict"], &account["missing"]),
+        (&"missing".into(), &2.into())
+    );
 
     let record = r#"{"ranges": [[2, 3]], "count": 2}"#;
     on_sqlite(
@@ -461,7 +619,10 @@ fn missing_entries_are_exit_code_1() {
         ),
     );
     let (code, out, err) = place.run(&["verify", "writers"]);
-    assert!(code == 0 && out.contains("\tcomplete\t2\t0\t0\t0\t2\t0\t0") && err.is_empty(), "{out}{err}");
+    assert!(
+        code == 0 && out.contains("\tcomplete\t2\t0\t0\t0\t2\t0\t0") && err.is_empty(),
+        "{out}{err}"
+    );
 }
 
 #[test]
@@ -475,7 +636,10 @@ fn the_bound_of_an_open_writer_says_what_it_leaves_out() {
     );
     let (code, out, err) = place.run(&["verify", "writers"]);
     assert!(code == 0 && out.contains("at most 700 accepted"), "{out}{err}");
-    assert!(err.contains("Not included, and not bounded: entries that a full queue refused"), "{err}");
+    assert!(
+        err.contains("Not included, and not bounded: entries that a full queue refused"),
+        "{err}"
+    );
 }
 
 /// The list of migrations is the owner's; who may only read the trail is not asked for it.
@@ -485,10 +649,18 @@ fn who_may_only_read_can_list_and_verify() {
     let owner = server.migrated().unwrap();
     let sql = "CREATE ROLE alice LOGIN PASSWORD 'pw' IN ROLE audit_auditor; \
          INSERT INTO audit_logs (action) VALUES ('seen.by_alice')";
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
-        AsyncPgConnection::establish(&owner).await.unwrap().batch_execute(sql).await.unwrap();
+        AsyncPgConnection::establish(&owner)
+            .await
+            .unwrap()
+            .batch_execute(sql)
+            .await
+            .unwrap();
     });
     let alice = server.url_as("alice", "pw", owner.rsplit_once('/').unwrap().1);
     let place = Place::new();

@@ -23,12 +23,21 @@ fn the_doctors_exit_code_is_its_verdict() {
         let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split('\t').collect()).collect();
         assert!(lines.iter().all(|line| line.len() == 5), "{out}");
         assert_eq!(lines[0], ["result", "code", "found", "remedy", "controls"]);
-        assert_eq!(lines[1][0], ["ok", "critical", "warning"][code as usize], "the worst first: {out}");
+        assert_eq!(
+            lines[1][0],
+            ["ok", "critical", "warning"][code as usize],
+            "the worst first: {out}"
+        );
     }
     for arguments in [
         &["doctor", "--nonsense"][..],
         &["--database-url", "mysql://u:hush@h/d", "doctor"],
-        &["--database-url", "postgres://u:hush@127.0.0.1:1/d", "doctor", "--json"],
+        &[
+            "--database-url",
+            "postgres://u:hush@127.0.0.1:1/d",
+            "doctor",
+            "--json",
+        ],
         &["doctor", "--markdown", "no/such/directory.md"],
     ] {
         let (code, out, err) = place.run(arguments);
@@ -36,7 +45,11 @@ fn the_doctors_exit_code_is_its_verdict() {
         assert!(!err.contains("hush"), "{err}");
     }
     assert_eq!(place.run(&["doctor", "--help"]).0, 0);
-    assert_eq!(place.run(&["list", "--nonsense"]).0, 2, "clap's own code elsewhere");
+    assert_eq!(
+        place.run(&["list", "--nonsense"]).0,
+        2,
+        "clap's own code elsewhere"
+    );
 }
 
 #[test]
@@ -45,15 +58,38 @@ fn the_doctor_speaks_json_and_writes_a_report() {
     assert_eq!(place.run(&["migrate"]).0, 0);
     let (code, out, err) = place.run(&["doctor", "--json", "--markdown", "report.md"]);
     assert_eq!(code, 1, "as a superuser: {out}{err}");
-    let findings: Vec<serde_json::Value> =
-        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let findings: Vec<serde_json::Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let user = findings.iter().find(|finding| finding["code"] == "USER").unwrap();
     assert_eq!(user["severity"], "critical");
-    assert!(user["found"].as_str().unwrap().contains("is a superuser"), "{user}");
-    assert!(user["remedy"].as_str().unwrap().contains("GRANT audit_writer"), "{user}");
-    assert!(user["controls"].as_array().unwrap().contains(&"NIST AU-9(4)".into()), "{user}");
-    let update = findings.iter().find(|finding| finding["code"] == "ROW_UPDATE").unwrap();
-    assert_eq!((&update["severity"], &update["remedy"]), (&"ok".into(), &serde_json::Value::Null));
+    assert!(
+        user["found"].as_str().unwrap().contains("is a superuser"),
+        "{user}"
+    );
+    assert!(
+        user["remedy"].as_str().unwrap().contains("GRANT audit_writer"),
+        "{user}"
+    );
+    assert!(
+        user["controls"]
+            .as_array()
+            .unwrap()
+            .contains(&"NIST AU-9(4)".into()),
+        "{user}"
+    );
+    let update = findings
+        .iter()
+        .find(|finding| finding["code"] == "ROW_UPDATE")
+        .unwrap();
+    assert_eq!(
+        (&update["severity"], &update["remedy"]),
+        (&"ok".into(), &serde_json::Value::Null)
+    );
     let report = std::fs::read_to_string(place.dir.path().join("report.md")).unwrap();
-    assert!(report.contains("### USER (critical)") && report.contains("| ok | ROW_UPDATE |"), "{report}");
+    assert!(
+        report.contains("### USER (critical)") && report.contains("| ok | ROW_UPDATE |"),
+        "{report}"
+    );
 }

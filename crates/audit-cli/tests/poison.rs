@@ -28,7 +28,9 @@ fn fed(place: &Place, feed: impl FnOnce(&mut ChildStdin)) -> ((i32, String, Stri
     feed(&mut input);
     // It waits for more, and has read all but what fits the pipe.
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
     let peak = peak.map(|kib| kib.trim().parse::<u64>().unwrap() / 1024);
     assert_eq!(peak.is_some(), cfg!(target_os = "linux"));
     drop(input);
@@ -40,8 +42,11 @@ fn say(input: &mut ChildStdin, line: &str) {
 }
 
 fn actions(place: &Place) -> Vec<String> {
-    let mut actions: Vec<_> =
-        place.rows().iter().map(|row| row["action"].as_str().unwrap().to_owned()).collect();
+    let mut actions: Vec<_> = place
+        .rows()
+        .iter()
+        .map(|row| row["action"].as_str().unwrap().to_owned())
+        .collect();
     actions.sort();
     actions
 }
@@ -67,7 +72,10 @@ fn lines_of_a_hundred_mebibytes_cost_no_memory_and_no_neighbour() {
             // The last line has no end either.
             (0..100).for_each(|_| input.write_all(&[b'['; MIB]).unwrap());
         });
-        assert_eq!((code, out.as_str()), (1, "wrote 3 entries, 0 were there already, 3 lines were bad\n"));
+        assert_eq!(
+            (code, out.as_str()),
+            (1, "wrote 3 entries, 0 were there already, 3 lines were bad\n")
+        );
         let lines: Vec<_> = err.lines().filter(|line| !line.starts_with("created ")).collect();
         let said = [2, 4, 6].map(|number| format!("line:{number}: longer than 16 MiB"));
         assert_eq!(lines, said);
@@ -82,10 +90,16 @@ fn many_long_lines_are_not_gathered() {
     let text = "x".repeat(4 * MIB);
     let ((code, out, _), peak) = fed(&place, |input| {
         for n in 0..48 {
-            say(input, &format!(r#"{{"action":"long","resource_id":"{n}","metadata":{{"text":"{text}"}}}}"#));
+            say(
+                input,
+                &format!(r#"{{"action":"long","resource_id":"{n}","metadata":{{"text":"{text}"}}}}"#),
+            );
         }
     });
-    assert_eq!((code, out.as_str()), (0, "wrote 48 entries, 0 were there already, 0 lines were bad\n"));
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "wrote 48 entries, 0 were there already, 0 lines were bad\n")
+    );
     assert!(peak.is_none_or(|peak| peak < MEMORY), "{peak:?} MiB");
 }
 
@@ -93,21 +107,48 @@ fn many_long_lines_are_not_gathered() {
 fn bad_lines_are_named_each_and_good_ones_between_them_are_written() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let bad: Vec<(Vec<u8>, &str)> = vec![
-        (b"{\"action\":\"\xC3\x28\"}".to_vec(), "invalid unicode code point"),
-        (b"{\"action\":\"x\",\"metadata\":{\"\xFF\":1}}".to_vec(), "invalid unicode code point"),
+        (
+            b"{\"action\":\"\xC3\x28\"}".to_vec(),
+            "invalid unicode code point",
+        ),
+        (
+            b"{\"action\":\"x\",\"metadata\":{\"\xFF\":1}}".to_vec(),
+            "invalid unicode code point",
+        ),
         (br#"{"action":"\ud800"}"#.to_vec(), "unexpected end of hex escape"),
-        (br#"{"action":"x","metadata":{"deep":["\udc00\ud800"]}}"#.to_vec(), "lone leading surrogate"),
-        (br#"{"action":"x","metadata":{"n":1E400}}"#.to_vec(), "number out of range"),
-        (br#"{"action":"x","action":"y"}"#.to_vec(), "duplicate field `action`"),
-        (br#"{"action":"x","metadata":{"n":NaN}}"#.to_vec(), "expected value"),
+        (
+            br#"{"action":"x","metadata":{"deep":["\udc00\ud800"]}}"#.to_vec(),
+            "lone leading surrogate",
+        ),
+        (
+            br#"{"action":"x","metadata":{"n":1E400}}"#.to_vec(),
+            "number out of range",
+        ),
+        (
+            br#"{"action":"x","action":"y"}"#.to_vec(),
+            "duplicate field `action`",
+        ),
+        (
+            br#"{"action":"x","metadata":{"n":NaN}}"#.to_vec(),
+            "expected value",
+        ),
         (b"{\"action\":\"x\0\"}".to_vec(), "control character"),
         (b"\0".to_vec(), "expected value"),
         (br#"{"action":"x"}{"action":"y"}"#.to_vec(), "trailing characters"),
         (br#"[{"action":"x"}]"#.to_vec(), "invalid type"),
         (b"{\"action\":".to_vec(), "EOF"),
-        (format!(r#"{{"action":"x","metadata":{{"d":{}}}}}"#, nested(128)).into(), "recursion limit"),
-        (format!(r#"{{"action":"x","metadata":{{"d":{}}}}}"#, nested(100_000)).into(), "recursion limit"),
-        (format!(r#"{{"action":"x","metadata":{}}}"#, "{\"d\":".repeat(100_000)).into(), "recursion limit"),
+        (
+            format!(r#"{{"action":"x","metadata":{{"d":{}}}}}"#, nested(128)).into(),
+            "recursion limit",
+        ),
+        (
+            format!(r#"{{"action":"x","metadata":{{"d":{}}}}}"#, nested(100_000)).into(),
+            "recursion limit",
+        ),
+        (
+            format!(r#"{{"action":"x","metadata":{}}}"#, "{\"d\":".repeat(100_000)).into(),
+            "recursion limit",
+        ),
     ];
     let mut input = Vec::new();
     for (line, _) in &bad {
@@ -135,7 +176,10 @@ fn bad_lines_are_named_each_and_good_ones_between_them_are_written() {
 fn lines_that_are_only_too_much_are_cut_and_written() {
     let members: Vec<String> = (0..100_000).map(|n| format!("\"k{n}\":{n}")).collect();
     let input = [
-        format!(r#"{{"action":"big","metadata":{{"text":"{}"}}}}"#, "x".repeat(MIB)),
+        format!(
+            r#"{{"action":"big","metadata":{{"text":"{}"}}}}"#,
+            "x".repeat(MIB)
+        ),
         format!(r#"{{"action":"many","metadata":{{{}}}}}"#, members.join(",")),
         r#"{"action":"nul \u0000","actor_id":"\u0000","metadata":{"k\u0000":{"d\u0000":"v\u0000"}}}"#
             .to_owned(),
@@ -150,14 +194,19 @@ fn lines_that_are_only_too_much_are_cut_and_written() {
         let rows = place.rows();
         assert_eq!(rows.len(), 5);
         let of = |action: &str| {
-            rows.iter().find(|row| row["action"].as_str().unwrap().starts_with(action)).unwrap()
+            rows.iter()
+                .find(|row| row["action"].as_str().unwrap().starts_with(action))
+                .unwrap()
         };
         let cut = |action| &of(action)["metadata"]["_audit"]["cut"];
         assert_eq!(cut("big")["metadata"]["bytes"], MIB + r#"{"text":""}"#.len());
         assert!(cut("many")["metadata"]["members_left_out"].as_u64().unwrap() > 90_000);
         assert_eq!(cut("xxx")["action"]["bytes"], MIB);
         assert_eq!(of("nul")["actor_id"], "\u{FFFD}");
-        assert_eq!(of("nul")["metadata"], serde_json::json!({"k\u{FFFD}": {"d\u{FFFD}": "v\u{FFFD}"}}));
+        assert_eq!(
+            of("nul")["metadata"],
+            serde_json::json!({"k\u{FFFD}": {"d\u{FFFD}": "v\u{FFFD}"}})
+        );
         // As in jsonb, and in JSON parsers elsewhere.
         assert_eq!(of("twice")["metadata"], serde_json::json!({"k": "last"}));
     }
@@ -166,7 +215,11 @@ fn lines_that_are_only_too_much_are_cut_and_written() {
 /// Lists in both forms; every line of the second must be JSON. Gives that.
 fn listed(place: &Place, rows: usize) -> String {
     let (code, out, err) = place.run(&["list", "-n", "1000"]);
-    assert_eq!((code, err.as_str(), out.lines().count()), (0, "", rows + 1), "{out}");
+    assert_eq!(
+        (code, err.as_str(), out.lines().count()),
+        (0, "", rows + 1),
+        "{out}"
+    );
     assert!(!out.contains(|c: char| c.is_control() && c != '\n' && c != '\t'));
     let (code, out, err) = place.run(&["list", "--json", "-n", "1000"]);
     assert_eq!((code, err.as_str(), out.lines().count()), (0, "", rows));
@@ -215,11 +268,17 @@ fn whatever_is_in_sqlite_is_listed() {
         "NULL",
     ];
     for text in texts {
-        on_sqlite(&place, &format!("INSERT INTO audit_logs (action, metadata) VALUES ('x', {text})"));
+        on_sqlite(
+            &place,
+            &format!("INSERT INTO audit_logs (action, metadata) VALUES ('x', {text})"),
+        );
     }
     let deep = |depth: usize| format!("'{}{}'", "[".repeat(depth), "]".repeat(depth));
     for text in [deep(10_000), deep(100_000), format!("'\"{}\"'", "x".repeat(MIB))] {
-        on_sqlite(&place, &format!("INSERT INTO audit_logs (action, metadata) VALUES ('x', {text})"));
+        on_sqlite(
+            &place,
+            &format!("INSERT INTO audit_logs (action, metadata) VALUES ('x', {text})"),
+        );
     }
     on_sqlite(
         &place,
@@ -229,6 +288,12 @@ fn whatever_is_in_sqlite_is_listed() {
     let json = listed(&place, texts.len() + 5);
     assert!(json.contains(r#""metadata":{"n":1E400}"#) && json.contains(r#""metadata":{"a":"\ud800"}"#));
     assert!(json.contains(r#""metadata":"no json""#) && json.contains(&"[".repeat(100_000)));
-    let plain = json.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    assert!(plain.into_iter().any(|row| row["metadata"] == serde_json::json!({"a": 1, "b": 2})));
+    let plain = json
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    assert!(
+        plain
+            .into_iter()
+            .any(|row| row["metadata"] == serde_json::json!({"a": 1, "b": 2}))
+    );
 }

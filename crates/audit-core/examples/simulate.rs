@@ -42,10 +42,22 @@ fn command(arguments: &[&str]) -> Option<Command> {
     let seconds = |text: &str| text.parse().ok().map(Duration::from_secs);
     let minute = Duration::from_secs(60);
     Some(match arguments {
-        [] => Command::Run { time: minute, from: 1 },
-        [time] if !time.starts_with('-') => Command::Run { time: seconds(time)?, from: 1 },
-        [time, "--from", from] => Command::Run { time: seconds(time)?, from: from.parse().ok()? },
-        ["--seed", seed] => Command::Seed { seed: seed.parse().ok()?, bug: None },
+        [] => Command::Run {
+            time: minute,
+            from: 1,
+        },
+        [time] if !time.starts_with('-') => Command::Run {
+            time: seconds(time)?,
+            from: 1,
+        },
+        [time, "--from", from] => Command::Run {
+            time: seconds(time)?,
+            from: from.parse().ok()?,
+        },
+        ["--seed", seed] => Command::Seed {
+            seed: seed.parse().ok()?,
+            bug: None,
+        },
         ["--seed", seed, "--bug", name] => Command::Seed {
             seed: seed.parse().ok()?,
             bug: Some(Bug::ALL.iter().copied().find(|bug| format!("{bug:?}") == *name)?),
@@ -70,7 +82,10 @@ fn run(time: Duration, from: u64) -> ExitCode {
         }
         if begin.elapsed() > shown + PROGRESS {
             shown = begin.elapsed();
-            eprintln!("{:>6} s  {seeds} seeds  {events} events  {findings} findings", shown.as_secs());
+            eprintln!(
+                "{:>6} s  {seeds} seeds  {events} events  {findings} findings",
+                shown.as_secs()
+            );
         }
     }
     let minutes = begin.elapsed().as_secs_f64() / 60.0;
@@ -79,7 +94,11 @@ fn run(time: Duration, from: u64) -> ExitCode {
         minutes * 60.0,
         events as f64 / minutes / 1e6
     );
-    if findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if findings == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn show(seed: u64, bug: Option<Bug>) -> ExitCode {
@@ -92,7 +111,10 @@ fn show(seed: u64, bug: Option<Bug>) -> ExitCode {
 
 fn planted(time: Duration) -> ExitCode {
     let mut missed = 0;
-    println!("{:<40} {:>8} {:>10} {:>9}  broken promise", "planted bug", "seed", "events", "time");
+    println!(
+        "{:<40} {:>8} {:>10} {:>9}  broken promise",
+        "planted bug", "seed", "events", "time"
+    );
     for &bug in Bug::ALL {
         let begin = Instant::now();
         let mut events = 0;
@@ -105,7 +127,10 @@ fn planted(time: Duration) -> ExitCode {
         let took = begin.elapsed();
         match found {
             Some((seed, finding)) => {
-                println!("{name:<40} {seed:>8} {events:>10} {took:>9.2?}  {}", finding.promise)
+                println!(
+                    "{name:<40} {seed:>8} {events:>10} {took:>9.2?}  {}",
+                    finding.promise
+                )
             }
             None => {
                 missed += 1;
@@ -113,5 +138,9 @@ fn planted(time: Duration) -> ExitCode {
             }
         }
     }
-    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if missed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -93,8 +93,13 @@ impl fmt::Display for Delivery {
 
 impl DropReason {
     /// One word for each reason, as the trail and the metrics have it.
-    pub const LABELS: [&'static str; 5] =
-        ["queue_full", "shut_down", "database", "configuration", "no_thread"];
+    pub const LABELS: [&'static str; 5] = [
+        "queue_full",
+        "shut_down",
+        "database",
+        "configuration",
+        "no_thread",
+    ];
 
     /// The word for this reason.
     pub fn label(&self) -> &'static str {

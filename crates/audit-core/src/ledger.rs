@@ -101,12 +101,17 @@ impl<W> Ledger<W> {
                 if let Fate::Dropped(reason) = fate
                     && !planted!(LossNotNoted)
                 {
-                    parts.iter().for_each(|part| self.losses.add(Loss::of(*part, reason)));
+                    parts
+                        .iter()
+                        .for_each(|part| self.losses.add(Loss::of(*part, reason)));
                 }
             }
             let last = self.cover(range);
             if !self.waiters.is_empty() {
-                self.touched.push(SeqRange { first: range.first, last });
+                self.touched.push(SeqRange {
+                    first: range.first,
+                    last,
+                });
             }
         }
         delta
@@ -165,7 +170,9 @@ impl<W> Ledger<W> {
 
     /// The number up to which everything is committed or given up: nothing at or below it is in a spool.
     pub fn resolved_through(&self) -> u64 {
-        self.spooled.first().map_or(self.settled_through, |first| self.settled_through.min(first - 1))
+        self.spooled
+            .first()
+            .map_or(self.settled_through, |first| self.settled_through.min(first - 1))
     }
 
     /// How each entry of a range was delivered, if all of it is settled.
@@ -182,13 +189,24 @@ impl<W> Ledger<W> {
     pub fn wait(&mut self, range: SeqRange, deadline: Time, reply: W) {
         self.last_waiter += 1;
         let key = (range.last, self.last_waiter);
-        self.waiters.insert(key, Waiter { range, deadline, reply });
+        self.waiters.insert(
+            key,
+            Waiter {
+                range,
+                deadline,
+                reply,
+            },
+        );
         self.deadlines.insert((deadline, key));
     }
 
     /// The numbers up to `last` that are not settled.
     pub fn unsettled(&self, last: u64) -> Vec<SeqRange> {
-        if last == 0 { Vec::new() } else { self.open_within(SeqRange { first: 1, last }) }
+        if last == 0 {
+            Vec::new()
+        } else {
+            self.open_within(SeqRange { first: 1, last })
+        }
     }
 
     /// True if a caller waits.
@@ -228,7 +246,10 @@ impl<W> Ledger<W> {
         self.out_of_order.insert(range);
         let last = self
             .out_of_order
-            .within(SeqRange { last: u64::MAX, ..range })
+            .within(SeqRange {
+                last: u64::MAX,
+                ..range
+            })
             .next()
             .map_or(range.last, |r| r.last);
         while let Some(range) = self.out_of_order.pop_first_at(self.settled_through + 1) {
@@ -242,21 +263,34 @@ impl<W> Ledger<W> {
     }
 
     fn settled_within(&self, range: SeqRange) -> u64 {
-        range.len() - self.open_within(range).into_iter().map(SeqRange::len).sum::<u64>()
+        range.len()
+            - self
+                .open_within(range)
+                .into_iter()
+                .map(SeqRange::len)
+                .sum::<u64>()
     }
 
     /// The exceptions that overlap a range.
     fn exceptions_within(&self, range: SeqRange) -> impl Iterator<Item = (SeqRange, &Fate)> {
-        let begin =
-            self.exceptions.range(..=range.first).next_back().map_or(range.first, |(&first, _)| first);
-        self.exceptions.range(begin..=range.last.max(begin)).filter_map(move |(&first, (last, fate))| {
-            Some((SeqRange { first, last: *last }.overlap(range)?, fate))
-        })
+        let begin = self
+            .exceptions
+            .range(..=range.first)
+            .next_back()
+            .map_or(range.first, |(&first, _)| first);
+        self.exceptions
+            .range(begin..=range.last.max(begin))
+            .filter_map(move |(&first, (last, fate))| {
+                Some((SeqRange { first, last: *last }.overlap(range)?, fate))
+            })
     }
 
     fn counts(&self, range: SeqRange) -> DeliveryCounts {
         let settled = self.settled_within(range);
-        let mut counts = DeliveryCounts { pending: range.len() - settled, ..DeliveryCounts::default() };
+        let mut counts = DeliveryCounts {
+            pending: range.len() - settled,
+            ..DeliveryCounts::default()
+        };
         let mut known = 0;
         for (part, fate) in self.exceptions_within(range) {
             known += part.len();
@@ -266,9 +300,14 @@ impl<W> Ledger<W> {
         known += counts.spooled;
         // Evicted exceptions may be in the range: what is settled there and not known to be one was
         // committed or not.
-        let doubtful = SeqRange { first: 1, last: self.evicted_through };
-        let doubtful =
-            (self.evicted_through > 0).then(|| doubtful.overlap(range)).flatten().map_or(0, |part| {
+        let doubtful = SeqRange {
+            first: 1,
+            last: self.evicted_through,
+        };
+        let doubtful = (self.evicted_through > 0)
+            .then(|| doubtful.overlap(range))
+            .flatten()
+            .map_or(0, |part| {
                 let exceptions: u64 = self.exceptions_within(part).map(|(part, _)| part.len()).sum();
                 let spooled: u64 = self.spooled.within(part).map(SeqRange::len).sum();
                 self.settled_within(part).saturating_sub(exceptions + spooled)
@@ -329,18 +368,43 @@ mod tests {
         let settle = |ledger: &mut Ledger<()>, ranges: &[SeqRange], fate: &Fate| ledger.settle(ranges, fate);
         assert_eq!(
             settle(&mut ledger, &[range(1, 6)], &Fate::Spooled),
-            SettleDelta { settled: 6, unspooled: 0 }
+            SettleDelta {
+                settled: 6,
+                unspooled: 0
+            }
         );
         assert_eq!((ledger.settled_through(), ledger.resolved_through()), (6, 0));
         let delta = settle(&mut ledger, &[range(1, 2), range(4, 4)], &Fate::Committed);
-        assert_eq!(delta, SettleDelta { settled: 0, unspooled: 3 });
+        assert_eq!(
+            delta,
+            SettleDelta {
+                settled: 0,
+                unspooled: 3
+            }
+        );
         assert_eq!(ledger.resolved_through(), 2);
         assert_eq!(ledger.outcome(range(1, 6)).unwrap().spooled, 3);
         let delta = settle(&mut ledger, &[range(3, 8)], &Fate::Quarantined);
-        assert_eq!(delta, SettleDelta { settled: 2, unspooled: 3 });
-        assert_eq!(settle(&mut ledger, &[range(1, 8)], &Fate::Spooled), SettleDelta::default());
-        assert_eq!(settle(&mut ledger, &[range(1, 8)], &full()), SettleDelta::default());
-        assert_eq!(ledger.take_losses(), [], "nothing was dropped that was settled before");
+        assert_eq!(
+            delta,
+            SettleDelta {
+                settled: 2,
+                unspooled: 3
+            }
+        );
+        assert_eq!(
+            settle(&mut ledger, &[range(1, 8)], &Fate::Spooled),
+            SettleDelta::default()
+        );
+        assert_eq!(
+            settle(&mut ledger, &[range(1, 8)], &full()),
+            SettleDelta::default()
+        );
+        assert_eq!(
+            ledger.take_losses(),
+            [],
+            "nothing was dropped that was settled before"
+        );
         let counts = ledger.outcome(range(1, 8)).unwrap();
         assert_eq!((counts.committed, counts.quarantined, counts.dropped), (3, 5, 0));
         assert_eq!(ledger.resolved_through(), 8);
@@ -350,7 +414,10 @@ mod tests {
     fn a_loss_is_noted_with_the_settlement() {
         let mut ledger = Ledger::<()>::default();
         ledger.settle(&[range(1, 3)], &full());
-        assert_eq!(ledger.take_losses(), [Loss::of(range(1, 3), &DropReason::QueueFull)]);
+        assert_eq!(
+            ledger.take_losses(),
+            [Loss::of(range(1, 3), &DropReason::QueueFull)]
+        );
         assert_eq!(ledger.take_losses(), []);
     }
 

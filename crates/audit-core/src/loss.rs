@@ -22,7 +22,12 @@ pub struct Loss {
 impl Loss {
     /// The loss of a whole range.
     pub fn of(range: SeqRange, reason: &DropReason) -> Self {
-        Self { first: range.first, last: range.last, count: range.len(), reason: reason.clone() }
+        Self {
+            first: range.first,
+            last: range.last,
+            count: range.len(),
+            reason: reason.clone(),
+        }
     }
 
     /// True if everything from first to last was lost.
@@ -41,7 +46,12 @@ impl LossLog {
     /// Adds a loss. One that follows another of the same reason extends it.
     pub fn add(&mut self, new: Loss) {
         let full = self.losses.len() >= MAX_LOSSES;
-        match self.losses.iter_mut().rev().find(|loss| loss.reason.label() == new.reason.label()) {
+        match self
+            .losses
+            .iter_mut()
+            .rev()
+            .find(|loss| loss.reason.label() == new.reason.label())
+        {
             Some(loss) if full || (loss.last + 1 == new.first && loss.is_whole() && new.is_whole()) => {
                 loss.first = loss.first.min(new.first);
                 loss.last = loss.last.max(new.last);
@@ -77,9 +87,20 @@ mod tests {
         let mut note = |first, last| log.add(Loss::of(SeqRange { first, last }, &DropReason::QueueFull));
         note(1, 1);
         note(2, 5);
-        assert_eq!(log.take(), [Loss { first: 1, last: 5, count: 5, reason: DropReason::QueueFull }]);
+        assert_eq!(
+            log.take(),
+            [Loss {
+                first: 1,
+                last: 5,
+                count: 5,
+                reason: DropReason::QueueFull
+            }]
+        );
         for n in 0..10_000 {
-            let range = SeqRange { first: 2 * n + 1, last: 2 * n + 1 };
+            let range = SeqRange {
+                first: 2 * n + 1,
+                last: 2 * n + 1,
+            };
             log.add(Loss::of(range, &DropReason::QueueFull));
         }
         let all = log.take();
@@ -92,7 +113,13 @@ mod tests {
         let mut log = LossLog::default();
         for n in 1..=MAX_LOSSES as u64 {
             let number = 100 + 2 * n;
-            log.add(Loss::of(SeqRange { first: number, last: number }, &DropReason::QueueFull));
+            log.add(Loss::of(
+                SeqRange {
+                    first: number,
+                    last: number,
+                },
+                &DropReason::QueueFull,
+            ));
         }
         assert_eq!(log.first(), Some(102));
         log.add(Loss::of(SeqRange { first: 5, last: 6 }, &DropReason::QueueFull));

@@ -25,7 +25,10 @@ impl SeqRange {
         for number in numbers {
             match ranges.last_mut() {
                 Some(range) if number <= range.last.saturating_add(1) => range.last = number,
-                _ => ranges.push(Self { first: number, last: number }),
+                _ => ranges.push(Self {
+                    first: number,
+                    last: number,
+                }),
             }
         }
         ranges
@@ -71,7 +74,10 @@ impl SeqSet {
         if let Some((&first, &last)) = self.ranges.range(..=range.first).next_back()
             && last.saturating_add(1) >= range.first
         {
-            range = SeqRange { first, last: last.max(range.last) };
+            range = SeqRange {
+                first,
+                last: last.max(range.last),
+            };
         }
         while let Some((&first, &last)) = self.ranges.range(range.first..).next()
             && first <= range.last.saturating_add(1)
@@ -84,8 +90,10 @@ impl SeqSet {
 
     /// Removes the numbers of a range, and returns those that were there.
     pub fn remove(&mut self, range: SeqRange) -> Vec<SeqRange> {
-        let parts: Vec<(SeqRange, SeqRange)> =
-            self.touching(range).filter_map(|known| known.overlap(range).map(|part| (known, part))).collect();
+        let parts: Vec<(SeqRange, SeqRange)> = self
+            .touching(range)
+            .filter_map(|known| known.overlap(range).map(|part| (known, part)))
+            .collect();
         for &(known, part) in &parts {
             self.ranges.remove(&known.first);
             if known.first < part.first {
@@ -110,27 +118,42 @@ impl SeqSet {
         for known in self.within(range) {
             let Some(first) = next else { break };
             if first < known.first {
-                gaps.push(SeqRange { first, last: known.first - 1 });
+                gaps.push(SeqRange {
+                    first,
+                    last: known.first - 1,
+                });
             }
             next = known.last.checked_add(1);
         }
         if let Some(first) = next.filter(|first| *first <= range.last) {
-            gaps.push(SeqRange { first, last: range.last });
+            gaps.push(SeqRange {
+                first,
+                last: range.last,
+            });
         }
         gaps
     }
 
     /// Removes and returns the lowest range if it begins at this number or below.
     pub fn pop_first_at(&mut self, number: u64) -> Option<SeqRange> {
-        let (&first, &last) = self.ranges.first_key_value().filter(|(first, _)| **first <= number)?;
+        let (&first, &last) = self
+            .ranges
+            .first_key_value()
+            .filter(|(first, _)| **first <= number)?;
         self.ranges.remove(&first);
         Some(SeqRange { first, last })
     }
 
     /// The ranges that may overlap this one.
     fn touching(&self, range: SeqRange) -> impl Iterator<Item = SeqRange> {
-        let begin = self.ranges.range(..=range.first).next_back().map_or(range.first, |(&first, _)| first);
-        self.ranges.range(begin..=range.last.max(begin)).map(|(&first, &last)| SeqRange { first, last })
+        let begin = self
+            .ranges
+            .range(..=range.first)
+            .next_back()
+            .map_or(range.first, |(&first, _)| first);
+        self.ranges
+            .range(begin..=range.last.max(begin))
+            .map(|(&first, &last)| SeqRange { first, last })
     }
 }
 

@@ -23,8 +23,15 @@ impl Size {
     /// Splits it into two parts whose sum it is, the first with this many entries and their share of the bytes.
     pub fn split_off(self, entries: usize) -> [Self; 2] {
         let entries = entries.min(self.entries);
-        let bytes = self.bytes.checked_div(self.entries).map_or(0, |each| each * entries);
-        let first = if entries == self.entries { self } else { Self { entries, bytes } };
+        let bytes = self
+            .bytes
+            .checked_div(self.entries)
+            .map_or(0, |each| each * entries);
+        let first = if entries == self.entries {
+            self
+        } else {
+            Self { entries, bytes }
+        };
         [first, self.saturating_sub(first)]
     }
 }
@@ -33,7 +40,10 @@ impl Add for Size {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { entries: self.entries + other.entries, bytes: self.bytes + other.bytes }
+        Self {
+            entries: self.entries + other.entries,
+            bytes: self.bytes + other.bytes,
+        }
     }
 }
 
@@ -47,7 +57,10 @@ impl Sub for Size {
     type Output = Self;
 
     fn sub(self, other: Self) -> Self {
-        Self { entries: self.entries - other.entries, bytes: self.bytes - other.bytes }
+        Self {
+            entries: self.entries - other.entries,
+            bytes: self.bytes - other.bytes,
+        }
     }
 }
 

@@ -56,7 +56,10 @@ mod tests {
         assert_eq!(Time::START + Duration::MAX, Time::NEVER);
         assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
         assert_eq!(Time::START - Time::NEVER, Duration::ZERO);
-        let (one, two) = (Time::after(Duration::from_secs(1)), Time::after(Duration::from_secs(2)));
+        let (one, two) = (
+            Time::after(Duration::from_secs(1)),
+            Time::after(Duration::from_secs(2)),
+        );
         assert_eq!((two - one, one - two), (Duration::from_secs(1), Duration::ZERO));
     }
 }

@@ -14,7 +14,10 @@ fn no_seed_breaks_a_promise() {
     for seed in SEEDS {
         let outcome = simulation::run(seed, None);
         events += outcome.events;
-        assert_eq!(outcome.finding, None, "`just simulate-seed {seed}` shows what happened");
+        assert_eq!(
+            outcome.finding, None,
+            "`just simulate-seed {seed}` shows what happened"
+        );
     }
     assert!(events > 500_000, "the worlds came to a stop: {events} events");
 }
@@ -48,13 +51,22 @@ fn each_planted_bug_is_found() {
 #[test]
 fn a_finding_is_shown_with_a_short_history_and_its_cause() {
     let bug = Some(Bug::StopRecordHandedOutEarly);
-    let seed = SEEDS.into_iter().find(|seed| simulation::run(*seed, bug).finding.is_some()).unwrap();
+    let seed = SEEDS
+        .into_iter()
+        .find(|seed| simulation::run(*seed, bug).finding.is_some())
+        .unwrap();
     let finding = simulation::run(seed, bug).finding.unwrap();
     let report = simulation::report(seed, bug);
     assert!(report.contains(finding.promise), "{report}");
     assert!(report.contains("stopped("), "{report}");
     let whole = simulation::planned(seed);
-    let shown = report.lines().skip_while(|line| !line.starts_with("from outside")).skip(1);
+    let shown = report
+        .lines()
+        .skip_while(|line| !line.starts_with("from outside"))
+        .skip(1);
     let shown = shown.take_while(|line| !line.is_empty()).count();
-    assert!(shown > 0 && shown < whole / 2, "{shown} of {whole} external events");
+    assert!(
+        shown > 0 && shown < whole / 2,
+        "{shown} of {whole} external events"
+    );
 }

@@ -63,7 +63,10 @@ impl OpsError {
     }
 
     pub(crate) fn archive(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Archive { path: path.to_owned(), reason: reason.into() }
+        Self::Archive {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
     }
 }
 

@@ -103,7 +103,10 @@ pub async fn ensure(
 fn months(from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<DateTime<Utc>> {
     let first = from.with_day(1).unwrap_or(from);
     let is_due = |month: &DateTime<Utc>| (month.year(), month.month()) <= (to.year(), to.month());
-    (0..).map_while(|nth| first.checked_add_months(Months::new(nth))).take_while(is_due).collect()
+    (0..)
+        .map_while(|nth| first.checked_add_months(Months::new(nth)))
+        .take_while(is_due)
+        .collect()
 }
 
 /// Lists the months of which rows lie in the default partition.
@@ -134,7 +137,9 @@ pub async fn strays(conn: &mut Connection) -> Result<Vec<StrayMonth>, OpsError> 
 /// Dropping the future leaves it open whether they were moved.
 pub async fn adopt(conn: &mut Connection, month: &StrayMonth) -> Result<u64, OpsError> {
     let conn = postgres(conn)?;
-    let Some(from) = month.from_epoch else { return Ok(0) };
+    let Some(from) = month.from_epoch else {
+        return Ok(0);
+    };
     let query =
         diesel::sql_query("SELECT audit_logs_adopt_month(to_timestamp($1) AT TIME ZONE 'UTC') AS value")
             .bind::<BigInt, _>(from);
@@ -150,7 +155,10 @@ mod tests {
     fn every_month_once() {
         let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let of = |from, to| {
-            months(time(from), time(to)).iter().map(|m| m.format("%Y-%m").to_string()).collect::<Vec<_>>()
+            months(time(from), time(to))
+                .iter()
+                .map(|m| m.format("%Y-%m").to_string())
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             of("2023-11-30T10:00:00Z", "2024-02-01T00:00:00Z"),

@@ -41,7 +41,11 @@ pub(crate) struct Number {
 /// Christ with ` BC`, `infinity`. As text because a time of PostgreSQL can be beyond what chrono holds.
 macro_rules! utc {
     ($time:literal) => {
-        concat!("regexp_replace(to_json(", $time, " AT TIME ZONE 'UTC') #>> '{}', '(\\d)( BC)?$', '\\1Z\\2')")
+        concat!(
+            "regexp_replace(to_json(",
+            $time,
+            " AT TIME ZONE 'UTC') #>> '{}', '(\\d)( BC)?$', '\\1Z\\2')"
+        )
     };
 }
 pub(crate) use utc;

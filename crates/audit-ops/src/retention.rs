@@ -50,7 +50,13 @@ impl Rule {
     /// Keeps this number of months, and drops at most three within a day.
     pub fn keep(keep_months: i32) -> Self {
         let reason = format!("older than {keep_months} months");
-        Self { keep_months, reason, force: false, max_months: 3, trust_clock: false }
+        Self {
+            keep_months,
+            reason,
+            force: false,
+            max_months: 3,
+            trust_clock: false,
+        }
     }
 }
 

@@ -85,7 +85,13 @@ pub(crate) struct Options {
     pub(crate) without_node: bool,
     /// A server whose user may create databases; unless given, a private one is started, with its
     /// durability as in production (fsync, full_page_writes)
-    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub(crate) database_url: Option<String>,
     /// An existing directory in which the private server keeps its data
     #[arg(long, global = true, value_name = "DIR")]
@@ -122,7 +128,10 @@ mod tests {
     #[test]
     fn options_may_follow_the_part() {
         let cli = Cli::parse_from(["db-bench", "ingest", "--json", "--rounds", "3"]);
-        assert_eq!((cli.what, cli.options.json, cli.options.rounds), (Some(What::Ingest), true, 3));
+        assert_eq!(
+            (cli.what, cli.options.json, cli.options.rounds),
+            (Some(What::Ingest), true, 3)
+        );
         assert_eq!(Cli::parse_from(["db-bench"]).what, None);
     }
 }

@@ -32,18 +32,28 @@ pub(crate) struct Stopwatch {
 
 impl Stopwatch {
     pub(crate) fn start() -> Self {
-        Self { started: Instant::now(), cpu: cpu() }
+        Self {
+            started: Instant::now(),
+            cpu: cpu(),
+        }
     }
 
     pub(crate) fn sample(&self, rows: usize) -> Sample {
-        Sample { rows, elapsed: self.started.elapsed(), cpu: cpu().saturating_sub(self.cpu) }
+        Sample {
+            rows,
+            elapsed: self.started.elapsed(),
+            cpu: cpu().saturating_sub(self.cpu),
+        }
     }
 }
 
 /// The processor time of all threads of this process, to the nanosecond.
 fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
 }
 
 #[cfg(test)]

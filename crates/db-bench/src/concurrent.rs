@@ -40,8 +40,16 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
         },
     ];
     let rounds = Rounds::run("concurrent", place, options, &contenders).await?;
-    report.add(rounds.rate(OURS_10).against(&rounds.rate(POOL_10), Some(AtLeast(3.0))))?;
-    report.add(rounds.rate(OURS_50).against(&rounds.rate(POOL_50), Some(AtLeast(5.0))))?;
+    report.add(
+        rounds
+            .rate(OURS_10)
+            .against(&rounds.rate(POOL_10), Some(AtLeast(3.0))),
+    )?;
+    report.add(
+        rounds
+            .rate(OURS_50)
+            .against(&rounds.rate(POOL_50), Some(AtLeast(5.0))),
+    )?;
     report.add(rounds.rate(POOL_10).row(None))?;
     report.add(rounds.rate(POOL_50).row(None))?;
     Ok(())

@@ -75,7 +75,13 @@ fn names(nth: usize) -> [String; 4] {
 }
 
 fn action(nth: usize) -> &'static str {
-    let actions = ["document.read", "document.update", "member.invite", "api_key.create", "auth.login"];
+    let actions = [
+        "document.read",
+        "document.update",
+        "member.invite",
+        "api_key.create",
+        "auth.login",
+    ];
     actions[nth % actions.len()]
 }
 

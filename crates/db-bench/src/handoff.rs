@@ -72,18 +72,37 @@ fn block(measured: &mut Measured, bursts: usize, peer: &Peer) {
     note(&mut measured.ours, &calls, clock);
     let calls = together(|| {
         let mut appender = peer.writer.clone();
-        paced(bursts, line, |line| drop(std::io::Write::write_all(&mut appender, &line)))
+        paced(bursts, line, |line| {
+            drop(std::io::Write::write_all(&mut appender, &line))
+        })
     });
     note(&mut measured.appender, &calls, clock);
     let said: Vec<Event> = (0..BURST).map(Event::nth).collect();
-    let calls = paced(bursts, |nth| &said[nth % BURST], |event| drop(std::hint::black_box(entry(event))));
-    measured.build.values.extend(percentile(&calls, 0.5).map(|call| call - clock));
-    let calls = paced(bursts, |nth| &said[nth % BURST], |event| drop(write_audit_log(entry(event))));
-    measured.build_and_hand.values.extend(percentile(&calls, 0.5).map(|call| call - clock));
+    let calls = paced(
+        bursts,
+        |nth| &said[nth % BURST],
+        |event| drop(std::hint::black_box(entry(event))),
+    );
+    measured
+        .build
+        .values
+        .extend(percentile(&calls, 0.5).map(|call| call - clock));
+    let calls = paced(
+        bursts,
+        |nth| &said[nth % BURST],
+        |event| drop(write_audit_log(entry(event))),
+    );
+    measured
+        .build_and_hand
+        .values
+        .extend(percentile(&calls, 0.5).map(|call| call - clock));
     let calls = tracing::subscriber::with_default(peer.subscriber(), || {
         paced(bursts, |nth| &said[nth % BURST], trace)
     });
-    measured.tracing.values.extend(percentile(&calls, 0.5).map(|call| call - clock));
+    measured
+        .tracing
+        .values
+        .extend(percentile(&calls, 0.5).map(|call| call - clock));
 }
 
 /// Calls in bursts, with a pause before each; what is handed over is made ready before the burst.
@@ -106,7 +125,11 @@ fn paced<T>(bursts: usize, mut make: impl FnMut(usize) -> T, mut hand: impl FnMu
 fn together(produce: impl Fn() -> Vec<f64> + Sync) -> Vec<f64> {
     std::thread::scope(|scope| {
         let producers: Vec<_> = (0..PRODUCERS).map(|_| scope.spawn(&produce)).collect();
-        producers.into_iter().filter_map(|producer| producer.join().ok()).flatten().collect()
+        producers
+            .into_iter()
+            .filter_map(|producer| producer.join().ok())
+            .flatten()
+            .collect()
     })
 }
 
@@ -117,8 +140,11 @@ fn clock() -> f64 {
 }
 
 fn note([middle, tail]: &mut [Series; 2], calls: &[f64], clock: f64) {
-    middle.values.extend(percentile(calls, 0.5).map(|call| call - clock));
-    tail.values.extend(percentile(calls, 0.99).map(|call| call - clock));
+    middle
+        .values
+        .extend(percentile(calls, 0.5).map(|call| call - clock));
+    tail.values
+        .extend(percentile(calls, 0.99).map(|call| call - clock));
 }
 
 /// The entry of an event whose parts the caller has at hand.
@@ -186,11 +212,20 @@ impl Peer {
     fn start() -> std::io::Result<(Self, tempfile::NamedTempFile)> {
         let file = tempfile::NamedTempFile::new()?;
         let (writer, guard) = NonBlockingBuilder::default().finish(file.reopen()?);
-        Ok((Self { writer, _guard: guard }, file))
+        Ok((
+            Self {
+                writer,
+                _guard: guard,
+            },
+            file,
+        ))
     }
 
     fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + 'static {
-        tracing_subscriber::fmt().json().with_writer(self.writer.clone()).finish()
+        tracing_subscriber::fmt()
+            .json()
+            .with_writer(self.writer.clone())
+            .finish()
     }
 }
 

@@ -70,29 +70,88 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
 async fn contenders(options: &Options) -> Vec<Contender> {
     let events = options.events;
     let mut all = vec![
-        Contender { name: OURS, rows: events, turn: ours::forgotten },
-        Contender { name: POOLED, rows: slow(events), turn: single::pooled },
-        Contender { name: HELD, rows: slow(events), turn: single::held },
-        Contender { name: SQLX, rows: slow(events), turn: sqlx::single },
-        Contender { name: SEA_ORM, rows: slow(events), turn: sea_orm::single },
-        Contender { name: DIESEL_BATCH, rows: events / 2, turn: batches::diesel },
-        Contender { name: SQLX_BATCH, rows: events / 2, turn: sqlx::unnest },
-        Contender { name: COPY, rows: events, turn: batches::copy_conventional },
-        Contender { name: COPY_OWN, rows: events, turn: batches::copy_own },
-        Contender { name: STATEMENT, rows: events, turn: statement::looped },
-        Contender { name: GUARDED, rows: events, turn: ours::guarded },
-        Contender { name: UNGUARDED, rows: events, turn: ours::unguarded },
+        Contender {
+            name: OURS,
+            rows: events,
+            turn: ours::forgotten,
+        },
+        Contender {
+            name: POOLED,
+            rows: slow(events),
+            turn: single::pooled,
+        },
+        Contender {
+            name: HELD,
+            rows: slow(events),
+            turn: single::held,
+        },
+        Contender {
+            name: SQLX,
+            rows: slow(events),
+            turn: sqlx::single,
+        },
+        Contender {
+            name: SEA_ORM,
+            rows: slow(events),
+            turn: sea_orm::single,
+        },
+        Contender {
+            name: DIESEL_BATCH,
+            rows: events / 2,
+            turn: batches::diesel,
+        },
+        Contender {
+            name: SQLX_BATCH,
+            rows: events / 2,
+            turn: sqlx::unnest,
+        },
+        Contender {
+            name: COPY,
+            rows: events,
+            turn: batches::copy_conventional,
+        },
+        Contender {
+            name: COPY_OWN,
+            rows: events,
+            turn: batches::copy_own,
+        },
+        Contender {
+            name: STATEMENT,
+            rows: events,
+            turn: statement::looped,
+        },
+        Contender {
+            name: GUARDED,
+            rows: events,
+            turn: ours::guarded,
+        },
+        Contender {
+            name: UNGUARDED,
+            rows: events,
+            turn: ours::unguarded,
+        },
     ];
     if node_is_there(options, ANCESTOR).await {
-        all.push(Contender { name: ANCESTOR, rows: slow(events), turn: node::single });
-        all.push(Contender { name: ANCESTOR_BATCH, rows: events / 5, turn: node::batch });
+        all.push(Contender {
+            name: ANCESTOR,
+            rows: slow(events),
+            turn: node::single,
+        });
+        all.push(Contender {
+            name: ANCESTOR_BATCH,
+            rows: events / 5,
+            turn: node::batch,
+        });
     }
     all
 }
 
 /// Whether the peer on Node takes part; says so if it does not.
 pub(crate) async fn node_is_there(options: &Options, what: &str) -> bool {
-    if ![ANCESTOR, ANCESTOR_BATCH].iter().any(|name| options.takes_part(name)) {
+    if ![ANCESTOR, ANCESTOR_BATCH]
+        .iter()
+        .any(|name| options.takes_part(name))
+    {
         return false;
     }
     let installed = match options.without_node {

@@ -52,10 +52,15 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
     for block in 0..blocks {
         let order = order(block, contenders.len());
         for at in order {
-            contenders[at].measure(written..written + REWARM + per_block).await?;
+            contenders[at]
+                .measure(written..written + REWARM + per_block)
+                .await?;
         }
         written += REWARM + per_block;
-        hop.values.extend(percentile(&tokio::task::spawn_blocking(move || hops(per_block)).await?, 0.5));
+        hop.values.extend(percentile(
+            &tokio::task::spawn_blocking(move || hops(per_block)).await?,
+            0.5,
+        ));
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -67,7 +72,9 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
 }
 
 fn show(contenders: &[Contender], hop: Series, report: &mut Report) -> Fallible<()> {
-    let [ours, held, baselines @ ..] = contenders else { return Err("no contenders".into()) };
+    let [ours, held, baselines @ ..] = contenders else {
+        return Err("no contenders".into());
+    };
     report.add(ours.p50.against(&held.p50, Some(AtMost(1.10))))?;
     for series in [&held.p50, &ours.p99, &hop] {
         report.add(series.row(None))?;
@@ -97,7 +104,11 @@ async fn contenders(url: &str, writer: AuditWriter, options: &Options) -> Fallib
         contenders.push(Contender::new("sea-orm, pool", 1.2, peer));
     }
     if node_is_there(options, ANCESTOR).await {
-        contenders.push(Contender::new(ANCESTOR, 2.7, Peer::Ancestor(node::Blocks::start(url)?)));
+        contenders.push(Contender::new(
+            ANCESTOR,
+            2.7,
+            Peer::Ancestor(node::Blocks::start(url)?),
+        ));
     }
     Ok(contenders)
 }
@@ -153,7 +164,10 @@ impl Peer {
             Self::Sqlx(peer) => timed(peer, numbers).await,
             Self::SeaOrm(peer) => timed(peer, numbers).await,
             // Each call is beyond the reach of this clock.
-            Self::Ancestor(peer) => Ok(Block { seconds: peer.insert(numbers).await?, calls: Vec::new() }),
+            Self::Ancestor(peer) => Ok(Block {
+                seconds: peer.insert(numbers).await?,
+                calls: Vec::new(),
+            }),
         }
     }
 }
@@ -173,7 +187,10 @@ async fn timed(peer: &mut impl Single, numbers: Range<usize>) -> Fallible<Block>
         peer.insert(nth).await?;
         calls.push(called.elapsed().as_secs_f64() * 1e6);
     }
-    Ok(Block { seconds: begun.elapsed().as_secs_f64(), calls })
+    Ok(Block {
+        seconds: begun.elapsed().as_secs_f64(),
+        calls,
+    })
 }
 
 /// In which order the contenders have this block: each is first, and follows each neighbour, equally often.

@@ -86,7 +86,10 @@ const OTHERS: [Question; 3] = [
 pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Report) -> Fallible<()> {
     let fresh = place.fresh(Table::Own).await?;
     fill(&fresh, options.rows).await?;
-    connect(&fresh.url).await?.batch_execute("SELECT audit_logs_index_closed_months()").await?;
+    connect(&fresh.url)
+        .await?
+        .batch_execute("SELECT audit_logs_index_closed_months()")
+        .await?;
     for sql in PERFECT.split(';') {
         connect(&fresh.url).await?.batch_execute(sql).await?;
     }
@@ -98,7 +101,9 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
 /// Fills the twelve months, two at a time.
 async fn fill(fresh: &Fresh<'_>, rows: usize) -> Fallible<()> {
     let client = connect(&fresh.url).await?;
-    client.batch_execute("SELECT audit_logs_ensure_partitions(now() - interval '11 months', now())").await?;
+    client
+        .batch_execute("SELECT audit_logs_ensure_partitions(now() - interval '11 months', now())")
+        .await?;
     let bar = progress::bar("lookups", MONTHS);
     bar.set_message("filling the trail");
     // Rows before the nth month, so that together they are numbered without a gap.
@@ -108,8 +113,11 @@ async fn fill(fresh: &Fresh<'_>, rows: usize) -> Fallible<()> {
         tokio::spawn(async move {
             let client = connect(&url).await?;
             for month in (0..MONTHS).filter(|month| month % 2 == lane) {
-                let parameters: [&(dyn ToSql + Sync); 3] =
-                    [&(month as i32), &((before(month + 1) - before(month)) as i64), &(before(month) as i64)];
+                let parameters: [&(dyn ToSql + Sync); 3] = [
+                    &(month as i32),
+                    &((before(month + 1) - before(month)) as i64),
+                    &(before(month) as i64),
+                ];
                 client.execute(FILL, &parameters).await?;
                 bar.inc(1);
             }
@@ -183,9 +191,14 @@ async fn cold(place: &Place, fresh: &Fresh<'_>, options: &Options, report: &mut 
             server.start_again()?;
             let client = connect(&fresh.url).await?;
             let statement = client.prepare(question.sql).await?;
-            series
-                .values
-                .push(ask(&client, &statement, &(question.about)(some(round + 1_000, options.rows))).await?);
+            series.values.push(
+                ask(
+                    &client,
+                    &statement,
+                    &(question.about)(some(round + 1_000, options.rows)),
+                )
+                .await?,
+            );
             bar.inc(1);
         }
         report.add(series.row(None))?;

@@ -72,7 +72,10 @@ impl Flood {
         }
         let mut retry = RetryPolicy::default();
         retry.spill_after = Duration::from_millis(20);
-        builder.retry(retry).durability(Durability::Spill(dir.to_owned())).spool_bytes(SPOOL_BYTES)
+        builder
+            .retry(retry)
+            .durability(Durability::Spill(dir.to_owned()))
+            .spool_bytes(SPOOL_BYTES)
     }
 }
 
@@ -106,8 +109,17 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> Fallible<
 async fn in_a_process(flood: Flood, options: &Options) -> Fallible<f64> {
     let name = flood.to_possible_value().ok_or("no such sample")?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["memory-sample", name.get_name(), "--seconds", &options.seconds.to_string()]);
-    let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().await?;
+    command.args([
+        "memory-sample",
+        name.get_name(),
+        "--seconds",
+        &options.seconds.to_string(),
+    ]);
+    let done = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .await?;
     if !done.status.success() {
         return Err("memory: a sample failed".into());
     }
@@ -159,6 +171,8 @@ async fn offer(writer: &AuditWriter, flood: Flood, limit: Duration) -> Fallible<
 fn resident() -> Fallible<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS in /proc/self/status")?;
+    let kib = line
+        .and_then(|line| line.split_whitespace().next())
+        .ok_or("no VmRSS in /proc/self/status")?;
     Ok(kib.parse::<u64>()? * 1024)
 }

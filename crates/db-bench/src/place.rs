@@ -16,8 +16,11 @@ pub(crate) const CONVENTIONAL: &str = include_str!("../sql/conventional.sql");
 const BARE: &str = include_str!("../sql/bare.sql");
 
 /// What a private server is told beyond its defaults, against what `db-test` chooses for tests.
-const SETTINGS: [(&str, &str); 3] =
-    [("fsync", "on"), ("full_page_writes", "on"), ("synchronous_commit", "on")];
+const SETTINGS: [(&str, &str); 3] = [
+    ("fsync", "on"),
+    ("full_page_writes", "on"),
+    ("synchronous_commit", "on"),
+];
 
 /// A role that may do nothing but insert. Its password protects nothing: the server is private.
 const WRITER: (&str, &str) = ("bench_writer", "bench");
@@ -86,7 +89,12 @@ impl Place {
             (None, None) => return Err("no server".into()),
         };
         let prefix = format!("db_bench_{}", uuid::Uuid::now_v7().simple());
-        let place = Self { server, admin, prefix, made: AtomicUsize::new(0) };
+        let place = Self {
+            server,
+            admin,
+            prefix,
+            made: AtomicUsize::new(0),
+        };
         for table in Table::ALL {
             place.make_template(table).await?;
         }
@@ -125,10 +133,19 @@ impl Place {
         let name = format!("{}_{nth}", self.prefix);
         let admin = connect(&self.admin).await?;
         admin
-            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {}_{}", self.prefix, table.word()))
+            .batch_execute(&format!(
+                "CREATE DATABASE {name} TEMPLATE {}_{}",
+                self.prefix,
+                table.word()
+            ))
             .await?;
         admin.batch_execute("CHECKPOINT").await?;
-        Ok(Fresh { place: self, table, url: self.url(&name), name })
+        Ok(Fresh {
+            place: self,
+            table,
+            url: self.url(&name),
+            name,
+        })
     }
 
     /// The private server, if it is one.
@@ -142,7 +159,9 @@ impl Place {
             let admin = connect(&self.admin).await?;
             for table in Table::ALL {
                 let name = format!("{}_{}", self.prefix, table.word());
-                admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
+                admin
+                    .batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+                    .await?;
             }
         }
         Ok(())
@@ -176,7 +195,9 @@ impl Fresh<'_> {
             return Err(format!("void: {emitted} rows were emitted and {stored} are there").into());
         }
         let admin = connect(&self.place.admin).await?;
-        admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await?;
+        admin
+            .batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name))
+            .await?;
         Ok(())
     }
 }
@@ -190,9 +211,13 @@ pub(crate) async fn connect(url: &str) -> Fallible<Client> {
 
 /// A URL with another database in it.
 fn with_database(url: &str, database: &str) -> String {
-    let (base, query) = url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
+    let (base, query) = url
+        .split_once('?')
+        .map_or((url, None), |(base, query)| (base, Some(query)));
     let authority = base.find("://").map_or(0, |at| at + 3);
-    let end = base[authority..].find('/').map_or(base.len(), |slash| authority + slash);
+    let end = base[authority..]
+        .find('/')
+        .map_or(base.len(), |slash| authority + slash);
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     format!("{}/{database}{query}", &base[..end])
 }

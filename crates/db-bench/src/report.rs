@@ -14,7 +14,10 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, rows: Vec::new() }
+        Self {
+            json,
+            rows: Vec::new(),
+        }
     }
 
     /// Takes a row; one that could not be measured is left out. As JSON it is printed at once.
@@ -31,7 +34,11 @@ impl Report {
     pub(crate) fn finish(self) -> std::io::Result<()> {
         match self.json {
             true => Ok(()),
-            false => writeln!(std::io::stdout(), "{}", table(&self.rows, std::io::stdout().is_terminal())),
+            false => writeln!(
+                std::io::stdout(),
+                "{}",
+                table(&self.rows, std::io::stdout().is_terminal())
+            ),
         }
     }
 }
@@ -45,7 +52,16 @@ fn table(rows: &[Row], colours: bool) -> String {
     table
         .load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')))
         .set_content_arrangement(ContentArrangement::Disabled);
-    let header = ["name", "median", "min … max", "unit", "ratio to", "ratio", "goal", "met"];
+    let header = [
+        "name",
+        "median",
+        "min … max",
+        "unit",
+        "ratio to",
+        "ratio",
+        "goal",
+        "met",
+    ];
     table.set_header(header.map(|title| match colours {
         true => Cell::new(title).add_attribute(Attribute::Bold),
         false => Cell::new(title),
@@ -65,7 +81,11 @@ fn table(rows: &[Row], colours: bool) -> String {
             Cell::new(row.reference.as_deref().unwrap_or_default()),
             right(row.ratio.map(number).unwrap_or_default()),
             Cell::new(row.goal.map(|goal| goal.to_string()).unwrap_or_default()),
-            if colours { Cell::new(met.0).fg(met.1) } else { Cell::new(met.0) },
+            if colours {
+                Cell::new(met.0).fg(met.1)
+            } else {
+                Cell::new(met.0)
+            },
         ]);
     }
     table.trim_fmt()
@@ -81,7 +101,9 @@ fn number(value: f64) -> String {
         _ => 4,
     };
     let text = format!("{value:.digits$}");
-    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(w, f)| (w, Some(f)));
+    let (whole, fraction) = text
+        .split_once('.')
+        .map_or((text.as_str(), None), |(w, f)| (w, Some(f)));
     let mut grouped = String::new();
     for (nth, digit) in whole.chars().enumerate() {
         if nth > 0
@@ -102,8 +124,16 @@ mod tests {
     use crate::row::{Goal, Series};
 
     fn row() -> Row {
-        let ours = Series { name: "ours".into(), unit: "rows/s", values: vec![90_000.0, 80_000.0, 85_000.0] };
-        let theirs = Series { name: "theirs".into(), unit: "rows/s", values: vec![1_000.0; 3] };
+        let ours = Series {
+            name: "ours".into(),
+            unit: "rows/s",
+            values: vec![90_000.0, 80_000.0, 85_000.0],
+        };
+        let theirs = Series {
+            name: "theirs".into(),
+            unit: "rows/s",
+            values: vec![1_000.0; 3],
+        };
         ours.against(&theirs, Some(Goal::AtLeast(80.0))).unwrap()
     }
 
@@ -113,8 +143,18 @@ mod tests {
             line(&row()).unwrap(),
             r#"{"name":"ours","median":85000.0,"min":80000.0,"max":90000.0,"unit":"rows/s","reference":"theirs","ratio":85.0,"goal":">= 80","met":true}"#
         );
-        let plain = Series { name: "x".into(), unit: "ns", values: vec![1.5] }.row(None).unwrap();
-        assert!(line(&plain).unwrap().ends_with(r#""reference":null,"ratio":null,"goal":null,"met":null}"#));
+        let plain = Series {
+            name: "x".into(),
+            unit: "ns",
+            values: vec![1.5],
+        }
+        .row(None)
+        .unwrap();
+        assert!(
+            line(&plain)
+                .unwrap()
+                .ends_with(r#""reference":null,"ratio":null,"goal":null,"met":null}"#)
+        );
     }
 
     #[test]
@@ -130,6 +170,18 @@ mod tests {
     #[test]
     fn numbers_have_three_digits_and_their_thousands_apart() {
         let shown = [1_234_567.0, 100.4, 99.96, 1.234, 0.1234, 0.01234, 0.0, -1234.0].map(number);
-        assert_eq!(shown, ["1,234,567", "100", "100.0", "1.23", "0.123", "0.0123", "0", "-1,234"]);
+        assert_eq!(
+            shown,
+            [
+                "1,234,567",
+                "100",
+                "100.0",
+                "1.23",
+                "0.123",
+                "0.0123",
+                "0",
+                "-1,234"
+            ]
+        );
     }
 }

@@ -30,14 +30,22 @@ impl Rounds {
         contenders: &[Contender],
     ) -> Fallible<Self> {
         let rounds = options.rounds;
-        let contenders: Vec<_> = contenders.iter().filter(|who| options.takes_part(who.name)).collect();
+        let contenders: Vec<_> = contenders
+            .iter()
+            .filter(|who| options.takes_part(who.name))
+            .collect();
         let bar = progress::bar(part, rounds * contenders.len());
-        let mut samples: Vec<_> = contenders.iter().map(|contender| (contender.name, Vec::new())).collect();
+        let mut samples: Vec<_> = contenders
+            .iter()
+            .map(|contender| (contender.name, Vec::new()))
+            .collect();
         for _ in 0..rounds {
             for (Contender { name, rows, turn }, (_, samples)) in contenders.iter().copied().zip(&mut samples)
             {
                 bar.set_message(*name);
-                let sample = turn(place, *rows).await.map_err(|error| format!("{part}, {name}: {error}"))?;
+                let sample = turn(place, *rows)
+                    .await
+                    .map_err(|error| format!("{part}, {name}: {error}"))?;
                 samples.push(sample);
                 bar.inc(1);
             }
@@ -53,9 +61,17 @@ impl Rounds {
         unit: &'static str,
         figure: impl Fn(&Sample) -> f64,
     ) -> Series {
-        let samples = self.samples.iter().find(|(known, _)| *known == name).map(|(_, samples)| samples);
+        let samples = self
+            .samples
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, samples)| samples);
         let values = samples.into_iter().flatten().map(figure).collect();
-        Series { name: name.to_owned(), unit, values }
+        Series {
+            name: name.to_owned(),
+            unit,
+            values,
+        }
     }
 
     /// A contender's rows for each second.

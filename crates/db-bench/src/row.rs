@@ -37,14 +37,22 @@ pub(crate) struct Row {
 
 impl Series {
     pub(crate) fn new(name: impl Into<String>, unit: &'static str) -> Self {
-        Self { name: name.into(), unit, values: Vec::new() }
+        Self {
+            name: name.into(),
+            unit,
+            values: Vec::new(),
+        }
     }
 
     /// Its line without a reference. None if nothing was measured.
     pub(crate) fn row(&self, goal: Option<Goal>) -> Option<Row> {
         let spread = Spread::of(&self.values)?;
         let met = goal.map(|goal| goal.is_met(spread.median));
-        Some(Row { goal, met, ..self.plain(spread) })
+        Some(Row {
+            goal,
+            met,
+            ..self.plain(spread)
+        })
     }
 
     /// Its line beside another contender of the same rounds. None if one of the two was not measured.
@@ -53,12 +61,28 @@ impl Series {
         let ratio = stats::ratio(&self.values, &reference.values)?;
         let met = goal.map(|goal| goal.is_met(ratio));
         let reference = Some(reference.name.clone());
-        Some(Row { reference, ratio: Some(ratio), goal, met, ..self.plain(spread) })
+        Some(Row {
+            reference,
+            ratio: Some(ratio),
+            goal,
+            met,
+            ..self.plain(spread)
+        })
     }
 
     fn plain(&self, Spread { median, min, max }: Spread) -> Row {
         let (name, unit) = (self.name.clone(), self.unit);
-        Row { name, median, min, max, unit, reference: None, ratio: None, goal: None, met: None }
+        Row {
+            name,
+            median,
+            min,
+            max,
+            unit,
+            reference: None,
+            ratio: None,
+            goal: None,
+            met: None,
+        }
     }
 }
 
@@ -91,7 +115,11 @@ mod tests {
     use super::*;
 
     fn series(name: &str, values: &[f64]) -> Series {
-        Series { name: name.to_owned(), unit: "rows/s", values: values.to_vec() }
+        Series {
+            name: name.to_owned(),
+            unit: "rows/s",
+            values: values.to_vec(),
+        }
     }
 
     #[test]
@@ -103,9 +131,15 @@ mod tests {
 
     #[test]
     fn a_goal_holds_for_the_ratio_where_there_is_one_and_else_for_the_median() {
-        let (ours, theirs) = (series("ours", &[90.0, 100.0, 110.0]), series("theirs", &[9.0, 10.0, 11.0]));
+        let (ours, theirs) = (
+            series("ours", &[90.0, 100.0, 110.0]),
+            series("theirs", &[9.0, 10.0, 11.0]),
+        );
         let row = ours.against(&theirs, Some(Goal::AtLeast(10.0))).unwrap();
-        assert_eq!((row.ratio, row.met, row.reference.as_deref()), (Some(10.0), Some(true), Some("theirs")));
+        assert_eq!(
+            (row.ratio, row.met, row.reference.as_deref()),
+            (Some(10.0), Some(true), Some("theirs"))
+        );
         let row = ours.against(&theirs, Some(Goal::AtLeast(10.5))).unwrap();
         assert_eq!(row.met, Some(false));
         let row = ours.row(Some(Goal::AtMost(99.0))).unwrap();
@@ -117,6 +151,9 @@ mod tests {
     fn what_was_not_measured_has_no_line() {
         assert!(series("skipped", &[]).row(None).is_none());
         let ours = series("ours", &[1.0]);
-        assert!(ours.against(&series("skipped", &[]), Some(Goal::AtLeast(1.0))).is_none());
+        assert!(
+            ours.against(&series("skipped", &[]), Some(Goal::AtLeast(1.0)))
+                .is_none()
+        );
     }
 }

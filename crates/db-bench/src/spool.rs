@@ -32,16 +32,44 @@ const DOWN: &str = "postgres://nobody@127.0.0.1:1/nothing";
 pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Report) -> Fallible<()> {
     let events = options.events;
     let contenders = [
-        Contender { name: AHEAD, rows: events, turn: ahead },
-        Contender { name: SQLITE, rows: events / 2, turn: bare_sqlite },
-        Contender { name: INGEST, rows: events, turn: ours::forgotten },
-        Contender { name: REPLAY, rows: events, turn: replay },
-        Contender { name: THROUGH, rows: events, turn: through },
+        Contender {
+            name: AHEAD,
+            rows: events,
+            turn: ahead,
+        },
+        Contender {
+            name: SQLITE,
+            rows: events / 2,
+            turn: bare_sqlite,
+        },
+        Contender {
+            name: INGEST,
+            rows: events,
+            turn: ours::forgotten,
+        },
+        Contender {
+            name: REPLAY,
+            rows: events,
+            turn: replay,
+        },
+        Contender {
+            name: THROUGH,
+            rows: events,
+            turn: through,
+        },
     ];
     let rounds = Rounds::run("spool", place, options, &contenders).await?;
-    report.add(rounds.rate(AHEAD).against(&rounds.rate(SQLITE), Some(AtLeast(0.5))))?;
+    report.add(
+        rounds
+            .rate(AHEAD)
+            .against(&rounds.rate(SQLITE), Some(AtLeast(0.5))),
+    )?;
     report.add(rounds.rate(THROUGH).against(&rounds.rate(SQLITE), None))?;
-    report.add(rounds.rate(REPLAY).against(&rounds.rate(INGEST), Some(AtLeast(0.5))))?;
+    report.add(
+        rounds
+            .rate(REPLAY)
+            .against(&rounds.rate(INGEST), Some(AtLeast(0.5))),
+    )?;
     report.add(rounds.rate(SQLITE).row(None))?;
     Ok(report.add(rounds.rate(INGEST).row(None))?)
 }
@@ -95,14 +123,18 @@ fn replay(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
         let dir = tempfile::tempdir()?;
         // The name of the database decides which spool is adopted, so this one is closed to the writer.
         let admin = crate::place::connect(&fresh.url).await?;
-        admin.batch_execute("ALTER TABLE audit_logs RENAME TO audit_logs_away").await?;
+        admin
+            .batch_execute("ALTER TABLE audit_logs RENAME TO audit_logs_away")
+            .await?;
         let (writer, guard) = start(&fresh.url, dir.path())?;
         ours::produce(&writer, rows).await?;
         let left = guard.shutdown(std::time::Duration::from_secs(1)).await;
         if left.spooled != rows as u64 {
             return Err(format!("void: {left:?}").into());
         }
-        admin.batch_execute("ALTER TABLE audit_logs_away RENAME TO audit_logs").await?;
+        admin
+            .batch_execute("ALTER TABLE audit_logs_away RENAME TO audit_logs")
+            .await?;
         drop(admin);
         let watch = Stopwatch::start();
         let (writer, guard) = start(&fresh.url, dir.path())?;
@@ -139,7 +171,9 @@ fn insert_all(rows: usize) -> Fallible<Sample> {
              user_agent TEXT, request_id TEXT, trace_id TEXT, operation_id BLOB, metadata TEXT, writer_id BLOB,
              writer_seq BIGINT);",
     )?;
-    let ready: Vec<NewAuditLog> = (0..rows).map(|nth| NewAuditLog::from(Event::entry(nth))).collect();
+    let ready: Vec<NewAuditLog> = (0..rows)
+        .map(|nth| NewAuditLog::from(Event::entry(nth)))
+        .collect();
     let watch = Stopwatch::start();
     for batch in ready.chunks(BATCH) {
         conn.immediate_transaction(|conn| {

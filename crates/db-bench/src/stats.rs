@@ -12,7 +12,11 @@ impl Spread {
     /// None of no measurement.
     pub(crate) fn of(values: &[f64]) -> Option<Self> {
         let sorted = sorted(values);
-        Some(Self { median: middle(&sorted)?, min: *sorted.first()?, max: *sorted.last()? })
+        Some(Self {
+            median: middle(&sorted)?,
+            min: *sorted.first()?,
+            max: *sorted.last()?,
+        })
     }
 }
 
@@ -26,7 +30,11 @@ pub(crate) fn percentile(values: &[f64], share: f64) -> Option<f64> {
 /// The median of what each round's own pair comes to. What slows the machine for a while slows both
 /// of a pair, so this moves less than the ratio of two medians.
 pub(crate) fn ratio(values: &[f64], reference: &[f64]) -> Option<f64> {
-    let pairs: Vec<f64> = values.iter().zip(reference).map(|(value, other)| value / other).collect();
+    let pairs: Vec<f64> = values
+        .iter()
+        .zip(reference)
+        .map(|(value, other)| value / other)
+        .collect();
     middle(&sorted(&pairs)).filter(|ratio| ratio.is_finite())
 }
 
@@ -50,8 +58,22 @@ mod tests {
 
     #[test]
     fn the_median_is_the_middle_or_between_the_two_middle_ones() {
-        assert_eq!(Spread::of(&[5.0, 1.0, 9.0]), Some(Spread { median: 5.0, min: 1.0, max: 9.0 }));
-        assert_eq!(Spread::of(&[4.0, 1.0, 9.0, 2.0]), Some(Spread { median: 3.0, min: 1.0, max: 9.0 }));
+        assert_eq!(
+            Spread::of(&[5.0, 1.0, 9.0]),
+            Some(Spread {
+                median: 5.0,
+                min: 1.0,
+                max: 9.0
+            })
+        );
+        assert_eq!(
+            Spread::of(&[4.0, 1.0, 9.0, 2.0]),
+            Some(Spread {
+                median: 3.0,
+                min: 1.0,
+                max: 9.0
+            })
+        );
         assert_eq!(Spread::of(&[]), None);
     }
 

@@ -9,7 +9,9 @@ use serde_json::Value;
 #[test]
 fn every_part_runs_with_small_counts() {
     let done = Command::new(env!("CARGO_BIN_EXE_db-bench"))
-        .args(["all", "--json", "--rounds", "1", "--blocks", "2", "--events", "2000", "--rows", "5000"])
+        .args([
+            "all", "--json", "--rounds", "1", "--blocks", "2", "--events", "2000", "--rows", "5000",
+        ])
         .args(["--seconds", "2", "--without-node"])
         .env_remove("DATABASE_URL")
         .output()
@@ -18,39 +20,78 @@ fn every_part_runs_with_small_counts() {
     assert!(done.status.success(), "{stderr}");
     assert!(stderr.contains("skipped: --without-node"), "{stderr}");
 
-    let members = ["name", "median", "min", "max", "unit", "reference", "ratio", "goal", "met"];
+    let members = [
+        "name",
+        "median",
+        "min",
+        "max",
+        "unit",
+        "reference",
+        "ratio",
+        "goal",
+        "met",
+    ];
     let mut goals = BTreeSet::new();
     for line in String::from_utf8(done.stdout).unwrap().lines() {
         let row: Value = serde_json::from_str(line).unwrap();
         let known: BTreeSet<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(known, BTreeSet::from(members), "{line}");
         let figure = |name: &str| row[name].as_f64().unwrap();
-        assert!(figure("min") <= figure("median") && figure("median") <= figure("max"), "{line}");
+        assert!(
+            figure("min") <= figure("median") && figure("median") <= figure("max"),
+            "{line}"
+        );
         assert_eq!(row["goal"].is_null(), row["met"].is_null(), "{line}");
         assert_eq!(row["reference"].is_null(), row["ratio"].is_null(), "{line}");
         if !row["goal"].is_null() {
             let name = row["name"].as_str().unwrap();
-            goals.insert((name.to_owned(), row["reference"].as_str().unwrap_or_default().to_owned()));
+            goals.insert((
+                name.to_owned(),
+                row["reference"].as_str().unwrap_or_default().to_owned(),
+            ));
         }
     }
     let expected = [
         ("build an entry and write_audit_log", "tracing JSON event"),
         ("growth of the process, 64 MiB queue", ""),
         ("growth of the process, 64 MiB queue and spool, ASCII", ""),
-        ("growth of the process, 64 MiB queue and spool, control characters", ""),
+        (
+            "growth of the process, 64 MiB queue and spool, control characters",
+            "",
+        ),
         ("replay of the spool", "Memory, until committed"),
         ("tenant timeline: warm", "tenant timeline, one b-tree: warm"),
         ("write_audit_log, 2 producers: p50", ""),
-        ("write_audit_log, 2 producers: p50", "tracing-appender, 2 producers: p50"),
+        (
+            "write_audit_log, 2 producers: p50",
+            "tracing-appender, 2 producers: p50",
+        ),
         ("write_audit_log, 2 producers: p99", ""),
         ("write_audit_log, awaited: rate", "sea-orm, pool: rate"),
         ("write_audit_log, awaited: rate", "sqlx, held connection: rate"),
-        ("write_audit_log, awaited by 10", "single inserts, pool of 10, 10 callers"),
-        ("write_audit_log, awaited by 50", "single inserts, pool of 10, 50 callers"),
-        ("write_audit_log, awaited: p50", "single insert, held connection: p50"),
+        (
+            "write_audit_log, awaited by 10",
+            "single inserts, pool of 10, 10 callers",
+        ),
+        (
+            "write_audit_log, awaited by 50",
+            "single inserts, pool of 10, 50 callers",
+        ),
+        (
+            "write_audit_log, awaited: p50",
+            "single insert, held connection: p50",
+        ),
         ("write_audit_log, forgotten", "COPY BINARY, conventional table"),
         ("write_audit_log, forgotten", "bare statement, own table"),
-        ("WriteAhead, until synced, database down", "bare SQLite table, batches of 1000"),
+        (
+            "WriteAhead, until synced, database down",
+            "bare SQLite table, batches of 1000",
+        ),
     ];
-    assert_eq!(goals, expected.map(|(name, reference)| (name.to_owned(), reference.to_owned())).into());
+    assert_eq!(
+        goals,
+        expected
+            .map(|(name, reference)| (name.to_owned(), reference.to_owned()))
+            .into()
+    );
 }

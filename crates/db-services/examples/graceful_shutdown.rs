@@ -59,8 +59,15 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         println!("requests are given up");
     }
     let report = audit::shutdown(TRAIL).await;
-    println!("{} committed, {} spooled, {} lost", report.committed, report.spooled, report.lost);
-    Ok(if report.lost + report.unknown == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!(
+        "{} committed, {} spooled, {} lost",
+        report.committed, report.spooled, report.lost
+    );
+    Ok(if report.lost + report.unknown == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Answers a client's requests, a line each, until it leaves or the server ends.
@@ -76,9 +83,18 @@ async fn serve(mut client: TcpStream, mut is_ending: watch::Receiver<bool>) -> s
         };
         let Some(line) = line else { return Ok(()) };
         let (entry, answer) = match line.split_once(' ') {
-            Some(("login", user)) => (AuditEntry::new("auth.login").actor(user), format!("hello {user}\n")),
-            Some(("logout", user)) => (AuditEntry::new("auth.logout").actor(user), format!("bye {user}\n")),
-            _ => (AuditEntry::new("door.knock").outcome(Outcome::Failure), "who?\n".to_owned()),
+            Some(("login", user)) => (
+                AuditEntry::new("auth.login").actor(user),
+                format!("hello {user}\n"),
+            ),
+            Some(("logout", user)) => (
+                AuditEntry::new("auth.logout").actor(user),
+                format!("bye {user}\n"),
+            ),
+            _ => (
+                AuditEntry::new("door.knock").outcome(Outcome::Failure),
+                "who?\n".to_owned(),
+            ),
         };
         write_audit_log(entry.ip(address));
         to_client.write_all(answer.as_bytes()).await?;

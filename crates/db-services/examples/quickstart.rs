@@ -45,7 +45,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for event in first {
         if event.outcome == Outcome::Denied {
             let what = event.action.clone();
-            println!("{what} was denied, and its record is {}", write_audit_log(event).await);
+            println!(
+                "{what} was denied, and its record is {}",
+                write_audit_log(event).await
+            );
         } else {
             write_audit_log(event);
         }
@@ -55,7 +58,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Once, before `main` returns.
     let report = guard.shutdown(Duration::from_secs(10)).await;
-    println!("{} committed to {database}, {} lost\n", report.committed, report.lost);
+    println!(
+        "{} committed to {database}, {} lost\n",
+        report.committed, report.lost
+    );
 
     let rows = audit::latest(&mut conn, 10_000, false).await?;
     show(rows.iter().filter(|row| ids.contains(&row.id)).collect());
@@ -65,7 +71,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// The events of a log file as entries.
 fn events(file: &str) -> Result<Vec<AuditEntry>, Box<dyn std::error::Error>> {
     let file: Value = serde_json::from_str(file)?;
-    file["Records"].as_array().ok_or("no records")?.iter().map(event).collect()
+    file["Records"]
+        .as_array()
+        .ok_or("no records")?
+        .iter()
+        .map(event)
+        .collect()
 }
 
 fn event(record: &Value) -> Result<AuditEntry, Box<dyn std::error::Error>> {
@@ -96,7 +107,9 @@ fn show(rows: Vec<&AuditLog>) {
             row.outcome.clone(),
             row.action.clone(),
             row.actor_id.clone().unwrap_or_default(),
-            row.ip_address.map(|net| net.addr().to_string()).unwrap_or_default(),
+            row.ip_address
+                .map(|net| net.addr().to_string())
+                .unwrap_or_default(),
         ]);
     }
     println!("{trail}\n");

@@ -25,13 +25,20 @@ impl Kept {
     fn value(&self, key: &Key) -> Arc<AtomicU64> {
         let labels: BTreeMap<_, _> = key.labels().map(|label| (label.key(), label.value())).collect();
         assert_eq!(labels.get("database"), Some(&"memory"), "{key}");
-        let reason = labels.get("reason").map(|reason| format!("{{{reason}}}")).unwrap_or_default();
+        let reason = labels
+            .get("reason")
+            .map(|reason| format!("{{{reason}}}"))
+            .unwrap_or_default();
         let name = format!("{}{reason}", key.name());
         Arc::clone(self.values.lock().unwrap().entry(name).or_default())
     }
 
     fn counter(&self, name: &str) -> u64 {
-        self.values.lock().unwrap().get(name).map_or(0, |value| value.load(Ordering::Acquire))
+        self.values
+            .lock()
+            .unwrap()
+            .get(name)
+            .map_or(0, |value| value.load(Ordering::Acquire))
     }
 
     fn gauge(&self, name: &str) -> f64 {
@@ -41,11 +48,17 @@ impl Kept {
 
 impl Recorder for Kept {
     fn describe_counter(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
-        self.described.lock().unwrap().insert(key.as_str().to_owned(), "counter");
+        self.described
+            .lock()
+            .unwrap()
+            .insert(key.as_str().to_owned(), "counter");
     }
 
     fn describe_gauge(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
-        self.described.lock().unwrap().insert(key.as_str().to_owned(), "gauge");
+        self.described
+            .lock()
+            .unwrap()
+            .insert(key.as_str().to_owned(), "gauge");
     }
 
     fn describe_histogram(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
@@ -79,8 +92,13 @@ async fn a_recorder_hears_what_the_writer_counts() {
     retry.first_pause = Duration::from_millis(5);
     retry.spill_after = Duration::from_millis(20);
     let spill = Durability::Spill(dir.path().to_owned());
-    let (writer, guard) =
-        database.writer().retry(retry).durability(spill).queue_capacity(1_000).start().unwrap();
+    let (writer, guard) = database
+        .writer()
+        .retry(retry)
+        .durability(spill)
+        .queue_capacity(1_000)
+        .start()
+        .unwrap();
 
     // In the spool while the database is away; one call that is larger than the queue is lost.
     database.fail(Failure::Unreachable);
@@ -94,10 +112,20 @@ async fn a_recorder_hears_what_the_writer_counts() {
     // Back again; it refuses one entry.
     database.fail(Failure::Refuses(Arc::new(|row| row.action == "refused")));
     drop(writer.write(entry("refused")));
-    wait_for("the replay", async || kept.counter("audit_entries_replayed_total") == 10).await;
-    wait_for("the quarantine", async || kept.counter("audit_entries_quarantined_total") == 1).await;
+    wait_for("the replay", async || {
+        kept.counter("audit_entries_replayed_total") == 10
+    })
+    .await;
+    wait_for("the quarantine", async || {
+        kept.counter("audit_entries_quarantined_total") == 1
+    })
+    .await;
     // Nothing more happens, and still the gauges come back.
-    for gauge in ["audit_spool_entries", "audit_queue_entries", "audit_oldest_entry_age_seconds"] {
+    for gauge in [
+        "audit_spool_entries",
+        "audit_queue_entries",
+        "audit_oldest_entry_age_seconds",
+    ] {
         wait_for(gauge, async || kept.gauge(gauge) == 0.0).await;
     }
 
@@ -112,26 +140,44 @@ async fn a_recorder_hears_what_the_writer_counts() {
     database.fail(Failure::Unreachable);
     let (writer, guard) = database.writer().start().unwrap();
     drop(writer.write_all((0..7).map(|_| entry("waiting"))));
-    for gauge in ["audit_queue_entries", "audit_queue_bytes", "audit_oldest_entry_age_seconds"] {
+    for gauge in [
+        "audit_queue_entries",
+        "audit_queue_bytes",
+        "audit_oldest_entry_age_seconds",
+    ] {
         wait_for(gauge, async || kept.gauge(gauge) > 0.0).await;
     }
     assert_eq!(kept.gauge("audit_queue_entries"), 7.0);
     let report = guard.shutdown(Duration::ZERO).await;
-    let told = ["audit_entries_unknown_total", "audit_entries_dropped_total{shut_down}"];
+    let told = [
+        "audit_entries_unknown_total",
+        "audit_entries_dropped_total{shut_down}",
+    ];
     assert_eq!(told.map(|name| kept.counter(name)), [report.unknown, report.lost]);
     assert_eq!(report.unknown + report.lost, 7);
 
     // A writer that has nothing more to do tells what it did before it sleeps.
     database.mend();
     let (writer, _guard) = database.writer().start().unwrap();
-    assert!(writer.write_all((0..3).map(|_| entry("quiet"))).await.is_durable());
-    wait_for("the last of it", async || kept.counter("audit_entries_committed_total") == 18).await;
+    assert!(
+        writer
+            .write_all((0..3).map(|_| entry("quiet")))
+            .await
+            .is_durable()
+    );
+    wait_for("the last of it", async || {
+        kept.counter("audit_entries_committed_total") == 18
+    })
+    .await;
 
     let documented = include_str!("../src/audit/mod.rs");
     let names: Vec<String> = kept.described.lock().unwrap().keys().cloned().collect();
     assert_eq!(names.len(), 12);
     for (name, kind) in kept.described.lock().unwrap().iter() {
-        assert!(documented.contains(&format!("| `{name}` | {kind} | ")), "{name} is not documented");
+        assert!(
+            documented.contains(&format!("| `{name}` | {kind} | ")),
+            "{name} is not documented"
+        );
     }
     for name in kept.values.lock().unwrap().keys() {
         let name = name.split('{').next().unwrap();

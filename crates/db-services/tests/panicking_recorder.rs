@@ -85,12 +85,19 @@ async fn a_writer_survives_a_recorder_that_panics() {
     // The counters come once a second: the second time the writer must have survived the first.
     for round in 1..=2 {
         let calls = recorder.0.load(Ordering::Relaxed);
-        assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed, "{round}");
+        assert_eq!(
+            writer.write(AuditEntry::new("x")).await,
+            Delivery::Committed,
+            "{round}"
+        );
         wait_for("a panic", async || recorder.0.load(Ordering::Relaxed) > calls).await;
     }
     database.fail(Failure::Unreachable);
     drop(writer.write(AuditEntry::new("lost")));
     let report = guard.shutdown(Duration::from_millis(10)).await;
-    assert_eq!((report.committed, report.lost + report.unknown, report.pending), (2, 1, 0));
+    assert_eq!(
+        (report.committed, report.lost + report.unknown, report.pending),
+        (2, 1, 0)
+    );
     assert_eq!(writer.flush(PATIENCE).await, report);
 }

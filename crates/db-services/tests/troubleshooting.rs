@@ -52,7 +52,10 @@ fn next_literal(source: &str) -> String {
 
 /// The texts after each occurrence of a macro.
 fn literals(source: &str, macro_call: &str) -> Vec<String> {
-    source.match_indices(macro_call).map(|(at, found)| next_literal(&source[at + found.len()..])).collect()
+    source
+        .match_indices(macro_call)
+        .map(|(at, found)| next_literal(&source[at + found.len()..]))
+        .collect()
 }
 
 fn log_lines() -> BTreeSet<String> {
@@ -66,22 +69,37 @@ fn log_lines() -> BTreeSet<String> {
         }
     }
     // The spool's notices are written by their `Display`.
-    assert!(lines.remove("audit: …"), "the line that logs a notice of the spool");
+    assert!(
+        lines.remove("audit: …"),
+        "the line that logs a notice of the spool"
+    );
     let notices = read(&repository().join("crates/audit-core/src/spool/notice.rs"));
-    lines.extend(literals(&notices, "write!(").into_iter().map(|text| format!("audit: {text}")));
+    lines.extend(
+        literals(&notices, "write!(")
+            .into_iter()
+            .map(|text| format!("audit: {text}")),
+    );
     lines
 }
 
 #[test]
 fn the_page_explains_every_log_line() {
     let page = read(&repository().join("docs/troubleshooting.md"));
-    let headings: BTreeSet<&str> =
-        page.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    let headings: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
+        .collect();
     let lines = log_lines();
     assert!(lines.len() > 30, "the sources were searched: {lines:#?}");
-    let missing: Vec<&String> = lines.iter().filter(|line| !headings.contains(line.as_str())).collect();
+    let missing: Vec<&String> = lines
+        .iter()
+        .filter(|line| !headings.contains(line.as_str()))
+        .collect();
     assert!(missing.is_empty(), "not on the page: {missing:#?}");
-    let stale: Vec<&&str> = headings.iter().filter(|heading| !lines.contains(**heading)).collect();
+    let stale: Vec<&&str> = headings
+        .iter()
+        .filter(|heading| !lines.contains(**heading))
+        .collect();
     assert!(stale.is_empty(), "on the page and logged nowhere: {stale:#?}");
 }
 

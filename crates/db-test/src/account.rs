@@ -25,7 +25,10 @@ impl Account {
             let mut fields = line.split(':').skip(2);
             Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
         };
-        ids("postgres").or_else(|| ids("nobody")).map(|ids| Self(Some(ids))).ok_or(SetupError::NoUser)
+        ids("postgres")
+            .or_else(|| ids("nobody"))
+            .map(|ids| Self(Some(ids)))
+            .ok_or(SetupError::NoUser)
     }
 
     /// Gives a directory to the user, closed to all others.
@@ -41,7 +44,9 @@ impl Account {
     fn give(self, path: &Path, mode: u32) -> Result<(), SetupError> {
         let step = SetupError::start("giving its directory or a file in it to another user");
         std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(&step)?;
-        self.0.map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)).map_err(&step))
+        self.0.map_or(Ok(()), |(uid, gid)| {
+            chown(path, Some(uid), Some(gid)).map_err(&step)
+        })
     }
 
     /// Prepares a command that runs as the user in a directory, unmoved by the caller's settings.

@@ -17,7 +17,11 @@ pub(crate) fn find() -> Result<PathBuf, SetupError> {
 
 /// Looks nowhere else: a suite that silently ran on another version would prove nothing about this one.
 fn named(dir: PathBuf) -> Result<PathBuf, SetupError> {
-    if holds_server(&dir) { Ok(dir) } else { Err(SetupError::BinDir(dir)) }
+    if holds_server(&dir) {
+        Ok(dir)
+    } else {
+        Err(SetupError::BinDir(dir))
+    }
 }
 
 fn installed() -> Result<PathBuf, SetupError> {
@@ -46,7 +50,10 @@ fn on_path() -> Vec<PathBuf> {
 
 fn versions(root: &str, below: &str) -> Vec<PathBuf> {
     let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let mut found: Vec<_> = entries(root).into_iter().filter(|path| version(path).is_some()).collect();
+    let mut found: Vec<_> = entries(root)
+        .into_iter()
+        .filter(|path| version(path).is_some())
+        .collect();
     found.sort_by_key(|path| std::cmp::Reverse(version(path)));
     found.into_iter().map(|path| path.join(below)).collect()
 }
@@ -54,14 +61,23 @@ fn versions(root: &str, below: &str) -> Vec<PathBuf> {
 fn homebrew(root: &str) -> Vec<PathBuf> {
     let mut found: Vec<_> = entries(root)
         .into_iter()
-        .filter(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("postgresql")))
+        .filter(|path| {
+            path.file_name()
+                .and_then(|n| n.to_str())
+                .is_some_and(|n| n.starts_with("postgresql"))
+        })
         .collect();
     found.sort();
     found.into_iter().rev().map(|path| path.join("bin")).collect()
 }
 
 fn entries(root: &str) -> Vec<PathBuf> {
-    std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    std::fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn pg_config() -> Option<PathBuf> {

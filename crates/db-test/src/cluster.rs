@@ -22,8 +22,12 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const SOCKET_PORT: u16 = 5432;
 
 /// What every server is started with; of a setting given twice the later one counts.
-const DEFAULTS: [(&str, &str); 4] =
-    [("fsync", "off"), ("full_page_writes", "off"), ("max_connections", "200"), ("timezone", "UTC")];
+const DEFAULTS: [(&str, &str); 4] = [
+    ("fsync", "off"),
+    ("full_page_writes", "off"),
+    ("max_connections", "200"),
+    ("timezone", "UTC"),
+];
 
 /// The superuser enters as before; every other role must know its password.
 const PASSWORDS: &str = "local all postgres trust\nlocal all all scram-sha-256\n\
@@ -66,12 +70,20 @@ impl Cluster {
         account.own(home.path())?;
         let data = make_data(&bin, account, home.path(), plan)?;
         let port = if plan.tcp { free_port()? } else { SOCKET_PORT };
-        let listen =
-            [("port", &*port.to_string()), ("listen_addresses", if plan.tcp { "127.0.0.1" } else { "" })];
+        let listen = [
+            ("port", &*port.to_string()),
+            ("listen_addresses", if plan.tcp { "127.0.0.1" } else { "" }),
+        ];
         let settings = DEFAULTS.iter().chain(&listen).chain(plan.settings);
         let settings = settings.map(|(name, value)| format!("{name}={value}"));
         let keeper = Keeper::start(account, &bin, home.path(), &data, settings)?;
-        let cluster = Self { keeper: Mutex::new(keeper), home, data, account, port };
+        let cluster = Self {
+            keeper: Mutex::new(keeper),
+            home,
+            data,
+            account,
+            port,
+        };
         cluster.wait_until_ready()?;
         Ok(cluster)
     }
@@ -79,8 +91,15 @@ impl Cluster {
     /// The connection URL of one of its databases, for a user with or without a password.
     pub(crate) fn url(&self, user: &str, database: &str) -> String {
         let socket = self.home.path().display().to_string();
-        let port = if self.port == SOCKET_PORT { String::new() } else { format!(":{}", self.port) };
-        format!("postgres://{user}@{}{port}/{database}", utf8_percent_encode(&socket, NON_ALPHANUMERIC))
+        let port = if self.port == SOCKET_PORT {
+            String::new()
+        } else {
+            format!(":{}", self.port)
+        };
+        format!(
+            "postgres://{user}@{}{port}/{database}",
+            utf8_percent_encode(&socket, NON_ALPHANUMERIC)
+        )
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -107,7 +126,10 @@ impl Cluster {
     }
 
     fn order(&self, order: &str) -> Result<(), SetupError> {
-        self.keeper.lock().unwrap_or_else(PoisonError::into_inner).order(order)
+        self.keeper
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .order(order)
     }
 
     /// The socket appears a moment before the server listens on it; the word in `postmaster.pid`, which
@@ -123,7 +145,9 @@ impl Cluster {
             let log = std::fs::read(self.home.path().join("log")).unwrap_or_default();
             let log = String::from_utf8_lossy(&log);
             // Read before the socket is looked for: what a client is refused is FATAL, too.
-            let failed = ["FATAL", "PANIC", "shut down"].iter().any(|word| log.contains(word));
+            let failed = ["FATAL", "PANIC", "shut down"]
+                .iter()
+                .any(|word| log.contains(word));
             let failed = failed && !socket.exists();
             if failed || begun.elapsed() > START_LIMIT {
                 return Err(SetupError::Ended(log.trim().to_owned()));
@@ -167,14 +191,23 @@ fn fill(bin: &Path, account: Account, home: &Path, data: &Path, passwords: bool)
     account.own(data)?;
     let made = account
         .command(&bin.join("initdb"), home)
-        .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
+        .args([
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ])
         .args(["--no-instructions", "-D"])
         .arg(data)
         .output()
         .map_err(SetupError::start("initdb"))?;
     if !made.status.success() {
         let detail = String::from_utf8_lossy(&made.stderr).trim().to_owned();
-        return Err(SetupError::Start { step: "initdb", detail });
+        return Err(SetupError::Start {
+            step: "initdb",
+            detail,
+        });
     }
     if passwords {
         std::fs::write(data.join("pg_hba.conf"), PASSWORDS)

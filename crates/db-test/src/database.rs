@@ -35,9 +35,17 @@ impl Postgres {
 
     fn create(template: Option<&str>) -> Result<Self, SetupError> {
         let name = format!("test_{}", Uuid::now_v7().simple());
-        let from = template.map(|template| format!(" TEMPLATE {template}")).unwrap_or_default();
-        execute(&server()?.url("postgres"), format!("CREATE DATABASE {name}{from}"))?;
-        Ok(Self { url: server()?.url(&name), name })
+        let from = template
+            .map(|template| format!(" TEMPLATE {template}"))
+            .unwrap_or_default();
+        execute(
+            &server()?.url("postgres"),
+            format!("CREATE DATABASE {name}{from}"),
+        )?;
+        Ok(Self {
+            url: server()?.url(&name),
+            name,
+        })
     }
 
     /// The connection URL.
@@ -50,7 +58,10 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         // A server that is gone has taken the database with it.
         let _ = server().and_then(|server| {
-            execute(&server.url("postgres"), format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name))
+            execute(
+                &server.url("postgres"),
+                format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name),
+            )
         });
     }
 }
@@ -97,9 +108,13 @@ fn server() -> Result<&'static Shared, SetupError> {
 }
 
 fn named(url: &str) -> Shared {
-    let (base, query) = url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
+    let (base, query) = url
+        .split_once('?')
+        .map_or((url, None), |(base, query)| (base, Some(query)));
     let authority = base.find("://").map_or(0, |at| at + 3);
-    let before = base[authority..].find('/').map_or(base, |slash| &base[..authority + slash]);
+    let before = base[authority..]
+        .find('/')
+        .map_or(base, |slash| &base[..authority + slash]);
     Shared::Named {
         before: before.to_owned(),
         after: query.map(|query| format!("?{query}")).unwrap_or_default(),

@@ -57,17 +57,25 @@ pub enum SetupError {
 
 impl SetupError {
     pub(crate) fn start(step: &'static str) -> impl Fn(std::io::Error) -> Self {
-        move |error| Self::Start { step, detail: error.to_string() }
+        move |error| Self::Start {
+            step,
+            detail: error.to_string(),
+        }
     }
 
     pub(crate) fn proxy(step: &'static str) -> impl Fn(std::io::Error) -> Self {
-        move |error| Self::Proxy { step, detail: error.to_string() }
+        move |error| Self::Proxy {
+            step,
+            detail: error.to_string(),
+        }
     }
 
     pub(crate) fn server(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
         let doing = doing.into();
         move |error| {
-            let detail = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
+            let detail = error
+                .as_db_error()
+                .map_or_else(|| error.to_string(), ToString::to_string);
             Self::Server { doing, detail }
         }
     }

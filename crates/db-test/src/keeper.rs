@@ -81,17 +81,27 @@ impl Keeper {
             .spawn()
             .map_err(SetupError::start("its keeper"))?;
         let (orders, answers) = (shell.stdin.take(), shell.stdout.take().map(BufReader::new));
-        Ok(Self { shell, orders, answers })
+        Ok(Self {
+            shell,
+            orders,
+            answers,
+        })
     }
 
     /// Has `start` done, or ends the server with the signal named; returns when that is done.
     pub(crate) fn order(&mut self, order: &str) -> Result<(), SetupError> {
-        let (Some(orders), Some(answers)) = (&mut self.orders, &mut self.answers) else { return Ok(()) };
+        let (Some(orders), Some(answers)) = (&mut self.orders, &mut self.answers) else {
+            return Ok(());
+        };
         let failed = SetupError::start("an order to its keeper");
         writeln!(orders, "{order}").map_err(&failed)?;
         let mut answer = String::new();
         answers.read_line(&mut answer).map_err(&failed)?;
-        if answer.is_empty() { Err(failed(std::io::ErrorKind::UnexpectedEof.into())) } else { Ok(()) }
+        if answer.is_empty() {
+            Err(failed(std::io::ErrorKind::UnexpectedEof.into()))
+        } else {
+            Ok(())
+        }
     }
 }
 

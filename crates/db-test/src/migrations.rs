@@ -24,15 +24,21 @@ impl Migrations {
         let read = dirs.iter().map(|dir| {
             let name = dir.file_name().unwrap_or_default().to_string_lossy();
             let version = name.split('_').next().unwrap_or_default().replace('-', "");
-            Ok((version, std::fs::read_to_string(dir.join("up.sql")).map_err(failed)?))
+            Ok((
+                version,
+                std::fs::read_to_string(dir.join("up.sql")).map_err(failed)?,
+            ))
         });
         Ok(Self(read.collect::<Result<_, _>>()?))
     }
 
     /// A digest of them all.
     pub(crate) fn digest(&self) -> Uuid {
-        let all: Vec<u8> =
-            self.0.iter().flat_map(|(version, sql)| [version.as_bytes(), sql.as_bytes()].concat()).collect();
+        let all: Vec<u8> = self
+            .0
+            .iter()
+            .flat_map(|(version, sql)| [version.as_bytes(), sql.as_bytes()].concat())
+            .collect();
         Uuid::new_v5(&Uuid::NAMESPACE_OID, &all)
     }
 

@@ -34,8 +34,15 @@ impl Server {
     /// When there is none to be had, with the way out; with the server's log, when it does not
     /// accept a setting.
     pub fn start(settings: &[(&str, &str)]) -> Result<Self, SetupError> {
-        let plan = Plan { data_in: None, settings, passwords: true, tcp: false };
-        Ok(Self { cluster: Cluster::start(&plan)? })
+        let plan = Plan {
+            data_in: None,
+            settings,
+            passwords: true,
+            tcp: false,
+        };
+        Ok(Self {
+            cluster: Cluster::start(&plan)?,
+        })
     }
 
     /// Starts a server whose data directory is made as `data` in an existing directory, for example
@@ -47,8 +54,15 @@ impl Server {
     /// # Errors
     /// As [`start`](Self::start); also when `data` exists.
     pub fn start_in(dir: impl AsRef<Path>, settings: &[(&str, &str)]) -> Result<Self, SetupError> {
-        let plan = Plan { data_in: Some(dir.as_ref()), settings, passwords: true, tcp: false };
-        Ok(Self { cluster: Cluster::start(&plan)? })
+        let plan = Plan {
+            data_in: Some(dir.as_ref()),
+            settings,
+            passwords: true,
+            tcp: false,
+        };
+        Ok(Self {
+            cluster: Cluster::start(&plan)?,
+        })
     }
 
     /// Starts a server that listens on a TCP port of 127.0.0.1, too: [`port`](Self::port).
@@ -56,8 +70,15 @@ impl Server {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_on_tcp(settings: &[(&str, &str)]) -> Result<Self, SetupError> {
-        let plan = Plan { data_in: None, settings, passwords: true, tcp: true };
-        Ok(Self { cluster: Cluster::start(&plan)? })
+        let plan = Plan {
+            data_in: None,
+            settings,
+            passwords: true,
+            tcp: true,
+        };
+        Ok(Self {
+            cluster: Cluster::start(&plan)?,
+        })
     }
 
     /// The port that is part of its socket's name, on which it also listens if it was started so.
@@ -83,7 +104,8 @@ impl Server {
     /// The URL of one of its databases for another role, which the test has made.
     pub fn url_as(&self, role: &str, password: &str, database: &str) -> String {
         let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-        self.cluster.url(&format!("{}:{}", encoded(role), encoded(password)), database)
+        self.cluster
+            .url(&format!("{}:{}", encoded(role), encoded(password)), database)
     }
 
     /// Makes a new database with the project's migrations in it; gives its URL, as the superuser.

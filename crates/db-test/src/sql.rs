@@ -17,7 +17,10 @@ pub(crate) fn execute(url: &str, sql: String) -> Result<(), SetupError> {
 pub(crate) fn blocking<T: Send + 'static>(
     future: impl Future<Output = Result<T, SetupError>> + Send + 'static,
 ) -> Result<T, SetupError> {
-    let failed = |detail: String| SetupError::Start { step: "a thread of the test support", detail };
+    let failed = |detail: String| SetupError::Start {
+        step: "a thread of the test support",
+        detail,
+    };
     let thread = std::thread::spawn(move || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -25,12 +28,23 @@ pub(crate) fn blocking<T: Send + 'static>(
             .map_err(|error| failed(error.to_string()))?
             .block_on(future)
     });
-    thread.join().unwrap_or_else(|_| Err(failed("it panicked".to_owned())))
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(failed("it panicked".to_owned())))
 }
 
 pub(crate) async fn run(client: &Client, sql: &str) -> Result<(), SetupError> {
-    let first_line = sql.lines().next().unwrap_or_default().chars().take(80).collect::<String>();
-    client.batch_execute(sql).await.map_err(SetupError::server(format!("run `{first_line}`")))
+    let first_line = sql
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(80)
+        .collect::<String>();
+    client
+        .batch_execute(sql)
+        .await
+        .map_err(SetupError::server(format!("run `{first_line}`")))
 }
 
 /// Connects, waiting while the server is still starting.

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 pub async fn wait_for(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !is_so().await {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} did not come within a minute");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{what} did not come within a minute"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -34,9 +34,18 @@ impl Line {
         let database = Postgres::empty().unwrap_or_else(|error| panic!("{error}"));
         let proxy = Proxy::to(database.url()).unwrap();
         let direct = connect(database.url()).await.unwrap();
-        direct.batch_execute("CREATE TABLE said (word text)").await.unwrap();
+        direct
+            .batch_execute("CREATE TABLE said (word text)")
+            .await
+            .unwrap();
         let (client, end) = open(proxy.url()).await;
-        Self { database, proxy, direct, client, end }
+        Self {
+            database,
+            proxy,
+            direct,
+            client,
+            end,
+        }
     }
 
     /// Says a word by the proxy, with a prepared statement.
@@ -54,7 +63,10 @@ impl Line {
     }
 
     async fn said(&self) -> i64 {
-        text(&self.direct, "SELECT count(*)::text FROM said").await.parse().unwrap()
+        text(&self.direct, "SELECT count(*)::text FROM said")
+            .await
+            .parse()
+            .unwrap()
     }
 }
 
@@ -78,7 +90,16 @@ async fn it_passes_on_everything_as_it_is() {
     assert_eq!(line.say(&long).await.unwrap(), 1);
     assert_eq!(text(&line.client, "SELECT word FROM said").await, long);
     let seen = line.proxy.seen();
-    assert_eq!((seen.accepted, seen.slowed, seen.held, seen.reset, seen.answers_lost), (1, 0, 0, 0, 0));
+    assert_eq!(
+        (
+            seen.accepted,
+            seen.slowed,
+            seen.held,
+            seen.reset,
+            seen.answers_lost
+        ),
+        (1, 0, 0, 0, 0)
+    );
 }
 
 #[tokio::test]
@@ -130,7 +151,13 @@ async fn hanging_it_accepts_and_answers_only_when_it_is_over() {
 
 #[tokio::test]
 async fn what_a_client_said_before_it_gave_up_arrives_after_the_hang() {
-    let Line { proxy, direct, client, database: _database, .. } = Line::new().await;
+    let Line {
+        proxy,
+        direct,
+        client,
+        database: _database,
+        ..
+    } = Line::new().await;
     let insert = client.prepare("INSERT INTO said SELECT 'late'").await.unwrap();
     proxy.set(Network::Hangs).unwrap();
     let given_up = tokio::time::timeout(Duration::from_millis(50), client.execute(&insert, &[])).await;
@@ -138,7 +165,10 @@ async fn what_a_client_said_before_it_gave_up_arrives_after_the_hang() {
     assert!(proxy.seen().held > 0);
     drop(client);
     proxy.set(Network::Passes).unwrap();
-    wait_for("what was said", async || text(&direct, "SELECT count(*)::text FROM said").await == "1").await;
+    wait_for("what was said", async || {
+        text(&direct, "SELECT count(*)::text FROM said").await == "1"
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -146,7 +176,10 @@ async fn it_resets_a_connection_in_the_middle_of_what_the_client_sends() {
     let mut line = Line::new().await;
     line.say("before").await.unwrap();
     line.proxy.set(Network::ResetsAfter(40_000)).unwrap();
-    assert_eq!(line.say_in_vain(&"a".repeat(100_000)).await, ErrorKind::ConnectionReset);
+    assert_eq!(
+        line.say_in_vain(&"a".repeat(100_000)).await,
+        ErrorKind::ConnectionReset
+    );
     assert_eq!(line.proxy.seen().reset, 1);
     line.say("short").await.unwrap();
     assert_eq!(line.said().await, 2, "half a statement is none");
@@ -159,7 +192,11 @@ async fn it_loses_the_answer_to_what_the_server_has_done() {
     for nth in 1..=3 {
         assert_eq!(line.say_in_vain("done").await, ErrorKind::ConnectionReset);
         assert_eq!(line.proxy.seen().answers_lost, nth);
-        assert_eq!(line.said().await, nth as i64, "committed before the client heard of it");
+        assert_eq!(
+            line.said().await,
+            nth as i64,
+            "committed before the client heard of it"
+        );
         // Connecting, plain queries and preparing go well.
         line.client.batch_execute("SELECT 1").await.unwrap();
     }
@@ -176,12 +213,20 @@ async fn a_server_that_is_gone_is_a_connection_that_closes() {
     server.stop_immediate().unwrap();
     assert!(connect(proxy.url()).await.is_err());
     server.start_again().unwrap();
-    assert!(connect(proxy.url()).await.is_ok(), "the proxy outlives its server");
+    assert!(
+        connect(proxy.url()).await.is_ok(),
+        "the proxy outlives its server"
+    );
 }
 
 #[tokio::test]
 async fn it_ends_with_its_value() {
-    let Line { proxy, client, database: _database, .. } = Line::new().await;
+    let Line {
+        proxy,
+        client,
+        database: _database,
+        ..
+    } = Line::new().await;
     let url = proxy.url().to_owned();
     drop(proxy);
     assert!(client.batch_execute("SELECT 1").await.is_err());

@@ -17,9 +17,16 @@ use tokio_postgres::error::SqlState;
 /// The data directory of a running server, and the process that serves it.
 async fn data_and_process(url: &str) -> (PathBuf, String) {
     let data = PathBuf::from(text(&connect(url).await.unwrap(), "SHOW data_directory").await);
-    let pid =
-        std::fs::read_to_string(data.join("postmaster.pid")).unwrap().lines().next().unwrap().to_owned();
-    assert!(runs(&pid), "the process is not to be seen: the test would show nothing");
+    let pid = std::fs::read_to_string(data.join("postmaster.pid"))
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .to_owned();
+    assert!(
+        runs(&pid),
+        "the process is not to be seen: the test would show nothing"
+    );
     (data, pid)
 }
 
@@ -47,17 +54,29 @@ async fn what_is_committed_outlives_each_kind_of_stop() {
     let url = server.migrated().unwrap();
     let before = connect(&url).await.unwrap();
     assert_eq!(text(&before, "SELECT count(*)::text FROM audit_logs").await, "0");
-    before.batch_execute("CREATE TABLE kept AS SELECT 'crash' AS why").await.unwrap();
+    before
+        .batch_execute("CREATE TABLE kept AS SELECT 'crash' AS why")
+        .await
+        .unwrap();
 
     server.restart_immediate().unwrap();
-    assert!(before.batch_execute("SELECT 1").await.is_err(), "a connection outlived its server");
+    assert!(
+        before.batch_execute("SELECT 1").await.is_err(),
+        "a connection outlived its server"
+    );
     let between = connect(&url).await.unwrap();
     assert_eq!(text(&between, "SELECT why FROM kept").await, "crash");
-    between.batch_execute("UPDATE kept SET why = 'stop'").await.unwrap();
+    between
+        .batch_execute("UPDATE kept SET why = 'stop'")
+        .await
+        .unwrap();
 
     server.stop_fast().unwrap();
     server.start_again().unwrap();
-    assert_eq!(text(&connect(&url).await.unwrap(), "SELECT why FROM kept").await, "stop");
+    assert_eq!(
+        text(&connect(&url).await.unwrap(), "SELECT why FROM kept").await,
+        "stop"
+    );
 }
 
 #[tokio::test]
@@ -73,7 +92,11 @@ async fn a_stopped_server_refuses_until_it_is_started_again() {
         server.start_again().unwrap();
         let client = connect(&url).await.unwrap();
         server.start_again().unwrap();
-        assert_eq!(text(&client, "SELECT 'the same'").await, "the same", "one that runs goes on");
+        assert_eq!(
+            text(&client, "SELECT 'the same'").await,
+            "the same",
+            "one that runs goes on"
+        );
     }
 }
 
@@ -83,7 +106,10 @@ async fn a_server_that_ended_by_itself_starts_again() {
     let url = server.url("postgres");
     let (_, pid) = data_and_process(&url).await;
     rustix::process::kill_process(process(&pid), Signal::INT).unwrap();
-    wait_for("its end", async || connect(&url).await.is_err_and(|error| error.code().is_none())).await;
+    wait_for("its end", async || {
+        connect(&url).await.is_err_and(|error| error.code().is_none())
+    })
+    .await;
     server.start_again().unwrap();
     assert!(connect(&url).await.is_ok());
 }
@@ -93,16 +119,27 @@ async fn settings_overrule_the_defaults() {
     let server = Server::start(&[("fsync", "on"), ("full_page_writes", "on"), ("work_mem", "3MB")]).unwrap();
     let client = connect(&server.url("postgres")).await.unwrap();
     for (setting, value) in [("fsync", "on"), ("full_page_writes", "on"), ("work_mem", "3MB")] {
-        assert_eq!(text(&client, &format!("SHOW {setting}")).await, value, "{setting}");
+        assert_eq!(
+            text(&client, &format!("SHOW {setting}")).await,
+            value,
+            "{setting}"
+        );
     }
     server.restart_immediate().unwrap();
     let client = connect(&server.url("postgres")).await.unwrap();
-    assert_eq!(text(&client, "SHOW work_mem").await, "3MB", "also after a restart");
+    assert_eq!(
+        text(&client, "SHOW work_mem").await,
+        "3MB",
+        "also after a restart"
+    );
 }
 
 #[test]
 fn a_setting_that_does_not_exist_is_named() {
-    let error = Server::start(&[("no_such_setting", "1")]).err().unwrap().to_string();
+    let error = Server::start(&[("no_such_setting", "1")])
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("no_such_setting"), "{error}");
 }
 
@@ -111,11 +148,20 @@ async fn roles_other_than_the_superuser_need_their_password() {
     let server = server();
     let admin = connect(&server.url("postgres")).await.unwrap();
     assert_eq!(text(&admin, "SHOW fsync").await, "off");
-    admin.batch_execute("CREATE ROLE app LOGIN PASSWORD 'o/l:d@'").await.unwrap();
+    admin
+        .batch_execute("CREATE ROLE app LOGIN PASSWORD 'o/l:d@'")
+        .await
+        .unwrap();
     let old = server.url_as("app", "o/l:d@", "postgres");
-    assert_eq!(text(&connect(&old).await.unwrap(), "SELECT current_user::text").await, "app");
+    assert_eq!(
+        text(&connect(&old).await.unwrap(), "SELECT current_user::text").await,
+        "app"
+    );
 
-    admin.batch_execute("ALTER ROLE app PASSWORD 'new'").await.unwrap();
+    admin
+        .batch_execute("ALTER ROLE app PASSWORD 'new'")
+        .await
+        .unwrap();
     let refused = connect(&old).await.err().unwrap();
     assert_eq!(refused.code(), Some(&SqlState::INVALID_PASSWORD));
     assert!(connect(&server.url_as("app", "new", "postgres")).await.is_ok());
@@ -155,7 +201,9 @@ async fn a_server_ends_with_a_process_that_is_killed() {
         .spawn()
         .unwrap();
     let mut url = String::new();
-    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut url).unwrap();
+    BufReader::new(holder.stdout.take().unwrap())
+        .read_line(&mut url)
+        .unwrap();
     let (_, pid) = data_and_process(url.trim()).await;
     let home: &Path = &home(url.trim());
     assert!(home.exists());

@@ -26,7 +26,9 @@ pub(crate) fn flood() {
         .retry(retry)
         .shutdown_timeout(Duration::ZERO);
     if let Some(dir) = argument(5) {
-        builder = builder.durability(Durability::Spill(dir.into())).spool_bytes(number(6) as u64);
+        builder = builder
+            .durability(Durability::Spill(dir.into()))
+            .spool_bytes(number(6) as u64);
     }
     let (writer, _guard) = builder.start().unwrap();
     let before = memory("VmRSS:");
@@ -47,7 +49,10 @@ pub(crate) fn flood() {
         }
     }
     let grown = memory("VmHWM:").saturating_sub(before);
-    println!("{grown} {} {} {} {}", stats.given, stats.accepted, stats.spooled, stats.queued_bytes);
+    println!(
+        "{grown} {} {} {} {}",
+        stats.given, stats.accepted, stats.spooled, stats.queued_bytes
+    );
 }
 
 /// What the spool's file holds.
@@ -73,7 +78,9 @@ fn entry(kind: &str, n: usize) -> AuditEntry {
             .outcome(Outcome::Denied)
             .metadata(json!({"reason": "not the owner", "amount": n, "currency": "EUR", "tags": ["a", "b"]})),
         "large" => {
-            let list: Vec<_> = (0..200).map(|m| json!({"id": m, "name": format!("item {m}")})).collect();
+            let list: Vec<_> = (0..200)
+                .map(|m| json!({"id": m, "name": format!("item {m}")}))
+                .collect();
             AuditEntry::new("order.import").metadata(json!({"number": n, "items": list}))
         }
         "ascii" => long_texts('a'),

@@ -39,7 +39,10 @@ pub(crate) async fn leave() {
         Some("exit") => std::process::exit(7),
         Some("abort") => std::process::abort(),
         Some("flush") => {
-            println!("{} committed", writer.flush(Duration::from_secs(60)).await.committed);
+            println!(
+                "{} committed",
+                writer.flush(Duration::from_secs(60)).await.committed
+            );
             std::process::exit(7);
         }
         other => panic!("unknown end {other:?}"),

@@ -68,7 +68,11 @@ fn on_loss_writes() {
             }
         }
     };
-    let (started, guard) = hasty(&database).queue_capacity(10).on_loss(callback).start().unwrap();
+    let (started, guard) = hasty(&database)
+        .queue_capacity(10)
+        .on_loss(callback)
+        .start()
+        .unwrap();
     writer.set(started.clone()).unwrap();
     for _ in 0..100 {
         drop(started.write(AuditEntry::new("app.entry")));
@@ -78,10 +82,24 @@ fn on_loss_writes() {
     wait_until(|| database.attempts() >= attempts + 30);
     let calls = calls.load(Ordering::Relaxed);
     let bound = 100 + 10 * database.attempts();
-    println!("{}", if (1..=bound).contains(&calls) { "called".to_owned() } else { format!("{calls} calls") });
+    println!(
+        "{}",
+        if (1..=bound).contains(&calls) {
+            "called".to_owned()
+        } else {
+            format!("{calls} calls")
+        }
+    );
     let report = runtime().block_on(guard.shutdown(Duration::ZERO));
     let settled = report.lost + report.unknown == started.stats().given && report.pending == 0;
-    println!("{}", if settled { "all settled".to_owned() } else { format!("{report:?}") });
+    println!(
+        "{}",
+        if settled {
+            "all settled".to_owned()
+        } else {
+            format!("{report:?}")
+        }
+    );
     println!("{}", heard.load(Ordering::Relaxed) >= 90);
 }
 
@@ -106,7 +124,10 @@ fn on_loss_waits_for_a_write() {
     }
     let ending = std::thread::spawn(|| drop(guard));
     begun.recv().unwrap();
-    println!("{}", runtime().block_on(writer.write(AuditEntry::new("app.late")).into_future()));
+    println!(
+        "{}",
+        runtime().block_on(writer.write(AuditEntry::new("app.late")).into_future())
+    );
     drop(go_on);
     ending.join().unwrap();
     println!("ended");
@@ -115,7 +136,9 @@ fn on_loss_waits_for_a_write() {
 fn on_loss_panics() {
     let database = MemoryDatabase::new();
     database.fail(Failure::Unreachable);
-    let builder = hasty(&database).queue_capacity(10).on_loss(|loss| panic!("as planned: {loss:?}"));
+    let builder = hasty(&database)
+        .queue_capacity(10)
+        .on_loss(|loss| panic!("as planned: {loss:?}"));
     let (writer, guard) = builder.start().unwrap();
     for _ in 0..100 {
         drop(writer.write(AuditEntry::new("app.entry")));
@@ -155,11 +178,16 @@ fn logger_writes() {
     static LINES: AtomicU64 = AtomicU64::new(0);
     log_by(|record| {
         LINES.fetch_add(1, Ordering::Relaxed);
-        drop(write_audit_log(AuditEntry::new("app.log").detail("line", record.args().to_string())));
+        drop(write_audit_log(
+            AuditEntry::new("app.log").detail("line", record.args().to_string()),
+        ));
     });
     runtime().block_on(async {
         println!("{}", write_audit_log(AuditEntry::new("app.first")).await);
-        println!("{} pending", audit::shutdown(Duration::from_secs(1)).await.pending);
+        println!(
+            "{} pending",
+            audit::shutdown(Duration::from_secs(1)).await.pending
+        );
     });
     // An entry that comes too late is logged, and the line of that comes too late as well.
     drop(write_audit_log(AuditEntry::new("app.late")));
@@ -187,7 +215,10 @@ fn logger_panics() {
         wait_until(|| writer.stats().queued == 0);
     }
     assert!(LINES.load(Ordering::Relaxed) >= 3, "each outage was logged");
-    println!("{}", runtime().block_on(writer.write(AuditEntry::new("app.last")).into_future()));
+    println!(
+        "{}",
+        runtime().block_on(writer.write(AuditEntry::new("app.last")).into_future())
+    );
     // The end has something to log too.
     database.fail(Failure::Unreachable);
     drop(writer.write_all((0..5).map(|_| AuditEntry::new("app.lost"))));
@@ -210,10 +241,15 @@ fn waker_panics() {
     let waker = Arc::new(PanicsWhenWoken).into();
     for expected in [3, 6, 9] {
         database.fail(Failure::Unreachable);
-        let receipts: Vec<Receipt> = (0..3).map(|_| writer.write(AuditEntry::new("app.entry"))).collect();
+        let receipts: Vec<Receipt> = (0..3)
+            .map(|_| writer.write(AuditEntry::new("app.entry")))
+            .collect();
         let mut receipts: Vec<_> = receipts.into_iter().map(IntoFuture::into_future).collect();
         for receipt in &mut receipts {
-            assert_eq!(pin!(receipt).poll(&mut Context::from_waker(&waker)), Poll::Pending);
+            assert_eq!(
+                pin!(receipt).poll(&mut Context::from_waker(&waker)),
+                Poll::Pending
+            );
         }
         database.mend();
         wait_until(|| writer.stats().committed >= expected);
@@ -222,7 +258,10 @@ fn waker_panics() {
             println!("{}", runtime().block_on(receipt));
         }
     }
-    println!("{} committed", runtime().block_on(guard.shutdown(PATIENCE)).committed);
+    println!(
+        "{} committed",
+        runtime().block_on(guard.shutdown(PATIENCE)).committed
+    );
 }
 
 /// Writes an entry when it is dropped.
@@ -230,7 +269,11 @@ struct WritesOnDrop(&'static str);
 
 impl Drop for WritesOnDrop {
     fn drop(&mut self) {
-        drop(write_audit_log(AuditEntry::new(self.0).actor("alice").detail("why", "the thread ended")));
+        drop(write_audit_log(
+            AuditEntry::new(self.0)
+                .actor("alice")
+                .detail("why", "the thread ended"),
+        ));
     }
 }
 
@@ -248,7 +291,10 @@ fn destructor() {
     // Whatever thread-local writing uses is destroyed between the two.
     let around_an_entry = || {
         FIRST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
-        println!("{}", runtime().block_on(write_audit_log(AuditEntry::new("app.thread")).into_future()));
+        println!(
+            "{}",
+            runtime().block_on(write_audit_log(AuditEntry::new("app.thread")).into_future())
+        );
         LAST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
     };
     std::thread::spawn(around_an_entry).join().unwrap();
@@ -258,7 +304,9 @@ fn destructor() {
 fn panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
-        drop(write_audit_log(AuditEntry::new("app.panic").detail("place", place)));
+        drop(write_audit_log(
+            AuditEntry::new("app.panic").detail("place", place),
+        ));
     }));
     assert!(std::panic::catch_unwind(|| panic!("as planned")).is_err());
     assert!(std::thread::spawn(|| panic!("as planned")).join().is_err());
@@ -306,7 +354,10 @@ mod limits {
     impl Limit for NoThread {
         fn set(&self) {
             lower(Resource::As, (memory("VmSize:") as u64 + 1_024) << 10);
-            assert!(std::thread::Builder::new().spawn(|| ()).is_err(), "a thread can still be started");
+            assert!(
+                std::thread::Builder::new().spawn(|| ()).is_err(),
+                "a thread can still be started"
+            );
         }
 
         fn lift(&self) {
@@ -330,12 +381,26 @@ mod limits {
 
     fn lower(resource: Resource, to: u64) {
         let before = getrlimit(resource);
-        setrlimit(resource, Rlimit { current: Some(to), ..before }).unwrap();
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(to),
+                ..before
+            },
+        )
+        .unwrap();
     }
 
     fn raise(resource: Resource) {
         let before = getrlimit(resource);
-        setrlimit(resource, Rlimit { current: before.maximum, ..before }).unwrap();
+        setrlimit(
+            resource,
+            Rlimit {
+                current: before.maximum,
+                ..before
+            },
+        )
+        .unwrap();
     }
 }
 

@@ -33,10 +33,19 @@ impl Field {
         let server = Server::start(&[]).unwrap_or_else(|error| panic!("{error}"));
         let admin = connect(&server.url("postgres")).await;
         for (_, login) in &ATTACKERS[..6] {
-            admin.batch_execute(&format!("CREATE ROLE {login} LOGIN PASSWORD 'pw'")).await.unwrap();
+            admin
+                .batch_execute(&format!("CREATE ROLE {login} LOGIN PASSWORD 'pw'"))
+                .await
+                .unwrap();
         }
-        admin.batch_execute("ALTER ROLE attack_owner CREATEROLE").await.unwrap();
-        admin.batch_execute("CREATE DATABASE field OWNER attack_owner").await.unwrap();
+        admin
+            .batch_execute("ALTER ROLE attack_owner CREATEROLE")
+            .await
+            .unwrap();
+        admin
+            .batch_execute("CREATE DATABASE field OWNER attack_owner")
+            .await
+            .unwrap();
         let admin = connect(&server.url("field")).await;
         // As it is by default since PostgreSQL 15.
         let schema =
@@ -45,10 +54,15 @@ impl Field {
         let owner = server.url_as("attack_owner", "pw", "field");
         Database::from_url(&owner).unwrap().migrate().await.unwrap();
         for (part, login) in &ATTACKERS[..4] {
-            admin.batch_execute(&format!("GRANT audit_{part} TO {login}")).await.unwrap();
+            admin
+                .batch_execute(&format!("GRANT audit_{part} TO {login}"))
+                .await
+                .unwrap();
         }
         connect(&owner).await.batch_execute(ROWS).await.unwrap();
-        let version = text(&admin, "SELECT current_setting('server_version_num')").await[0].parse().unwrap();
+        let version = text(&admin, "SELECT current_setting('server_version_num')").await[0]
+            .parse()
+            .unwrap();
         let filled = text(
             &admin,
             "SELECT tableoid::regclass || '|' || quote_literal(created_at) FROM audit_logs WHERE tableoid <> 'made_by_hand'::regclass",
@@ -64,7 +78,12 @@ impl Field {
             "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass AND inhrelid <> 'made_by_hand'::regclass",
         );
         let partitions = partitions.await;
-        Self { server, version, filled, partitions }
+        Self {
+            server,
+            version,
+            filled,
+            partitions,
+        }
     }
 
     pub async fn superuser(&self) -> Client {
@@ -79,13 +98,20 @@ impl Field {
     }
 
     pub async fn rows(&self) -> Vec<String> {
-        text(&self.superuser().await, "SELECT audit_logs::text FROM audit_logs ORDER BY id").await
+        text(
+            &self.superuser().await,
+            "SELECT audit_logs::text FROM audit_logs ORDER BY id",
+        )
+        .await
     }
 
     /// Those that this version of PostgreSQL knows.
     pub fn attacks(&self) -> impl Iterator<Item = &'static Attack> {
         let known = self.version >= 150_000;
-        ATTACKS.iter().flat_map(|(_, attacks)| *attacks).filter(move |a| known || a.how != How::RowsFrom15)
+        ATTACKS
+            .iter()
+            .flat_map(|(_, attacks)| *attacks)
+            .filter(move |a| known || a.how != How::RowsFrom15)
     }
 
     /// Tries to copy one line, and rolls it back. On a connection of its own: the driver loses its
@@ -95,7 +121,11 @@ impl Field {
         client.batch_execute("BEGIN").await.unwrap();
         let copied = async {
             let mut sink = Box::pin(client.copy_in(sql).await?);
-            let line = if sql.contains("recorded_at") { "x\t2020-01-01\n" } else { "x\n" };
+            let line = if sql.contains("recorded_at") {
+                "x\t2020-01-01\n"
+            } else {
+                "x\n"
+            };
             sink.send(line.as_bytes()).await?;
             sink.as_mut().finish().await
         };
@@ -111,16 +141,21 @@ impl Field {
                     |(part, at): &(String, String)| attack.sql.replace("$part", part).replace("$at", at);
                 self.filled.iter().map(with).collect()
             }
-            How::EveryPartition => {
-                self.partitions.iter().map(|part| attack.sql.replace("$part", part)).collect()
-            }
+            How::EveryPartition => self
+                .partitions
+                .iter()
+                .map(|part| attack.sql.replace("$part", part))
+                .collect(),
             _ => vec![attack.sql.to_owned()],
         };
         let mut outcomes = Vec::new();
         for sql in statements {
             client.batch_execute("SAVEPOINT attack").await.unwrap();
             let tried = run(client, &sql, attack.how).await;
-            client.batch_execute("ROLLBACK TO attack; RELEASE attack").await.unwrap();
+            client
+                .batch_execute("ROLLBACK TO attack; RELEASE attack")
+                .await
+                .unwrap();
             outcomes.push(tried.unwrap_or_else(|error| refusal(&error)));
         }
         outcomes.sort();
@@ -155,7 +190,13 @@ pub async fn connect(url: &str) -> Client {
 }
 
 pub async fn text(client: &Client, sql: &str) -> Vec<String> {
-    client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    client
+        .query(sql, &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
 }
 
 async fn run(client: &Client, sql: &str, how: How) -> Result<String, Error> {
@@ -168,11 +209,17 @@ async fn run(client: &Client, sql: &str, how: How) -> Result<String, Error> {
 }
 
 fn counted(rows: u64) -> String {
-    if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") }
+    if rows == 1 {
+        "1 row".to_owned()
+    } else {
+        format!("{rows} rows")
+    }
 }
 
 fn refusal(error: &Error) -> String {
-    let Some(error) = error.as_db_error() else { panic!("{error}") };
+    let Some(error) = error.as_db_error() else {
+        panic!("{error}")
+    };
     match error.code().code() {
         "42501" => "no right".to_owned(),
         "23505" => "is there".to_owned(),

@@ -31,8 +31,15 @@ fn table(field: &Field, columns: &[Vec<String>]) -> String {
     let mut nth = 0;
     for (title, attacks) in ATTACKS {
         let heads: Vec<_> = ATTACKERS.iter().map(|(name, _)| *name).collect();
-        table += &format!("| {title} | {} |\n| --- |{}\n", heads.join(" | "), " --- |".repeat(heads.len()));
-        for attack in attacks.iter().filter(|attack| field.attacks().any(|known| known.what == attack.what)) {
+        table += &format!(
+            "| {title} | {} |\n| --- |{}\n",
+            heads.join(" | "),
+            " --- |".repeat(heads.len())
+        );
+        for attack in attacks
+            .iter()
+            .filter(|attack| field.attacks().any(|known| known.what == attack.what))
+        {
             let cells: Vec<_> = columns.iter().map(|column| column[nth].as_str()).collect();
             table += &format!("| {} | {} |\n", attack.what, cells.join(" | "));
             nth += 1;
@@ -52,7 +59,11 @@ fn section(kind: &str) -> &'static str {
 /// Without what this version of PostgreSQL does not know.
 fn documented(field: &Field) -> String {
     let known = |line: &&str| field.version >= 150_000 || !line.starts_with("| MERGE ");
-    section("postgresql").lines().filter(known).map(|line| format!("{line}\n")).collect()
+    section("postgresql")
+        .lines()
+        .filter(known)
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 #[tokio::test]

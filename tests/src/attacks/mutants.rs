@@ -42,8 +42,14 @@ const DEFENCES: &str = "
 
 /// Defences with another one behind them: that is taken away first, then the defence itself.
 const DOUBLED: [(&str, &str); 6] = [
-    (NO_TRUNCATE_GUARDS, "DROP TRIGGER audit_logs_no_truncate ON audit_logs"),
-    (NO_TRUNCATE_GUARDS, "ALTER TABLE audit_logs ENABLE TRIGGER audit_logs_no_truncate"),
+    (
+        NO_TRUNCATE_GUARDS,
+        "DROP TRIGGER audit_logs_no_truncate ON audit_logs",
+    ),
+    (
+        NO_TRUNCATE_GUARDS,
+        "ALTER TABLE audit_logs ENABLE TRIGGER audit_logs_no_truncate",
+    ),
     (
         "ALTER TABLE audit_logs_default DISABLE ROW LEVEL SECURITY",
         "GRANT INSERT ON audit_logs_default TO PUBLIC",
@@ -83,18 +89,27 @@ async fn differs(
     for nth in [5, 0, 1, 2, 3, 4, 6] {
         let (name, login) = ATTACKERS[nth];
         client.batch_execute("SAVEPOINT attacker").await.unwrap();
-        client.batch_execute(&format!("SET LOCAL SESSION AUTHORIZATION {login}")).await.unwrap();
+        client
+            .batch_execute(&format!("SET LOCAL SESSION AUTHORIZATION {login}"))
+            .await
+            .unwrap();
         let mut column = Vec::new();
         for attack in field.attacks().filter(|attack| attack.how != How::Copy) {
             let outcome = field.attempt(client, attack).await;
             if let Some(expected) = expected.map(|columns| &columns[found.len()][column.len()])
                 && *expected != outcome
             {
-                return Err(format!("{}, {name}: {outcome} instead of {expected}", attack.what));
+                return Err(format!(
+                    "{}, {name}: {outcome} instead of {expected}",
+                    attack.what
+                ));
             }
             column.push(outcome);
         }
-        client.batch_execute("ROLLBACK TO attacker; RELEASE attacker").await.unwrap();
+        client
+            .batch_execute("ROLLBACK TO attacker; RELEASE attacker")
+            .await
+            .unwrap();
         found.push(column);
     }
     Ok(found)
@@ -106,10 +121,19 @@ async fn every_defence_is_missed_when_it_is_gone() {
     let client = field.superuser().await;
     client.batch_execute("BEGIN").await.unwrap();
     let expected = differs(&field, &client, None).await.unwrap();
-    assert_eq!(differs(&field, &client, Some(&expected)).await.as_ref(), Ok(&expected), "twice the same");
+    assert_eq!(
+        differs(&field, &client, Some(&expected)).await.as_ref(),
+        Ok(&expected),
+        "twice the same"
+    );
     let mut unnoticed = Vec::new();
-    let alone = text(&client, DEFENCES).await.into_iter().map(|undo| (String::new(), undo));
-    let doubled = DOUBLED.iter().map(|(behind, undo)| (behind.to_string(), undo.to_string()));
+    let alone = text(&client, DEFENCES)
+        .await
+        .into_iter()
+        .map(|undo| (String::new(), undo));
+    let doubled = DOUBLED
+        .iter()
+        .map(|(behind, undo)| (behind.to_string(), undo.to_string()));
     for (behind, undo) in alone.chain(doubled) {
         client.batch_execute("SAVEPOINT defence").await.unwrap();
         client.batch_execute(&behind).await.unwrap();
@@ -117,12 +141,18 @@ async fn every_defence_is_missed_when_it_is_gone() {
             true => expected.clone(),
             false => differs(&field, &client, None).await.unwrap(),
         };
-        client.batch_execute(&undo).await.unwrap_or_else(|error| panic!("{undo}: {error:?}"));
+        client
+            .batch_execute(&undo)
+            .await
+            .unwrap_or_else(|error| panic!("{undo}: {error:?}"));
         match differs(&field, &client, Some(&before)).await {
             Err(difference) => println!("{undo}: {difference}"),
             Ok(_) => unnoticed.push(undo),
         }
-        client.batch_execute("ROLLBACK TO defence; RELEASE defence").await.unwrap();
+        client
+            .batch_execute("ROLLBACK TO defence; RELEASE defence")
+            .await
+            .unwrap();
     }
     assert!(unnoticed.is_empty(), "nothing fails without {unnoticed:#?}");
 }

@@ -37,7 +37,10 @@ impl Fault {
         let login = self.login.unwrap_or(&place.app);
         let look = async || bad(&place.findings_of(login, &Options::default()).await, self.code);
         let before = look().await;
-        assert!(!before.iter().any(|finding| finding.found.contains(self.says)), "{before:#?}");
+        assert!(
+            !before.iter().any(|finding| finding.found.contains(self.says)),
+            "{before:#?}"
+        );
         place.admin(self.plant).await;
         let found = look().await;
         let this = found.iter().find(|finding| finding.found.contains(self.says));
@@ -180,19 +183,28 @@ faults! {
 
 #[tokio::test]
 async fn partitions_are_reached_past_the_table() {
-    for (grant, severity) in
-        [("INSERT", Severity::Critical), ("DELETE", Severity::Warning), ("SELECT", Severity::Warning)]
-    {
+    for (grant, severity) in [
+        ("INSERT", Severity::Critical),
+        ("DELETE", Severity::Warning),
+        ("SELECT", Severity::Warning),
+    ] {
         let place = Place::with(&["writer"]).await;
         place.admin(&format!("GRANT {grant} ON $month TO $app")).await;
         let found = bad(&place.findings().await, Code::PartitionAccess);
         assert_eq!((found.len(), found[0].severity), (1, severity), "{found:#?}");
-        assert!(found[0].found.contains(&format!("may {grant} in audit_logs_2")), "{found:#?}");
+        assert!(
+            found[0].found.contains(&format!("may {grant} in audit_logs_2")),
+            "{found:#?}"
+        );
     }
     let place = Place::with(&["reader"]).await;
     place.admin("GRANT SELECT ON audit_logs_default TO $app; ALTER TABLE audit_logs_default DISABLE ROW LEVEL SECURITY").await;
     let found = bad(&place.findings().await, Code::PartitionAccess);
-    assert_eq!((found.len(), found[0].severity), (1, Severity::Critical), "{found:#?}");
+    assert_eq!(
+        (found.len(), found[0].severity),
+        (1, Severity::Critical),
+        "{found:#?}"
+    );
 }
 
 /// A maintainer may empty it, but nobody but the owner may look into it.
@@ -201,12 +213,20 @@ async fn who_may_not_read_the_default_partition_goes_by_its_size() {
     let place = Place::with(&["writer"]).await;
     let found = async || {
         let findings = place.findings().await;
-        findings.into_iter().find(|finding| finding.code == Code::DefaultPartition).unwrap()
+        findings
+            .into_iter()
+            .find(|finding| finding.code == Code::DefaultPartition)
+            .unwrap()
     };
     assert_eq!(found().await.severity, Severity::Ok);
-    place.admin("INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'x')").await;
+    place
+        .admin("INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'x')")
+        .await;
     let this = found().await;
-    assert!(this.severity == Severity::Info && this.found.contains("may hold rows"), "{this:#?}");
+    assert!(
+        this.severity == Severity::Info && this.found.contains("may hold rows"),
+        "{this:#?}"
+    );
 }
 
 /// The tables that tell of what was dropped are part of the trail.
@@ -217,7 +237,9 @@ async fn the_ledger_is_guarded_as_well() {
     let findings = place.findings().await;
     let triggers = bad(&findings, Code::Triggers);
     assert!(
-        triggers[0].found.contains("nothing refuses DELETE, UPDATE on audit_retention_ledger"),
+        triggers[0]
+            .found
+            .contains("nothing refuses DELETE, UPDATE on audit_retention_ledger"),
         "{triggers:#?}"
     );
     let grants = bad(&findings, Code::Grants);

@@ -19,7 +19,13 @@ const ROWS: &str = "INSERT INTO audit_logs (tenant_id, action) VALUES ('acme', '
 
 #[tokio::test]
 async fn all_is_well_for_each_kind_of_login() {
-    for roles in [&["writer"][..], &["reader"], &["writer", "reader"], &["auditor"], &["maintainer"]] {
+    for roles in [
+        &["writer"][..],
+        &["reader"],
+        &["writer", "reader"],
+        &["auditor"],
+        &["maintainer"],
+    ] {
         let place = Place::sound(roles).await;
         place.admin(ROWS).await;
         for options in [Options::default(), invasive(), tenant("acme")] {
@@ -27,10 +33,15 @@ async fn all_is_well_for_each_kind_of_login() {
             assert_eq!(faults(&findings), [""; 0], "{roles:?} {options:?}");
         }
         let findings = place.findings_of(&place.app, &invasive()).await;
-        let unchecked: Vec<_> = findings.iter().filter(|f| f.found.starts_with("not checked")).collect();
+        let unchecked: Vec<_> = findings
+            .iter()
+            .filter(|f| f.found.starts_with("not checked"))
+            .collect();
         // The server's rules are for superusers to read, diesel's table for the owner.
         assert!(
-            unchecked.iter().all(|f| [Code::HostRules, Code::Migrations].contains(&f.code)),
+            unchecked
+                .iter()
+                .all(|f| [Code::HostRules, Code::Migrations].contains(&f.code)),
             "{roles:?}: {unchecked:#?}"
         );
     }
@@ -45,18 +56,34 @@ async fn refusals_are_proven_on_rows_that_are_there() {
         (Code::RowUpdate, "no right to (42501)"),
         (Code::RowDelete, "no right to (42501)"),
         (Code::Forgery, "no right to (42501)"),
-        (Code::TenantRead, "of two rows that are there, one tenant's own is seen"),
+        (
+            Code::TenantRead,
+            "of two rows that are there, one tenant's own is seen",
+        ),
     ] {
         let of = of(&findings, code);
-        assert!(of.iter().all(|f| f.severity == Severity::Ok && f.found.contains(found)), "{of:#?}");
+        assert!(
+            of.iter()
+                .all(|f| f.severity == Severity::Ok && f.found.contains(found)),
+            "{of:#?}"
+        );
     }
     // The owner has every right, so that it is the triggers that refuse.
     let owner = place.findings_of("trail_owner", &Options::default()).await;
     for code in [Code::RowUpdate, Code::RowDelete] {
         let of = of(&owner, code);
-        assert!(of.iter().all(|f| f.severity == Severity::Ok && f.found.contains("UA001")), "{of:#?}");
+        assert!(
+            of.iter()
+                .all(|f| f.severity == Severity::Ok && f.found.contains("UA001")),
+            "{of:#?}"
+        );
     }
-    assert!(faults(&owner).iter().any(|fault| fault.starts_with("USER critical")), "{owner:#?}");
+    assert!(
+        faults(&owner)
+            .iter()
+            .any(|fault| fault.starts_with("USER critical")),
+        "{owner:#?}"
+    );
 }
 
 #[tokio::test]
@@ -67,9 +94,15 @@ async fn a_reader_proves_it_without_rows_of_its_own() {
     assert!(empty[0].found.contains("there are no rows"), "{empty:#?}");
     place.admin(ROWS).await;
     let none = read(&Options::default()).await;
-    assert!(none[0].severity == Severity::Ok && none[0].found.starts_with("there are rows"), "{none:#?}");
+    assert!(
+        none[0].severity == Severity::Ok && none[0].found.starts_with("there are rows"),
+        "{none:#?}"
+    );
     let acme = read(&tenant("acme")).await;
-    assert!(acme[0].severity == Severity::Ok && acme[0].found.starts_with("rows of the tenant"), "{acme:#?}");
+    assert!(
+        acme[0].severity == Severity::Ok && acme[0].found.starts_with("rows of the tenant"),
+        "{acme:#?}"
+    );
     let unknown = read(&tenant("nobody'; DROP TABLE audit_logs; --")).await;
     assert!(unknown[0].found.contains("has no rows"), "{unknown:#?}");
 }
@@ -98,7 +131,9 @@ async fn it_leaves_no_trace() {
     let advisory = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     assert_eq!(place.text(advisory).await, "0");
     // The snapshot would show it.
-    place.admin("ALTER TABLE $month DISABLE TRIGGER audit_logs_no_truncate").await;
+    place
+        .admin("ALTER TABLE $month DISABLE TRIGGER audit_logs_no_truncate")
+        .await;
     assert_ne!(place.text(SNAPSHOT).await, before);
 }
 
@@ -108,36 +143,68 @@ async fn it_leaves_no_trace() {
 async fn it_needs_no_lock_that_a_writer_would_notice() {
     let place = Place::with(&["writer", "reader"]).await;
     let writer = connect(&place.app_url()).await;
-    writer.batch_execute("BEGIN; INSERT INTO audit_logs (action) VALUES ('x')").await.unwrap();
+    writer
+        .batch_execute("BEGIN; INSERT INTO audit_logs (action) VALUES ('x')")
+        .await
+        .unwrap();
     for login in [&place.app, "trail_owner"] {
         let findings = place.findings_of(login, &Options::default()).await;
-        let waited: Vec<_> = findings.iter().filter(|finding| finding.found.contains("200 ms")).collect();
+        let waited: Vec<_> = findings
+            .iter()
+            .filter(|finding| finding.found.contains("200 ms"))
+            .collect();
         assert!(waited.is_empty(), "{login}: {waited:#?}");
     }
-    writer.batch_execute("INSERT INTO audit_logs (action) VALUES ('y'); COMMIT").await.unwrap();
+    writer
+        .batch_execute("INSERT INTO audit_logs (action) VALUES ('y'); COMMIT")
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn the_invasive_part_gives_up_when_a_writer_holds_the_table() {
     let place = Place::with(&["writer"]).await;
     let writer = connect(&place.app_url()).await;
-    writer.batch_execute("BEGIN; INSERT INTO audit_logs (action) VALUES ('x')").await.unwrap();
-    let busy = of(&place.findings_of("trail_owner", &invasive()).await, Code::OwnerStatements);
+    writer
+        .batch_execute("BEGIN; INSERT INTO audit_logs (action) VALUES ('x')")
+        .await
+        .unwrap();
+    let busy = of(
+        &place.findings_of("trail_owner", &invasive()).await,
+        Code::OwnerStatements,
+    );
     assert_eq!(busy.len(), 1, "{busy:#?}");
-    assert!(busy[0].found.contains("gave up at TRUNCATE audit_logs"), "{busy:#?}");
-    writer.batch_execute("INSERT INTO audit_logs (action) VALUES ('y'); COMMIT").await.unwrap();
-    let free = of(&place.findings_of("trail_owner", &invasive()).await, Code::OwnerStatements);
-    assert_eq!((free.len(), free[0].severity), (1, Severity::Critical), "{free:#?}");
+    assert!(
+        busy[0].found.contains("gave up at TRUNCATE audit_logs"),
+        "{busy:#?}"
+    );
+    writer
+        .batch_execute("INSERT INTO audit_logs (action) VALUES ('y'); COMMIT")
+        .await
+        .unwrap();
+    let free = of(
+        &place.findings_of("trail_owner", &invasive()).await,
+        Code::OwnerStatements,
+    );
+    assert_eq!(
+        (free.len(), free[0].severity),
+        (1, Severity::Critical),
+        "{free:#?}"
+    );
     assert!(free[0].found.contains("DROP TABLE audit_logs"), "{free:#?}");
-    assert!(!free[0].found.contains("TRUNCATE"), "its triggers refuse that: {free:#?}");
+    assert!(
+        !free[0].found.contains("TRUNCATE"),
+        "its triggers refuse that: {free:#?}"
+    );
     assert_eq!(place.text("SELECT count(*)::text FROM audit_logs").await, "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_at_work_loses_nothing() {
     let place = Place::with(&["writer"]).await;
-    let (writer, guard) =
-        AuditWriter::builder(Database::from_url(&place.app_url()).unwrap()).start().unwrap();
+    let (writer, guard) = AuditWriter::builder(Database::from_url(&place.app_url()).unwrap())
+        .start()
+        .unwrap();
     let writing = tokio::spawn(async move {
         for n in 0..500 {
             let entry = AuditEntry::new("test.write").resource("number", n.to_string());
@@ -173,7 +240,12 @@ fn the_page_explains_every_code() {
         for control in code.controls() {
             assert!(section.contains(control), "{}: {control}", code.as_str());
         }
-        assert!(section.contains(code.check()), "{}: {}", code.as_str(), code.check());
+        assert!(
+            section.contains(code.check()),
+            "{}: {}",
+            code.as_str(),
+            code.check()
+        );
     }
 }
 
@@ -185,11 +257,24 @@ async fn the_report_is_for_the_file() {
     let report = examine(&database, &Options::default()).await.unwrap();
     assert_eq!(report.worst(), Severity::Warning);
     let text = report.markdown();
-    assert!(!text.contains(":pw@") && text.contains("postgres://\\*\\*\\*@"), "{text}");
+    assert!(
+        !text.contains(":pw@") && text.contains("postgres://\\*\\*\\*@"),
+        "{text}"
+    );
     assert!(text.contains(&format!("| user | {} |", place.app)), "{text}");
     assert!(text.contains("| server | PostgreSQL "), "{text}");
-    assert!(text.contains("    REVOKE TRIGGER ON audit_logs FROM audit_reader;"), "{text}");
-    for code in Code::ALL.iter().filter(|code| report.findings.iter().any(|f| f.code == **code)) {
-        assert!(text.contains(&format!("| {} |", code.as_str())), "{}", code.as_str());
+    assert!(
+        text.contains("    REVOKE TRIGGER ON audit_logs FROM audit_reader;"),
+        "{text}"
+    );
+    for code in Code::ALL
+        .iter()
+        .filter(|code| report.findings.iter().any(|f| f.code == **code))
+    {
+        assert!(
+            text.contains(&format!("| {} |", code.as_str())),
+            "{}",
+            code.as_str()
+        );
     }
 }

@@ -39,13 +39,20 @@ fn server(cell: &'static OnceLock<Server>, settings: &[(&str, &str)]) -> &'stati
 
 async fn make_template(server: &Server) {
     let admin = connect(&server.url("postgres")).await;
-    admin.batch_execute("CREATE ROLE trail_owner LOGIN CREATEROLE PASSWORD 'pw'").await.unwrap();
+    admin
+        .batch_execute("CREATE ROLE trail_owner LOGIN CREATEROLE PASSWORD 'pw'")
+        .await
+        .unwrap();
     admin.batch_execute("CREATE DATABASE good").await.unwrap();
     let admin = connect(&server.url("good")).await;
     // As it is by default since PostgreSQL 15.
     let schema = "REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO trail_owner";
     admin.batch_execute(schema).await.unwrap();
-    Database::from_url(&server.url_as("trail_owner", "pw", "good")).unwrap().migrate().await.unwrap();
+    Database::from_url(&server.url_as("trail_owner", "pw", "good"))
+        .unwrap()
+        .migrate()
+        .await
+        .unwrap();
 }
 
 /// A database with the trail in it, and a login of this test's own.
@@ -72,8 +79,14 @@ impl Place {
         let app = format!("app_{}", Uuid::now_v7().simple());
         let place = Self { server, name, app };
         let admin = connect(&server.url("postgres")).await;
-        admin.batch_execute(&format!("CREATE ROLE {} LOGIN PASSWORD 'pw'", place.app)).await.unwrap();
-        admin.batch_execute(&format!("CREATE DATABASE {} TEMPLATE good", place.name)).await.unwrap();
+        admin
+            .batch_execute(&format!("CREATE ROLE {} LOGIN PASSWORD 'pw'", place.app))
+            .await
+            .unwrap();
+        admin
+            .batch_execute(&format!("CREATE DATABASE {} TEMPLATE good", place.name))
+            .await
+            .unwrap();
         for role in roles {
             place.admin(&format!("GRANT audit_{role} TO {}", place.app)).await;
         }
@@ -84,9 +97,15 @@ impl Place {
     /// month's partition.
     pub async fn admin(&self, sql: &str) {
         let month = format!("audit_logs_{}", chrono::Utc::now().format("%Y_%m"));
-        let sql = sql.replace("$app", &self.app).replace("$db", &self.name).replace("$month", &month);
+        let sql = sql
+            .replace("$app", &self.app)
+            .replace("$db", &self.name)
+            .replace("$month", &month);
         let client = connect(&self.server.url(&self.name)).await;
-        client.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        client
+            .batch_execute(&sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
     /// The URL for the superuser, the owner, or any other login.
@@ -113,7 +132,11 @@ impl Place {
     /// The single text that a query gives the superuser.
     pub async fn text(&self, sql: &str) -> String {
         let client = connect(&self.url("postgres")).await;
-        client.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
+        client
+            .query_one(sql, &[])
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+            .get(0)
     }
 }
 
@@ -122,17 +145,25 @@ impl Drop for Place {
         let (url, name) = (self.server.url("postgres"), &self.name);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
                 let drop = format!("DROP DATABASE {name} WITH (FORCE)");
                 // One that stays goes with the server.
-                runtime.block_on(async { connect(&url).await.batch_execute(&drop).await }).ok();
+                runtime
+                    .block_on(async { connect(&url).await.batch_execute(&drop).await })
+                    .ok();
             });
         });
     }
 }
 
 pub async fn findings(url: &str, options: &Options) -> Vec<Finding> {
-    examine(&Database::from_url(url).unwrap(), options).await.unwrap().findings
+    examine(&Database::from_url(url).unwrap(), options)
+        .await
+        .unwrap()
+        .findings
 }
 
 /// Without what is wrong with the shared server.
@@ -143,13 +174,26 @@ pub fn but_for_the_server(mut faults: Vec<String>) -> Vec<String> {
 
 /// What is to be mended, as `CODE severity: found`.
 pub fn faults(findings: &[Finding]) -> Vec<String> {
-    let bad = findings.iter().filter(|finding| finding.severity >= Severity::Warning);
-    bad.map(|finding| format!("{} {}: {}", finding.code.as_str(), finding.severity.as_str(), finding.found))
-        .collect()
+    let bad = findings
+        .iter()
+        .filter(|finding| finding.severity >= Severity::Warning);
+    bad.map(|finding| {
+        format!(
+            "{} {}: {}",
+            finding.code.as_str(),
+            finding.severity.as_str(),
+            finding.found
+        )
+    })
+    .collect()
 }
 
 pub fn of(findings: &[Finding], code: Code) -> Vec<Finding> {
-    findings.iter().filter(|finding| finding.code == code).cloned().collect()
+    findings
+        .iter()
+        .filter(|finding| finding.code == code)
+        .cloned()
+        .collect()
 }
 
 /// Options, which other crates cannot write out in full.

@@ -7,7 +7,10 @@ use super::place::{findings, of};
 use crate::tls::site::{Authority, EITHER, Site};
 
 async fn superusers(server: &Server, code: Code) -> Vec<Finding> {
-    of(&findings(&server.url("postgres"), &Options::default()).await, code)
+    of(
+        &findings(&server.url("postgres"), &Options::default()).await,
+        code,
+    )
 }
 
 #[tokio::test]
@@ -15,20 +18,44 @@ async fn a_server_that_forgets_and_lets_anybody_in() {
     let server = Server::start(&[]).unwrap_or_else(|error| panic!("{error}"));
     let durability = superusers(&server, Code::Durability).await;
     for setting in ["fsync", "full_page_writes"] {
-        let this = durability.iter().find(|finding| finding.found.starts_with(setting)).unwrap();
+        let this = durability
+            .iter()
+            .find(|finding| finding.found.starts_with(setting))
+            .unwrap();
         assert_eq!(this.severity, Severity::Critical, "{durability:#?}");
     }
     for (line, severity, says) in [
-        ("host all all 0.0.0.0/0 trust", Severity::Critical, "anybody on the network in without a password"),
-        ("host all all 10.0.0.0/8 scram-sha-256", Severity::Warning, "lets clients in unencrypted"),
-        ("local all all trust", Severity::Warning, "anybody on this machine in without a password"),
+        (
+            "host all all 0.0.0.0/0 trust",
+            Severity::Critical,
+            "anybody on the network in without a password",
+        ),
+        (
+            "host all all 10.0.0.0/8 scram-sha-256",
+            Severity::Warning,
+            "lets clients in unencrypted",
+        ),
+        (
+            "local all all trust",
+            Severity::Warning,
+            "anybody on this machine in without a password",
+        ),
         ("local all all md5", Severity::Warning, "as MD5"),
     ] {
         // Read by the check as it is, by the server only when it is told to.
-        server.put("pg_hba.conf", &format!("local all postgres peer\n{line}\n")).unwrap();
+        server
+            .put("pg_hba.conf", &format!("local all postgres peer\n{line}\n"))
+            .unwrap();
         let rules = superusers(&server, Code::HostRules).await;
-        assert_eq!((rules.len(), rules[0].severity), (1, severity), "{line}: {rules:#?}");
-        assert!(rules[0].found.contains("(line 2)") && rules[0].found.contains(says), "{line}: {rules:#?}");
+        assert_eq!(
+            (rules.len(), rules[0].severity),
+            (1, severity),
+            "{line}: {rules:#?}"
+        );
+        assert!(
+            rules[0].found.contains("(line 2)") && rules[0].found.contains(says),
+            "{line}: {rules:#?}"
+        );
     }
     let good = "local all postgres peer\nhostssl all all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
     server.put("pg_hba.conf", good).unwrap();
@@ -43,7 +70,10 @@ async fn encryption_is_seen_and_a_trail_that_is_not_there() {
     for (options, says) in [("sslmode=require", "TLSv1."), ("sslmode=disable", "loopback")] {
         let found = findings(&site.url("db.test", options), &Options::default()).await;
         let tls = of(&found, Code::Tls);
-        assert!(tls[0].severity == Severity::Ok && tls[0].found.contains(says), "{options}: {tls:#?}");
+        assert!(
+            tls[0].severity == Severity::Ok && tls[0].found.contains(says),
+            "{options}: {tls:#?}"
+        );
         let migrations = of(&found, Code::Migrations);
         assert_eq!(migrations[0].severity, Severity::Critical, "{migrations:#?}");
     }

@@ -22,7 +22,9 @@ impl Place {
         let path = db.database.sqlite_path().unwrap().to_owned();
         let place = Self { db, path };
         place.mode(0o600);
-        insert(&mut place.db.connection().await, &AuditEntry::new("x")).await.unwrap();
+        insert(&mut place.db.connection().await, &AuditEntry::new("x"))
+            .await
+            .unwrap();
         place
     }
 
@@ -38,8 +40,14 @@ impl Place {
     async fn has(&self, beginning: &str) {
         let found = self.faults().await;
         let code = beginning.split(' ').next().unwrap();
-        assert!(found.iter().any(|fault| fault.starts_with(beginning)), "{beginning}: {found:#?}");
-        assert!(found.iter().all(|fault| fault.starts_with(code)), "{beginning}: {found:#?}");
+        assert!(
+            found.iter().any(|fault| fault.starts_with(beginning)),
+            "{beginning}: {found:#?}"
+        );
+        assert!(
+            found.iter().all(|fault| fault.starts_with(code)),
+            "{beginning}: {found:#?}"
+        );
     }
 }
 
@@ -60,7 +68,12 @@ async fn all_is_well() {
         Code::Durability,
         Code::ReplicaMode,
     ] {
-        assert!(of(&findings, code).iter().all(|finding| finding.severity == Severity::Ok), "{code:?}");
+        assert!(
+            of(&findings, code)
+                .iter()
+                .all(|finding| finding.severity == Severity::Ok),
+            "{code:?}"
+        );
         assert!(!of(&findings, code).is_empty(), "{code:?}");
     }
 }
@@ -85,12 +98,21 @@ async fn a_journal_that_blocks_is_found_and_left_as_it_is() {
     let url = place.db.url.clone();
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("copy.db");
-    place.db.sql(&format!("VACUUM INTO '{}'", copy.display())).await.unwrap();
+    place
+        .db
+        .sql(&format!("VACUUM INTO '{}'", copy.display()))
+        .await
+        .unwrap();
     std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o600)).unwrap();
     let copied = format!("sqlite://{}", copy.display());
     for _ in 0..2 {
         let found = faults(&findings(&copied, &Options::default()).await);
-        assert!(found.iter().any(|fault| fault.starts_with("SQLITE_JOURNAL warning")), "{found:#?}");
+        assert!(
+            found
+                .iter()
+                .any(|fault| fault.starts_with("SQLITE_JOURNAL warning")),
+            "{found:#?}"
+        );
     }
     assert_eq!(faults(&findings(&url, &Options::default()).await), [""; 0]);
 }
@@ -98,9 +120,10 @@ async fn a_journal_that_blocks_is_found_and_left_as_it_is() {
 #[tokio::test]
 async fn permissions_of_others_are_found() {
     let place = Place::new().await;
-    for (mode, beginning) in
-        [(0o644, "SQLITE_FILE warning: others may read"), (0o620, "SQLITE_FILE critical: others may write")]
-    {
+    for (mode, beginning) in [
+        (0o644, "SQLITE_FILE warning: others may read"),
+        (0o620, "SQLITE_FILE critical: others may write"),
+    ] {
         place.mode(mode);
         place.has(beginning).await;
     }
@@ -117,19 +140,43 @@ async fn permissions_of_others_are_found() {
 #[tokio::test]
 async fn each_trigger_that_is_gone_is_found() {
     for (trigger, code, attempt) in [
-        ("no_update", "ROW_UPDATE", "UPDATE was carried out on a stored row"),
-        ("no_delete", "ROW_DELETE", "DELETE FROM was carried out on a stored row"),
-        ("no_replace", "ROW_UPDATE", "INSERT OR REPLACE INTO was carried out on a stored row"),
+        (
+            "no_update",
+            "ROW_UPDATE",
+            "UPDATE was carried out on a stored row",
+        ),
+        (
+            "no_delete",
+            "ROW_DELETE",
+            "DELETE FROM was carried out on a stored row",
+        ),
+        (
+            "no_replace",
+            "ROW_UPDATE",
+            "INSERT OR REPLACE INTO was carried out on a stored row",
+        ),
     ] {
         let place = Place::new().await;
-        place.db.sql(&format!("DROP TRIGGER audit_logs_{trigger}")).await.unwrap();
+        place
+            .db
+            .sql(&format!("DROP TRIGGER audit_logs_{trigger}"))
+            .await
+            .unwrap();
         let found = findings(&place.db.url, &Options::default()).await;
         let told = faults(&found);
         let begins =
             format!("TRIGGERS critical: missing, or not as it was made: CREATE TRIGGER audit_logs_{trigger}");
         assert!(told.iter().any(|fault| fault.starts_with(&begins)), "{told:#?}");
-        assert!(told.iter().any(|fault| fault.starts_with(code) && fault.contains(attempt)), "{told:#?}");
-        place.db.sql(of(&found, Code::Triggers)[0].remedy.as_deref().unwrap()).await.unwrap();
+        assert!(
+            told.iter()
+                .any(|fault| fault.starts_with(code) && fault.contains(attempt)),
+            "{told:#?}"
+        );
+        place
+            .db
+            .sql(of(&found, Code::Triggers)[0].remedy.as_deref().unwrap())
+            .await
+            .unwrap();
         assert_eq!(place.faults().await, [""; 0]);
     }
 }
@@ -137,8 +184,14 @@ async fn each_trigger_that_is_gone_is_found() {
 #[tokio::test]
 async fn what_was_added_is_found() {
     let place = Place::new().await;
-    place.db.sql("CREATE TRIGGER other AFTER INSERT ON audit_logs BEGIN SELECT 1; END").await.unwrap();
-    place.has("STRANGE_TRIGGERS warning: a trigger that is none of the trail's: CREATE TRIGGER other").await;
+    place
+        .db
+        .sql("CREATE TRIGGER other AFTER INSERT ON audit_logs BEGIN SELECT 1; END")
+        .await
+        .unwrap();
+    place
+        .has("STRANGE_TRIGGERS warning: a trigger that is none of the trail's: CREATE TRIGGER other")
+        .await;
     place.db.sql("DROP TRIGGER other").await.unwrap();
     place
         .db
@@ -151,13 +204,23 @@ async fn what_was_added_is_found() {
             .any(|fault| fault.starts_with("WRITABLE critical: a row that was inserted did not arrive")),
         "{told:#?}"
     );
-    place.db.sql("DROP TRIGGER other; DELETE FROM __diesel_schema_migrations").await.unwrap();
-    place.has("MIGRATIONS warning: the database lacks the migrations 20261124000001").await;
+    place
+        .db
+        .sql("DROP TRIGGER other; DELETE FROM __diesel_schema_migrations")
+        .await
+        .unwrap();
+    place
+        .has("MIGRATIONS warning: the database lacks the migrations 20261124000001")
+        .await;
 }
 
 #[tokio::test]
 async fn what_is_no_file_is_an_error() {
-    let memory = examine(&Database::from_url("sqlite::memory:").unwrap(), &Options::default()).await;
+    let memory = examine(
+        &Database::from_url("sqlite::memory:").unwrap(),
+        &Options::default(),
+    )
+    .await;
     assert!(matches!(memory, Err(DoctorError::Sqlite { .. })), "{memory:?}");
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().join("text.db");
@@ -165,7 +228,10 @@ async fn what_is_no_file_is_an_error() {
     for path in [text, dir.path().join("missing.db")] {
         let url = format!("sqlite://{}", path.display());
         let examined = examine(&Database::from_url(&url).unwrap(), &Options::default()).await;
-        assert!(matches!(examined, Err(DoctorError::Sqlite { .. })), "{examined:?}");
+        assert!(
+            matches!(examined, Err(DoctorError::Sqlite { .. })),
+            "{examined:?}"
+        );
         assert!(path.ends_with("text.db") || !path.exists(), "it was made");
     }
 }

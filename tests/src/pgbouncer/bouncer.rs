@@ -28,7 +28,10 @@ impl Bouncer {
     /// Starts one in `session` or `transaction` mode before a database of a server, with a login for the
     /// superuser and one for `app`, whose password is `pw`.
     pub async fn start(server: &Server, url: &str, mode: &str, sessions: u32) -> Self {
-        let dir = tempfile::Builder::new().prefix("bouncer-").tempdir_in("/tmp").unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("bouncer-")
+            .tempdir_in("/tmp")
+            .unwrap();
         let database = url.rsplit_once('/').unwrap().1.to_owned();
         let behind = socket_directory(&server.url("postgres"));
         let at = dir.path().display();
@@ -49,7 +52,11 @@ impl Bouncer {
             chown(dir.path(), Some(owner.uid()), Some(owner.gid())).unwrap();
             shell.uid(owner.uid()).gid(owner.gid());
         }
-        let shell = shell.current_dir(dir.path()).stdin(Stdio::piped()).spawn().unwrap();
+        let shell = shell
+            .current_dir(dir.path())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
         let bouncer = Self { shell, dir, database };
         // Its socket is there before anybody listens on it.
         let socket = bouncer.dir.path().join(".s.PGSQL.6432");
@@ -95,7 +102,10 @@ fn socket_directory(url: &str) -> PathBuf {
         let (byte, tail) = match (first, tail) {
             (b'%', [a, b, tail @ ..]) => {
                 let hex = [*a, *b];
-                (u8::from_str_radix(std::str::from_utf8(&hex).unwrap(), 16).unwrap(), tail)
+                (
+                    u8::from_str_radix(std::str::from_utf8(&hex).unwrap(), 16).unwrap(),
+                    tail,
+                )
             }
             (byte, tail) => (*byte, tail),
         };
@@ -108,6 +118,8 @@ fn socket_directory(url: &str) -> PathBuf {
 fn binary() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    let found = places.map(|place| place.join("pgbouncer")).find(|path| Path::is_file(path));
+    let found = places
+        .map(|place| place.join("pgbouncer"))
+        .find(|path| Path::is_file(path));
     found.expect("no pgbouncer here: run scripts/setup pgbouncer")
 }

@@ -23,20 +23,39 @@ async fn server() -> (Server, String) {
 }
 
 async fn of_the_way(bouncer: &Bouncer) -> Vec<Finding> {
-    let report = examine(&bouncer.database("app"), &Options::default()).await.unwrap();
+    let report = examine(&bouncer.database("app"), &Options::default())
+        .await
+        .unwrap();
     // The rest of it works through a pooler as well.
-    assert!(report.findings.iter().any(|f| f.code == Code::RowUpdate && f.severity == Severity::Ok));
-    report.findings.into_iter().filter(|finding| finding.code == Code::Pooler).collect()
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|f| f.code == Code::RowUpdate && f.severity == Severity::Ok)
+    );
+    report
+        .findings
+        .into_iter()
+        .filter(|finding| finding.code == Code::Pooler)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_session_mode_all_works() {
     let server = Server::start(&[]).unwrap_or_else(|error| panic!("{error}"));
-    connect(&server.url("postgres")).await.batch_execute("CREATE DATABASE shop").await.unwrap();
+    connect(&server.url("postgres"))
+        .await
+        .batch_execute("CREATE DATABASE shop")
+        .await
+        .unwrap();
     let bouncer = Bouncer::start(&server, &server.url("shop"), "session", 20).await;
     assert!(!bouncer.database("postgres").migrate().await.unwrap().is_empty());
     let app = "CREATE ROLE app LOGIN PASSWORD 'pw' IN ROLE audit_writer, audit_reader";
-    connect(&server.url("shop")).await.batch_execute(app).await.unwrap();
+    connect(&server.url("shop"))
+        .await
+        .batch_execute(app)
+        .await
+        .unwrap();
 
     let (writer, guard) = AuditWriter::builder(bouncer.database("app")).start().unwrap();
     let entries = numbered(2_000).enumerate();
@@ -45,11 +64,17 @@ async fn in_session_mode_all_works() {
     guard.shutdown(std::time::Duration::from_secs(30)).await;
     let database = bouncer.database("app");
     for (tenant, rows) in [("acme", 1_000), ("globex", 1_000), ("initech", 0)] {
-        let seen = for_tenant(&database, tenant, async |conn| count(conn).await).await.unwrap();
+        let seen = for_tenant(&database, tenant, async |conn| count(conn).await)
+            .await
+            .unwrap();
         assert_eq!(seen, rows, "{tenant}");
     }
     let pooler = of_the_way(&bouncer).await;
-    assert_eq!((pooler.len(), pooler[0].severity), (1, Severity::Ok), "{pooler:#?}");
+    assert_eq!(
+        (pooler.len(), pooler[0].severity),
+        (1, Severity::Ok),
+        "{pooler:#?}"
+    );
 }
 
 #[tokio::test]
@@ -58,16 +83,38 @@ async fn the_doctor_tells_transaction_mode_and_leaves_no_statement_there() {
     let bouncer = Bouncer::start(&server, &url, "transaction", 20).await;
     for _ in 0..3 {
         let pooler = of_the_way(&bouncer).await;
-        assert_eq!((pooler.len(), pooler[0].severity), (1, Severity::Critical), "{pooler:#?}");
-        assert!(pooler[0].found.contains("loses prepared statements"), "{pooler:#?}");
-        assert!(pooler[0].remedy.as_deref().unwrap().contains("1.21"), "{pooler:#?}");
+        assert_eq!(
+            (pooler.len(), pooler[0].severity),
+            (1, Severity::Critical),
+            "{pooler:#?}"
+        );
+        assert!(
+            pooler[0].found.contains("loses prepared statements"),
+            "{pooler:#?}"
+        );
+        assert!(
+            pooler[0].remedy.as_deref().unwrap().contains("1.21"),
+            "{pooler:#?}"
+        );
     }
     // Each session, one held while the other is looked at.
-    let clients = [bouncer.client("app").await, bouncer.client("app").await, bouncer.client("app").await];
+    let clients = [
+        bouncer.client("app").await,
+        bouncer.client("app").await,
+        bouncer.client("app").await,
+    ];
     for client in &clients {
         client.batch_execute("BEGIN").await.unwrap();
-        let left = client.simple_query("SELECT name FROM pg_prepared_statements").await.unwrap();
-        assert!(!left.iter().any(|m| matches!(m, tokio_postgres::SimpleQueryMessage::Row(_))), "{left:?}");
+        let left = client
+            .simple_query("SELECT name FROM pg_prepared_statements")
+            .await
+            .unwrap();
+        assert!(
+            !left
+                .iter()
+                .any(|m| matches!(m, tokio_postgres::SimpleQueryMessage::Row(_))),
+            "{left:?}"
+        );
     }
 }
 
@@ -76,7 +123,11 @@ async fn the_doctor_tells_a_pool_of_one_session() {
     let (server, url) = server().await;
     let bouncer = Bouncer::start(&server, &url, "transaction", 1).await;
     let pooler = of_the_way(&bouncer).await;
-    assert_eq!((pooler.len(), pooler[0].severity), (1, Severity::Warning), "{pooler:#?}");
+    assert_eq!(
+        (pooler.len(), pooler[0].severity),
+        (1, Severity::Warning),
+        "{pooler:#?}"
+    );
 }
 
 /// Whoever runs it without asking the doctor is told by the writer, and no entry is blamed or lost.
@@ -122,7 +173,10 @@ async fn in_transaction_mode_the_writer_says_what_helps() {
     app.wait().unwrap();
     let said = said();
     assert!(said.contains("is misconfigured"), "{said}");
-    assert!(said.contains("PgBouncer in transaction mode needs 1.21 or newer"), "{said}");
+    assert!(
+        said.contains("PgBouncer in transaction mode needs 1.21 or newer"),
+        "{said}"
+    );
     assert!(!said.contains("quarantine"), "{said}");
     let count = "SELECT count(*)::text FROM audit_logs WHERE action = 'app.await'";
     let row = connect(&url).await.query_one(count, &[]).await.unwrap();

@@ -33,7 +33,10 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
     }
 
     /// Signs for these hosts, the first also as the common name.
@@ -50,7 +53,9 @@ impl Authority {
 
     /// A certificate that might sign others.
     pub fn sign_as_authority(&self, names: &[&str]) -> Signed {
-        self.signed(names, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))
+        self.signed(names, |params| {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)
+        })
     }
 
     fn signed(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Signed {
@@ -60,7 +65,10 @@ impl Authority {
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Signed { certificate, key: key.serialize_pem() }
+        Signed {
+            certificate,
+            key: key.serialize_pem(),
+        }
     }
 }
 
@@ -76,7 +84,11 @@ impl Site {
     pub async fn plain() -> Self {
         let server = Server::start_on_tcp(&[]).unwrap_or_else(|error| panic!("{error}"));
         let admin = Database::from_url(&server.url("postgres")).unwrap();
-        let site = Self { server, admin, dir: tempfile::tempdir().unwrap() };
+        let site = Self {
+            server,
+            admin,
+            dir: tempfile::tempdir().unwrap(),
+        };
         site.sql("CREATE ROLE app LOGIN CREATEROLE PASSWORD 'hush'").await;
         site.sql("CREATE DATABASE shop OWNER app").await;
         site
@@ -95,7 +107,9 @@ impl Site {
         self.server.stop_fast().unwrap();
         self.server.put("server.crt", &signed.certificate).unwrap();
         self.server.put("server.key", &signed.key).unwrap();
-        self.server.put("pg_hba.conf", &format!("local all postgres trust\n{who}\n")).unwrap();
+        self.server
+            .put("pg_hba.conf", &format!("local all postgres trust\n{who}\n"))
+            .unwrap();
         self.server.start_again().unwrap();
     }
 
@@ -111,7 +125,10 @@ impl Site {
 
     /// The URL for `app`, by a host's name that need not resolve.
     pub fn url(&self, host: &str, options: &str) -> String {
-        format!("postgres://app:hush@{host}:{}/shop?hostaddr=127.0.0.1&{options}", self.server.port())
+        format!(
+            "postgres://app:hush@{host}:{}/shop?hostaddr=127.0.0.1&{options}",
+            self.server.port()
+        )
     }
 
     /// Puts a file where the client finds it, with a mode; gives its path.
@@ -130,7 +147,10 @@ impl Site {
             Ok(mut connection) => Ok(is_encrypted(&mut connection).await),
             Err(error) => {
                 let text = error.to_string();
-                assert!(!format!("{text} {error:?} {database:?}").contains("hush"), "{text}");
+                assert!(
+                    !format!("{text} {error:?} {database:?}").contains("hush"),
+                    "{text}"
+                );
                 Err(text)
             }
         }
@@ -158,7 +178,11 @@ impl Site {
 }
 
 async fn is_encrypted(connection: &mut Connection) -> bool {
-    text(connection, "SELECT ssl::text AS value FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await
+    text(
+        connection,
+        "SELECT ssl::text AS value FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+    )
+    .await
         == "true"
 }
 

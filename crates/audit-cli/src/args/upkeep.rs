@@ -180,10 +180,13 @@ fn date(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(time) = text.parse::<DateTime<Utc>>() {
         return Ok(time);
     }
-    let day = format!("{text}-01").parse::<NaiveDate>().or_else(|_| text.parse::<NaiveDate>());
-    day.map(|day| day.and_time(NaiveTime::MIN).and_utc()).map_err(|_| {
-        "expected a date as 2024-01-31, a month as 2024-01, or a time as 2024-01-31T12:00:00Z".to_owned()
-    })
+    let day = format!("{text}-01")
+        .parse::<NaiveDate>()
+        .or_else(|_| text.parse::<NaiveDate>());
+    day.map(|day| day.and_time(NaiveTime::MIN).and_utc())
+        .map_err(|_| {
+            "expected a date as 2024-01-31, a month as 2024-01, or a time as 2024-01-31T12:00:00Z".to_owned()
+        })
 }
 
 /// Reads a length of time in whole months.
@@ -228,8 +231,17 @@ mod tests {
 
     #[test]
     fn dates() {
-        for text in ["2024-01-01", "2024-01", "2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00"] {
-            assert_eq!(date(text).unwrap().to_rfc3339(), "2024-01-01T00:00:00+00:00", "{text}");
+        for text in [
+            "2024-01-01",
+            "2024-01",
+            "2024-01-01T00:00:00Z",
+            "2024-01-01T01:00:00+01:00",
+        ] {
+            assert_eq!(
+                date(text).unwrap().to_rfc3339(),
+                "2024-01-01T00:00:00+00:00",
+                "{text}"
+            );
         }
         for text in ["", "2024", "2024-13", "2024-02-30", "yesterday"] {
             assert!(date(text).is_err(), "{text}");

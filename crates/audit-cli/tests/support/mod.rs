@@ -17,11 +17,17 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), postgres: None }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            postgres: None,
+        }
     }
 
     pub(crate) fn on_postgres() -> Self {
-        Self { postgres: Some(Postgres::empty().unwrap_or_else(|error| panic!("{error}"))), ..Self::new() }
+        Self {
+            postgres: Some(Postgres::empty().unwrap_or_else(|error| panic!("{error}"))),
+            ..Self::new()
+        }
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -56,13 +62,19 @@ impl Place {
     pub(crate) fn rows(&self) -> Vec<serde_json::Value> {
         let (code, out, err) = self.run(&["list", "--json", "-n", "10000"]);
         assert_eq!(code, 0, "{err}");
-        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        out.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 }
 
 pub(crate) fn told(output: Output) -> (i32, String, String) {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 pub(crate) fn both() -> [Place; 2] {
@@ -71,16 +83,27 @@ pub(crate) fn both() -> [Place; 2] {
 
 pub(crate) fn execute(postgres: &Postgres, sql: &str) {
     let database = db_services::client::Database::from_url(postgres.url()).unwrap();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
-        let mut conn = database.connection().await.unwrap();
-        let db_services::client::Connection::Postgres(conn) = &mut conn else { panic!("not PostgreSQL") };
-        diesel_async::SimpleAsyncConnection::batch_execute(conn, sql).await.unwrap();
-    });
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async {
+            let mut conn = database.connection().await.unwrap();
+            let db_services::client::Connection::Postgres(conn) = &mut conn else {
+                panic!("not PostgreSQL")
+            };
+            diesel_async::SimpleAsyncConnection::batch_execute(conn, sql)
+                .await
+                .unwrap();
+        });
 }
 
 pub(crate) fn on_sqlite(place: &Place, sql: &str) {
     use diesel::Connection;
     use diesel::connection::SimpleConnection;
     let path = place.dir.path().join("audit.db");
-    diesel::SqliteConnection::establish(&path.display().to_string()).unwrap().batch_execute(sql).unwrap();
+    diesel::SqliteConnection::establish(&path.display().to_string())
+        .unwrap()
+        .batch_execute(sql)
+        .unwrap();
 }

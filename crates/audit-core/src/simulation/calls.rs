@@ -14,7 +14,8 @@ impl World {
         self.in_slot(slot, |writer, env| writer.call(env, false));
         if left > 1 {
             let delay = self.env.callers.micros(0, 300);
-            self.env.schedule_in(delay, Happening::Calls { slot, left: left - 1 });
+            self.env
+                .schedule_in(delay, Happening::Calls { slot, left: left - 1 });
         }
     }
 
@@ -30,27 +31,51 @@ impl Writer {
     /// A caller writes once.
     pub(super) fn call(&mut self, env: &mut Env, is_calm: bool) {
         let rates = env.settings.rates;
-        let count = if env.callers.chance(rates.group) { env.callers.size(2, 7) } else { 1 };
+        let count = if env.callers.chance(rates.group) {
+            env.callers.size(2, 7)
+        } else {
+            1
+        };
         let first = self.queue.submitted + 1;
         let rows: Vec<SimRow> = (0..count).map(|_| self.entry(env, is_calm)).collect();
-        let range = SeqRange { first, last: self.queue.submitted };
-        let size = Size { entries: count, bytes: rows.iter().map(|row| row.bytes as usize).sum() };
+        let range = SeqRange {
+            first,
+            last: self.queue.submitted,
+        };
+        let size = Size {
+            entries: count,
+            bytes: rows.iter().map(|row| row.bytes as usize).sum(),
+        };
         let step = match self.queue.admit(size) {
             Ok(()) => {
-                rows.iter().for_each(|row| env.model.row_mut(row.key).is_admitted = true);
+                rows.iter()
+                    .for_each(|row| env.model.row_mut(row.key).is_admitted = true);
                 CallStep::Push(Group { rows, size })
             }
             Err(Refused::Full) => CallStep::Refused(range, DropReason::QueueFull),
             Err(Refused::Closed) => CallStep::Refused(range, DropReason::ShutDown),
         };
-        let awaits_until = env.callers.chance(rates.awaited).then(|| env.now + env.callers.millis(1, 3_000));
+        let awaits_until = env
+            .callers
+            .chance(rates.awaited)
+            .then(|| env.now + env.callers.millis(1, 3_000));
         self.last_call += 1;
-        let call = Call { id: self.last_call, step, awaits_until };
+        let call = Call {
+            id: self.last_call,
+            step,
+            awaits_until,
+        };
         let id = call.id;
         self.calls.push_back(call);
         if env.callers.chance(rates.slow_call) {
             let delay = env.callers.micros(1, 20_000);
-            env.schedule_in(delay, Happening::Call { writer: self.index, call: id });
+            env.schedule_in(
+                delay,
+                Happening::Call {
+                    writer: self.index,
+                    call: id,
+                },
+            );
         } else {
             self.complete_call(id, env);
         }
@@ -69,7 +94,11 @@ impl Writer {
             .filter(|row| row.seq > 0 && row.verdict != Verdict::Foreign)
             .map(|row| (row.id, row.verdict));
         let (id, verdict) = repeated.unwrap_or_else(|| {
-            let verdict = if is_calm { Verdict::Accepted } else { env.database.draw_verdict(false) };
+            let verdict = if is_calm {
+                Verdict::Accepted
+            } else {
+                env.database.draw_verdict(false)
+            };
             (env.model.new_id(), verdict)
         });
         let key = env.model.new_row(self.index, seq, id, verdict);
@@ -80,12 +109,21 @@ impl Writer {
         } else {
             env.callers.between(30, 120)
         };
-        SimRow { key, id, writer: self.index, seq, bytes: bytes as u32, record: None }
+        SimRow {
+            key,
+            id,
+            writer: self.index,
+            seq,
+            bytes: bytes as u32,
+            record: None,
+        }
     }
 
     /// A caller completes what it began.
     pub(super) fn complete_call(&mut self, id: u64, env: &mut Env) {
-        let Some(at) = self.calls.iter().position(|call| call.id == id) else { return };
+        let Some(at) = self.calls.iter().position(|call| call.id == id) else {
+            return;
+        };
         if let Some(call) = self.calls.remove(at) {
             self.complete(call, env);
         }

@@ -67,7 +67,12 @@ impl Contract {
         match (error, self.outage) {
             (None | Some(SinkErrorKind::RowRejected), _) => self.outage = None,
             (Some(_), Some(outage)) if outage.probe != Some(lane) => {}
-            (Some(_), _) => self.outage = Some(Outage { failed_at: now, probe: None }),
+            (Some(_), _) => {
+                self.outage = Some(Outage {
+                    failed_at: now,
+                    probe: None,
+                })
+            }
         }
     }
 
@@ -113,9 +118,11 @@ impl Contract {
             match action {
                 Action::Send { lane, rows, attempt } => self.on_send(*lane, rows, *attempt, model, now),
                 Action::Spool(request) => {
-                    model.demand(!self.is_spool_gone, "nothing is asked of a spool that is gone", || {
-                        super::history::request(request)
-                    });
+                    model.demand(
+                        !self.is_spool_gone,
+                        "nothing is asked of a spool that is gone",
+                        || super::history::request(request),
+                    );
                 }
                 _ => {}
             }
@@ -128,14 +135,23 @@ impl Contract {
             Action::Spool(request) => self.on_request(request, model),
             Action::Release(size) => {
                 let is_taken = size.entries <= self.taken.entries && size.bytes <= self.taken.bytes;
-                model.demand(is_taken, "no more is released than was taken", || format!("{size:?}"));
+                model.demand(is_taken, "no more is released than was taken", || {
+                    format!("{size:?}")
+                });
                 self.taken = self.taken.saturating_sub(*size);
                 self.released += size.entries;
                 let settled = model.writers[self.writer as usize].settled_taken;
                 let is_settled = !self.is_release_exact || self.released <= settled;
-                model.demand(is_settled, "an entry is settled before its memory is released", || {
-                    format!("writer {} released {} entries and settled {settled}", self.writer, self.released)
-                });
+                model.demand(
+                    is_settled,
+                    "an entry is settled before its memory is released",
+                    || {
+                        format!(
+                            "writer {} released {} entries and settled {settled}",
+                            self.writer, self.released
+                        )
+                    },
+                );
             }
             Action::Take { .. }
             | Action::Send { .. }
@@ -147,13 +163,19 @@ impl Contract {
 
     fn on_send(&mut self, lane: Lane, rows: &[SimRow], attempt: Attempt, model: &mut Model, now: Time) {
         let is_busy = std::mem::replace(&mut self.lanes[lane], true);
-        model.demand(!is_busy, "a lane has one batch at a time", || format!("lane {lane}"));
-        model.demand(!rows.is_empty(), "no empty batch is sent", || format!("lane {lane}"));
+        model.demand(!is_busy, "a lane has one batch at a time", || {
+            format!("lane {lane}")
+        });
+        model.demand(!rows.is_empty(), "no empty batch is sent", || {
+            format!("lane {lane}")
+        });
         for row in rows {
             let was_sent = std::mem::replace(&mut model.row_mut(row.key).is_sent, true);
-            model.demand(attempt == Attempt::Retry || !was_sent, "a row is sent as new once", || {
-                format!("{}/{} (id {})", row.writer, row.seq, row.id)
-            });
+            model.demand(
+                attempt == Attempt::Retry || !was_sent,
+                "a row is sent as new once",
+                || format!("{}/{} (id {})", row.writer, row.seq, row.id),
+            );
         }
         if let Some(outage) = &mut self.outage {
             let before = outage.probe.replace(lane);
@@ -165,9 +187,11 @@ impl Contract {
             } else {
                 self.retry.first_pause.min(self.retry.longest_pause) / 2
             };
-            model.demand(now - outage.failed_at >= at_least, "a failure is followed by a pause", || {
-                format!("{:?} instead of {at_least:?}", now - outage.failed_at)
-            });
+            model.demand(
+                now - outage.failed_at >= at_least,
+                "a failure is followed by a pause",
+                || format!("{:?} instead of {at_least:?}", now - outage.failed_at),
+            );
         }
     }
 

@@ -47,7 +47,11 @@ pub(super) struct Course {
 }
 
 pub(super) fn error(kind: SinkErrorKind, reason: &str) -> SinkError {
-    SinkError { kind, reason: reason.to_owned(), sqlstate: None }
+    SinkError {
+        kind,
+        reason: reason.to_owned(),
+        sqlstate: None,
+    }
 }
 
 impl Database {
@@ -73,7 +77,11 @@ impl Database {
 
     /// Whether a new entry is accepted.
     pub(super) fn draw_verdict(&mut self, is_record: bool) -> Verdict {
-        let rejected = if is_record { self.rates.rejected_record } else { self.rates.rejected };
+        let rejected = if is_record {
+            self.rates.rejected_record
+        } else {
+            self.rates.rejected
+        };
         if self.random.chance(rejected) {
             Verdict::Rejected
         } else if !is_record && self.random.chance(self.rates.filtered) {
@@ -132,7 +140,9 @@ impl Database {
             return Err(error(Transient, "the connection was closed"));
         }
         let is_duplicate = |row: &SimRow| row.seq > 0 && model.is_duplicate(row.key);
-        let duplicates = (0..rows.len()).filter(|&index| is_duplicate(&rows[index])).collect();
+        let duplicates = (0..rows.len())
+            .filter(|&index| is_duplicate(&rows[index]))
+            .collect();
         Ok(Written { duplicates })
     }
 }

@@ -127,7 +127,8 @@ impl FileState {
     }
 
     pub(super) fn is_damaged_between(&self, low: i64, high: i64) -> bool {
-        self.damage.is_some_and(|(first, last)| first <= high && low <= last)
+        self.damage
+            .is_some_and(|(first, last)| first <= high && low <= last)
     }
 
     fn rows(&self) -> impl Iterator<Item = u32> {
@@ -165,7 +166,9 @@ impl Disk {
     }
 
     pub(super) fn is_locked(&self, target: LockTarget) -> bool {
-        self.locks.iter().any(|(locked, until)| *locked == target && *until > self.now)
+        self.locks
+            .iter()
+            .any(|(locked, until)| *locked == target && *until > self.now)
     }
 
     /// Tells the model what was done since the last call.
@@ -210,17 +213,31 @@ impl Disk {
         let files = self.files.iter().filter(|(_, file)| !file.batches.is_empty());
         let describe = |(number, file): (&u32, &FileState)| {
             let name = name_of(*number);
-            let FileState { holder, is_linked, damage, .. } = file;
+            let FileState {
+                holder,
+                is_linked,
+                damage,
+                ..
+            } = file;
             let rows: Vec<String> = file.rows().map(|key| model.name(key)).collect();
-            format!("{name}, holder {holder:?}, linked {is_linked}, damage {damage:?}: {}", rows.join(" "))
+            format!(
+                "{name}, holder {holder:?}, linked {is_linked}, damage {damage:?}: {}",
+                rows.join(" ")
+            )
         };
         files.map(describe).collect::<Vec<_>>().join("; ")
     }
 
     /// Batches that a writer for this database can still replay.
     pub(super) fn backlog(&self) -> usize {
-        let files = self.files.values().filter(|file| !file.is_set_aside && !file.is_foreign());
-        files.flat_map(|file| file.batches.values()).map(|body| body.len()).sum()
+        let files = self
+            .files
+            .values()
+            .filter(|file| !file.is_set_aside && !file.is_foreign());
+        files
+            .flat_map(|file| file.batches.values())
+            .map(|body| body.len())
+            .sum()
     }
 
     /// The files that this store has locked, since that time or longer.
@@ -234,10 +251,18 @@ impl Disk {
     /// Damaged batches are not counted: a scan copies them.
     pub(super) fn left_in(&self, files: &[u32], writer: u32) -> Vec<String> {
         let counts = |line: &Line| line.row.writer == writer || !line.row.is_stop_record();
-        let left = files.iter().filter_map(|number| Some((number, self.files.get(number)?)));
+        let left = files
+            .iter()
+            .filter_map(|number| Some((number, self.files.get(number)?)));
         left.filter(|(_, file)| !file.is_set_aside && file.damage.is_none())
             .map(|(number, file)| {
-                (number, file.batches.values().filter(|body| body.iter().any(counts)).count())
+                (
+                    number,
+                    file.batches
+                        .values()
+                        .filter(|body| body.iter().any(counts))
+                        .count(),
+                )
             })
             .filter(|(_, batches)| *batches > 0)
             .map(|(number, batches)| format!("{} holds {batches} batches", name_of(*number)))
@@ -246,7 +271,9 @@ impl Disk {
 
     /// Releases a file as its process ends: its lock, and the file itself if it has no name any more.
     pub(super) fn release(&mut self, file: u32) {
-        let Some(state) = self.files.get_mut(&file) else { return };
+        let Some(state) = self.files.get_mut(&file) else {
+            return;
+        };
         state.holder = None;
         if !state.is_linked {
             self.effects.extend(state.rows().map(Effect::Destroyed));
@@ -256,14 +283,18 @@ impl Disk {
 
     /// A process ends.
     pub(super) fn release_all(&mut self, store: u32) {
-        self.held_by(store, Time::NEVER).into_iter().for_each(|number| self.release(number));
+        self.held_by(store, Time::NEVER)
+            .into_iter()
+            .for_each(|number| self.release(number));
     }
 
     /// Somebody removes the directory with all that is in it.
     pub(super) fn remove_directory(&mut self) {
         let numbers: Vec<u32> = self.files.keys().copied().collect();
         for number in numbers {
-            let Some(file) = self.files.get_mut(&number) else { continue };
+            let Some(file) = self.files.get_mut(&number) else {
+                continue;
+            };
             file.is_linked = false;
             if file.holder.is_none() {
                 self.release(number);
@@ -286,7 +317,9 @@ impl Disk {
             return;
         }
         let number = self.random.pick(&candidates);
-        let Some(file) = self.files.get_mut(&number) else { return };
+        let Some(file) = self.files.get_mut(&number) else {
+            return;
+        };
         let ids: Vec<i64> = file.batches.keys().copied().collect();
         let first = self.random.pick(&ids);
         match kind {
@@ -295,12 +328,18 @@ impl Disk {
                 file.damage = Some((first, last));
                 for id in first..=last {
                     let lost = file.batches.remove(&id);
-                    let rows = lost.iter().flat_map(|body| body.iter()).filter(|line| !line.is_damaged);
-                    self.effects.extend(rows.map(|line| Effect::Destroyed(line.row.key)));
+                    let rows = lost
+                        .iter()
+                        .flat_map(|body| body.iter())
+                        .filter(|line| !line.is_damaged);
+                    self.effects
+                        .extend(rows.map(|line| Effect::Destroyed(line.row.key)));
                 }
             }
             Damage::Line => {
-                let Some(body) = file.batches.get_mut(&first) else { return };
+                let Some(body) = file.batches.get_mut(&first) else {
+                    return;
+                };
                 let mut lines = body.to_vec();
                 let index = self.random.below(lines.len() as u64) as usize;
                 if !std::mem::replace(&mut lines[index].is_damaged, true) {
@@ -315,7 +354,13 @@ impl Disk {
     pub(super) fn add_foreign(&mut self, is_newer: bool, row: SimRow) {
         let mut file = FileState::new(if is_newer { TARGET } else { OTHER_TARGET });
         file.version = if is_newer { VERSION + 1 } else { VERSION };
-        file.batches.insert(1, Rc::new(vec![Line { row, is_damaged: false }]));
+        file.batches.insert(
+            1,
+            Rc::new(vec![Line {
+                row,
+                is_damaged: false,
+            }]),
+        );
         self.last_file += 1;
         self.files.insert(self.last_file, file);
     }

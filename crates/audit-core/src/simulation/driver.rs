@@ -189,15 +189,23 @@ impl Writer {
             next = self.carry_out(actions, env);
         }
         let (held, taken) = (self.core.held(), self.contract.taken);
-        env.model.demand(held == taken, "what was taken and not released is held", || {
-            format!("writer {} took {taken:?} more than it released and holds {held:?}", self.index)
-        });
+        env.model
+            .demand(held == taken, "what was taken and not released is held", || {
+                format!(
+                    "writer {} took {taken:?} more than it released and holds {held:?}",
+                    self.index
+                )
+            });
     }
 
     /// The mark, and the losses that came since the last time. A caller may settle something in between.
     fn look_at_ledger(&mut self, env: &mut Env) -> (u64, Vec<Loss>) {
         let mut resolved_through = self.ledger.resolved_through();
-        let mut losses = if planted!(MarkReadAfterLosses) { self.ledger.take_losses() } else { Vec::new() };
+        let mut losses = if planted!(MarkReadAfterLosses) {
+            self.ledger.take_losses()
+        } else {
+            Vec::new()
+        };
         if env.callers.chance(env.settings.rates.interleaved) {
             self.complete_next_call(env);
         }
@@ -236,7 +244,8 @@ impl Writer {
         self.contract.on_decisions(new, &mut env.model, env.now);
         let is_take = |action: &Action<SimRow>| matches!(action, Action::Take { .. });
         let is_last = !new.iter().rev().skip(1).any(is_take);
-        env.model.demand(is_last, "to take a batch is the last action", String::new);
+        env.model
+            .demand(is_last, "to take a batch is the last action", String::new);
         env.history.mix(env.now.as_nanos() ^ u64::from(self.index) << 48);
         // That it looked and did nothing is not worth a line.
         if !(new.is_empty() && text.as_deref() == Some("woken")) {
@@ -262,7 +271,9 @@ impl Writer {
                 Action::Release(size) => {
                     let is_counted = self.queue.release(size);
                     env.model
-                        .demand(is_counted, "no more is released than was taken", || format!("{size:?}"));
+                        .demand(is_counted, "no more is released than was taken", || {
+                            format!("{size:?}")
+                        });
                 }
                 Action::Count(..) | Action::Notice(_) => {}
             }
@@ -291,19 +302,30 @@ impl Writer {
         env: &mut Env,
     ) {
         let expected = env.model.counts(self.index, range);
-        let is_true = DeliveryCounts { drop_reason: None, ..counts.clone() } == expected
+        let is_true = DeliveryCounts {
+            drop_reason: None,
+            ..counts.clone()
+        } == expected
             && (!is_settled || counts.pending == 0);
         env.model.demand(is_true, "receipts are true", || {
-            format!("{}/{range:?} hears {counts:?} instead of {expected:?}", self.index)
+            format!(
+                "{}/{range:?} hears {counts:?} instead of {expected:?}",
+                self.index
+            )
         });
     }
 
     fn take(&mut self, records: &[Record<SimRow>], entries: bool, env: &mut Env) -> Event<SimRow> {
-        let mut rows: Vec<SimRow> = records.iter().map(|record| self.record_row(record, env)).collect();
+        let mut rows: Vec<SimRow> = records
+            .iter()
+            .map(|record| self.record_row(record, env))
+            .collect();
         let mut size = crate::Size::default();
         if entries {
             let (mut taken, taken_size) = self.queue.take(env.settings.limits.batch);
-            taken.iter().for_each(|row| env.model.row_mut(row.key).is_taken = true);
+            taken
+                .iter()
+                .for_each(|row| env.model.row_mut(row.key).is_taken = true);
             rows.append(&mut taken);
             size = taken_size;
         }
@@ -314,12 +336,25 @@ impl Writer {
     fn record_row(&self, record: &Record<SimRow>, env: &mut Env) -> SimRow {
         // Records of a start or an end look like other entries of the trail; the operator's own rules reject
         // at most declarations.
-        let is_declaration =
-            !matches!(record, Record::Started | Record::Alive { .. } | Record::Stopped { .. });
-        let verdict = if is_declaration { env.database.draw_verdict(true) } else { Verdict::Accepted };
+        let is_declaration = !matches!(
+            record,
+            Record::Started | Record::Alive { .. } | Record::Stopped { .. }
+        );
+        let verdict = if is_declaration {
+            env.database.draw_verdict(true)
+        } else {
+            Verdict::Accepted
+        };
         let id = env.model.new_id();
         let key = env.model.new_row(self.index, 0, id, verdict);
-        SimRow { key, id, writer: self.index, seq: 0, bytes: 40, record: Some(Rc::new(record.clone())) }
+        SimRow {
+            key,
+            id,
+            writer: self.index,
+            seq: 0,
+            bytes: 40,
+            record: Some(Rc::new(record.clone())),
+        }
     }
 
     fn send(&mut self, lane: usize, rows: Rows<SimRow>, _attempt: Attempt, env: &mut Env) {
@@ -334,7 +369,10 @@ impl Writer {
             until_answered: course.until_answered,
         });
         env.schedule_in(course.until_executed, Happening::Execute { statement });
-        env.schedule_in(env.settings.retry.attempt_timeout, Happening::TimeOut { statement });
+        env.schedule_in(
+            env.settings.retry.attempt_timeout,
+            Happening::TimeOut { statement },
+        );
     }
 
     fn ask_spool(&mut self, request: SpoolRequest<SimRow>, env: &mut Env) {
@@ -379,12 +417,21 @@ impl Writer {
             Wait::Park(until) => (Rest::Parks, until),
         };
         self.rest = rest;
-        let until = self.ledger.next_deadline().map_or(until, |deadline| until.min(deadline));
+        let until = self
+            .ledger
+            .next_deadline()
+            .map_or(until, |deadline| until.min(deadline));
         self.generation += 1;
         self.schedule_turn(until.max(env.now), env);
     }
 
     pub(super) fn schedule_turn(&mut self, at: Time, env: &mut Env) {
-        env.schedule(at, Happening::Turn { writer: self.index, generation: self.generation });
+        env.schedule(
+            at,
+            Happening::Turn {
+                writer: self.index,
+                generation: self.generation,
+            },
+        );
     }
 }

@@ -14,7 +14,11 @@ impl Writer {
         env.note(|| format!("{} finished", self.index));
         self.stage = Stage::Finished;
         let deadline = self.deadline;
-        env.model.demand(deadline.is_some(), "a writer ends only when it is shut down", || self.describe());
+        env.model.demand(
+            deadline.is_some(),
+            "a writer ends only when it is shut down",
+            || self.describe(),
+        );
         self.check_losses(env);
         if let Some(spool) = self.spool.take() {
             let has_news = spool.has_news();
@@ -22,9 +26,11 @@ impl Writer {
             spool.close(env);
             if self.is_calm && !has_news && self.contract.is_accepted() && !env.model.has_lost_record() {
                 let left = env.disk.borrow().left_in(&files, self.index);
-                env.model.demand(left.is_empty(), "a shutdown with enough time replays the spool", || {
-                    format!("writer {}: {}", self.index, left.join(", "))
-                });
+                env.model.demand(
+                    left.is_empty(),
+                    "a shutdown with enough time replays the spool",
+                    || format!("writer {}: {}", self.index, left.join(", ")),
+                );
             }
         }
         while let Some(group) = self.queue.pop() {
@@ -34,13 +40,17 @@ impl Writer {
 
     /// With a spool that works and a moment of time nothing is lost, whatever the database does.
     fn check_losses(&self, env: &mut Env) {
-        let (Some(spool), Some(deadline)) = (&self.spool, self.deadline) else { return };
+        let (Some(spool), Some(deadline)) = (&self.spool, self.deadline) else {
+            return;
+        };
         let is_enough = deadline - self.deadline_set_at >= ENOUGH;
         if is_enough && spool.works_since(self.closed_at, env) {
             let lost = env.model.first_lost(self.index);
-            env.model.demand(lost.is_none(), "with a spool that works a shutdown loses nothing", || {
-                lost.unwrap_or_default()
-            });
+            env.model.demand(
+                lost.is_none(),
+                "with a spool that works a shutdown loses nothing",
+                || lost.unwrap_or_default(),
+            );
         }
     }
 
@@ -74,12 +84,16 @@ impl Writer {
             return false;
         }
         let open = self.ledger.unsettled(self.queue.submitted);
-        env.model.demand(open.is_empty(), "a writer that ended has settled everything", || {
-            format!("writer {} left {open:?}", self.index)
-        });
-        env.model.demand(!self.ledger.has_waiters(), "a writer that ended has answered everybody", || {
-            format!("writer {}", self.index)
-        });
+        env.model.demand(
+            open.is_empty(),
+            "a writer that ended has settled everything",
+            || format!("writer {} left {open:?}", self.index),
+        );
+        env.model.demand(
+            !self.ledger.has_waiters(),
+            "a writer that ended has answered everybody",
+            || format!("writer {}", self.index),
+        );
         true
     }
 }

@@ -135,7 +135,9 @@ impl Env {
     pub(super) fn tell_disk_effects(&mut self) {
         let mut disk = self.disk.borrow_mut();
         if !disk.effects.is_empty() {
-            self.history.note(self.now, || format!("  the disk: {}", disk.describe_effects(&self.model)));
+            self.history.note(self.now, || {
+                format!("  the disk: {}", disk.describe_effects(&self.model))
+            });
         }
         disk.tell(&mut self.model);
     }

@@ -22,7 +22,11 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn new(is_text_wanted: bool) -> Self {
-        Self { hash: 0, lines: is_text_wanted.then(Default::default), steps: 0 }
+        Self {
+            hash: 0,
+            lines: is_text_wanted.then(Default::default),
+            steps: 0,
+        }
     }
 
     pub(super) fn is_wanted(&self) -> bool {
@@ -54,8 +58,10 @@ impl History {
 /// A number that differs where actions differ.
 pub(super) fn code(action: &Action<SimRow>) -> u64 {
     let next = |sum: u64, number: u64| sum.wrapping_mul(31).wrapping_add(number);
-    let rows =
-        |rows: &[SimRow]| rows.iter().fold(rows.len() as u64, |sum, row| next(sum, u64::from(row.key)));
+    let rows = |rows: &[SimRow]| {
+        rows.iter()
+            .fold(rows.len() as u64, |sum, row| next(sum, u64::from(row.key)))
+    };
     let ids = |ids: &[SpoolId]| ids.iter().fold(0, |sum, id| next(sum, id.batch as u64));
     match action {
         Action::Take { records, entries } => records.len() as u64 * 2 + u64::from(*entries),
@@ -66,9 +72,9 @@ pub(super) fn code(action: &Action<SimRow>) -> u64 {
         Action::Spool(SpoolRequest::Quarantine { ticket, .. }) => ticket.0 + 4_000,
         Action::Spool(SpoolRequest::Read) => 5_000,
         Action::Spool(SpoolRequest::Rewind) => 6_000,
-        Action::Settle { ranges, .. } => {
-            ranges.iter().fold(7_000, |sum, range| next(next(sum, range.first), range.last))
-        }
+        Action::Settle { ranges, .. } => ranges
+            .iter()
+            .fold(7_000, |sum, range| next(next(sum, range.first), range.last)),
         Action::Release(size) => next(size.entries as u64, size.bytes as u64),
         Action::Count(_, count) => count + 8_000,
         Action::Notice(_) => 9_000,
@@ -84,7 +90,11 @@ fn rows(rows: &[SimRow]) -> String {
 }
 
 fn ranges(ranges: &[SeqRange]) -> String {
-    ranges.iter().map(|range| format!("{}-{}", range.first, range.last)).collect::<Vec<_>>().join(",")
+    ranges
+        .iter()
+        .map(|range| format!("{}-{}", range.first, range.last))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn record(record: &Record<SimRow>) -> String {
@@ -92,8 +102,10 @@ fn record(record: &Record<SimRow>) -> String {
         Record::Started => "started".to_owned(),
         Record::Alive { resolved_through } => format!("alive({resolved_through})"),
         Record::Lost { losses, reason } => {
-            let lost: Vec<String> =
-                losses.iter().map(|loss| format!("{}-{}", loss.first, loss.last)).collect();
+            let lost: Vec<String> = losses
+                .iter()
+                .map(|loss| format!("{}-{}", loss.first, loss.last))
+                .collect();
             format!("lost({} {})", reason.label(), lost.join(","))
         }
         Record::Duplicate { ranges, .. } => format!("duplicate({})", self::ranges(ranges)),
@@ -116,17 +128,29 @@ pub(super) fn request(request: &SpoolRequest<SimRow>) -> String {
 }
 
 fn ids(ids: &[SpoolId]) -> String {
-    ids.iter().map(|id| format!("{}:{}", id.file, id.batch)).collect::<Vec<_>>().join(",")
+    ids.iter()
+        .map(|id| format!("{}:{}", id.file, id.batch))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 pub(super) fn reply(reply: &SpoolReply<SimRow>) -> String {
     match reply {
         SpoolReply::Appended { copy, result: Ok(id) } => format!("appended {} at {}", copy.0, ids(&[*id])),
-        SpoolReply::Appended { copy, result: Err(failure) } => format!("not appended {}: {failure}", copy.0),
+        SpoolReply::Appended {
+            copy,
+            result: Err(failure),
+        } => format!("not appended {}: {failure}", copy.0),
         SpoolReply::Read(Some(batch)) => format!("read {} [{}]", ids(&batch.ids), rows(&batch.rows)),
         SpoolReply::Read(None) => "read nothing".to_owned(),
-        SpoolReply::Quarantined { ticket, result: Ok(()) } => format!("quarantined {}", ticket.0),
-        SpoolReply::Quarantined { ticket, result: Err(failure) } => {
+        SpoolReply::Quarantined {
+            ticket,
+            result: Ok(()),
+        } => format!("quarantined {}", ticket.0),
+        SpoolReply::Quarantined {
+            ticket,
+            result: Err(failure),
+        } => {
             format!("not quarantined {}: {failure}", ticket.0)
         }
         SpoolReply::Adopted => "adopted".to_owned(),
@@ -138,13 +162,22 @@ pub(super) fn event(event: &Event<SimRow>) -> String {
     match event {
         Event::Woken => "woken".to_owned(),
         Event::Taken(taken) => format!("taken [{}] {} bytes", rows(&taken.rows), taken.size.bytes),
-        Event::Written { lane, result: Ok(written) } if written.duplicates.is_empty() => {
+        Event::Written {
+            lane,
+            result: Ok(written),
+        } if written.duplicates.is_empty() => {
             format!("lane {lane}: written")
         }
-        Event::Written { lane, result: Ok(written) } => {
+        Event::Written {
+            lane,
+            result: Ok(written),
+        } => {
             format!("lane {lane}: written, duplicates {:?}", written.duplicates)
         }
-        Event::Written { lane, result: Err(error) } => {
+        Event::Written {
+            lane,
+            result: Err(error),
+        } => {
             format!("lane {lane}: {:?}, {}", error.kind, error.reason)
         }
         Event::Spool(reply) => format!("spool: {}", self::reply(reply)),
@@ -164,7 +197,12 @@ pub(super) fn actions(actions: &[Action<SimRow>]) -> String {
         let _ = match action {
             Action::Take { records, entries } => {
                 let records: Vec<String> = records.iter().map(record).collect();
-                write!(text, " | take {}{}", records.join(" "), if *entries { " +entries" } else { "" })
+                write!(
+                    text,
+                    " | take {}{}",
+                    records.join(" "),
+                    if *entries { " +entries" } else { "" }
+                )
             }
             Action::Send { lane, rows, attempt } => {
                 write!(text, " | lane {lane} {attempt:?} [{}]", self::rows(rows))

@@ -86,7 +86,11 @@ pub fn report(seed: u64, bug: Option<Bug>) -> String {
     let finding = outcome.finding.unwrap_or(finding);
     let plan = shrunk.plan.iter();
     let plan = plan.fold(String::new(), |plan, planned| {
-        plan + &format!("  {:>12.3}  {}\n", planned.at.as_nanos() as f64 / 1e6, planned.what)
+        plan + &format!(
+            "  {:>12.3}  {}\n",
+            planned.at.as_nanos() as f64 / 1e6,
+            planned.what
+        )
     });
     format!(
         "{settings:#?}\nfrom outside, in milliseconds:\n{plan}\nstep, milliseconds, writer, event | actions:\n{text}\n\

@@ -139,7 +139,10 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn report(&mut self, promise: &'static str, detail: impl FnOnce() -> String) {
         if self.finding.is_none() {
-            self.finding = Some(Finding { promise, detail: detail() });
+            self.finding = Some(Finding {
+                promise,
+                detail: detail(),
+            });
         }
     }
 
@@ -236,7 +239,9 @@ impl Model {
     pub(super) fn store(&mut self, key: u32) {
         let (verdict, said) = (self.row(key).verdict, self.row(key).said);
         if verdict == Verdict::Foreign {
-            return self.report("rows of another database stay out", || format!("row {key} was stored"));
+            return self.report("rows of another database stay out", || {
+                format!("row {key} was stored")
+            });
         }
         if said.is_some_and(SaidFate::is_dropped) {
             let name = self.name(key);
@@ -256,7 +261,9 @@ impl Model {
         // A rejected row that was given up may have a copy that is removed in a moment.
         if matches!(self.row(key).said, Some(SaidFate::QueueFull | SaidFate::ShutDown)) {
             let name = self.name(key);
-            self.report("what was dropped is not stored", || format!("{name} was appended"));
+            self.report("what was dropped is not stored", || {
+                format!("{name} was appended")
+            });
         }
     }
 
@@ -313,7 +320,9 @@ impl Model {
                 }
                 Some(said) => {
                     let name = self.name(key);
-                    self.report("a final fate stays", || format!("{name} was {said:?} and is now {new:?}"));
+                    self.report("a final fate stays", || {
+                        format!("{name} was {said:?} and is now {new:?}")
+                    });
                 }
             }
         }
@@ -342,7 +351,9 @@ impl Model {
         };
         if !is_true {
             let (name, row) = (self.name(key), format!("{row:?}"));
-            self.report("fates are true", || format!("{name} is said to be {said:?}: {row}"));
+            self.report("fates are true", || {
+                format!("{name} is said to be {said:?}: {row}")
+            });
         }
     }
 

@@ -35,7 +35,14 @@ impl World {
             External::ForeignFile { is_newer } => {
                 let id = env.model.new_id();
                 let key = env.model.new_foreign_row(id);
-                let row = SimRow { key, id, writer: u32::MAX - 1, seq: 1, bytes: 50, record: None };
+                let row = SimRow {
+                    key,
+                    id,
+                    writer: u32::MAX - 1,
+                    seq: 1,
+                    bytes: 50,
+                    record: None,
+                };
                 env.disk.borrow_mut().add_foreign(is_newer, row);
             }
             External::Kill { slot, operations } => self.end_process(slot, operations),
@@ -97,7 +104,13 @@ impl World {
                 writer.call(env, false);
             }
             let delay = env.delays.micros(0, 200);
-            env.schedule_in(delay, Happening::Close { writer: writer.index, deadline: asked });
+            env.schedule_in(
+                delay,
+                Happening::Close {
+                    writer: writer.index,
+                    deadline: asked,
+                },
+            );
         });
     }
 }

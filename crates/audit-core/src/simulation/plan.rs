@@ -102,7 +102,10 @@ impl Planned {
             .filter_map(|planned| match planned.what {
                 External::ShutDown { slot, within } if random.chance(400) => Some(Self {
                     at: planned.at + within.mul_f64(0.4),
-                    what: External::ShutDown { slot, within: random.millis(0, 400) },
+                    what: External::ShutDown {
+                        slot,
+                        within: random.millis(0, 400),
+                    },
                 }),
                 _ => None,
             })
@@ -126,23 +129,46 @@ impl External {
             directory_removed,
             ..
         } = settings.rates;
-        let Rates { foreign_file, kill, power_loss, panic, spool_gone, shutdown, burst, .. } = settings.rates;
+        let Rates {
+            foreign_file,
+            kill,
+            power_loss,
+            panic,
+            spool_gone,
+            shutdown,
+            burst,
+            ..
+        } = settings.rates;
         let slot = random.below(settings.slots as u64) as usize;
         let spool = |rate| if settings.spool.is_some() { rate } else { 0 };
         let long = random.millis(10, 2_500);
         let kinds = [
             (outage, Self::Database(DatabaseState::Refuses, long)),
-            (misconfiguration, Self::Database(DatabaseState::IsMisconfigured, long)),
+            (
+                misconfiguration,
+                Self::Database(DatabaseState::IsMisconfigured, long),
+            ),
             (hang, Self::Database(DatabaseState::Hangs, long)),
             (spool(disk_full), Self::Disk(DiskState::IsFull, long)),
             (spool(disk_down), Self::Disk(DiskState::Fails, long)),
             (
                 spool(locked),
-                Self::Lock(random.pick(&[LockTarget::Files, LockTarget::Quarantine]), random.millis(5, 800)),
+                Self::Lock(
+                    random.pick(&[LockTarget::Files, LockTarget::Quarantine]),
+                    random.millis(5, 800),
+                ),
             ),
-            (spool(damage), Self::Damage(random.pick(&[Damage::Pages, Damage::Line]))),
+            (
+                spool(damage),
+                Self::Damage(random.pick(&[Damage::Pages, Damage::Line])),
+            ),
             (spool(directory_removed), Self::RemoveDirectory),
-            (spool(foreign_file), Self::ForeignFile { is_newer: random.coin() }),
+            (
+                spool(foreign_file),
+                Self::ForeignFile {
+                    is_newer: random.coin(),
+                },
+            ),
             (
                 kill,
                 Self::Kill {
@@ -150,11 +176,28 @@ impl External {
                     operations: (settings.spool.is_some() && random.coin()).then(|| random.below(12) as u32),
                 },
             ),
-            (power_loss, Self::PowerLoss { operations: random.below(12) as u32 }),
+            (
+                power_loss,
+                Self::PowerLoss {
+                    operations: random.below(12) as u32,
+                },
+            ),
             (panic, Self::Panic { slot }),
             (spool(spool_gone), Self::SpoolGone { slot }),
-            (shutdown, Self::ShutDown { slot, within: random.millis(0, 1_500) }),
-            (burst, Self::Write { slot, calls: random.size(10, 60) }),
+            (
+                shutdown,
+                Self::ShutDown {
+                    slot,
+                    within: random.millis(0, 1_500),
+                },
+            ),
+            (
+                burst,
+                Self::Write {
+                    slot,
+                    calls: random.size(10, 60),
+                },
+            ),
         ];
         let all: u32 = kinds.iter().map(|(rate, _)| rate).sum();
         // Faults and calls in equal parts at most.
@@ -165,7 +208,10 @@ impl External {
             }
             drawn -= rate;
         }
-        Self::Write { slot, calls: random.pick(&[1, 1, 1, 2, 3, 5]) }
+        Self::Write {
+            slot,
+            calls: random.pick(&[1, 1, 1, 2, 3, 5]),
+        }
     }
 }
 
@@ -180,9 +226,18 @@ impl fmt::Display for External {
             Self::RemoveDirectory => f.write_str("the directory is removed"),
             Self::ForeignFile { is_newer: true } => f.write_str("a file of a newer version appears"),
             Self::ForeignFile { is_newer: false } => f.write_str("a file of another database appears"),
-            Self::Kill { slot, operations: None } => write!(f, "kill of the process in slot {slot}"),
-            Self::Kill { slot, operations: Some(after) } => {
-                write!(f, "kill of the process in slot {slot} within its disk operation {after} from now")
+            Self::Kill {
+                slot,
+                operations: None,
+            } => write!(f, "kill of the process in slot {slot}"),
+            Self::Kill {
+                slot,
+                operations: Some(after),
+            } => {
+                write!(
+                    f,
+                    "kill of the process in slot {slot} within its disk operation {after} from now"
+                )
             }
             Self::PowerLoss { operations } => {
                 write!(f, "loss of power within disk operation {operations} from now")

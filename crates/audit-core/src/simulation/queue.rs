@@ -15,7 +15,10 @@ pub(super) struct Group {
 impl Group {
     pub(super) fn range(&self) -> SeqRange {
         let seq = |row: Option<&SimRow>| row.map_or(0, |row| row.seq);
-        SeqRange { first: seq(self.rows.first()), last: seq(self.rows.last()) }
+        SeqRange {
+            first: seq(self.rows.first()),
+            last: seq(self.rows.last()),
+        }
     }
 }
 
@@ -128,8 +131,14 @@ fn split(group: &mut Group, bound: Size) -> Option<Group> {
         return None;
     }
     let rest = group.rows.split_off(room);
-    let head = Size { entries: room, bytes: each * room };
+    let head = Size {
+        entries: room,
+        bytes: each * room,
+    };
     let tail = group.size.saturating_sub(head);
     group.size = head;
-    Some(Group { rows: rest, size: tail })
+    Some(Group {
+        rows: rest,
+        size: tail,
+    })
 }

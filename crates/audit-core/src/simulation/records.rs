@@ -29,15 +29,32 @@ impl Model {
             Record::Lost { losses, .. } => {
                 let (whole, partly): (Vec<&Loss>, Vec<&Loss>) =
                     losses.iter().partition(|loss| loss.is_whole());
-                self.writers[writer as usize].partly_lost.extend(partly.into_iter().cloned());
-                let range = |loss: &Loss| (writer, SeqRange { first: loss.first, last: loss.last });
+                self.writers[writer as usize]
+                    .partly_lost
+                    .extend(partly.into_iter().cloned());
+                let range = |loss: &Loss| {
+                    (
+                        writer,
+                        SeqRange {
+                            first: loss.first,
+                            last: loss.last,
+                        },
+                    )
+                };
                 whole.into_iter().map(range).collect()
             }
-            Record::Duplicate { writer, ranges } => {
-                ranges.iter().map(|range| (writer_index(*writer), *range)).collect()
-            }
+            Record::Duplicate { writer, ranges } => ranges
+                .iter()
+                .map(|range| (writer_index(*writer), *range))
+                .collect(),
             Record::Quarantined { row, .. } => {
-                vec![(row.writer, SeqRange { first: row.seq, last: row.seq })]
+                vec![(
+                    row.writer,
+                    SeqRange {
+                        first: row.seq,
+                        last: row.seq,
+                    },
+                )]
             }
             _ => return,
         };
@@ -45,7 +62,9 @@ impl Model {
         for (writer, range) in ranges {
             for seq in range.first..=range.last {
                 let Some(key) = self.key(writer, seq) else {
-                    return self.report("declarations are true", || format!("{writer}/{seq} was not given"));
+                    return self.report("declarations are true", || {
+                        format!("{writer}/{seq} was not given")
+                    });
                 };
                 let row = self.row(key);
                 let is_true = match record {
@@ -72,7 +91,9 @@ impl Model {
         for seq in from..=mark {
             let partly = &self.writers[writer as usize].partly_lost;
             let Some(key) = self.key(writer, seq) else {
-                return self.report("nothing is attested that was not given", || format!("{writer}/{seq}"));
+                return self.report("nothing is attested that was not given", || {
+                    format!("{writer}/{seq}")
+                });
             };
             let row = self.row(key);
             let is_partly = || partly.iter().any(|loss| loss.first <= seq && seq <= loss.last);
@@ -96,7 +117,10 @@ impl Model {
         let row = self.row(key);
         self.is_duplicate(key)
             || row.is_quarantined
-            || matches!(row.said, Some(SaidFate::QueueFull | SaidFate::ShutDown | SaidFate::Rejected))
+            || matches!(
+                row.said,
+                Some(SaidFate::QueueFull | SaidFate::ShutDown | SaidFate::Rejected)
+            )
     }
 
     /// Writers that were shut down with nothing left to do ended cleanly, unless the disk lost something of theirs.
@@ -108,7 +132,9 @@ impl Model {
             writer.is_clean_end_due && writer.has_quarantine && !writer.has_stop_record
         };
         if let Some(writer) = self.writers.iter().position(unclean) {
-            self.report("without faults a writer ends with a stop record", || format!("writer {writer}"));
+            self.report("without faults a writer ends with a stop record", || {
+                format!("writer {writer}")
+            });
         }
     }
 
@@ -131,8 +157,9 @@ impl Model {
             };
             if !holds {
                 let (name, row) = (self.name(key), format!("{row:?}"));
-                return self
-                    .report("everything acknowledged is stored in the end", || format!("{name}: {row}"));
+                return self.report("everything acknowledged is stored in the end", || {
+                    format!("{name}: {row}")
+                });
             }
         }
     }

@@ -21,7 +21,12 @@ impl Scenario {
     pub(super) fn of(seed: u64, bug: Option<Bug>) -> Self {
         let settings = Settings::of(seed);
         let plan = Planned::all(seed, &settings);
-        Self { seed, settings, plan, bug }
+        Self {
+            seed,
+            settings,
+            plan,
+            bug,
+        }
     }
 
     /// Runs its world. A panic is a finding.
@@ -35,7 +40,13 @@ impl Scenario {
                 promise: "nothing panics",
                 detail: text.unwrap_or_else(|| "no message".to_owned()),
             };
-            (Outcome { finding: Some(finding), ..Outcome::default() }, String::new())
+            (
+                Outcome {
+                    finding: Some(finding),
+                    ..Outcome::default()
+                },
+                String::new(),
+            )
         })
     }
 

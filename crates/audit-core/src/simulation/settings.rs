@@ -97,13 +97,20 @@ pub(super) struct Rates {
 
 /// A fault's rate: none in half of the seeds.
 fn some(random: &mut Random, highest: u64) -> PerMille {
-    if random.coin() { 0 } else { random.between(1, highest) as PerMille }
+    if random.coin() {
+        0
+    } else {
+        random.between(1, highest) as PerMille
+    }
 }
 
 impl Settings {
     pub(super) fn of(seed: u64) -> Self {
         let random = &mut Random::new(seed, 1);
-        let batch = Size { entries: random.size(1, 5), bytes: random.size(300, 2_000) };
+        let batch = Size {
+            entries: random.size(1, 5),
+            bytes: random.size(300, 2_000),
+        };
         let spool = random.pick(&[
             None,
             Some(SpoolMode::Overflow),
@@ -115,7 +122,10 @@ impl Settings {
             slots: random.pick(&[1, 1, 1, 2, 2, 3]),
             lanes: random.size(1, 3),
             spool,
-            bound: Size { entries: random.size(4, 40), bytes: random.size(1_000, 8_000) },
+            bound: Size {
+                entries: random.size(4, 40),
+                bytes: random.size(1_000, 8_000),
+            },
             limits: limits(random, batch),
             retry: retry(random),
             spool_config: spool_config(random, batch),
@@ -196,7 +206,11 @@ fn retry(random: &mut Random) -> RetryPolicy {
 }
 
 fn spool_config(random: &mut Random, batch: Size) -> SpoolConfig {
-    let limit_bytes = if random.chance(300) { random.between(500, 6_000) } else { 1 << 40 };
+    let limit_bytes = if random.chance(300) {
+        random.between(500, 6_000)
+    } else {
+        1 << 40
+    };
     SpoolConfig {
         scan_interval: random.millis(200, 3_000),
         max_adopted: random.size(1, 4),

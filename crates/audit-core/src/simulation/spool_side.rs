@@ -46,7 +46,10 @@ impl SpoolSide {
     pub(super) fn start(writer: u32, env: &mut Env) -> Option<Self> {
         let store = SimStore::new(&env.disk);
         let (id, config) = (store.id(), env.settings.spool_config.clone());
-        let locks = Locks { disk: Rc::clone(&env.disk), store: id };
+        let locks = Locks {
+            disk: Rc::clone(&env.disk),
+            store: id,
+        };
         let worker = if env.delays.coin() {
             Some(SpoolWorker::new(store, config, env.now))
         } else {
@@ -81,7 +84,13 @@ impl SpoolSide {
     }
 
     fn schedule_run(&self, at: Time, writer: u32, env: &mut Env) {
-        env.schedule(at, Happening::SpoolRun { writer, generation: self.generation });
+        env.schedule(
+            at,
+            Happening::SpoolRun {
+                writer,
+                generation: self.generation,
+            },
+        );
     }
 
     /// The thread looks for requests, and for what is due by time. False if its process died at that.
@@ -124,14 +133,22 @@ impl SpoolSide {
         }
         self.check_removals(env);
         let is_slow = env.delays.chance(env.settings.rates.slow_disk);
-        let longest = if is_slow { 400_000 } else { Settings::HEALTHY_DISK.as_micros() as u64 };
+        let longest = if is_slow {
+            400_000
+        } else {
+            Settings::HEALTHY_DISK.as_micros() as u64
+        };
         self.busy_until = env.now + env.delays.micros(10, longest);
         for reply in replies {
             self.last_reply_at = self.last_reply_at.max(self.busy_until) + env.delays.micros(0, 100);
             env.schedule(self.last_reply_at, Happening::SpoolReply { writer });
             self.replies.push_back(reply);
         }
-        let next = if self.inbox.is_empty() { self.worker.next_tick() } else { env.now };
+        let next = if self.inbox.is_empty() {
+            self.worker.next_tick()
+        } else {
+            env.now
+        };
         self.schedule_run(next.max(self.busy_until), writer, env);
         true
     }
@@ -140,21 +157,30 @@ impl SpoolSide {
     fn check_removals(&self, env: &mut Env) {
         let config = &env.settings.spool_config;
         let repeated_after = config.retry_delay + config.removal_delay;
-        if self.failed_at.is_some_and(|at| env.now <= at + repeated_after + Duration::from_secs(1)) {
+        if self
+            .failed_at
+            .is_some_and(|at| env.now <= at + repeated_after + Duration::from_secs(1))
+        {
             return;
         }
         let (waiting, max) = (self.worker.working_removals(), config.max_pending_removals);
         // Those of a file whose removals fail are repeated by time, which "what is due is done" demands. Batches
         // that a read finds empty are removed later.
         env.model
-            .demand(waiting < max + 6, "removals that wait are bounded", || format!("{waiting} of {max}"));
+            .demand(waiting < max + 6, "removals that wait are bounded", || {
+                format!("{waiting} of {max}")
+            });
         let tick = self.worker.next_tick();
-        env.model.demand(tick > env.now, "what is due is done", || format!("{tick:?} at {:?}", env.now));
+        env.model.demand(tick > env.now, "what is due is done", || {
+            format!("{tick:?} at {:?}", env.now)
+        });
     }
 
     /// True if the core has not heard yet that there is something to read.
     pub(super) fn has_news(&self) -> bool {
-        self.replies.iter().any(|reply| matches!(reply, SpoolReply::Adopted))
+        self.replies
+            .iter()
+            .any(|reply| matches!(reply, SpoolReply::Adopted))
     }
 
     /// True if no operation failed or was slow since then, and the spool has room.
@@ -170,7 +196,8 @@ impl SpoolSide {
     /// The writer has ended: what was asked for is done, then the thread ends.
     pub(super) fn close(mut self, env: &mut Env) {
         let mut unheard = Vec::new();
-        self.worker.handle(std::mem::take(&mut self.inbox), env.now, &mut unheard);
+        self.worker
+            .handle(std::mem::take(&mut self.inbox), env.now, &mut unheard);
         let Self { worker, locks, .. } = self;
         worker.close();
         drop(locks);

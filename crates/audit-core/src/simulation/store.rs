@@ -36,7 +36,10 @@ impl SimStore {
     pub(super) fn new(disk: &SharedDisk) -> Self {
         let mut shared = disk.borrow_mut();
         shared.stores.push(Power::On);
-        Self { disk: Rc::clone(disk), id: shared.stores.len() as u32 - 1 }
+        Self {
+            disk: Rc::clone(disk),
+            id: shared.stores.len() as u32 - 1,
+        }
     }
 
     pub(super) fn id(&self) -> u32 {
@@ -86,7 +89,9 @@ impl SimStore {
         self.step(|disk| {
             let is_locked = disk.is_locked(LockTarget::Files);
             let Disk { files, effects, .. } = disk;
-            let Some(state) = files.get_mut(&file.number) else { return Err(transient("no such file")) };
+            let Some(state) = files.get_mut(&file.number) else {
+                return Err(transient("no such file"));
+            };
             if is_locked {
                 return Err(transient("database is locked"));
             }
@@ -112,21 +117,32 @@ fn bytes_of(body: &Body) -> u64 {
 }
 
 fn batch_of(body: &Body) -> Batch<Body> {
-    Batch { rows: body.len() as u64, bytes: bytes_of(body), body: Rc::clone(body) }
+    Batch {
+        rows: body.len() as u64,
+        bytes: bytes_of(body),
+        body: Rc::clone(body),
+    }
 }
 
 /// The undamaged rows.
 fn rows_of(body: &Body) -> impl Iterator<Item = u32> {
-    body.iter().filter(|line| !line.is_damaged).map(|line| line.row.key)
+    body.iter()
+        .filter(|line| !line.is_damaged)
+        .map(|line| line.row.key)
 }
 
 /// The damaged lines, by the rows that they were.
 fn lines_of(body: &Body) -> impl Iterator<Item = u32> {
-    body.iter().filter(|line| line.is_damaged).map(|line| line.row.key)
+    body.iter()
+        .filter(|line| line.is_damaged)
+        .map(|line| line.row.key)
 }
 
 fn usage_of(file: &FileState) -> Usage {
-    Usage { batches: file.batches.len() as u64, bytes: file.batches.values().map(bytes_of).sum() }
+    Usage {
+        batches: file.batches.len() as u64,
+        bytes: file.batches.values().map(bytes_of).sum(),
+    }
 }
 
 impl Store for SimStore {
@@ -135,7 +151,14 @@ impl Store for SimStore {
     type Body = Body;
 
     fn encode(&self, rows: &[SimRow]) -> Batch<Body> {
-        batch_of(&Rc::new(rows.iter().map(|row| Line { row: row.clone(), is_damaged: false }).collect()))
+        batch_of(&Rc::new(
+            rows.iter()
+                .map(|row| Line {
+                    row: row.clone(),
+                    is_damaged: false,
+                })
+                .collect(),
+        ))
     }
 
     fn sweep(&mut self) -> Result<(), StoreError> {
@@ -144,7 +167,10 @@ impl Store for SimStore {
 
     fn list(&mut self) -> Result<Vec<String>, StoreError> {
         self.step(|disk| {
-            let listed = disk.files.iter().filter(|(_, file)| file.is_linked && !file.is_set_aside);
+            let listed = disk
+                .files
+                .iter()
+                .filter(|(_, file)| file.is_linked && !file.is_set_aside);
             Ok(listed.map(|(number, _)| name_of(*number)).collect())
         })
     }
@@ -154,20 +180,34 @@ impl Store for SimStore {
         let number = self.step(|disk| {
             full(disk)?;
             disk.last_file += 1;
-            let file = FileState { holder: Some(id), held_since: disk.now, ..FileState::new(TARGET) };
+            let file = FileState {
+                holder: Some(id),
+                held_since: disk.now,
+                ..FileState::new(TARGET)
+            };
             disk.files.insert(disk.last_file, file);
             Ok(disk.last_file)
         })?;
-        Ok((name_of(number), SimFile { disk: Rc::clone(&self.disk), number }))
+        Ok((
+            name_of(number),
+            SimFile {
+                disk: Rc::clone(&self.disk),
+                number,
+            },
+        ))
     }
 
     fn adopt(&mut self, name: &str, target: Option<&str>) -> Result<Adoption<SimFile>, StoreError> {
         let id = self.id;
         let number = self.step(|disk| {
             let now = disk.now;
-            let found =
-                disk.files.iter_mut().find(|(number, file)| file.is_linked && name_of(**number) == name);
-            let Some((&number, file)) = found else { return Ok(Err(Adoption::Missing)) };
+            let found = disk
+                .files
+                .iter_mut()
+                .find(|(number, file)| file.is_linked && name_of(**number) == name);
+            let Some((&number, file)) = found else {
+                return Ok(Err(Adoption::Missing));
+            };
             if file.holder.is_some() {
                 return Ok(Err(Adoption::InUse));
             }
@@ -182,7 +222,10 @@ impl Store for SimStore {
             Ok(Ok(number))
         })?;
         Ok(match number {
-            Ok(number) => Adoption::Adopted(SimFile { disk: Rc::clone(&self.disk), number }),
+            Ok(number) => Adoption::Adopted(SimFile {
+                disk: Rc::clone(&self.disk),
+                number,
+            }),
             Err(adoption) => adoption,
         })
     }
@@ -203,9 +246,16 @@ impl Store for SimStore {
                 bytes: bytes_of(body),
             };
             let sizes: Vec<BatchSize> = file.batches.range(from..).take(limit).map(size).collect();
-            let last =
-                if sizes.len() < limit { i64::MAX } else { sizes.last().map_or(i64::MAX, |size| size.id) };
-            if file.is_damaged_between(from, last) { Err(corrupt(file)) } else { Ok(sizes) }
+            let last = if sizes.len() < limit {
+                i64::MAX
+            } else {
+                sizes.last().map_or(i64::MAX, |size| size.id)
+            };
+            if file.is_damaged_between(from, last) {
+                Err(corrupt(file))
+            } else {
+                Ok(sizes)
+            }
         })
     }
 
@@ -217,7 +267,11 @@ impl Store for SimStore {
             let stored = ids.iter().filter_map(|id| Some((*id, file.batches.get(id)?)));
             let read = stored.map(|(id, body)| StoredBatch {
                 id,
-                rows: body.iter().filter(|line| !line.is_damaged).map(|line| line.row.clone()).collect(),
+                rows: body
+                    .iter()
+                    .filter(|line| !line.is_damaged)
+                    .map(|line| line.row.clone())
+                    .collect(),
                 damaged: lines_of(body).map(|key| key.to_le_bytes().to_vec()).collect(),
             });
             Ok(read.collect())
@@ -238,8 +292,16 @@ impl Store for SimStore {
                 // A removal is written to the log as well.
                 full(disk)?;
             }
-            let Disk { files, effects, limit_bytes, was_salvaged, .. } = disk;
-            let Some(file) = files.get_mut(&number) else { return Err(transient("no such file")) };
+            let Disk {
+                files,
+                effects,
+                limit_bytes,
+                was_salvaged,
+                ..
+            } = disk;
+            let Some(file) = files.get_mut(&number) else {
+                return Err(transient("no such file"));
+            };
             if is_locked {
                 return Err(transient("database is locked"));
             }
@@ -287,7 +349,10 @@ impl Store for SimStore {
                     file.batches.range(floor.saturating_add(1)..ceiling).next_back()
                 }
             };
-            let found = found.map(|(id, body)| SalvagedBatch { id: *id, batch: batch_of(body) });
+            let found = found.map(|(id, body)| SalvagedBatch {
+                id: *id,
+                batch: batch_of(body),
+            });
             let passed = match (next, &found) {
                 (SalvageFrom::Above(last), Some(found)) => (last.saturating_add(1), found.id),
                 (SalvageFrom::Above(last), None) => (last.saturating_add(1), i64::MAX),
@@ -296,7 +361,11 @@ impl Store for SimStore {
                     (floor.saturating_add(1), ceiling.saturating_sub(1))
                 }
             };
-            if file.is_damaged_between(passed.0, passed.1) { Err(corrupt(file)) } else { Ok(found) }
+            if file.is_damaged_between(passed.0, passed.1) {
+                Err(corrupt(file))
+            } else {
+                Ok(found)
+            }
         })
     }
 
@@ -318,7 +387,9 @@ impl Store for SimStore {
         let number = file.number;
         self.step(|disk| {
             let Disk { files, effects, .. } = disk;
-            let Some(file) = files.get(&number) else { return Ok(true) };
+            let Some(file) = files.get(&number) else {
+                return Ok(true);
+            };
             let is_done = file.damage.is_none() && file.batches.keys().all(|id| done.contains(id));
             if is_done {
                 for body in file.batches.values() {
@@ -337,7 +408,8 @@ impl Store for SimStore {
             if disk.is_locked(LockTarget::Quarantine) {
                 return Err(transient("database is locked"));
             }
-            disk.effects.extend(rows.iter().map(|row| Effect::Quarantined(row.key)));
+            disk.effects
+                .extend(rows.iter().map(|row| Effect::Quarantined(row.key)));
             Ok(())
         })
     }
@@ -349,7 +421,8 @@ impl Store for SimStore {
                 return Err(transient("database is locked"));
             }
             let key = |line: &Vec<u8>| line.as_slice().try_into().ok().map(u32::from_le_bytes);
-            disk.effects.extend(lines.iter().filter_map(key).map(Effect::LineKept));
+            disk.effects
+                .extend(lines.iter().filter_map(key).map(Effect::LineKept));
             Ok(())
         })
     }

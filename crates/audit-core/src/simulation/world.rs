@@ -73,12 +73,18 @@ impl World {
     pub(super) fn run(mut self) -> (Outcome, String) {
         while self.stage != Stage::Over && self.env.model.finding.is_none() {
             let Some(next) = self.env.next() else {
-                self.env.model.report("a world ends", || "nothing is left to happen".to_owned());
+                self.env
+                    .model
+                    .report("a world ends", || "nothing is left to happen".to_owned());
                 break;
             };
             self.env.history.steps += 1;
             let steps = self.env.history.steps;
-            self.env.model.demand(steps < MAX_STEPS, "nothing runs in circles", || format!("{steps} steps"));
+            self.env
+                .model
+                .demand(steps < MAX_STEPS, "nothing runs in circles", || {
+                    format!("{steps} steps")
+                });
             self.happen(next);
             self.advance_stage();
         }
@@ -111,7 +117,8 @@ impl World {
             }
             Happening::Deadline { writer } => self.with(writer, |writer, env| {
                 let is_late = writer.is_running() && writer.deadline.is_some_and(|at| late(at) <= env.now);
-                env.model.demand(!is_late, "a shutdown ends by its deadline", || writer.describe());
+                env.model
+                    .demand(!is_late, "a shutdown ends by its deadline", || writer.describe());
             }),
             Happening::Execute { statement } => self.execute(statement),
             Happening::Answer { statement } => {
@@ -137,7 +144,9 @@ impl World {
 
     /// Lets a writer do something; it may have ended after that.
     pub(super) fn with(&mut self, index: u32, work: impl FnOnce(&mut Writer, &mut Env)) {
-        let Some(mut writer) = self.writers.get_mut(index as usize).and_then(Option::take) else { return };
+        let Some(mut writer) = self.writers.get_mut(index as usize).and_then(Option::take) else {
+            return;
+        };
         work(&mut writer, &mut self.env);
         if !writer.has_ended(&mut self.env) {
             self.writers[index as usize] = Some(writer);
@@ -151,7 +160,8 @@ impl World {
         self.slots[writer.slot] = None;
         if self.stage == Stage::Faulty {
             let delay = self.env.delays.millis(0, 500);
-            self.env.schedule_in(delay, Happening::Start { slot: writer.slot });
+            self.env
+                .schedule_in(delay, Happening::Start { slot: writer.slot });
         }
     }
 
@@ -161,7 +171,9 @@ impl World {
         }
         let index = self.writers.len() as u32;
         let has_spool = self.env.settings.spool.is_some();
-        let spool = has_spool.then(|| SpoolSide::start(index, &mut self.env)).flatten();
+        let spool = has_spool
+            .then(|| SpoolSide::start(index, &mut self.env))
+            .flatten();
         // Without its directory a writer does not start; one is started later.
         if has_spool && spool.is_none() {
             self.env.model.writers.push(WriterState::default());
@@ -170,13 +182,22 @@ impl World {
             return self.env.schedule_in(delay, Happening::Start { slot });
         }
         self.env.note(|| format!("{index} started in slot {slot}"));
-        self.env.model.writers.push(WriterState { has_quarantine: has_spool, ..WriterState::default() });
+        self.env.model.writers.push(WriterState {
+            has_quarantine: has_spool,
+            ..WriterState::default()
+        });
         let mut writer = Writer::new(index, slot, spool, &self.env);
         writer.is_calm = self.stage != Stage::Faulty;
         self.env.model.writers[index as usize].is_calm = writer.is_calm;
         self.writers.push(Some(writer));
         self.slots[slot] = Some(index);
-        self.env.schedule_in(Duration::ZERO, Happening::Turn { writer: index, generation: 0 });
+        self.env.schedule_in(
+            Duration::ZERO,
+            Happening::Turn {
+                writer: index,
+                generation: 0,
+            },
+        );
         match self.stage {
             Stage::Faulty | Stage::Over => {}
             Stage::Calm | Stage::Ending => self.calm_calls(slot),
@@ -190,7 +211,9 @@ impl World {
 
     /// The process of a writer ends at once.
     pub(super) fn kill(&mut self, index: u32) {
-        let Some(writer) = self.writers.get_mut(index as usize).and_then(Option::take) else { return };
+        let Some(writer) = self.writers.get_mut(index as usize).and_then(Option::take) else {
+            return;
+        };
         self.env.note(|| format!("{index} is killed"));
         self.leave_slot(&writer);
         drop(writer);
@@ -233,7 +256,9 @@ impl World {
 
     fn answer(&mut self, index: usize, answer: Option<super::database::Answer>) {
         let statement = &mut self.env.statements[index];
-        let Some(answer) = answer.filter(|_| !statement.is_answered) else { return };
+        let Some(answer) = answer.filter(|_| !statement.is_answered) else {
+            return;
+        };
         statement.is_answered = true;
         let (writer, lane) = (statement.writer, statement.lane);
         self.with(writer, |writer, env| writer.written(lane, answer, env));
@@ -247,7 +272,11 @@ impl World {
         env.database.stop_faults();
         env.disk.borrow_mut().stop_faults();
         let keep = env.settings.rates;
-        env.settings.rates = Rates { group: keep.group, interleaved: keep.interleaved, ..Rates::default() };
+        env.settings.rates = Rates {
+            group: keep.group,
+            interleaved: keep.interleaved,
+            ..Rates::default()
+        };
         for power in &mut env.disk.borrow_mut().stores {
             if *power != Power::Off {
                 *power = Power::On;
@@ -275,7 +304,9 @@ impl World {
 
     /// From now on a writer has no excuse, unless it is to end soon.
     fn mark_calm(&mut self, index: u32) -> bool {
-        let Some(writer) = self.writers[index as usize].as_mut() else { return false };
+        let Some(writer) = self.writers[index as usize].as_mut() else {
+            return false;
+        };
         writer.is_calm = writer.deadline.is_none() && writer.is_running();
         self.env.model.writers[index as usize].is_calm = writer.is_calm;
         writer.is_calm
@@ -283,7 +314,9 @@ impl World {
 
     fn time_needed(&self) -> Option<Duration> {
         let held: usize = self.writers.iter().flatten().map(Writer::entries_in_memory).sum();
-        self.env.settings.promised(held + self.env.disk.borrow().backlog())
+        self.env
+            .settings
+            .promised(held + self.env.disk.borrow().backlog())
     }
 
     fn check_promises(&mut self) {
@@ -296,7 +329,10 @@ impl World {
             is_spool_watched &= writer.spool.is_some() && writer.is_calm;
             env.model.writers[writer.index as usize].is_clean_end_due = writer.is_calm;
             let holds = !writer.is_calm || writer.is_settled();
-            env.model.demand(holds, "without faults everything is settled in time", || writer.describe());
+            env.model
+                .demand(holds, "without faults everything is settled in time", || {
+                    writer.describe()
+                });
         }
         let backlog = env.disk.borrow().backlog();
         let files = env.disk.borrow().describe(&env.model);
@@ -305,7 +341,11 @@ impl World {
             "without faults the spool is drained in time",
             || files,
         );
-        self.stage = if self.stage == Stage::Sweeping { Stage::Sweeping } else { Stage::Ending };
+        self.stage = if self.stage == Stage::Sweeping {
+            Stage::Sweeping
+        } else {
+            Stage::Ending
+        };
         self.shut_down_all(self.time_needed().unwrap_or(SOME_TIME));
     }
 
@@ -342,7 +382,13 @@ impl World {
         let disk = self.env.disk.borrow();
         let backlog = disk.backlog();
         let model = &mut self.env.model;
-        model.demand(backlog == 0, "the spool is empty in the end", || format!("{backlog} rows are left"));
-        model.demand(disk.is_foreign_untouched(), "foreign files are left alone", String::new);
+        model.demand(backlog == 0, "the spool is empty in the end", || {
+            format!("{backlog} rows are left")
+        });
+        model.demand(
+            disk.is_foreign_untouched(),
+            "foreign files are left alone",
+            String::new,
+        );
     }
 }

@@ -137,7 +137,10 @@ impl fmt::Display for SpoolFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full { limit } => {
-                write!(f, "the spool is full: it may hold {limit} bytes (raise spool_bytes)")
+                write!(
+                    f,
+                    "the spool is full: it may hold {limit} bytes (raise spool_bytes)"
+                )
             }
             Self::Io(message) | Self::Damaged(message) => f.write_str(message),
         }

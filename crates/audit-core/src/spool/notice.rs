@@ -126,7 +126,10 @@ impl fmt::Display for SpoolNotice {
         match self {
             Self::Adopted { file, batches } => write!(f, "adopted spool file {file} with {batches} batches"),
             Self::AdoptionFailed { file, reason } => {
-                write!(f, "spool file {file} cannot be adopted now, it is tried again later: {reason}")
+                write!(
+                    f,
+                    "spool file {file} cannot be adopted now, it is tried again later: {reason}"
+                )
             }
             Self::NewerVersion { file, version } => write!(
                 f,
@@ -140,13 +143,24 @@ impl fmt::Display for SpoolNotice {
             ),
             Self::Damaged { file, reason } => write!(f, "spool file {file} is damaged: {reason}"),
             Self::Gone { file, reason } => {
-                write!(f, "spool file {file} is gone, its batches are copied to a new one: {reason}")
+                write!(
+                    f,
+                    "spool file {file} is gone, its batches are copied to a new one: {reason}"
+                )
             }
-            Self::Salvaged { file, renamed: Some(renamed), batches } => write!(
+            Self::Salvaged {
+                file,
+                renamed: Some(renamed),
+                batches,
+            } => write!(
                 f,
                 "{batches} batches of the damaged spool file {file} were copied; it was renamed to {renamed}"
             ),
-            Self::Salvaged { file, renamed: None, batches } => {
+            Self::Salvaged {
+                file,
+                renamed: None,
+                batches,
+            } => {
                 write!(f, "{batches} batches of spool file {file} were copied")
             }
             Self::SalvageFailed { file, reason } => write!(
@@ -154,21 +168,30 @@ impl fmt::Display for SpoolNotice {
                 "spool file {file} cannot be copied now, it stays as it is and is tried again later: {reason}"
             ),
             Self::LinesQuarantined { file, lines } => {
-                write!(f, "{lines} damaged lines of spool file {file} were put into the quarantine")
+                write!(
+                    f,
+                    "{lines} damaged lines of spool file {file} were put into the quarantine"
+                )
             }
             Self::LinesNotQuarantined { file, reason } => write!(
                 f,
                 "damaged lines of spool file {file} cannot be put into the quarantine, they stay there: {reason}"
             ),
             Self::ReadFailed { file, reason } => {
-                write!(f, "spool file {file} cannot be read now, it is tried again later: {reason}")
+                write!(
+                    f,
+                    "spool file {file} cannot be read now, it is tried again later: {reason}"
+                )
             }
             Self::RemovalFailed { file, reason } => write!(
                 f,
                 "committed batches cannot be removed from spool file {file}, it is tried again later: {reason}"
             ),
             Self::ScanFailed { reason } => {
-                write!(f, "the spool directory cannot be searched, it is tried again later: {reason}")
+                write!(
+                    f,
+                    "the spool directory cannot be searched, it is tried again later: {reason}"
+                )
             }
         }
     }

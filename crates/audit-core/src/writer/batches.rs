@@ -84,21 +84,43 @@ impl<R: Row> Batches<R> {
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &RowBatch<R>> {
-        let rejected = self.quarantining.values().chain(&self.rejected).map(|rejected| &rejected.batch);
-        self.towards_database().chain(self.spooling.values()).chain(rejected)
+        let rejected = self
+            .quarantining
+            .values()
+            .chain(&self.rejected)
+            .map(|rejected| &rejected.batch);
+        self.towards_database()
+            .chain(self.spooling.values())
+            .chain(rejected)
     }
 
     /// Those that wait for a lane or are on one.
     pub(super) fn towards_database(&self) -> impl Iterator<Item = &RowBatch<R>> {
-        self.ready.iter().chain(self.in_flight().map(|in_flight| &in_flight.batch))
+        self.ready
+            .iter()
+            .chain(self.in_flight().map(|in_flight| &in_flight.batch))
     }
 
     /// Removes and returns all of them.
     pub(super) fn take_all(&mut self) -> Vec<RowBatch<R>> {
         let taken = std::mem::replace(self, Self::new(self.in_flight.len()));
-        let in_flight = taken.in_flight.into_iter().flatten().map(|in_flight| in_flight.batch);
-        let rejected = taken.quarantining.into_values().chain(taken.rejected).map(|rejected| rejected.batch);
-        taken.ready.into_iter().chain(in_flight).chain(taken.spooling.into_values()).chain(rejected).collect()
+        let in_flight = taken
+            .in_flight
+            .into_iter()
+            .flatten()
+            .map(|in_flight| in_flight.batch);
+        let rejected = taken
+            .quarantining
+            .into_values()
+            .chain(taken.rejected)
+            .map(|rejected| rejected.batch);
+        taken
+            .ready
+            .into_iter()
+            .chain(in_flight)
+            .chain(taken.spooling.into_values())
+            .chain(rejected)
+            .collect()
     }
 
     pub(super) fn in_flight(&self) -> impl Iterator<Item = &InFlight<R>> {
@@ -128,7 +150,9 @@ impl<R: Row> Batches<R> {
 
     /// How many are there that wait for a lane or are on one and came from the spool.
     pub(super) fn replays(&self) -> usize {
-        self.towards_database().filter(|batch| batch.source == Source::Spool).count()
+        self.towards_database()
+            .filter(|batch| batch.source == Source::Spool)
+            .count()
     }
 
     #[cfg(feature = "simulation")]
@@ -148,7 +172,9 @@ impl<R: Row> RowBatch<R> {
         let (first, second) = self.rows.split_at(self.rows.len() / 2);
         let ranges = [own_ranges(first, writer), own_ranges(second, writer)];
         let entries: u64 = ranges[0].iter().map(|range| range.len()).sum();
-        let [size, rest] = self.size.split_off(usize::try_from(entries).unwrap_or(usize::MAX));
+        let [size, rest] = self
+            .size
+            .split_off(usize::try_from(entries).unwrap_or(usize::MAX));
         let [first_ranges, second_ranges] = ranges;
         let part = |rows: &[R], ranges, size| Self {
             rows: Arc::new(rows.to_vec()),
@@ -164,6 +190,10 @@ impl<R: Row> RowBatch<R> {
 /// The numbers that one writer gave to these rows.
 pub(super) fn own_ranges<R: Row>(rows: &[R], writer: Uuid) -> Vec<SeqRange> {
     SeqRange::of(
-        rows.iter().filter_map(R::number).filter(|(by, _)| *by == writer).map(|(_, seq)| seq).collect(),
+        rows.iter()
+            .filter_map(R::number)
+            .filter(|(by, _)| *by == writer)
+            .map(|(_, seq)| seq)
+            .collect(),
     )
 }

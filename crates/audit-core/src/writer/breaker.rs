@@ -91,7 +91,10 @@ impl Breaker {
     pub(super) fn on_success(&mut self, replaying: bool, now: Time) -> Option<Notice> {
         match std::mem::replace(self, Self::Closed) {
             Self::Closed => None,
-            Self::Open(open) => Some(Notice::DatabaseUp { after: now - open.since, replaying }),
+            Self::Open(open) => Some(Notice::DatabaseUp {
+                after: now - open.since,
+                replaying,
+            }),
         }
     }
 
@@ -110,15 +113,30 @@ impl Breaker {
             Self::Open(open) if open.probe != Some(lane) => return None,
             Self::Open(open) => {
                 let is_new = open.is_new_reason(error);
-                (open.since, open.failures.saturating_add(1), is_new, std::mem::take(&mut open.reasons))
+                (
+                    open.since,
+                    open.failures.saturating_add(1),
+                    is_new,
+                    std::mem::take(&mut open.reasons),
+                )
             }
         };
         if is_new {
             reasons.push(error.reason.clone());
         }
         let retry_at = now + policy.pause(failures, random);
-        *self = Self::Open(Open { since, failures, kind: error.kind, retry_at, probe: None, reasons });
-        is_new.then(|| Notice::DatabaseDown { error: error.clone(), has_spool })
+        *self = Self::Open(Open {
+            since,
+            failures,
+            kind: error.kind,
+            retry_at,
+            probe: None,
+            reasons,
+        });
+        is_new.then(|| Notice::DatabaseDown {
+            error: error.clone(),
+            has_spool,
+        })
     }
 }
 
@@ -131,7 +149,11 @@ mod tests {
     use super::*;
 
     fn error(kind: SinkErrorKind, reason: &str) -> SinkError {
-        SinkError { kind, reason: reason.to_owned(), sqlstate: None }
+        SinkError {
+            kind,
+            reason: reason.to_owned(),
+            sqlstate: None,
+        }
     }
 
     #[test]
@@ -148,8 +170,15 @@ mod tests {
         assert!(breaker.permits(later));
         breaker.on_sent(1);
         assert!(!breaker.permits(later + Duration::from_secs(100)));
-        assert_eq!(breaker.on_failure(1, &down, &policy, 0, false, later), None, "the reason is known");
-        assert!(!breaker.permits(later + policy.first_pause), "the pause has doubled");
+        assert_eq!(
+            breaker.on_failure(1, &down, &policy, 0, false, later),
+            None,
+            "the reason is known"
+        );
+        assert!(
+            !breaker.permits(later + policy.first_pause),
+            "the pause has doubled"
+        );
         assert!(breaker.on_success(false, later).is_some() && breaker.permits(later));
     }
 
@@ -160,11 +189,23 @@ mod tests {
         let mut fail = |reason: &str| {
             breaker.on_sent(0);
             breaker
-                .on_failure(0, &error(SinkErrorKind::Misconfigured, reason), &policy, 0, true, now)
+                .on_failure(
+                    0,
+                    &error(SinkErrorKind::Misconfigured, reason),
+                    &policy,
+                    0,
+                    true,
+                    now,
+                )
                 .is_some()
         };
         assert_eq!(
-            [fail("no table"), fail("no table"), fail("no right"), fail("no table")],
+            [
+                fail("no table"),
+                fail("no table"),
+                fail("no right"),
+                fail("no table")
+            ],
             [true, false, true, false]
         );
     }

@@ -36,7 +36,14 @@ impl Copies {
     pub(super) fn add(&mut self, state: CopyState, ranges: Vec<SeqRange>) -> CopyId {
         self.last_id += 1;
         let id = CopyId(self.last_id);
-        self.by_id.insert(id, SpoolCopy { state, live_parts: 1, ranges });
+        self.by_id.insert(
+            id,
+            SpoolCopy {
+                state,
+                live_parts: 1,
+                ranges,
+            },
+        );
         id
     }
 
@@ -45,7 +52,8 @@ impl Copies {
     }
 
     pub(super) fn is_synced(&self, id: Option<CopyId>) -> bool {
-        id.and_then(|id| self.get(id)).is_some_and(|copy| matches!(copy.state, CopyState::Synced(_)))
+        id.and_then(|id| self.get(id))
+            .is_some_and(|copy| matches!(copy.state, CopyState::Synced(_)))
     }
 
     /// True if a batch is all of its copy that is in memory: its memory may be released.
@@ -55,7 +63,10 @@ impl Copies {
 
     /// How many appends are not answered.
     pub(super) fn writing(&self) -> usize {
-        self.by_id.values().filter(|copy| copy.state == CopyState::Writing).count()
+        self.by_id
+            .values()
+            .filter(|copy| copy.state == CopyState::Writing)
+            .count()
     }
 
     /// Counts one more part.
@@ -77,7 +88,9 @@ impl Copies {
 
     /// Notes that an append is synced.
     pub(super) fn set_synced(&mut self, id: CopyId, at: SpoolId) -> Synced {
-        let Some(copy) = self.by_id.get_mut(&id) else { return Synced::Unused };
+        let Some(copy) = self.by_id.get_mut(&id) else {
+            return Synced::Unused;
+        };
         if copy.live_parts == 0 {
             // Settled before it was synced.
             self.by_id.remove(&id);

@@ -147,7 +147,9 @@ impl<R: Row> Core<R> {
         now: Time,
         out: &mut Vec<Action<R>>,
     ) {
-        let Some(in_flight) = self.batches.in_flight.get_mut(lane).and_then(Option::take) else { return };
+        let Some(in_flight) = self.batches.in_flight.get_mut(lane).and_then(Option::take) else {
+            return;
+        };
         let batch = in_flight.batch;
         match result {
             Ok(written) => {
@@ -163,7 +165,8 @@ impl<R: Row> Core<R> {
                 out.push(Action::Count(Counter::Retries, 1));
                 let (random, has_spool) = (self.random(), self.spool.is_some());
                 let notice =
-                    self.breaker.on_failure(lane, &error, &self.config.retry, random, has_spool, now);
+                    self.breaker
+                        .on_failure(lane, &error, &self.config.retry, random, has_spool, now);
                 out.extend(notice.map(Action::Notice));
                 self.requeue(batch, error.kind, now, out);
             }
@@ -174,8 +177,11 @@ impl<R: Row> Core<R> {
     fn commit(&mut self, batch: RowBatch<R>, written: &Written, now: Time, out: &mut Vec<Action<R>>) {
         self.accepted += 1;
         self.rewind_spool(out);
-        let duplicates: Vec<_> =
-            written.duplicates.iter().filter_map(|&row| batch.rows.get(row)?.number()).collect();
+        let duplicates: Vec<_> = written
+            .duplicates
+            .iter()
+            .filter_map(|&row| batch.rows.get(row)?.number())
+            .collect();
         if batch.source == Source::Spool {
             out.push(Action::Count(Counter::Replayed, batch.entries()));
         }
@@ -202,9 +208,14 @@ impl<R: Row> Core<R> {
     }
 
     fn on_lost(&mut self, losses: Vec<crate::Loss>, now: Time, out: &mut Vec<Action<R>>) {
-        let by_queue = losses.iter().filter(|loss| loss.reason == crate::DropReason::QueueFull);
+        let by_queue = losses
+            .iter()
+            .filter(|loss| loss.reason == crate::DropReason::QueueFull);
         let refused = by_queue.map(|loss| loss.count).sum();
-        if let Some(entries) = self.refusals.add(refused, self.config.limits.notice_interval, now) {
+        if let Some(entries) = self
+            .refusals
+            .add(refused, self.config.limits.notice_interval, now)
+        {
             out.push(Action::Notice(Notice::QueueFull { entries }));
         }
         self.lifecycle.add_losses(losses, now);
@@ -242,23 +253,54 @@ impl<R: Row> Core<R> {
     /// The next moment at which there is something to do without an event.
     fn next_turn(&self, has_waiting: bool, now: Time) -> Time {
         let retry = &self.config.retry;
-        let spool_retry_at = self.spool.as_ref().and_then(|spool| spool.retry_at(self.spool_pause()));
-        let has_backlog = self.spool.as_ref().is_some_and(|spool| spool.contents == Contents::MayHoldMore);
+        let spool_retry_at = self
+            .spool
+            .as_ref()
+            .and_then(|spool| spool.retry_at(self.spool_pause()));
+        let has_backlog = self
+            .spool
+            .as_ref()
+            .is_some_and(|spool| spool.contents == Contents::MayHoldMore);
         let is_untried =
             has_waiting || has_backlog || !self.batches.ready.is_empty() || self.lifecycle.has_due();
-        let probe = self.breaker.retry_at().filter(|_| is_untried && !planted!(RetryTimeForgotten));
-        let unspooled = self.batches.towards_database().filter(|batch| batch.copy.is_none());
+        let probe = self
+            .breaker
+            .retry_at()
+            .filter(|_| is_untried && !planted!(RetryTimeForgotten));
+        let unspooled = self
+            .batches
+            .towards_database()
+            .filter(|batch| batch.copy.is_none());
         let overdue = unspooled.map(|batch| batch.since + retry.spill_after).min();
-        let spill = overdue.filter(|_| self.spool.is_some()).map(|at| at.max(spool_retry_at.unwrap_or(at)));
-        let hanging = self.batches.in_flight().map(|in_flight| in_flight.sent_at + retry.spill_after).max();
+        let spill = overdue
+            .filter(|_| self.spool.is_some())
+            .map(|at| at.max(spool_retry_at.unwrap_or(at)));
+        let hanging = self
+            .batches
+            .in_flight()
+            .map(|in_flight| in_flight.sent_at + retry.spill_after)
+            .max();
         let open = self.breaker.open_since().map(|since| since + retry.spill_after);
-        let quarantine_at =
-            self.spool.as_ref().and_then(|spool| spool.quarantine_retry_at(self.spool_pause()));
+        let quarantine_at = self
+            .spool
+            .as_ref()
+            .and_then(|spool| spool.quarantine_retry_at(self.spool_pause()));
         let quarantine = quarantine_at.filter(|_| !self.batches.rejected.is_empty());
         let declare = self.lifecycle.due_at(&self.config.limits);
-        let delayed = self.batches.ready.iter().map(|batch| batch.not_before).filter(|at| *at > now).min();
+        let delayed = self
+            .batches
+            .ready
+            .iter()
+            .map(|batch| batch.not_before)
+            .filter(|at| *at > now)
+            .min();
         let draining = self.phase.is_draining().then(|| now + self.config.limits.linger);
-        let ends = [self.phase.divert_at(), self.phase.finish_at(), self.phase.deadline(), draining];
+        let ends = [
+            self.phase.divert_at(),
+            self.phase.finish_at(),
+            self.phase.deadline(),
+            draining,
+        ];
         // A moment that has passed waits for an event, not for time.
         [probe, spill, hanging, open, quarantine, declare, delayed]
             .into_iter()
@@ -271,7 +313,11 @@ impl<R: Row> Core<R> {
 
     /// When the oldest entry in memory was first seen.
     pub fn oldest_since(&self) -> Option<Time> {
-        let batches = self.batches.iter().filter(|batch| !batch.ranges.is_empty()).map(|batch| batch.since);
+        let batches = self
+            .batches
+            .iter()
+            .filter(|batch| !batch.ranges.is_empty())
+            .map(|batch| batch.since);
         batches.chain(self.idle.gathering_since).min()
     }
 

@@ -78,7 +78,10 @@ impl View {
             Action::Release(size) => sum + *size,
             _ => sum,
         });
-        Self { held: self.held.saturating_sub(released), ..*self }
+        Self {
+            held: self.held.saturating_sub(released),
+            ..*self
+        }
     }
 }
 

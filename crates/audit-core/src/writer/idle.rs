@@ -53,14 +53,20 @@ impl Idle {
                 Habit::ComeBack => window,
                 Habit::StayAway => window * WAKE_WINDOWS,
             };
-            self.habit = if now - notified.at < at_once { Habit::ComeBack } else { Habit::StayAway };
+            self.habit = if now - notified.at < at_once {
+                Habit::ComeBack
+            } else {
+                Habit::StayAway
+            };
         }
     }
 
     /// True while more callers are expected back than entries wait.
     pub(super) fn expects_more_than(&self, waiting: usize, window: Duration, now: Time) -> bool {
         self.habit == Habit::ComeBack
-            && self.notified.is_some_and(|notified| waiting < notified.callers && now < notified.at + window)
+            && self
+                .notified
+                .is_some_and(|notified| waiting < notified.callers && now < notified.at + window)
     }
 }
 
@@ -72,7 +78,13 @@ mod tests {
 
     #[test]
     fn as_many_are_expected_back_as_were_notified_and_not_for_long() {
-        let (mut idle, now) = (Idle { habit: Habit::ComeBack, ..Idle::default() }, Time::START);
+        let (mut idle, now) = (
+            Idle {
+                habit: Habit::ComeBack,
+                ..Idle::default()
+            },
+            Time::START,
+        );
         assert!(!idle.expects_more_than(0, WINDOW, now));
         idle.on_notified(3, now);
         assert!(idle.expects_more_than(0, WINDOW, now) && idle.expects_more_than(2, WINDOW, now));
@@ -94,6 +106,9 @@ mod tests {
         assert!(idle.expects_more_than(0, WINDOW, now + 2 * WINDOW));
         idle.on_awaited_entry(WINDOW, now + 4 * WINDOW);
         idle.on_notified(2, now + 6 * WINDOW);
-        assert!(!idle.expects_more_than(0, WINDOW, now + 6 * WINDOW), "they were waited for without effect");
+        assert!(
+            !idle.expects_more_than(0, WINDOW, now + 6 * WINDOW),
+            "they were waited for without effect"
+        );
     }
 }

@@ -98,13 +98,18 @@ impl<R: Row> Lifecycle<R> {
         copy: Option<CopyId>,
         now: Time,
     ) -> Option<CopyId> {
-        let Some(number) = row.number().filter(|number| !self.declared.contains(number)) else { return copy };
+        let Some(number) = row.number().filter(|number| !self.declared.contains(number)) else {
+            return copy;
+        };
         self.declared.push_back(number);
         if self.declared.len() > MAX_REMEMBERED {
             self.declared.pop_front();
         }
         let lowest = (number.0 == self.writer).then_some(number.1);
-        let record = Record::Quarantined { row: row.clone(), sqlstate };
+        let record = Record::Quarantined {
+            row: row.clone(),
+            sqlstate,
+        };
         self.due.push(Due { record, lowest, copy });
         self.due_since.get_or_insert(now);
         None
@@ -120,7 +125,11 @@ impl<R: Row> Lifecycle<R> {
                 }
                 _ => None,
             };
-            self.due.push(Due { record, lowest, copy: copy.take() });
+            self.due.push(Due {
+                record,
+                lowest,
+                copy: copy.take(),
+            });
             self.due_since.get_or_insert(now);
         }
     }
@@ -131,7 +140,9 @@ impl<R: Row> Lifecycle<R> {
         match self.last_recorded {
             None => records.push(Record::Started),
             Some(last) if now - last >= limits.alive_interval => {
-                records.push(Record::Alive { resolved_through: self.attested_through(view) });
+                records.push(Record::Alive {
+                    resolved_through: self.attested_through(view),
+                });
             }
             Some(_) => return self.take_due(records, limits),
         }
@@ -149,12 +160,25 @@ impl<R: Row> Lifecycle<R> {
         }
         records.extend(loss_records(self.losses.take(), limits.ranges_in_a_record));
         if lowest.is_none() && copies.is_empty() {
-            return TakenRecords { records, declaration: None };
+            return TakenRecords {
+                records,
+                declaration: None,
+            };
         }
         self.last_id += 1;
         let id = DeclarationId(self.last_id);
-        self.open.insert(id, Open { lowest: lowest.unwrap_or(u64::MAX), parts: 1, copies });
-        TakenRecords { records, declaration: Some(id) }
+        self.open.insert(
+            id,
+            Open {
+                lowest: lowest.unwrap_or(u64::MAX),
+                parts: 1,
+                copies,
+            },
+        );
+        TakenRecords {
+            records,
+            declaration: Some(id),
+        }
     }
 
     /// The number up to which every number is stored or its declaration committed.
@@ -168,7 +192,9 @@ impl<R: Row> Lifecycle<R> {
             .chain(self.rejected_lowest)
             .min();
         let lowest = lowest.filter(|_| !planted!(MarkPassesUndeclared));
-        lowest.map_or(view.resolved_through, |lowest| view.resolved_through.min(lowest.saturating_sub(1)))
+        lowest.map_or(view.resolved_through, |lowest| {
+            view.resolved_through.min(lowest.saturating_sub(1))
+        })
     }
 
     /// Counts one more batch that carries a declaration.
@@ -215,7 +241,10 @@ impl<R: Row> Lifecycle<R> {
     pub(super) fn take_stop_records(&mut self, last_seq: u64) -> Vec<Record<R>> {
         // Every entry may have been lost before the first batch: that is worth a beginning too.
         let started = self.last_recorded.is_none().then_some(Record::Started);
-        started.into_iter().chain([Record::Stopped { last_seq }]).collect()
+        started
+            .into_iter()
+            .chain([Record::Stopped { last_seq }])
+            .collect()
     }
 
     /// The database rejects a record: what it declares is not declared. Which one it was is not known of a
@@ -242,7 +271,11 @@ fn loss_records<R>(losses: Vec<Loss>, ranges_in_a_record: usize) -> Vec<Record<R
     let mut by_reason: BTreeMap<usize, (DropReason, Vec<Loss>)> = BTreeMap::new();
     for loss in losses {
         let reason = loss.reason.clone();
-        by_reason.entry(reason.index()).or_insert_with(|| (reason, Vec::new())).1.push(loss);
+        by_reason
+            .entry(reason.index())
+            .or_insert_with(|| (reason, Vec::new()))
+            .1
+            .push(loss);
     }
     let record = |reason: &DropReason, losses: &[Loss]| Record::Lost {
         losses: losses.to_vec(),
@@ -250,6 +283,10 @@ fn loss_records<R>(losses: Vec<Loss>, ranges_in_a_record: usize) -> Vec<Record<R
     };
     by_reason
         .values()
-        .flat_map(|(reason, losses)| losses.chunks(ranges_in_a_record).map(|losses| record(reason, losses)))
+        .flat_map(|(reason, losses)| {
+            losses
+                .chunks(ranges_in_a_record)
+                .map(|losses| record(reason, losses))
+        })
         .collect()
 }

@@ -49,7 +49,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            batch: Size { entries: MAX_BATCH_ROWS, bytes: MAX_BATCH_BYTES },
+            batch: Size {
+                entries: MAX_BATCH_ROWS,
+                bytes: MAX_BATCH_BYTES,
+            },
             linger: Duration::from_millis(1),
             idle_polls: 20,
             queue_poll: Duration::from_millis(10),

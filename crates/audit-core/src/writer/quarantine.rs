@@ -41,7 +41,10 @@ impl<R: Row> Core<R> {
             return;
         }
         if let Some(rows) = self.rejections.add(1, self.config.limits.notice_interval, now) {
-            out.push(Action::Notice(Notice::RowRejected { rows, error: error.clone() }));
+            out.push(Action::Notice(Notice::RowRejected {
+                rows,
+                error: error.clone(),
+            }));
         }
         if self.spool.is_some() {
             self.batches.rejected.push_back(Rejected { batch, error });
@@ -86,7 +89,9 @@ impl<R: Row> Core<R> {
         now: Time,
         out: &mut Vec<Action<R>>,
     ) {
-        let Some(rejected) = self.batches.quarantining.remove(&ticket) else { return };
+        let Some(rejected) = self.batches.quarantining.remove(&ticket) else {
+            return;
+        };
         match result {
             Ok(()) => {
                 if let Some(spool) = &mut self.spool {
@@ -127,7 +132,9 @@ impl<R: Row> Core<R> {
         // The copy in the spool is kept until the declaration is stored: the number must not be missing.
         let row = batch.rows.first();
         let copy = match row {
-            Some(row) => self.lifecycle.add_quarantined(row, error.sqlstate, batch.copy, now),
+            Some(row) => self
+                .lifecycle
+                .add_quarantined(row, error.sqlstate, batch.copy, now),
             None => batch.copy,
         };
         self.finish_copy(copy, out);
@@ -139,11 +146,21 @@ impl<R: Row> Core<R> {
     pub(super) fn drop_excess_rejected(&mut self, out: &mut Vec<Action<R>>) {
         let quarter = |held: usize, bound: usize| held > bound / 4;
         loop {
-            let held = self.batches.rejected.iter().fold(crate::Size::default(), |sum, r| sum + r.batch.size);
+            let held = self
+                .batches
+                .rejected
+                .iter()
+                .fold(crate::Size::default(), |sum, r| sum + r.batch.size);
             let bound = self.config.bound;
             let excess = quarter(held.entries, bound.entries) || quarter(held.bytes, bound.bytes);
-            let oldest = self.batches.rejected.iter().position(|r| !self.copies.is_synced(r.batch.copy));
-            let (true, Some(oldest)) = (excess, oldest) else { return };
+            let oldest = self
+                .batches
+                .rejected
+                .iter()
+                .position(|r| !self.copies.is_synced(r.batch.copy));
+            let (true, Some(oldest)) = (excess, oldest) else {
+                return;
+            };
             if let Some(rejected) = self.batches.rejected.remove(oldest) {
                 self.drop_rejected(rejected, out);
             }
@@ -154,7 +171,9 @@ impl<R: Row> Core<R> {
     pub(super) fn drop_rejected(&mut self, rejected: Rejected<R>, out: &mut Vec<Action<R>>) {
         let Rejected { batch, error } = rejected;
         let reason: std::sync::Arc<str> = error.reason.into();
-        out.push(Action::Notice(Notice::RejectedRowLost { reason: reason.to_string() }));
+        out.push(Action::Notice(Notice::RejectedRowLost {
+            reason: reason.to_string(),
+        }));
         let fate = Fate::Dropped(DropReason::Database(reason));
         self.finish_declared_part(&batch, out);
         Self::settle(batch.ranges, fate, out);
@@ -179,6 +198,9 @@ impl<R: Row> Core<R> {
 
     /// Makes a batch one that may be stored.
     pub(super) fn as_retry(batch: RowBatch<R>) -> RowBatch<R> {
-        RowBatch { attempt: Attempt::Retry, ..batch }
+        RowBatch {
+            attempt: Attempt::Retry,
+            ..batch
+        }
     }
 }

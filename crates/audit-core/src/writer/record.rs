@@ -53,7 +53,10 @@ impl<R> Record<R> {
         for (writer, seq) in numbers {
             by_writer.entry(writer).or_default().push(seq);
         }
-        let record = |(writer, numbers)| Self::Duplicate { writer, ranges: SeqRange::of(numbers) };
+        let record = |(writer, numbers)| Self::Duplicate {
+            writer,
+            ranges: SeqRange::of(numbers),
+        };
         by_writer.into_iter().map(record).collect()
     }
 }

@@ -34,7 +34,9 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// The pause after this many failures in a row; `random` of `u32::MAX` shortens it by half.
     pub fn pause(&self, failures: u32, random: u32) -> Duration {
-        let doubled = self.first_pause.saturating_mul(1 << failures.saturating_sub(1).min(20));
+        let doubled = self
+            .first_pause
+            .saturating_mul(1 << failures.saturating_sub(1).min(20));
         let full = doubled.min(self.longest_pause);
         let share = (full / 2).as_nanos().saturating_mul(u128::from(random)) / u128::from(u32::MAX);
         full.saturating_sub(Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX)))

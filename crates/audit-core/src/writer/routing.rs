@@ -34,7 +34,11 @@ impl<R: Row> Core<R> {
     /// True while entries go to the spool instead of to the database.
     pub(super) fn should_spill(&self, view: &View, now: Time) -> bool {
         let spill_after = self.config.retry.spill_after;
-        let is_down = || self.breaker.open_since().is_some_and(|since| now - since >= spill_after);
+        let is_down = || {
+            self.breaker
+                .open_since()
+                .is_some_and(|since| now - since >= spill_after)
+        };
         let half = |held: usize, bound: usize| held > bound / 2;
         let is_half_full = || {
             half(view.held.entries, self.config.bound.entries)
@@ -55,7 +59,9 @@ impl<R: Row> Core<R> {
     }
 
     pub(super) fn is_spool_usable(&self, now: Time) -> bool {
-        self.spool.as_ref().is_some_and(|spool| spool.is_usable(self.spool_pause(), now))
+        self.spool
+            .as_ref()
+            .is_some_and(|spool| spool.is_usable(self.spool_pause(), now))
     }
 
     pub(super) fn can_append(&self, now: Time) -> bool {
@@ -97,8 +103,10 @@ impl<R: Row> Core<R> {
         }
         let since = *self.idle.gathering_since.get_or_insert(now);
         let is_full = waiting.entries >= limits.batch.entries || waiting.bytes >= limits.batch.bytes;
-        let is_awaited =
-            view.has_waiters && !self.idle.expects_more_than(waiting.entries, limits.spin_window, now);
+        let is_awaited = view.has_waiters
+            && !self
+                .idle
+                .expects_more_than(waiting.entries, limits.spin_window, now);
         is_full || view.has_carried || view.is_closed || is_awaited || now - since >= limits.linger
     }
 
@@ -108,7 +116,11 @@ impl<R: Row> Core<R> {
         if self.can_take_more(route, now) && self.is_due(view, now) {
             return self.take_records(true, route, view, now, out);
         }
-        if self.lifecycle.due_at(&self.config.limits).is_none_or(|at| at > now) {
+        if self
+            .lifecycle
+            .due_at(&self.config.limits)
+            .is_none_or(|at| at > now)
+        {
             return;
         }
         if self.breaker.is_open() {
@@ -143,12 +155,18 @@ impl<R: Row> Core<R> {
 
     /// Puts a batch that was taken from the queue on its way.
     pub(super) fn on_taken(&mut self, taken: Taken<R>, view: &View, now: Time, out: &mut Vec<Action<R>>) {
-        let Some(Taking { declaration, route }) = self.taking.take() else { return };
+        let Some(Taking { declaration, route }) = self.taking.take() else {
+            return;
+        };
         if taken.rows.is_empty() {
             return;
         }
         // The spool's thread may have ended since the batch was asked for.
-        let route = if self.spool.is_some() || planted!(RouteToLostSpool) { route } else { Route::Lane };
+        let route = if self.spool.is_some() || planted!(RouteToLostSpool) {
+            route
+        } else {
+            Route::Lane
+        };
         if view.has_waiters {
             self.idle.on_awaited_entry(self.config.limits.spin_window, now);
         }
@@ -173,7 +191,13 @@ impl<R: Row> Core<R> {
             }
             Route::Spool => {
                 let copy = self.append(&batch, out);
-                self.batches.spooling.insert(copy, RowBatch { copy: Some(copy), ..batch });
+                self.batches.spooling.insert(
+                    copy,
+                    RowBatch {
+                        copy: Some(copy),
+                        ..batch
+                    },
+                );
             }
         }
     }
@@ -221,11 +245,21 @@ impl<R: Row> Core<R> {
             && self.breaker.permits(now)
         {
             self.request_replay(now, out);
-            let Some(batch) = self.batches.pop_ready(now) else { return };
+            let Some(batch) = self.batches.pop_ready(now) else {
+                return;
+            };
             self.breaker.on_sent(lane);
-            out.push(Action::Send { lane, rows: batch.rows.clone(), attempt: batch.attempt });
+            out.push(Action::Send {
+                lane,
+                rows: batch.rows.clone(),
+                attempt: batch.attempt,
+            });
             // From here on it may be stored.
-            let batch = if planted!(RetrySentAsFirst) { batch } else { Self::as_retry(batch) };
+            let batch = if planted!(RetrySentAsFirst) {
+                batch
+            } else {
+                Self::as_retry(batch)
+            };
             self.batches.in_flight[lane] = Some(InFlight { batch, sent_at: now });
         }
     }
@@ -244,15 +278,27 @@ impl<R: Row> Core<R> {
         out: &mut Vec<Action<R>>,
     ) {
         let failures = batch.failures.saturating_add(1);
-        let accepted_before = if batch.failures == 0 { self.accepted } else { batch.accepted_before };
-        let batch = RowBatch { failures, accepted_before, ..batch };
+        let accepted_before = if batch.failures == 0 {
+            self.accepted
+        } else {
+            batch.accepted_before
+        };
+        let batch = RowBatch {
+            failures,
+            accepted_before,
+            ..batch
+        };
         let in_order = kind == SinkErrorKind::Transient
             && !self.breaker.is_persistent(MAX_IN_ORDER)
             && failures <= MAX_IN_ORDER;
         let is_whole = batch.copy.is_some_and(|copy| self.copies.is_whole(copy));
         if batch.source == Source::Spool && is_whole && self.spool.is_some() {
             // It is in the spool: no need to hold it here as well.
-            let again = if in_order { Again::InOrder } else { Again::AfterOthers };
+            let again = if in_order {
+                Again::InOrder
+            } else {
+                Again::AfterOthers
+            };
             return self.leave_to_spool(batch, again, out);
         }
         if in_order {

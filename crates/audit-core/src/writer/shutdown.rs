@@ -80,7 +80,12 @@ impl<R: Row> Core<R> {
         match &mut self.phase {
             Phase::Running => {
                 let (last_seq, stop) = (view.submitted, StopRecord::Open);
-                self.phase = Phase::Draining { since: now, deadline: new_deadline, last_seq, stop };
+                self.phase = Phase::Draining {
+                    since: now,
+                    deadline: new_deadline,
+                    last_seq,
+                    stop,
+                };
             }
             Phase::Draining { .. } if planted!(SecondDeadlineIgnored) => {}
             Phase::Draining { deadline, .. } => *deadline = new_deadline.min(*deadline),
@@ -91,12 +96,24 @@ impl<R: Row> Core<R> {
     /// How long a spool that failed is left alone.
     pub(super) fn spool_pause(&self) -> Duration {
         let pause = self.config.limits.retry_spool_after;
-        if self.phase.is_draining() { pause.min(RETRY_SPOOL_AFTER) } else { pause }
+        if self.phase.is_draining() {
+            pause.min(RETRY_SPOOL_AFTER)
+        } else {
+            pause
+        }
     }
 
     /// Ends the writer if it can end.
     pub(super) fn advance_shutdown(&mut self, view: &View, now: Time, out: &mut Vec<Action<R>>) {
-        let Phase::Draining { deadline, last_seq, stop, .. } = self.phase else { return };
+        let Phase::Draining {
+            deadline,
+            last_seq,
+            stop,
+            ..
+        } = self.phase
+        else {
+            return;
+        };
         if deadline <= now && !planted!(DeadlineForgotten) {
             return self.abandon(out);
         }
@@ -136,7 +153,10 @@ impl<R: Row> Core<R> {
     /// shutdown has.
     fn is_making_progress(&self, now: Time) -> bool {
         let is_accepting = !self.breaker.is_open() && !self.is_hanging(now);
-        let has_more = self.spool.as_ref().is_some_and(|spool| spool.contents != Contents::Empty);
+        let has_more = self
+            .spool
+            .as_ref()
+            .is_some_and(|spool| spool.contents != Contents::Empty);
         let is_rejecting = !(self.batches.rejected.is_empty() && self.batches.quarantining.is_empty());
         !planted!(SpoolNotReplayedAtTheEnd)
             && is_accepting
@@ -180,8 +200,14 @@ impl<R: Row> Core<R> {
         if let Phase::Draining { stop, .. } = &mut self.phase {
             *stop = StopRecord::Taken;
         }
-        self.taking = Some(Taking { declaration: None, route });
-        out.push(Action::Take { records: self.lifecycle.take_stop_records(last_seq), entries: false });
+        self.taking = Some(Taking {
+            declaration: None,
+            route,
+        });
+        out.push(Action::Take {
+            records: self.lifecycle.take_stop_records(last_seq),
+            entries: false,
+        });
     }
 
     /// Settles and releases what is left, and ends.
@@ -193,7 +219,11 @@ impl<R: Row> Core<R> {
             if !self.copies.is_synced(batch.copy) {
                 let is_sent = !planted!(UnknownCalledDropped)
                     && (batch.attempt == Attempt::Retry || batch.copy.is_some());
-                let fate = if is_sent { Fate::Unknown } else { Fate::Dropped(DropReason::ShutDown) };
+                let fate = if is_sent {
+                    Fate::Unknown
+                } else {
+                    Fate::Dropped(DropReason::ShutDown)
+                };
                 Self::settle(batch.ranges, fate, out);
             }
             Self::release(batch.size, out);

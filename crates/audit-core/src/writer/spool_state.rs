@@ -160,7 +160,11 @@ impl SpoolState {
             // The pass is over: the spool hands them out again.
             self.deferred = 0;
         }
-        self.contents = if more { Contents::MayHoldMore } else { Contents::Empty };
+        self.contents = if more {
+            Contents::MayHoldMore
+        } else {
+            Contents::Empty
+        };
     }
 
     /// Reports that the spool is drained, once.
@@ -188,7 +192,11 @@ mod tests {
         spool.contents = Contents::Reading(SinceAsked::NothingCame);
         spool.mark_non_empty();
         spool.on_read(false);
-        assert_eq!(spool.contents, Contents::MayHoldMore, "the answer is older than that batch");
+        assert_eq!(
+            spool.contents,
+            Contents::MayHoldMore,
+            "the answer is older than that batch"
+        );
         spool.contents = Contents::Reading(SinceAsked::NothingCame);
         spool.on_read(false);
         assert_eq!(spool.contents, Contents::Empty);

@@ -12,9 +12,10 @@ impl<R: Row> Core<R> {
     pub(super) fn on_spool_reply(&mut self, reply: SpoolReply<R>, now: Time, out: &mut Vec<Action<R>>) {
         match reply {
             SpoolReply::Appended { copy, result: Ok(id) } => self.on_append_ok(copy, id, out),
-            SpoolReply::Appended { copy, result: Err(failure) } => {
-                self.on_append_err(copy, &failure, now, out)
-            }
+            SpoolReply::Appended {
+                copy,
+                result: Err(failure),
+            } => self.on_append_err(copy, &failure, now, out),
             SpoolReply::Read(found) => self.on_read(found, now, out),
             SpoolReply::Quarantined { ticket, result } => self.on_quarantined(ticket, result, now, out),
             SpoolReply::Adopted => self.mark_spool_non_empty(out),
@@ -26,7 +27,10 @@ impl<R: Row> Core<R> {
     /// Asks for a copy of a batch in the spool, and returns its name.
     pub(super) fn append(&mut self, batch: &RowBatch<R>, out: &mut Vec<Action<R>>) -> CopyId {
         let copy = self.copies.add(CopyState::Writing, batch.ranges.clone());
-        out.push(Action::Spool(SpoolRequest::Append { copy, rows: batch.rows.clone() }));
+        out.push(Action::Spool(SpoolRequest::Append {
+            copy,
+            rows: batch.rows.clone(),
+        }));
         if planted!(SettledBeforeSync) {
             Self::settle(batch.ranges.clone(), Fate::Spooled, out);
         }
@@ -43,7 +47,11 @@ impl<R: Row> Core<R> {
                     self.leave_to_spool(batch, Again::InOrder, out);
                 } else if self.batches.ready.len() > self.config.limits.ready_batches
                     && self.copies.is_whole(copy)
-                    && let Some(at) = self.batches.ready.iter().position(|batch| batch.copy == Some(copy))
+                    && let Some(at) = self
+                        .batches
+                        .ready
+                        .iter()
+                        .position(|batch| batch.copy == Some(copy))
                     && let Some(batch) = self.batches.ready.remove(at)
                 {
                     self.leave_to_spool(batch, Again::InOrder, out);
@@ -60,11 +68,27 @@ impl<R: Row> Core<R> {
 
     /// Goes on with a batch in memory whose append failed; all of its parts.
     fn continue_without_copy(&mut self, copy: CopyId) {
-        let in_flight = self.batches.in_flight.iter_mut().flatten().map(|in_flight| &mut in_flight.batch);
-        let rejected = self.batches.quarantining.values_mut().chain(&mut self.batches.rejected);
-        let batches = self.batches.ready.iter_mut().chain(in_flight).chain(rejected.map(|r| &mut r.batch));
+        let in_flight = self
+            .batches
+            .in_flight
+            .iter_mut()
+            .flatten()
+            .map(|in_flight| &mut in_flight.batch);
+        let rejected = self
+            .batches
+            .quarantining
+            .values_mut()
+            .chain(&mut self.batches.rejected);
+        let batches = self
+            .batches
+            .ready
+            .iter_mut()
+            .chain(in_flight)
+            .chain(rejected.map(|r| &mut r.batch));
         let batches = batches.filter(|_| !planted!(FailedCopyKept));
-        batches.filter(|batch| batch.copy == Some(copy)).for_each(|batch| batch.copy = None);
+        batches
+            .filter(|batch| batch.copy == Some(copy))
+            .for_each(|batch| batch.copy = None);
         match self.batches.spooling.remove(&copy) {
             // It attests what is in the spool before it. On a lane it would be stored before that.
             Some(batch)
@@ -90,7 +114,9 @@ impl<R: Row> Core<R> {
             out.push(Action::Spool(SpoolRequest::Return { batches, again }));
         }
         self.mark_spool_non_empty(out);
-        freed.into_iter().for_each(|copy| self.finish_copy(Some(copy), out));
+        freed
+            .into_iter()
+            .for_each(|copy| self.finish_copy(Some(copy), out));
     }
 
     /// Asks for the oldest batches that are not in memory, unless enough are: one is read while another is
@@ -114,7 +140,9 @@ impl<R: Row> Core<R> {
     fn on_read(&mut self, found: Option<SpooledBatch<R>>, now: Time, out: &mut Vec<Action<R>>) {
         let Some(spool) = &mut self.spool else { return };
         spool.on_read(found.is_some());
-        let Some(SpooledBatch { ids, rows }) = found else { return self.note_drained(out) };
+        let Some(SpooledBatch { ids, rows }) = found else {
+            return self.note_drained(out);
+        };
         let ranges = own_ranges(&rows, self.config.writer);
         let copy = self.copies.add(CopyState::Synced(ids), ranges.clone());
         self.batches.ready.push_front(RowBatch {
@@ -164,7 +192,10 @@ impl<R: Row> Core<R> {
     }
 
     pub(super) fn on_spool_failure(&mut self, failure: &SpoolFailure, now: Time, out: &mut Vec<Action<R>>) {
-        let notice = self.spool.as_mut().and_then(|spool| spool.on_failure(failure.to_string(), now));
+        let notice = self
+            .spool
+            .as_mut()
+            .and_then(|spool| spool.on_failure(failure.to_string(), now));
         out.extend(notice.map(Action::Notice));
     }
 
@@ -176,7 +207,11 @@ impl<R: Row> Core<R> {
         out.push(Action::Notice(Notice::SpoolGone));
         // Batches that were appended without an answer may be in the file, and nothing is locked any more:
         // another writer may send them.
-        let batches = self.batches.ready.iter_mut().chain(self.batches.spooling.values_mut());
+        let batches = self
+            .batches
+            .ready
+            .iter_mut()
+            .chain(self.batches.spooling.values_mut());
         for batch in batches.filter(|batch| batch.copy.is_some()) {
             batch.attempt = Attempt::Retry;
         }
@@ -190,7 +225,10 @@ impl<R: Row> Core<R> {
             return;
         }
         let quarantining = std::mem::take(&mut self.batches.quarantining).into_values();
-        for rejected in quarantining.chain(std::mem::take(&mut self.batches.rejected)).collect::<Vec<_>>() {
+        for rejected in quarantining
+            .chain(std::mem::take(&mut self.batches.rejected))
+            .collect::<Vec<_>>()
+        {
             // One with a synced copy is settled as spooled and stays so: the next writer replays it.
             if self.copies.is_synced(rejected.batch.copy) {
                 Self::release(rejected.batch.size, out);

@@ -16,11 +16,20 @@ use crate::OpsError;
 /// # Errors
 /// When there is no such path, or no manifest there.
 pub fn manifests(path: &Path) -> Result<Vec<PathBuf>, OpsError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let found: Vec<PathBuf> = if path.is_dir() {
         let entries = fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-        let paths = entries.map_err(OpsError::file(path))?.into_iter().map(|entry| entry.path());
-        let mut paths: Vec<_> = paths.filter(|path| path.to_string_lossy().ends_with(MANIFEST)).collect();
+        let paths = entries
+            .map_err(OpsError::file(path))?
+            .into_iter()
+            .map(|entry| entry.path());
+        let mut paths: Vec<_> = paths
+            .filter(|path| path.to_string_lossy().ends_with(MANIFEST))
+            .collect();
         paths.sort();
         paths
     } else if let Some(stem) = name.strip_suffix(".ndjson.gz") {
@@ -46,7 +55,10 @@ pub fn check(manifest_path: &Path) -> Result<Archived, OpsError> {
     let manifest: Manifest =
         serde_json::from_str(&text).map_err(|error| OpsError::archive(manifest_path, error.to_string()))?;
     if manifest.format != FORMAT {
-        let reason = format!("its format is {:?}, this version knows {FORMAT:?}", manifest.format);
+        let reason = format!(
+            "its format is {:?}, this version knows {FORMAT:?}",
+            manifest.format
+        );
         return Err(OpsError::archive(manifest_path, reason));
     }
     // A name alone: the archive may have been moved, and must not lead elsewhere.
@@ -57,7 +69,11 @@ pub fn check(manifest_path: &Path) -> Result<Archived, OpsError> {
     let (sums, file_bytes, file_sha256) = lines.finish()?;
     for (what, told, found) in [
         ("file_sha256", manifest.file_sha256.clone(), hex(&file_sha256)),
-        ("file_bytes", manifest.file_bytes.to_string(), file_bytes.to_string()),
+        (
+            "file_bytes",
+            manifest.file_bytes.to_string(),
+            file_bytes.to_string(),
+        ),
         ("rows", manifest.rows.to_string(), sums.rows.to_string()),
         ("bytes", manifest.bytes.to_string(), sums.bytes.to_string()),
         ("sha256", manifest.sha256.clone(), hex(&sums.sha256())),
@@ -69,7 +85,13 @@ pub fn check(manifest_path: &Path) -> Result<Archived, OpsError> {
             return Err(OpsError::archive(&path, reason));
         }
     }
-    Ok(Archived { manifest, manifest_path: manifest_path.to_owned(), path, digest: sums.digest, file_sha256 })
+    Ok(Archived {
+        manifest,
+        manifest_path: manifest_path.to_owned(),
+        path,
+        digest: sums.digest,
+        file_sha256,
+    })
 }
 
 /// The lines of an archive, as they are read.
@@ -84,7 +106,12 @@ impl Lines {
     pub(super) fn open(path: &Path) -> Result<Self, OpsError> {
         let file = File::open(path).map_err(OpsError::file(path))?;
         let input = BufReader::new(MultiGzDecoder::new(BufReader::new(Summed::new(file))));
-        Ok(Self { path: path.to_owned(), input, sums: LineSums::new(), line: Vec::new() })
+        Ok(Self {
+            path: path.to_owned(),
+            input,
+            sums: LineSums::new(),
+            line: Vec::new(),
+        })
     }
 
     /// The next line, without its end; none after the last.
@@ -95,11 +122,15 @@ impl Lines {
             return Ok(None);
         }
         if self.line.pop() != Some(b'\n') {
-            return Err(OpsError::archive(&self.path, "it is damaged: its last line has no end"));
+            return Err(OpsError::archive(
+                &self.path,
+                "it is damaged: its last line has no end",
+            ));
         }
         self.sums.add(&self.line);
         let line = std::str::from_utf8(&self.line);
-        line.map(Some).map_err(|error| OpsError::archive(&self.path, format!("it is damaged: {error}")))
+        line.map(Some)
+            .map_err(|error| OpsError::archive(&self.path, format!("it is damaged: {error}")))
     }
 
     /// The digest of the lines so far.
@@ -167,7 +198,11 @@ mod tests {
         let dir = TempDir::new().unwrap();
         assert!(manifests(dir.path()).is_err());
         let manifest = archive(&dir, |_| {});
-        for path in [dir.path(), &manifest, &dir.path().join("audit_logs_2024-01.0.ndjson.gz")] {
+        for path in [
+            dir.path(),
+            &manifest,
+            &dir.path().join("audit_logs_2024-01.0.ndjson.gz"),
+        ] {
             assert_eq!(manifests(path).unwrap(), std::slice::from_ref(&manifest));
         }
         assert_eq!(check(&manifest).unwrap().manifest.rows, 2);
@@ -216,8 +251,12 @@ mod tests {
     #[test]
     fn a_manifest_leads_nowhere_else() {
         let dir = TempDir::new().unwrap();
-        let manifest =
-            archive(&dir, |manifest| manifest.file = "../../etc/audit_logs_2024-01.0.ndjson.gz".to_owned());
-        assert_eq!(check(&manifest).unwrap().path, dir.path().join("audit_logs_2024-01.0.ndjson.gz"));
+        let manifest = archive(&dir, |manifest| {
+            manifest.file = "../../etc/audit_logs_2024-01.0.ndjson.gz".to_owned()
+        });
+        assert_eq!(
+            check(&manifest).unwrap().path,
+            dir.path().join("audit_logs_2024-01.0.ndjson.gz")
+        );
     }
 }

@@ -48,7 +48,9 @@ pub async fn restore(
     .bind::<Text, _>(&archived.manifest.from_time);
     made.get_result::<Number>(conn).await?;
     let mut transaction = conn.build_transaction();
-    transaction.run(async |conn: &mut AsyncPgConnection| restore_all(conn, archived, told).await).await
+    transaction
+        .run(async |conn: &mut AsyncPgConnection| restore_all(conn, archived, told).await)
+        .await
 }
 
 async fn restore_all(
@@ -56,7 +58,8 @@ async fn restore_all(
     archived: &Archived,
     told: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Restored, OpsError> {
-    conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_turn()").await?;
+    conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_turn()")
+        .await?;
     let mut lines = Lines::open(&archived.path)?;
     let mut total = Restored { new: 0, known: 0 };
     loop {
@@ -70,7 +73,10 @@ async fn restore_all(
         told(total.new + total.known);
     }
     if lines.digest() != archived.digest {
-        return Err(OpsError::archive(&archived.path, "it was changed since it was checked"));
+        return Err(OpsError::archive(
+            &archived.path,
+            "it was changed since it was checked",
+        ));
     }
     if total.new > 0 {
         record(conn, archived).await?;
@@ -108,7 +114,12 @@ async fn insert(conn: &mut AsyncPgConnection, lines: &[String]) -> Result<u64, O
         "SELECT count(*) AS value FROM unnest($1) AS line, json_populate_record(NULL::audit_logs, line::json) AS r \
          WHERE NOT EXISTS (SELECT FROM audit_logs a WHERE a.id = r.id AND a.created_at = r.created_at AND a *= r)",
     );
-    match differing.bind::<Array<Text>, _>(lines).get_result::<Number>(conn).await?.value {
+    match differing
+        .bind::<Array<Text>, _>(lines)
+        .get_result::<Number>(conn)
+        .await?
+        .value
+    {
         0 => Ok(inserted.new.unsigned_abs()),
         rows => Err(OpsError::Differs { rows }),
     }

@@ -16,7 +16,12 @@ pub(super) struct LineSums {
 
 impl LineSums {
     pub(super) fn new() -> Self {
-        Self { rows: 0, bytes: 0, digest: [0; 32], whole: Sha256::new() }
+        Self {
+            rows: 0,
+            bytes: 0,
+            digest: [0; 32],
+            whole: Sha256::new(),
+        }
     }
 
     /// Takes in a line, without its end.
@@ -46,7 +51,11 @@ pub(super) struct Summed<T> {
 
 impl<T> Summed<T> {
     pub(super) fn new(inner: T) -> Self {
-        Self { inner, bytes: 0, sum: Sha256::new() }
+        Self {
+            inner,
+            bytes: 0,
+            sum: Sha256::new(),
+        }
     }
 
     pub(super) fn sha256(&self) -> [u8; 32] {
@@ -93,13 +102,22 @@ mod tests {
         let mut sums = LineSums::new();
         assert_eq!(hex(&sums.digest), "00".repeat(32));
         // printf '' | sha256sum
-        assert_eq!(hex(&sums.sha256()), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            hex(&sums.sha256()),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         sums.add(b"{}");
         sums.add(b"{\"a\":1}");
         assert_eq!((sums.rows, sums.bytes), (2, 11));
         // printf '{}\n{"a":1}\n' | sha256sum
-        assert_eq!(hex(&sums.sha256()), "861ce3a350d41170da35881ae9a980305338b078c80cc61eb780da575c0d5e32");
+        assert_eq!(
+            hex(&sums.sha256()),
+            "861ce3a350d41170da35881ae9a980305338b078c80cc61eb780da575c0d5e32"
+        );
         // By hand: d1 = SHA-256(00*32 || SHA-256("{}")); SHA-256(d1 || SHA-256("{\"a\":1}"))
-        assert_eq!(hex(&sums.digest), "aba4cff544a75e8148107d01313aa4287d9b73f623095eb3e42c2118cda5e9a4");
+        assert_eq!(
+            hex(&sums.digest),
+            "aba4cff544a75e8148107d01313aa4287d9b73f623095eb3e42c2118cda5e9a4"
+        );
     }
 }

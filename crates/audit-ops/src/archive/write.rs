@@ -43,13 +43,17 @@ pub async fn write(
 ) -> Result<Archived, OpsError> {
     let conn = postgres(conn)?;
     let (Some(name), Some(from), Some(to)) = (&month.month, month.from_epoch, month.to_epoch) else {
-        return Err(OpsError::archive(dir, format!("{} is not a whole month", month.part)));
+        return Err(OpsError::archive(
+            dir,
+            format!("{} is not a whole month", month.part),
+        ));
     };
     fs::create_dir_all(dir).map_err(OpsError::file(dir))?;
     let stem = format!("audit_logs_{}", name.replace(' ', "_"));
     // One process at a time: two would write into one file.
     let held = File::open(dir).map_err(OpsError::file(dir))?;
-    held.try_lock().map_err(|_| OpsError::archive(dir, "another process writes an archive into it"))?;
+    held.try_lock()
+        .map_err(|_| OpsError::archive(dir, "another process writes an archive into it"))?;
     let partial = dir.join(format!("{stem}.partial"));
     let mut output = Output::create(&partial)?;
     let mut transaction = conn.build_transaction().repeatable_read().read_only();
@@ -80,7 +84,13 @@ pub async fn write(
     write_manifest(&manifest, &manifest_path, &partial)?;
     // A rename is safe once its directory is.
     held.sync_all().map_err(OpsError::file(dir))?;
-    Ok(Archived { manifest, manifest_path, path, digest, file_sha256: written.file_sha256 })
+    Ok(Archived {
+        manifest,
+        manifest_path,
+        path,
+        digest,
+        file_sha256: written.file_sha256,
+    })
 }
 
 #[derive(QueryableByName)]
@@ -144,20 +154,34 @@ impl Output {
     fn create(path: &Path) -> Result<Self, OpsError> {
         let file = private(path).map_err(OpsError::file(path))?;
         let file = GzEncoder::new(Summed::new(BufWriter::new(file)), Compression::default());
-        Ok(Self { path: path.to_owned(), lines: LineSums::new(), file })
+        Ok(Self {
+            path: path.to_owned(),
+            lines: LineSums::new(),
+            file,
+        })
     }
 
     fn add(&mut self, line: &[u8]) -> Result<(), OpsError> {
         self.lines.add(line);
-        let written = self.file.write_all(line).and_then(|()| self.file.write_all(b"\n"));
+        let written = self
+            .file
+            .write_all(line)
+            .and_then(|()| self.file.write_all(b"\n"));
         written.map_err(OpsError::file(&self.path))
     }
 
     fn finish(self) -> Result<Written, OpsError> {
         let Self { path, lines, file } = self;
         let mut summed = file.finish().map_err(OpsError::file(&path))?;
-        summed.flush().and_then(|()| summed.inner.get_ref().sync_all()).map_err(OpsError::file(&path))?;
-        Ok(Written { lines, file_bytes: summed.bytes, file_sha256: summed.sha256() })
+        summed
+            .flush()
+            .and_then(|()| summed.inner.get_ref().sync_all())
+            .map_err(OpsError::file(&path))?;
+        Ok(Written {
+            lines,
+            file_bytes: summed.bytes,
+            file_sha256: summed.sha256(),
+        })
     }
 }
 
@@ -184,5 +208,8 @@ fn private(path: &Path) -> std::io::Result<File> {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }

@@ -47,12 +47,22 @@ pub struct Finding {
 
 impl Finding {
     pub(super) fn ok(code: Code, found: impl Into<String>) -> Self {
-        Self { code, severity: Severity::Ok, found: found.into(), remedy: None }
+        Self {
+            code,
+            severity: Severity::Ok,
+            found: found.into(),
+            remedy: None,
+        }
     }
 
     /// What could not be looked at, and why.
     pub(super) fn unchecked(code: Code, why: impl Into<String>) -> Self {
-        Self { code, severity: Severity::Info, found: format!("not checked: {}", why.into()), remedy: None }
+        Self {
+            code,
+            severity: Severity::Info,
+            found: format!("not checked: {}", why.into()),
+            remedy: None,
+        }
     }
 
     pub(super) fn new(
@@ -62,7 +72,12 @@ impl Finding {
         remedy: impl Into<String>,
     ) -> Self {
         let remedy = Some(remedy.into()).filter(|text| !text.is_empty());
-        Self { code, severity, found: found.into(), remedy }
+        Self {
+            code,
+            severity,
+            found: found.into(),
+            remedy,
+        }
     }
 }
 

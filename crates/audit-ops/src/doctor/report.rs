@@ -34,14 +34,29 @@ pub(super) struct Examined {
 
 impl Report {
     pub(super) fn new(began: DateTime<Utc>, database: String, options: &Options, examined: Examined) -> Self {
-        let Examined { server, user, mut findings } = examined;
+        let Examined {
+            server,
+            user,
+            mut findings,
+        } = examined;
         findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.code));
-        Self { began, database, server, user, invasive: options.invasive, findings }
+        Self {
+            began,
+            database,
+            server,
+            user,
+            invasive: options.invasive,
+            findings,
+        }
     }
 
     /// The worst of the findings.
     pub fn worst(&self) -> Severity {
-        self.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
+        self.findings
+            .iter()
+            .map(|finding| finding.severity)
+            .max()
+            .unwrap_or(Severity::Ok)
     }
 
     /// The report as Markdown (CommonMark with tables). Holds no password.
@@ -53,9 +68,16 @@ impl Report {
         );
         for finding in &self.findings {
             let (code, check) = (finding.code.as_str(), finding.code.check());
-            line(&mut text, &[finding.severity.as_str(), code, check, &finding.found]);
+            line(
+                &mut text,
+                &[finding.severity.as_str(), code, check, &finding.found],
+            );
         }
-        let bad: Vec<_> = self.findings.iter().filter(|finding| finding.severity > Severity::Ok).collect();
+        let bad: Vec<_> = self
+            .findings
+            .iter()
+            .filter(|finding| finding.severity > Severity::Ok)
+            .collect();
         if !bad.is_empty() {
             text.push_str("\n## Findings\n");
         }
@@ -103,14 +125,28 @@ impl Report {
     /// Each requirement, with the checks that touch it and the worst of their results.
     fn controls(&self, text: &mut String) {
         text.push_str("\n## Controls\n\n| control | result | checks |\n| --- | --- | --- |\n");
-        let all: BTreeSet<&str> =
-            self.findings.iter().flat_map(|finding| finding.code.controls()).copied().collect();
+        let all: BTreeSet<&str> = self
+            .findings
+            .iter()
+            .flat_map(|finding| finding.code.controls())
+            .copied()
+            .collect();
         for control in all {
-            let touching: Vec<_> =
-                self.findings.iter().filter(|finding| finding.code.controls().contains(&control)).collect();
-            let worst = touching.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok);
+            let touching: Vec<_> = self
+                .findings
+                .iter()
+                .filter(|finding| finding.code.controls().contains(&control))
+                .collect();
+            let worst = touching
+                .iter()
+                .map(|finding| finding.severity)
+                .max()
+                .unwrap_or(Severity::Ok);
             let codes: BTreeSet<&str> = touching.iter().map(|finding| finding.code.as_str()).collect();
-            line(text, &[control, worst.as_str(), &Vec::from_iter(codes).join(", ")]);
+            line(
+                text,
+                &[control, worst.as_str(), &Vec::from_iter(codes).join(", ")],
+            );
         }
     }
 }
@@ -167,11 +203,25 @@ mod tests {
     fn the_worst_comes_first_and_nothing_breaks_out_of_a_table() {
         let findings = vec![
             Finding::ok(Code::Clock, "fine"),
-            Finding::new(Code::Grants, Severity::Warning, "a|b\n<script>", "REVOKE x;\n\x1b[2J"),
+            Finding::new(
+                Code::Grants,
+                Severity::Warning,
+                "a|b\n<script>",
+                "REVOKE x;\n\x1b[2J",
+            ),
             Finding::new(Code::Triggers, Severity::Critical, "none", "CREATE"),
         ];
-        let examined = Examined { server: "PostgreSQL 17".into(), user: "app".into(), findings };
-        let report = Report::new(Utc::now(), "postgres://***@h/db".into(), &Options::default(), examined);
+        let examined = Examined {
+            server: "PostgreSQL 17".into(),
+            user: "app".into(),
+            findings,
+        };
+        let report = Report::new(
+            Utc::now(),
+            "postgres://***@h/db".into(),
+            &Options::default(),
+            examined,
+        );
         assert_eq!(report.worst(), Severity::Critical);
         let order: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
         assert_eq!(order, [Code::Triggers, Code::Grants, Code::Clock]);

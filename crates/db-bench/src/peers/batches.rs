@@ -51,7 +51,10 @@ pub(crate) fn diesel(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sampl
             let ready: Vec<NewEvent> = (from..to).map(|nth| Event::nth(nth).into()).collect();
             let watch = Stopwatch::start();
             for batch in ready.chunks(BATCH) {
-                diesel::insert_into(audit_events::table).values(batch).execute(&mut conn).await?;
+                diesel::insert_into(audit_events::table)
+                    .values(batch)
+                    .execute(&mut conn)
+                    .await?;
             }
             Ok::<_, diesel::result::Error>(watch.sample(to - from))
         };
@@ -75,7 +78,11 @@ pub(crate) fn copy_own(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sam
 }
 
 async fn copy(place: &Place, table: Table, rows: usize) -> Fallible<Sample> {
-    let name = if table == Table::Conventional { "audit_events" } else { "audit_logs" };
+    let name = if table == Table::Conventional {
+        "audit_events"
+    } else {
+        "audit_logs"
+    };
     let sql = format!("COPY {name} ({COLUMNS}) FROM STDIN BINARY");
     let fresh = place.fresh(table).await?;
     let client = connect(&fresh.url).await?;

@@ -23,7 +23,13 @@ const PROGRAM: &str = include_str!("../../node/ancestor.mjs");
 /// Installs the peer beside this program, once. The error tells why it is left out.
 pub(crate) async fn install() -> Result<(), String> {
     let dir = dir().map_err(|error| error.to_string())?;
-    if Command::new("node").arg("--version").stdout(Stdio::null()).status().await.is_err() {
+    if Command::new("node")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .await
+        .is_err()
+    {
         return Err("no node".to_owned());
     }
     let write = || -> std::io::Result<()> {
@@ -36,7 +42,13 @@ pub(crate) async fn install() -> Result<(), String> {
         return Ok(());
     }
     let mut npm = Command::new("npm");
-    npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]);
+    npm.args([
+        "install",
+        "--no-audit",
+        "--no-fund",
+        "--no-package-lock",
+        "--loglevel=error",
+    ]);
     match npm.current_dir(&dir).stdin(Stdio::null()).output().await {
         Ok(done) if done.status.success() && is_installed(&dir) => Ok(()),
         Ok(_) => Err("npm could not install it".to_owned()),
@@ -45,7 +57,9 @@ pub(crate) async fn install() -> Result<(), String> {
 }
 
 fn is_installed(dir: &Path) -> bool {
-    ["drizzle-orm", "postgres"].iter().all(|name| dir.join("node_modules").join(name).is_dir())
+    ["drizzle-orm", "postgres"]
+        .iter()
+        .all(|name| dir.join("node_modules").join(name).is_dir())
 }
 
 fn dir() -> std::io::Result<PathBuf> {
@@ -90,12 +104,18 @@ impl Blocks {
         let (Some(orders), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
             return Err("the ancestor has no pipes".into());
         };
-        Ok(Self { orders, answers: BufReader::new(answers).lines(), _process: process })
+        Ok(Self {
+            orders,
+            answers: BufReader::new(answers).lines(),
+            _process: process,
+        })
     }
 
     /// Inserts these rows, and returns the seconds that it took by the peer's own clock.
     pub(crate) async fn insert(&mut self, rows: Range<usize>) -> Fallible<f64> {
-        self.orders.write_all(format!("{} {}\n", rows.start, rows.end).as_bytes()).await?;
+        self.orders
+            .write_all(format!("{} {}\n", rows.start, rows.end).as_bytes())
+            .await?;
         let answer = self.answers.next_line().await?.ok_or("the ancestor ended")?;
         Ok(serde_json::from_str::<Said>(&answer)?.seconds)
     }
@@ -115,7 +135,11 @@ async fn run(place: &Place, rows: usize, batch: usize) -> Fallible<Sample> {
         .output()
         .await?;
     if !done.status.success() {
-        return Err(format!("the ancestor failed: {}", String::from_utf8_lossy(&done.stderr).trim()).into());
+        return Err(format!(
+            "the ancestor failed: {}",
+            String::from_utf8_lossy(&done.stderr).trim()
+        )
+        .into());
     }
     let said: Said = serde_json::from_slice(&done.stdout)?;
     fresh.settle(warm_up + rows).await?;

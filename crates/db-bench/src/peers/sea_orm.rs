@@ -64,7 +64,10 @@ impl Pooled {
     pub(crate) async fn connect(url: &str, table: &'static str) -> Fallible<Self> {
         let mut options = sea_orm::ConnectOptions::new(url.to_owned());
         options.max_connections(10);
-        Ok(Self { database: Database::connect(options).await?, table })
+        Ok(Self {
+            database: Database::connect(options).await?,
+            table,
+        })
     }
 }
 

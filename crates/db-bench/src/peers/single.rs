@@ -77,14 +77,20 @@ impl From<Event> for NewEvent {
 
 async fn insert(conn: &mut AsyncPgConnection, nth: usize) -> Fallible<()> {
     let row = NewEvent::from(Event::nth(nth));
-    diesel::insert_into(audit_events::table).values(row).execute(conn).await?;
+    diesel::insert_into(audit_events::table)
+        .values(row)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
 /// A pool of ten as it comes, which asks a connection for a sign of life each time.
 fn pool(url: &str) -> Fallible<Pool<AsyncPgConnection>> {
     let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url);
-    Ok(Pool::builder(manager).max_size(10).runtime(Runtime::Tokio1).build()?)
+    Ok(Pool::builder(manager)
+        .max_size(10)
+        .runtime(Runtime::Tokio1)
+        .build()?)
 }
 
 struct Pooled(Pool<AsyncPgConnection>);
@@ -115,7 +121,10 @@ impl HeldOwn {
 impl Single for HeldOwn {
     async fn insert(&mut self, nth: usize) -> Fallible<()> {
         let row = NewAuditLog::from(Event::entry(nth));
-        diesel::insert_into(audit_logs::table).values(&row).execute(&mut self.0).await?;
+        diesel::insert_into(audit_logs::table)
+            .values(&row)
+            .execute(&mut self.0)
+            .await?;
         Ok(())
     }
 }

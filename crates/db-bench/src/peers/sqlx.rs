@@ -40,7 +40,10 @@ const MANY: &str = "INSERT INTO audit_events (id, created_at, tenant_id, actor_i
 
 /// A pool of ten as it comes.
 async fn pool(url: &str) -> Fallible<PgPool> {
-    Ok(PgPoolOptions::new().max_connections(10).connect_with(PgConnectOptions::from_str(url)?).await?)
+    Ok(PgPoolOptions::new()
+        .max_connections(10)
+        .connect_with(PgConnectOptions::from_str(url)?)
+        .await?)
 }
 
 /// Each with a connection from the pool.
@@ -78,7 +81,9 @@ struct Pooled(PgPool);
 
 impl Single for Pooled {
     async fn insert(&mut self, nth: usize) -> Fallible<()> {
-        insert(insert_into!("audit_events"), Event::nth(nth)).execute(&self.0).await?;
+        insert(insert_into!("audit_events"), Event::nth(nth))
+            .execute(&self.0)
+            .await?;
         Ok(())
     }
 }
@@ -94,7 +99,9 @@ impl Held {
 
 impl Single for Held {
     async fn insert(&mut self, nth: usize) -> Fallible<()> {
-        insert(insert_into!("audit_logs"), Event::nth(nth)).execute(&mut self.0).await?;
+        insert(insert_into!("audit_logs"), Event::nth(nth))
+            .execute(&mut self.0)
+            .await?;
         Ok(())
     }
 }
@@ -106,7 +113,11 @@ pub(crate) fn unnest(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sampl
         let pool = pool(&fresh.url).await?;
         let ready: Vec<Vec<Event>> = (WARM_UP..WARM_UP + rows)
             .step_by(BATCH)
-            .map(|from| (from..(from + BATCH).min(WARM_UP + rows)).map(Event::nth).collect())
+            .map(|from| {
+                (from..(from + BATCH).min(WARM_UP + rows))
+                    .map(Event::nth)
+                    .collect()
+            })
             .collect();
         insert_many(&pool, &(0..WARM_UP).map(Event::nth).collect::<Vec<_>>()).await?;
         let watch = Stopwatch::start();
@@ -125,7 +136,12 @@ async fn insert_many(pool: &PgPool, events: &[Event]) -> Fallible<()> {
     let texts = |text: fn(&Event) -> &str| events.iter().map(text).map(str::to_owned).collect::<Vec<_>>();
     query::<Postgres>(MANY)
         .bind(events.iter().map(|event| event.id).collect::<Vec<Uuid>>())
-        .bind(events.iter().map(|event| event.created_at).collect::<Vec<DateTime<Utc>>>())
+        .bind(
+            events
+                .iter()
+                .map(|event| event.created_at)
+                .collect::<Vec<DateTime<Utc>>>(),
+        )
         .bind(texts(|event| &event.tenant))
         .bind(texts(|event| &event.actor))
         .bind(texts(|event| event.actor_type))
@@ -136,7 +152,12 @@ async fn insert_many(pool: &PgPool, events: &[Event]) -> Fallible<()> {
         .bind(events.iter().map(|event| event.ip.into()).collect::<Vec<IpNet>>())
         .bind(texts(|event| event.user_agent))
         .bind(texts(|event| &event.request))
-        .bind(events.iter().map(|event| event.metadata.clone()).collect::<Vec<Value>>())
+        .bind(
+            events
+                .iter()
+                .map(|event| event.metadata.clone())
+                .collect::<Vec<Value>>(),
+        )
         .execute(pool)
         .await?;
     Ok(())

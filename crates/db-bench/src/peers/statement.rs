@@ -79,9 +79,17 @@ impl Arrays {
             all.names[1].push(event.actor);
             all.names[2].push(event.resource);
             all.names[3].push(event.request);
-            let words =
-                [event.actor_type, event.action, event.outcome, event.resource_type, event.user_agent];
-            all.words.iter_mut().zip(words).for_each(|(column, word)| column.push(word));
+            let words = [
+                event.actor_type,
+                event.action,
+                event.outcome,
+                event.resource_type,
+                event.user_agent,
+            ];
+            all.words
+                .iter_mut()
+                .zip(words)
+                .for_each(|(column, word)| column.push(word));
             all.addresses.push(event.ip);
             all.metadata.push(event.metadata);
         }
@@ -119,11 +127,18 @@ pub(crate) fn looped(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sampl
     async move {
         let fresh = place.fresh(Table::Own).await?;
         let writer = Uuid::now_v7();
-        let ends: Vec<usize> = (WARM_UP..WARM_UP + rows).step_by(BATCH).chain([WARM_UP + rows]).collect();
+        let ends: Vec<usize> = (WARM_UP..WARM_UP + rows)
+            .step_by(BATCH)
+            .chain([WARM_UP + rows])
+            .collect();
         let mut ready = Vec::new();
         for lane in 0..CONNECTIONS {
-            let share: Vec<_> =
-                ends.windows(2).skip(lane).step_by(CONNECTIONS).map(|ends| (ends[0], ends[1])).collect();
+            let share: Vec<_> = ends
+                .windows(2)
+                .skip(lane)
+                .step_by(CONNECTIONS)
+                .map(|ends| (ends[0], ends[1]))
+                .collect();
             let client = connect(&fresh.url).await?;
             let statement = client.prepare_typed(SQL, &TYPES).await?;
             let warm_up = Arrays::of(0, WARM_UP / CONNECTIONS, writer);

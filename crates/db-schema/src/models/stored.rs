@@ -29,7 +29,11 @@ pub struct StoredIp(pub(crate) Option<IpNet>);
 
 impl StoredTime {
     fn from_unix_micros(micros: i64) -> Self {
-        let edge = if micros < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+        let edge = if micros < 0 {
+            DateTime::<Utc>::MIN_UTC
+        } else {
+            DateTime::<Utc>::MAX_UTC
+        };
         Self(DateTime::from_timestamp_micros(micros).unwrap_or(edge))
     }
 }
@@ -37,12 +41,20 @@ impl StoredTime {
 impl StoredIp {
     #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
     fn parse(text: &str) -> Self {
-        Self(text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)))
+        Self(
+            text.parse()
+                .ok()
+                .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)),
+        )
     }
 
     /// An address without a prefix when it names one host, as PostgreSQL prints `inet`.
     pub(crate) fn text(net: IpNet) -> String {
-        if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+        if net.prefix_len() == net.max_prefix_len() {
+            net.addr().to_string()
+        } else {
+            net.to_string()
+        }
     }
 }
 

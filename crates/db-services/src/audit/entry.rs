@@ -129,31 +129,47 @@ impl AuditEntry {
     /// Sets who did it.
     #[inline]
     pub fn actor(self, id: impl Into<CompactString>) -> Self {
-        Self { actor_id: Some(id.into()), ..self }
+        Self {
+            actor_id: Some(id.into()),
+            ..self
+        }
     }
 
     /// Sets what kind of actor it was.
     #[inline]
     pub fn actor_type(self, kind: impl Into<CompactString>) -> Self {
-        Self { actor_type: Some(kind.into()), ..self }
+        Self {
+            actor_type: Some(kind.into()),
+            ..self
+        }
     }
 
     /// Sets whom the actor acted for.
     #[inline]
     pub fn on_behalf_of(self, id: impl Into<CompactString>) -> Self {
-        Self { on_behalf_of: Some(id.into()), ..self }
+        Self {
+            on_behalf_of: Some(id.into()),
+            ..self
+        }
     }
 
     /// Sets the customer or account it belongs to.
     #[inline]
     pub fn tenant(self, id: impl Into<CompactString>) -> Self {
-        Self { tenant_id: Some(id.into()), ..self }
+        Self {
+            tenant_id: Some(id.into()),
+            ..self
+        }
     }
 
     /// Sets what it was done to.
     #[inline]
     pub fn resource(self, kind: impl Into<CompactString>, id: impl Into<CompactString>) -> Self {
-        Self { resource_type: Some(kind.into()), resource_id: Some(id.into()), ..self }
+        Self {
+            resource_type: Some(kind.into()),
+            resource_id: Some(id.into()),
+            ..self
+        }
     }
 
     /// Sets the network address it came from.
@@ -182,19 +198,28 @@ impl AuditEntry {
     /// Sets the client software.
     #[inline]
     pub fn user_agent(self, name: impl Into<CompactString>) -> Self {
-        Self { user_agent: Some(name.into()), ..self }
+        Self {
+            user_agent: Some(name.into()),
+            ..self
+        }
     }
 
     /// Sets the request it was part of.
     #[inline]
     pub fn request_id(self, id: impl Into<CompactString>) -> Self {
-        Self { request_id: Some(id.into()), ..self }
+        Self {
+            request_id: Some(id.into()),
+            ..self
+        }
     }
 
     /// Sets the distributed trace it was part of.
     #[inline]
     pub fn trace_id(self, id: impl Into<CompactString>) -> Self {
-        Self { trace_id: Some(id.into()), ..self }
+        Self {
+            trace_id: Some(id.into()),
+            ..self
+        }
     }
 
     /// Sets the operation that joins several entries.
@@ -231,7 +256,9 @@ impl AuditEntry {
 /// The time of the system's clock; the first moment of 1970 if it is before that.
 #[inline]
 pub(super) fn now() -> DateTime<Utc> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let time = i64::try_from(now.as_secs()).ok();
     let time = time.and_then(|seconds| DateTime::from_timestamp(seconds, now.subsec_nanos()));
     time.unwrap_or(DateTime::<Utc>::MAX_UTC)
@@ -313,7 +340,9 @@ struct Columns {
 
 impl From<Columns> for AuditEntry {
     fn from(columns: Columns) -> Self {
-        let mut entry = Self::new(columns.action).outcome(columns.outcome).metadata(columns.metadata);
+        let mut entry = Self::new(columns.action)
+            .outcome(columns.outcome)
+            .metadata(columns.metadata);
         if let Some(text) = columns.ip_address {
             entry = entry.ip_text(text);
         }

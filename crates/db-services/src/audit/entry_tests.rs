@@ -8,7 +8,10 @@ fn text_that_is_no_address_is_kept() {
     assert_eq!(entry(" 10.1.2.3 ").ip_address, "10.1.2.3".parse().ok());
     assert_eq!(entry("10.1.2.3").ip_text, None);
     assert_eq!(entry("[2001:db8::1]:443").ip_address, "2001:db8::1".parse().ok());
-    assert_eq!(entry("[2001:db8::1]:443").ip_text.as_deref(), Some("[2001:db8::1]:443"));
+    assert_eq!(
+        entry("[2001:db8::1]:443").ip_text.as_deref(),
+        Some("[2001:db8::1]:443")
+    );
     assert_eq!(entry("unknown").ip_address, None);
     assert_eq!(entry("unknown").ip_text.as_deref(), Some("unknown"));
     assert_eq!(entry("unknown").ip_text("::1").ip_text, None);
@@ -17,7 +20,10 @@ fn text_that_is_no_address_is_kept() {
 #[test]
 fn metadata_is_always_an_object() {
     let of = |value: Value| AuditEntry::new("x").metadata(value).detail("b", 2).metadata;
-    assert_eq!(of(serde_json::json!({"a": 1, "b": 1})).as_str(), r#"{"a":1,"b":2}"#);
+    assert_eq!(
+        of(serde_json::json!({"a": 1, "b": 1})).as_str(),
+        r#"{"a":1,"b":2}"#
+    );
     assert_eq!(of(Value::Null).as_str(), r#"{"b":2}"#);
     assert_eq!(of(serde_json::json!([1])).as_str(), r#"{"value":[1],"b":2}"#);
 }
@@ -62,7 +68,11 @@ fn an_entry_is_built_in_the_destructor_of_a_thread_local() {
     .unwrap();
     let built: Vec<_> = receiver.iter().collect();
     assert_eq!(built.len(), 2);
-    assert!(built.iter().all(|entry| entry.action == "dropped" && entry.metadata.to_map().len() == 103));
+    assert!(
+        built
+            .iter()
+            .all(|entry| entry.action == "dropped" && entry.metadata.to_map().len() == 103)
+    );
 }
 
 #[test]
@@ -81,8 +91,15 @@ fn an_entry_comes_from_json_by_the_names_of_the_columns() -> Result<(), serde_js
         r#"{"action":"auth.login","created_at":"2026-01-02T03:04:05.123456+01:00","outcome":"denied","ip_address":"unknown"}"#,
     )?;
     assert_eq!(entry.created_at.to_rfc3339(), "2026-01-02T02:04:05.123456+00:00");
-    assert_eq!((entry.outcome, entry.ip_text.as_deref()), (Outcome::Denied, Some("unknown")));
-    for wrong in [r#"{}"#, r#"{"action":"x","colour":"red"}"#, r#"{"action":"x","outcome":"fine"}"#] {
+    assert_eq!(
+        (entry.outcome, entry.ip_text.as_deref()),
+        (Outcome::Denied, Some("unknown"))
+    );
+    for wrong in [
+        r#"{}"#,
+        r#"{"action":"x","colour":"red"}"#,
+        r#"{"action":"x","outcome":"fine"}"#,
+    ] {
         assert!(serde_json::from_str::<AuditEntry>(wrong).is_err(), "{wrong}");
     }
     Ok(())
@@ -90,7 +107,12 @@ fn an_entry_comes_from_json_by_the_names_of_the_columns() -> Result<(), serde_js
 
 #[test]
 fn outcomes_are_read_as_they_are_printed() {
-    for outcome in [Outcome::Success, Outcome::Failure, Outcome::Denied, Outcome::Unknown] {
+    for outcome in [
+        Outcome::Success,
+        Outcome::Failure,
+        Outcome::Denied,
+        Outcome::Unknown,
+    ] {
         assert_eq!(outcome.to_string().parse(), Ok(outcome));
     }
     assert_eq!("Success".parse::<Outcome>(), Err(UnknownOutcome));

@@ -30,7 +30,11 @@ enum Starting {
     /// No entry was written.
     NotYet,
     /// The operating system gave no thread. Its numbers count on: their loss is declared once it runs.
-    Failed { shared: Arc<Shared>, at: Instant, reason: Arc<str> },
+    Failed {
+        shared: Arc<Shared>,
+        at: Instant,
+        reason: Arc<str>,
+    },
     /// It runs, or one was installed.
     Done,
 }
@@ -172,7 +176,10 @@ pub fn status() -> Status {
 
 /// The writer that exists, without starting one.
 fn existing() -> Option<AuditWriter> {
-    SCOPED.try_with(AuditWriter::clone).ok().or_else(|| WRITER.get().map(AuditWriter::to_static))
+    SCOPED
+        .try_with(AuditWriter::clone)
+        .ok()
+        .or_else(|| WRITER.get().map(AuditWriter::to_static))
 }
 
 /// The writer that exists or is about to: a start under way is waited for, which takes as long as starting a
@@ -223,8 +230,10 @@ fn start_once() -> (Result<AuditWriter, Unavailable>, bool) {
     }
     let (shared, is_new) = match &*starting {
         Starting::Failed { shared, at, reason } if at.elapsed() < RETRY_START_AFTER => {
-            let unavailable =
-                Unavailable::NoThread { shared: Arc::clone(shared), reason: Arc::clone(reason) };
+            let unavailable = Unavailable::NoThread {
+                shared: Arc::clone(shared),
+                reason: Arc::clone(reason),
+            };
             return (Err(unavailable), false);
         }
         Starting::Failed { shared, .. } => (Arc::clone(shared), false),
@@ -233,12 +242,19 @@ fn start_once() -> (Result<AuditWriter, Unavailable>, bool) {
     match start_from_environment(&shared) {
         Ok(()) => {
             *starting = Starting::Done;
-            (Ok(WRITER.get_or_init(|| AuditWriter::new(shared)).to_static()), false)
+            (
+                Ok(WRITER.get_or_init(|| AuditWriter::new(shared)).to_static()),
+                false,
+            )
         }
         Err(error) => {
             let reason: Arc<str> = error.to_string().into();
             let at = Instant::now();
-            *starting = Starting::Failed { shared: Arc::clone(&shared), at, reason: Arc::clone(&reason) };
+            *starting = Starting::Failed {
+                shared: Arc::clone(&shared),
+                at,
+                reason: Arc::clone(&reason),
+            };
             (Err(Unavailable::NoThread { shared, reason }), is_new)
         }
     }

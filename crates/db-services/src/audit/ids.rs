@@ -23,7 +23,11 @@ impl IdGenerator {
     /// The id of an entry of this time. A time in the future counts as now, so that one such entry does not
     /// take the ids after it along; one before that of the last id counts as that.
     pub(super) fn next(&mut self, time: DateTime<Utc>) -> Uuid {
-        let time = if time > self.last_time() { time.min(now()) } else { time };
+        let time = if time > self.last_time() {
+            time.min(now())
+        } else {
+            time
+        };
         self.next_at(u64::try_from(time.timestamp_millis()).unwrap_or(0), random)
     }
 
@@ -77,7 +81,10 @@ mod tests {
         let before = Utc::now().timestamp_millis() as u64;
         let future = millis(ids.next(DateTime::<Utc>::MAX_UTC));
         assert!(before <= future && future <= Utc::now().timestamp_millis() as u64);
-        assert!(millis(ids.next(Utc::now())) < before + 600_000, "and it takes no later id along");
+        assert!(
+            millis(ids.next(Utc::now())) < before + 600_000,
+            "and it takes no later id along"
+        );
     }
 
     #[test]

@@ -55,7 +55,11 @@ pub(super) fn write_json(out: &mut Vec<u8>, value: &Value, level: usize, deep: &
 /// Writes a text.
 #[inline]
 pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
-    if is_plain(text) { write_plain(out, text) } else { write_scalar(out, text) }
+    if is_plain(text) {
+        write_plain(out, text)
+    } else {
+        write_scalar(out, text)
+    }
 }
 
 #[inline]
@@ -70,7 +74,9 @@ fn write_plain(out: &mut Vec<u8>, text: &str) {
 #[inline]
 fn is_plain(text: &str) -> bool {
     // All bytes, without a branch for each: several at a time.
-    !text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
+    !text.bytes().fold(false, |found, byte| {
+        found | (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+    })
 }
 
 /// Writes a text, a number, true, false or null.
@@ -190,7 +196,9 @@ mod tests {
     /// Names of one length that all become the same: each byte is NUL or U+FFFD.
     fn names_that_become_equal(bits: u32) -> impl Iterator<Item = String> {
         (0..1_u32 << bits).map(move |set| {
-            (0..bits).map(|bit| if set >> bit & 1 == 0 { '\0' } else { '\u{FFFD}' }).collect()
+            (0..bits)
+                .map(|bit| if set >> bit & 1 == 0 { '\0' } else { '\u{FFFD}' })
+                .collect()
         })
     }
 
@@ -211,8 +219,15 @@ mod tests {
         }
         assert!(looks.get() <= 2 * names.len(), "{}", looks.get());
         let text = written(&names.into_iter().map(|name| (name, Value::Null)).collect());
-        assert!(text.len() < 65_536 * (16 * 3 + 3 + 5 + "\"\":null,".len()), "{}", text.len());
-        assert_eq!(serde_json::from_str::<Map<String, Value>>(&text).unwrap().len(), 65_536);
+        assert!(
+            text.len() < 65_536 * (16 * 3 + 3 + 5 + "\"\":null,".len()),
+            "{}",
+            text.len()
+        );
+        assert_eq!(
+            serde_json::from_str::<Map<String, Value>>(&text).unwrap().len(),
+            65_536
+        );
     }
 
     #[test]
@@ -231,12 +246,17 @@ mod tests {
 
     /// The obvious way to give each member a name of its own.
     fn named_one_by_one(members: &Map<String, Value>) -> Map<String, Value> {
-        let mut named: Map<String, Value> =
-            members.iter().filter(|(name, _)| !has_nul(name)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let mut named: Map<String, Value> = members
+            .iter()
+            .filter(|(name, _)| !has_nul(name))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         for (name, value) in members.iter().filter(|(name, _)| has_nul(name)) {
             let base = name.replace('\0', REPLACEMENT);
             let later = (2..).map(|nth| format!("{base}{REPLACEMENT}{nth}"));
-            let mut names = [base.clone(), format!("{base}{REPLACEMENT}")].into_iter().chain(later);
+            let mut names = [base.clone(), format!("{base}{REPLACEMENT}")]
+                .into_iter()
+                .chain(later);
             let free = names.find(|name| !named.contains_key(name)).unwrap();
             named.insert(free, value.clone());
         }

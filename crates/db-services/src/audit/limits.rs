@@ -170,7 +170,9 @@ fn storable(time: DateTime<Utc>, marks: &mut Marks) -> DateTime<Utc> {
     let last = edge(262_000, 12, 31, last_micro).unwrap_or(DateTime::UNIX_EPOCH);
     let near = time.clamp(first, last);
     if near != time {
-        marks.0.insert("clamped".to_owned(), json!({"created_at": time.to_rfc3339()}));
+        marks
+            .0
+            .insert("clamped".to_owned(), json!({"created_at": time.to_rfc3339()}));
     }
     // Through the number, so that a leap second becomes an ordinary one.
     DateTime::from_timestamp_micros(near.timestamp_micros()).unwrap_or(near)
@@ -218,7 +220,10 @@ fn shorten(whole: &str) -> (String, usize) {
     });
     short.extend_from_slice(if short.is_empty() { b"{}" } else { b"}" });
     short.shrink_to_fit();
-    (String::from_utf8(short).unwrap_or_else(|_| "{}".to_owned()), left_out)
+    (
+        String::from_utf8(short).unwrap_or_else(|_| "{}".to_owned()),
+        left_out,
+    )
 }
 
 /// The beginning of a long string; none of anything else.
@@ -260,14 +265,22 @@ pub(super) fn weigh_within(entry: &mut AuditEntry, large: usize) -> usize {
 
 /// What a text takes outside of itself: nothing up to 24 bytes.
 fn outside(text: &CompactString) -> usize {
-    if text.is_heap_allocated() { allocated(text.capacity()) } else { 0 }
+    if text.is_heap_allocated() {
+        allocated(text.capacity())
+    } else {
+        0
+    }
 }
 
 /// What an allocation takes: eight bytes more, in steps of sixteen, at least 32, as the GNU C library
 /// has it. Short texts are mostly that: counted without it, a full queue took an eighth more than its
 /// bound.
 fn allocated(bytes: usize) -> usize {
-    if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
+    if bytes == 0 {
+        0
+    } else {
+        (bytes + 8).next_multiple_of(16).max(32)
+    }
 }
 
 #[cfg(test)]

@@ -25,17 +25,30 @@ fn an_ordinary_entry_is_stored_as_given() {
         .actor("ä")
         .metadata(json!({"n": 1.5, "l": [null, true]}));
     let row = row_of(entry.clone());
-    assert_eq!((row.action.as_str(), row.actor_id.as_deref()), ("skill.update", Some("ä")));
+    assert_eq!(
+        (row.action.as_str(), row.actor_id.as_deref()),
+        ("skill.update", Some("ä"))
+    );
     assert_eq!(row.metadata.as_str(), r#"{"l":[null,true],"n":1.5}"#);
-    assert_eq!(row.created_at.timestamp_micros(), entry.created_at.timestamp_micros());
-    assert_eq!(NewAuditLog::from(&entry), row, "by reference and by value are the same");
+    assert_eq!(
+        row.created_at.timestamp_micros(),
+        entry.created_at.timestamp_micros()
+    );
+    assert_eq!(
+        NewAuditLog::from(&entry),
+        row,
+        "by reference and by value are the same"
+    );
     assert_eq!(row_of(AuditEntry::new("x")).metadata.as_str(), "{}");
 }
 
 #[test]
 fn long_text_is_cut_and_marked() {
     let whole = "é".repeat(TEXT_CHARS);
-    assert_eq!(row_of(AuditEntry::new("x").actor(&whole)).actor_id.as_deref(), Some(whole.as_str()));
+    assert_eq!(
+        row_of(AuditEntry::new("x").actor(&whole)).actor_id.as_deref(),
+        Some(whole.as_str())
+    );
 
     let long = format!("{whole}!");
     let row = row_of(AuditEntry::new("x").actor(&long).user_agent("u".repeat(257)));
@@ -58,7 +71,10 @@ fn nul_becomes_the_replacement_character_everywhere() {
         .ip_text("n\0")
         .metadata(json!({"k\0": ["v\0", {"d\0": 1}], "k\u{FFFD}": 2}));
     let row = row_of(entry);
-    assert_eq!((row.action.as_str(), row.resource_id.as_deref()), ("a\u{FFFD}b", Some("i\u{FFFD}")));
+    assert_eq!(
+        (row.action.as_str(), row.resource_id.as_deref()),
+        ("a\u{FFFD}b", Some("i\u{FFFD}"))
+    );
     assert_eq!(
         row.metadata.parse().unwrap(),
         json!({
@@ -72,10 +88,17 @@ fn nul_becomes_the_replacement_character_everywhere() {
 
 #[test]
 fn actions_and_marks_of_the_writer_cannot_be_forged() {
-    assert_eq!(row_of(AuditEntry::new("audit.writer_started")).action, "app.audit.writer_started");
+    assert_eq!(
+        row_of(AuditEntry::new("audit.writer_started")).action,
+        "app.audit.writer_started"
+    );
     assert_eq!(row_of(AuditEntry::new("auditor.login")).action, "auditor.login");
     assert_eq!(
-        metadata_of(AuditEntry::new("x").metadata(json!({"_audit": 1, "app._audit": 2})).ip_text("unknown")),
+        metadata_of(
+            AuditEntry::new("x")
+                .metadata(json!({"_audit": 1, "app._audit": 2}))
+                .ip_text("unknown")
+        ),
         json!({"app._audit": 1, "app.app._audit": 2, "_audit": {"ip_text": "unknown"}})
     );
 }
@@ -88,11 +111,16 @@ fn times_beyond_the_databases_are_clamped_and_marked() {
     ] {
         let row = row_of(AuditEntry::new("x").created_at(given));
         assert_eq!(row.created_at.to_rfc3339(), stored);
-        assert_eq!(row.metadata.parse().unwrap()["_audit"]["clamped"]["created_at"], given.to_rfc3339());
+        assert_eq!(
+            row.metadata.parse().unwrap()["_audit"]["clamped"]["created_at"],
+            given.to_rfc3339()
+        );
     }
     let fine = DateTime::from_timestamp(-1, 999_999_999).unwrap();
     assert_eq!(
-        row_of(AuditEntry::new("x").created_at(fine)).created_at.timestamp_micros(),
+        row_of(AuditEntry::new("x").created_at(fine))
+            .created_at
+            .timestamp_micros(),
         -1,
         "cut, not rounded"
     );
@@ -108,7 +136,10 @@ fn metadata_beyond_its_limit_keeps_what_fits() {
     assert_eq!(kept["diff"].as_str().unwrap().chars().count(), TEXT_CHARS);
     assert!(kept.get("list").is_none());
     let cut = &kept["_audit"]["cut"]["metadata"];
-    assert_eq!((&cut["bytes"], &cut["members_left_out"]), (&json!(text.len()), &json!(1)));
+    assert_eq!(
+        (&cut["bytes"], &cut["members_left_out"]),
+        (&json!(text.len()), &json!(1))
+    );
     assert_eq!(cut["sha256"].as_str().unwrap().len(), 64);
 }
 
@@ -120,7 +151,10 @@ fn what_fits_stays_in_the_order_it_was_given_in() {
         .detail("list", vec![0; METADATA_BYTES])
         .detail("a", json!({"b": 2}));
     let text = row_of(entry).metadata.as_str().to_owned();
-    let wanted = format!(r#"{{"z":1,"\"m\"":"{}…","a":{{"b":2}},"_audit":"#, "é".repeat(TEXT_CHARS - 1));
+    let wanted = format!(
+        r#"{{"z":1,"\"m\"":"{}…","a":{{"b":2}},"_audit":"#,
+        "é".repeat(TEXT_CHARS - 1)
+    );
     assert!(text.starts_with(&wanted), "{text}");
 }
 
@@ -130,7 +164,9 @@ fn a_hundred_thousand_members_are_bounded() {
     let row = row_of(AuditEntry::new("x").metadata(members));
     assert!(row.metadata.as_str().len() < METADATA_BYTES + 1_024);
     let kept = row.metadata.parse().unwrap();
-    let left_out = kept["_audit"]["cut"]["metadata"]["members_left_out"].as_u64().unwrap();
+    let left_out = kept["_audit"]["cut"]["metadata"]["members_left_out"]
+        .as_u64()
+        .unwrap();
     assert_eq!(kept.as_object().unwrap().len() as u64 - 1 + left_out, 100_000);
 }
 
@@ -140,7 +176,10 @@ fn deep_json_is_cut_at_the_depth_that_can_be_read_back() {
     assert_eq!(metadata_of(AuditEntry::new("x").metadata(whole.clone())), whole);
 
     let cut = metadata_of(AuditEntry::new("x").metadata(json!({"deep": nested(METADATA_DEPTH), "flat": 1})));
-    assert_eq!((&cut["flat"], &cut["_audit"]["cut"]["metadata"]["depth"]), (&json!(1), &json!(127)));
+    assert_eq!(
+        (&cut["flat"], &cut["_audit"]["cut"]["metadata"]["depth"]),
+        (&json!(1), &json!(127))
+    );
     assert!(cut["deep"].to_string().contains(TOO_DEEP));
 }
 
@@ -169,12 +208,19 @@ fn limits_are_applied_once_however_early() {
         .metadata(json!({"_audit": 1, "deep": nested(200), "text": "x".repeat(9 << 20)}));
     let mut early = entry.clone();
     let bytes = weigh_within(&mut early, 1 << 20);
-    assert!(weigh(&mut entry.clone()) > 9 << 20 && bytes < METADATA_BYTES + (16 << 10), "{bytes}");
+    assert!(
+        weigh(&mut entry.clone()) > 9 << 20 && bytes < METADATA_BYTES + (16 << 10),
+        "{bytes}"
+    );
     apply(&mut early);
     assert_eq!(row_of(early), row_of(entry));
     let mut small = AuditEntry::new("audit.forged").actor("x".repeat(9_999));
     weigh_within(&mut small, 1 << 20);
-    assert_eq!(small.actor_id.unwrap().len(), 9_999, "not before it is worth the caller's time");
+    assert_eq!(
+        small.actor_id.unwrap().len(),
+        9_999,
+        "not before it is worth the caller's time"
+    );
 }
 
 /// Any JSON that `serde_json` can hold, a few levels deep.

@@ -78,6 +78,7 @@ impl Members {
 #[inline]
 pub(super) fn may_become_equal(name: &str) -> bool {
     // In one pass: hardly a name has either.
-    name.bytes().fold(false, |found, byte| found | (byte == 0) | (byte >= 0x80))
+    name.bytes()
+        .fold(false, |found, byte| found | (byte == 0) | (byte >= 0x80))
         && (has_nul(name) || name.contains(REPLACEMENT))
 }

@@ -67,7 +67,11 @@ impl Default for Object {
 impl Metadata {
     /// Metadata to which all limits are applied.
     pub(super) fn limited(text: String) -> Self {
-        Self { object: Object::Text(text.into_bytes()), state: State::Limited, ..Self::default() }
+        Self {
+            object: Object::Text(text.into_bytes()),
+            state: State::Limited,
+            ..Self::default()
+        }
     }
 
     /// Sets a member; of two with the same name the later one counts. Only names with U+FFFD, which
@@ -120,7 +124,9 @@ impl Metadata {
         if let Object::Members(members) = &mut self.object {
             self.object = Object::Text(std::mem::take(&mut **members).into_text().into_bytes());
         }
-        let Object::Text(text) = &mut self.object else { return 0 };
+        let Object::Text(text) = &mut self.object else {
+            return 0;
+        };
         if text.capacity() > ROOMY && text.len() < text.capacity() / 8 * 7 {
             text.shrink_to_fit();
         }
@@ -188,7 +194,9 @@ fn set_in_text(text: &mut Vec<u8>, names: &mut u32, mut name: Cow<'_, str>, valu
 /// The object with the value of the last of the members with this name alone, in the place of the first.
 fn with_last(object: &str, name: &str) -> Vec<u8> {
     let mut last = None;
-    each_member(object, |key, value| last = if key == name { Some(value) } else { last });
+    each_member(object, |key, value| {
+        last = if key == name { Some(value) } else { last }
+    });
     let mut text = Vec::with_capacity(object.len());
     each_member(object, |key, value| {
         let value = if key == name { last.take() } else { Some(value) };
@@ -202,7 +210,10 @@ fn with_last(object: &str, name: &str) -> Vec<u8> {
 
 fn as_str(text: &[u8]) -> &str {
     // What serde_json writes is UTF-8.
-    std::str::from_utf8(text).ok().filter(|text| !text.is_empty()).unwrap_or("{}")
+    std::str::from_utf8(text)
+        .ok()
+        .filter(|text| !text.is_empty())
+        .unwrap_or("{}")
 }
 
 impl From<Map<String, Value>> for Metadata {
@@ -221,7 +232,9 @@ impl From<Map<String, Value>> for Metadata {
             text.push(b'}');
         }
         metadata.object = Object::Text(text);
-        metadata.inserted = u16::try_from(members.len()).unwrap_or(MAX_IN_TEXT).min(MAX_IN_TEXT);
+        metadata.inserted = u16::try_from(members.len())
+            .unwrap_or(MAX_IN_TEXT)
+            .min(MAX_IN_TEXT);
         metadata.let_go(Value::Object(members), deep);
         metadata
     }

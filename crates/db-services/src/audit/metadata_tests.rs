@@ -13,7 +13,10 @@ fn of(value: Value) -> Metadata {
 
 #[test]
 fn it_is_always_an_object() {
-    assert_eq!(of(json!({"b": [1.5, null], "a": "é\n"})).as_str(), r#"{"a":"é\n","b":[1.5,null]}"#);
+    assert_eq!(
+        of(json!({"b": [1.5, null], "a": "é\n"})).as_str(),
+        r#"{"a":"é\n","b":[1.5,null]}"#
+    );
     assert_eq!((of(Value::Null).as_str(), of(json!({})).is_empty()), ("{}", true));
     assert_eq!(of(json!([1])).as_str(), r#"{"value":[1]}"#);
 }
@@ -26,29 +29,54 @@ fn of_two_members_with_one_name_the_later_counts() {
     metadata.insert("b", 2);
     assert_eq!(
         metadata.to_map(),
-        Map::from_iter([("a".to_owned(), json!({"b": "\"b\":"})), ("b".to_owned(), json!(2))])
+        Map::from_iter([
+            ("a".to_owned(), json!({"b": "\"b\":"})),
+            ("b".to_owned(), json!(2))
+        ])
     );
     // In the text of a value only, or deeper: not there yet.
     let mut metadata = of(json!({"x": {"k": 1}, "y": "\"k\":"}));
     metadata.insert("k", true);
-    assert_eq!(Value::Object(metadata.to_map()), json!({"x": {"k": 1}, "y": "\"k\":", "k": true}));
+    assert_eq!(
+        Value::Object(metadata.to_map()),
+        json!({"x": {"k": 1}, "y": "\"k\":", "k": true})
+    );
 }
 
 #[test]
 fn no_member_takes_another_s_place_or_the_writer_s() {
     let set = |names: &[&str]| {
         let mut metadata = Metadata::default();
-        names.iter().zip(1..).for_each(|(name, nth)| metadata.insert(name, nth));
+        names
+            .iter()
+            .zip(1..)
+            .for_each(|(name, nth)| metadata.insert(name, nth));
         Value::Object(metadata.to_map())
     };
-    assert_eq!(set(&["_audit", "app._audit", "_audit"]), json!({"app._audit": 3, "app.app._audit": 2}));
-    assert_eq!(set(&["app._audit", "_audit"]), json!({"app._audit": 2, "app.app._audit": 1}));
-    assert_eq!(set(&["my_audit", "_auditor"]), json!({"my_audit": 1, "_auditor": 2}));
+    assert_eq!(
+        set(&["_audit", "app._audit", "_audit"]),
+        json!({"app._audit": 3, "app.app._audit": 2})
+    );
+    assert_eq!(
+        set(&["app._audit", "_audit"]),
+        json!({"app._audit": 2, "app.app._audit": 1})
+    );
+    assert_eq!(
+        set(&["my_audit", "_auditor"]),
+        json!({"my_audit": 1, "_auditor": 2})
+    );
     for names in [["a\0", "a\u{FFFD}"], ["a\u{FFFD}", "a\0"], ["a\0", "a\0"]] {
-        assert_eq!(set(&names), json!({"a\u{FFFD}": 1, "a\u{FFFD}\u{FFFD}": 2}), "{names:?}");
+        assert_eq!(
+            set(&names),
+            json!({"a\u{FFFD}": 1, "a\u{FFFD}\u{FFFD}": 2}),
+            "{names:?}"
+        );
     }
     let at_once = |value: Value| of(value).to_map().len();
-    assert_eq!(at_once(json!({"\0\u{FFFD}": 1, "\u{FFFD}\0": 2, "\u{FFFD}\u{FFFD}": 3})), 3);
+    assert_eq!(
+        at_once(json!({"\0\u{FFFD}": 1, "\u{FFFD}\0": 2, "\u{FFFD}\u{FFFD}": 3})),
+        3
+    );
     assert_eq!(at_once(json!({"a\0": 1, "a\0\0": 2, "a\u{FFFD}": 3})), 3);
     let inner = of(json!({"x": {"a\0": 1, "a\0\0": 2, "a\u{FFFD}": 3}})).to_map();
     assert_eq!(inner["x"].as_object().unwrap().len(), 3);
@@ -79,7 +107,12 @@ fn any_depth_is_survived_on_a_small_stack() {
         assert!(metadata.state() == State::DepthCut, "and stays marked");
         assert_eq!(of(nested(100_000)).state(), State::DepthCut);
     };
-    std::thread::Builder::new().stack_size(2 << 20).spawn(tried).unwrap().join().unwrap();
+    std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(tried)
+        .unwrap()
+        .join()
+        .unwrap();
 }
 
 #[test]
@@ -94,7 +127,10 @@ fn many_members_are_set_one_by_one_without_reading_the_others_each_time() {
     (0..10_000).for_each(|n| metadata.insert("k\0", n));
     let read = metadata.to_map();
     assert_eq!(read.len(), 130_000);
-    assert_eq!((&read["name 59999"], &read["k\u{FFFD}\u{FFFD}9999"]), (&json!(1), &json!(9_999)));
+    assert_eq!(
+        (&read["name 59999"], &read["k\u{FFFD}\u{FFFD}9999"]),
+        (&json!(1), &json!(9_999))
+    );
 }
 
 /// The obvious way to set a member: pairs of name and value, searched from the beginning.
@@ -103,7 +139,9 @@ fn set_in_list(list: &mut Vec<(String, Value)>, name: &str, value: Value) {
     if name.contains('\u{FFFD}') {
         let later = (2..).map(|nth| format!("{name}\u{FFFD}{nth}"));
         let mut names = [name.clone(), format!("{name}\u{FFFD}")].into_iter().chain(later);
-        name = names.find(|name| list.iter().all(|(taken, _)| taken != name)).unwrap();
+        name = names
+            .find(|name| list.iter().all(|(taken, _)| taken != name))
+            .unwrap();
     }
     match list.iter_mut().find(|(known, _)| *known == name) {
         Some((_, known)) => *known = value,

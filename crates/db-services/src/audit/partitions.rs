@@ -28,7 +28,9 @@ pub async fn ensure_partitions(
     conn: &mut Connection,
     times: impl IntoIterator<Item = DateTime<Utc>>,
 ) -> QueryResult<i32> {
-    let Connection::Postgres(conn) = conn else { return Ok(0) };
+    let Connection::Postgres(conn) = conn else {
+        return Ok(0);
+    };
     let mut seen = BTreeSet::new();
     let mut made = 0;
     for time in times {

@@ -88,7 +88,10 @@ pub async fn for_tenant<T>(
     }
     let mut held = Held(None);
     let conn = held.0.insert(database.connection().await?);
-    let refused = |source| TenantError::Refused { database: database.to_string(), source };
+    let refused = |source| TenantError::Refused {
+        database: database.to_string(),
+        source,
+    };
     begin(conn, tenant).await.map_err(refused)?;
     let read = read(conn).await;
     // Nothing is written: the transaction's settings and the view go with it.

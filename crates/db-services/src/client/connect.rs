@@ -85,7 +85,9 @@ pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteC
         )),
         other => other,
     })?;
-    connection.batch_execute(SQLITE_SETTINGS).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    connection
+        .batch_execute(SQLITE_SETTINGS)
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
 }
 
@@ -105,7 +107,10 @@ pub(super) fn postgres_pool(
 /// least a synced local disk, whatever the server's or the user's setting. The driver's task runs on
 /// the current runtime until the client is dropped.
 pub(crate) async fn connect_writer(route: &Route) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
-    let given = route.config.get_application_name().filter(|name| *name != super::url::APPLICATION_NAME);
+    let given = route
+        .config
+        .get_application_name()
+        .filter(|name| *name != super::url::APPLICATION_NAME);
     let client = connect_as(route, given.unwrap_or("audit-writer")).await?;
     client.batch_execute(SYNCED_COMMIT).await?;
     Ok(client)
@@ -179,5 +184,8 @@ where
         .create_timeout(Some(POOL_TIMEOUT))
         .recycle_timeout(Some(POOL_TIMEOUT))
         .build()
-        .map_err(|error| DatabaseError::Pool { database: shown.to_owned(), detail: error.to_string() })
+        .map_err(|error| DatabaseError::Pool {
+            database: shown.to_owned(),
+            detail: error.to_string(),
+        })
 }

@@ -80,17 +80,22 @@ impl Database {
             let outcome = match database.kind() {
                 Kind::Postgres { route, .. } => on_postgres(route, step),
                 Kind::Sqlite { location, .. } => {
-                    open_sqlite(location).map_err(Into::into).and_then(|mut connection| {
-                        step(&mut On {
-                            connection: &mut connection,
-                            migrations: || db_schema::sqlite::MIGRATIONS,
+                    open_sqlite(location)
+                        .map_err(Into::into)
+                        .and_then(|mut connection| {
+                            step(&mut On {
+                                connection: &mut connection,
+                                migrations: || db_schema::sqlite::MIGRATIONS,
+                            })
                         })
-                    })
                 }
             };
             let _ = reply.send(outcome);
         };
-        let failed = |detail| DatabaseError::Migration { database: self.to_string(), detail };
+        let failed = |detail| DatabaseError::Migration {
+            database: self.to_string(),
+            detail,
+        };
         std::thread::Builder::new()
             .name("db-migrations".to_owned())
             .spawn(run)
@@ -104,11 +109,17 @@ impl Database {
 
 fn on_postgres<T>(route: &Route, step: impl FnOnce(&mut dyn Harness) -> Outcome<T>) -> Outcome<T> {
     // One worker drives the connection while this thread waits for it.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let _entered = runtime.enter();
     let mut connection: AsyncConnectionWrapper<_> = runtime.block_on(connect_postgres(route))?.into();
     connection.batch_execute(POSTGRES_LOCK)?;
-    step(&mut On { connection: &mut connection, migrations: || db_schema::MIGRATIONS })
+    step(&mut On {
+        connection: &mut connection,
+        migrations: || db_schema::MIGRATIONS,
+    })
 }
 
 /// The three steps, for either database.
@@ -135,7 +146,9 @@ where
     }
 
     fn revert_last(&mut self) -> Outcome<String> {
-        self.connection.revert_last_migration((self.migrations)()).map(|version| version.to_string())
+        self.connection
+            .revert_last_migration((self.migrations)())
+            .map(|version| version.to_string())
     }
 
     fn status(&mut self) -> Outcome<Vec<MigrationState>> {
@@ -149,7 +162,10 @@ where
         let mut states: Vec<_> = all
             .iter()
             .map(|m| m.name().to_string())
-            .map(|name| MigrationState { applied: !pending.contains(&name), name })
+            .map(|name| MigrationState {
+                applied: !pending.contains(&name),
+                name,
+            })
             .collect();
         states.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(states)

@@ -56,8 +56,14 @@ struct Inner {
 }
 
 pub(crate) enum Kind {
-    Postgres { route: Box<Route>, pool: Pool<AsyncPgConnection> },
-    Sqlite { location: SqliteLocation, pool: Pool<AsyncSqliteConnection> },
+    Postgres {
+        route: Box<Route>,
+        pool: Pool<AsyncPgConnection>,
+    },
+    Sqlite {
+        location: SqliteLocation,
+        pool: Pool<AsyncSqliteConnection>,
+    },
 }
 
 /// Where an SQLite database lies.
@@ -128,7 +134,9 @@ impl Database {
                 ("sqlite::memory:".to_owned(), Kind::Sqlite { location, pool })
             }
         };
-        Ok(Self { inner: Arc::new(Inner { shown, kind }) })
+        Ok(Self {
+            inner: Arc::new(Inner { shown, kind }),
+        })
     }
 
     /// Takes the database that `AUDIT_DATABASE_URL` names, else `DATABASE_URL`; none if neither is
@@ -158,12 +166,16 @@ impl Database {
     /// Dropping the future loses nothing.
     pub async fn connection(&self) -> Result<Connection, DatabaseError> {
         match &self.inner.kind {
-            Kind::Postgres { pool, .. } => {
-                pool.get().await.map(Connection::Postgres).map_err(|error| self.pool_error(error))
-            }
-            Kind::Sqlite { pool, .. } => {
-                pool.get().await.map(Connection::Sqlite).map_err(|error| self.pool_error(error))
-            }
+            Kind::Postgres { pool, .. } => pool
+                .get()
+                .await
+                .map(Connection::Postgres)
+                .map_err(|error| self.pool_error(error)),
+            Kind::Sqlite { pool, .. } => pool
+                .get()
+                .await
+                .map(Connection::Sqlite)
+                .map_err(|error| self.pool_error(error)),
         }
     }
 
@@ -177,9 +189,14 @@ impl Database {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn postgres_client(&self) -> Result<Option<tokio_postgres::Client>, DatabaseError> {
-        let Kind::Postgres { route, .. } = &self.inner.kind else { return Ok(None) };
+        let Kind::Postgres { route, .. } = &self.inner.kind else {
+            return Ok(None);
+        };
         let database = self.to_string();
-        let name = route.config.get_application_name().unwrap_or(url::APPLICATION_NAME);
+        let name = route
+            .config
+            .get_application_name()
+            .unwrap_or(url::APPLICATION_NAME);
         let connecting = connect::connect_as(route, name);
         match tokio::time::timeout(connect::POOL_TIMEOUT, connecting).await {
             Ok(Ok(client)) => Ok(Some(client)),
@@ -194,7 +211,10 @@ impl Database {
     /// Gives the path of an SQLite file; none for any other database.
     pub fn sqlite_path(&self) -> Option<&Path> {
         match &self.inner.kind {
-            Kind::Sqlite { location: SqliteLocation::File(path), .. } => Some(path),
+            Kind::Sqlite {
+                location: SqliteLocation::File(path),
+                ..
+            } => Some(path),
             _ => None,
         }
     }
@@ -205,11 +225,17 @@ impl Database {
     pub(crate) fn spool_target(&self) -> String {
         match &self.inner.kind {
             Kind::Postgres { route, .. } => url::target(&route.config),
-            Kind::Sqlite { location: SqliteLocation::File(path), .. } => {
+            Kind::Sqlite {
+                location: SqliteLocation::File(path),
+                ..
+            } => {
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 format!("sqlite://{}", path.display())
             }
-            Kind::Sqlite { location: SqliteLocation::Memory(_), .. } => "sqlite::memory:".to_owned(),
+            Kind::Sqlite {
+                location: SqliteLocation::Memory(_),
+                ..
+            } => "sqlite::memory:".to_owned(),
         }
     }
 
@@ -224,7 +250,10 @@ impl Database {
         match error {
             PoolError::Backend(Cause::ConnectionError(source)) => DatabaseError::Connect { database, source },
             PoolError::Timeout(_) => DatabaseError::Busy { database },
-            other => DatabaseError::Pool { database, detail: other.to_string() },
+            other => DatabaseError::Pool {
+                database,
+                detail: other.to_string(),
+            },
         }
     }
 }
@@ -258,7 +287,10 @@ mod tests {
     fn a_relative_path_names_another_spool_target_in_another_directory() {
         let target = |url| Database::from_url(url).unwrap().spool_target();
         let here = std::env::current_dir().unwrap();
-        assert_eq!(target("sqlite://audit.db"), format!("sqlite://{}/audit.db", here.display()));
+        assert_eq!(
+            target("sqlite://audit.db"),
+            format!("sqlite://{}/audit.db", here.display())
+        );
         assert_eq!(target("sqlite://./audit.db"), target("sqlite://audit.db"));
         assert_eq!(target("sqlite:///var/lib/audit.db"), "sqlite:///var/lib/audit.db");
     }

@@ -35,7 +35,9 @@ pub(super) fn parse(url: &str) -> Result<Target, DatabaseError> {
     let path = path.strip_prefix("//").unwrap_or(path);
     match path {
         ":memory:" => Ok(Target::SqliteMemory),
-        "" => Err(DatabaseError::Url("the SQLite URL names no file: expected sqlite://path".to_owned())),
+        "" => Err(DatabaseError::Url(
+            "the SQLite URL names no file: expected sqlite://path".to_owned(),
+        )),
         _ if path.contains('?') || path.starts_with("file:") => Err(DatabaseError::Url(format!(
             "sqlite://{path}: options are not supported; expected sqlite://path, the path as it is"
         ))),
@@ -46,7 +48,10 @@ pub(super) fn parse(url: &str) -> Result<Target, DatabaseError> {
 
 fn postgres(url: &str) -> Result<Target, DatabaseError> {
     let shown = without_secrets(url);
-    let refused = |reason| DatabaseError::Tls { database: shown.clone(), reason };
+    let refused = |reason| DatabaseError::Tls {
+        database: shown.clone(),
+        reason,
+    };
     let (options, rest) = Options::take_from(url).map_err(refused)?;
     let mut config: Config = rest.parse().map_err(|_| {
         // The parser's message can quote a piece of a password that was not percent-encoded.
@@ -60,14 +65,22 @@ fn postgres(url: &str) -> Result<Target, DatabaseError> {
     let reach = reach(&config);
     let encryption = options.decide(reach).map_err(refused)?;
     if encryption.mode == SslMode::Require && config.get_hosts().iter().any(is_socket) {
-        return Err(refused("a Unix socket cannot be encrypted, and so not stand beside other hosts"));
+        return Err(refused(
+            "a Unix socket cannot be encrypted, and so not stand beside other hosts",
+        ));
     }
     if let (Reach::Network, Some(weakness)) = (reach, encryption.weakness()) {
         log::warn!("{shown}: {weakness}; sslmode=verify-full is safe");
     }
     config.ssl_mode(encryption.mode);
     set_defaults(&mut config);
-    Ok(Target::Postgres { shown, route: Box::new(Route { config, tls: encryption.tls }) })
+    Ok(Target::Postgres {
+        shown,
+        route: Box::new(Route {
+            config,
+            tls: encryption.tls,
+        }),
+    })
 }
 
 /// No host is this machine; an address without a name is its own name, for its certificate.
@@ -102,7 +115,9 @@ fn set_defaults(config: &mut Config) {
 /// stands: a password may hold unencoded `@`, `/` and `?`.
 fn without_secrets(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (credentials, place) = rest.rsplit_once('@').map_or(("", rest), |(_, place)| ("***@", place));
+    let (credentials, place) = rest
+        .rsplit_once('@')
+        .map_or(("", rest), |(_, place)| ("***@", place));
     let place = place.split(['?', '#']).next().unwrap_or_default();
     format!("postgres://{credentials}{place}")
 }
@@ -116,7 +131,9 @@ pub(super) fn target(config: &Config) -> String {
             #[cfg(unix)]
             Host::Unix(path) => path.display().to_string(),
         };
-        let address = addresses.get(index).map_or_else(String::new, |address| format!("[{address}]"));
+        let address = addresses
+            .get(index)
+            .map_or_else(String::new, |address| format!("[{address}]"));
         // One port is for all hosts.
         let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
         format!("{name}{address}:{port}")
@@ -162,9 +179,10 @@ mod tests {
     /// The driver's mode, and what is trusted.
     fn encryption(url: &str) -> (SslMode, String) {
         match parse(url) {
-            Ok(Target::Postgres { route, .. }) => {
-                (route.config.get_ssl_mode(), route.tls.map_or_else(String::new, |tls| format!("{tls:?}")))
-            }
+            Ok(Target::Postgres { route, .. }) => (
+                route.config.get_ssl_mode(),
+                route.tls.map_or_else(String::new, |tls| format!("{tls:?}")),
+            ),
             Ok(_) => panic!("{url} is no PostgreSQL"),
             Err(error) => panic!("{url}: {error}"),
         }
@@ -195,14 +213,46 @@ mod tests {
             ("postgres://u@db.example/db", require, "Name(None)"),
             ("postgres://u@10.0.0.1/db", require, "Name(None)"),
             ("postgres://u@localhost,db.example/db", require, "Name(None)"),
-            ("postgres://u@localhost/db?hostaddr=10.0.0.1", require, "Name(None)"),
-            ("postgres://u@localhost/db?sslmode=verify-full", require, "Name(None)"),
-            ("postgres://u@localhost/db?sslrootcert=system", require, "Name(None)"),
-            ("postgres://u@localhost/db?sslrootcert=ca%20%40.pem", require, "Name(Some(\"ca @.pem\"))"),
-            ("postgres://u@h/db?sslmode=verify-full&sslrootcert=ca.pem", require, "Name(Some(\"ca.pem\"))"),
-            ("postgres://u@h/db?sslmode=verify-ca&sslrootcert=ca.pem", require, "Authority(\"ca.pem\")"),
-            ("postgres://u@h/db?sslmode=require&sslrootcert=ca.pem", require, "Authority(\"ca.pem\")"),
-            ("postgres://u@h/db?sslmode=prefer&sslrootcert=ca.pem", prefer, "Authority(\"ca.pem\")"),
+            (
+                "postgres://u@localhost/db?hostaddr=10.0.0.1",
+                require,
+                "Name(None)",
+            ),
+            (
+                "postgres://u@localhost/db?sslmode=verify-full",
+                require,
+                "Name(None)",
+            ),
+            (
+                "postgres://u@localhost/db?sslrootcert=system",
+                require,
+                "Name(None)",
+            ),
+            (
+                "postgres://u@localhost/db?sslrootcert=ca%20%40.pem",
+                require,
+                "Name(Some(\"ca @.pem\"))",
+            ),
+            (
+                "postgres://u@h/db?sslmode=verify-full&sslrootcert=ca.pem",
+                require,
+                "Name(Some(\"ca.pem\"))",
+            ),
+            (
+                "postgres://u@h/db?sslmode=verify-ca&sslrootcert=ca.pem",
+                require,
+                "Authority(\"ca.pem\")",
+            ),
+            (
+                "postgres://u@h/db?sslmode=require&sslrootcert=ca.pem",
+                require,
+                "Authority(\"ca.pem\")",
+            ),
+            (
+                "postgres://u@h/db?sslmode=prefer&sslrootcert=ca.pem",
+                prefer,
+                "Authority(\"ca.pem\")",
+            ),
             ("postgres://u@h/db?sslmode=require", require, "Anyone"),
             ("postgres://u@h/db?sslmode=prefer", prefer, "Anyone"),
             ("postgres://u@localhost/db?sslmode=allow", prefer, "Anyone"),
@@ -214,7 +264,10 @@ mod tests {
             assert!(tls.contains(&format!("trust: {trust}")), "{url}: {tls}");
         }
         let (_, tls) = encryption("postgres://u@localhost/db?sslcert=me.crt&sslkey=me.key");
-        assert!(tls.contains("Name(None)") && tls.contains("me.crt") && tls.contains("me.key"), "{tls}");
+        assert!(
+            tls.contains("Name(None)") && tls.contains("me.crt") && tls.contains("me.key"),
+            "{tls}"
+        );
     }
 
     #[test]
@@ -234,7 +287,10 @@ mod tests {
             ("ssl_min_protocol_version=TLSv1.3", "supported"),
         ] {
             let error = error(&format!("postgres://u:hush@localhost/db?{options}"));
-            assert!(error.contains(said) && !error.contains("hush"), "{options}: {error}");
+            assert!(
+                error.contains(said) && !error.contains("hush"),
+                "{options}: {error}"
+            );
         }
         let mixed = error("postgres://u:hush@%2Frun,db.example/db");
         assert!(mixed.contains("Unix socket"), "{mixed}");
@@ -264,14 +320,32 @@ mod tests {
             assert_eq!(target(url), same, "{url}");
         }
         for (url, other) in [
-            ("postgres:///shop?host=b.example&port=5433", "postgres://b.example:5433/shop"),
+            (
+                "postgres:///shop?host=b.example&port=5433",
+                "postgres://b.example:5433/shop",
+            ),
             ("postgres://a.example/shop", "postgres://a.example:5432/shop"),
-            ("postgres://a.example:5433/?dbname=crm", "postgres://a.example:5433/crm"),
+            (
+                "postgres://a.example:5433/?dbname=crm",
+                "postgres://a.example:5433/crm",
+            ),
             ("postgres://me@a.example:5433", "postgres://a.example:5433/me"),
-            ("postgres://a.example:5433/shop?hostaddr=10.0.0.7", "postgres://a.example[10.0.0.7]:5433/shop"),
-            ("postgres://a.example:1,b.example:2/shop", "postgres://a.example:1,b.example:2/shop"),
-            ("postgres://b.example:2,a.example:1/shop", "postgres://b.example:2,a.example:1/shop"),
-            ("postgres:///shop?host=/run/postgresql", "postgres:///run/postgresql:5432/shop"),
+            (
+                "postgres://a.example:5433/shop?hostaddr=10.0.0.7",
+                "postgres://a.example[10.0.0.7]:5433/shop",
+            ),
+            (
+                "postgres://a.example:1,b.example:2/shop",
+                "postgres://a.example:1,b.example:2/shop",
+            ),
+            (
+                "postgres://b.example:2,a.example:1/shop",
+                "postgres://b.example:2,a.example:1/shop",
+            ),
+            (
+                "postgres:///shop?host=/run/postgresql",
+                "postgres:///run/postgresql:5432/shop",
+            ),
         ] {
             assert_eq!(target(url), other, "{url}");
         }

@@ -30,10 +30,16 @@ pub(super) async fn serve(
     seen: Arc<Counters>,
 ) {
     // Dropped, the client sees the server gone.
-    let Ok(mut server) = route.connect().await else { return };
+    let Ok(mut server) = route.connect().await else {
+        return;
+    };
     // Pieces are small; waiting for more would slow down what is meant to pass.
     let _ = client.set_nodelay(true);
-    let link = Link { network, seen, asked: AtomicBool::new(false) };
+    let link = Link {
+        network,
+        seen,
+        asked: AtomicBool::new(false),
+    };
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = tokio::io::split(&mut server);
     let end = tokio::select! {
@@ -116,7 +122,12 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(link: &'a Link) -> Self {
-        Self { link, network: link.network.clone(), held: Vec::new(), ended: false }
+        Self {
+            link,
+            network: link.network.clone(),
+            held: Vec::new(),
+            ended: false,
+        }
     }
 
     /// The next piece to pass on, and under which conditions; none at the end.

@@ -35,11 +35,19 @@ pub(super) struct Messages {
 
 impl Messages {
     pub(super) fn of_client() -> Self {
-        Self { next: Next::First, header: Vec::new(), rest: 0 }
+        Self {
+            next: Next::First,
+            header: Vec::new(),
+            rest: 0,
+        }
     }
 
     pub(super) fn of_server() -> Self {
-        Self { next: Next::Answer, header: Vec::new(), rest: 0 }
+        Self {
+            next: Next::Answer,
+            header: Vec::new(),
+            rest: 0,
+        }
     }
 
     /// Takes what goes by; gives the types of the messages that began in it.
@@ -87,7 +95,10 @@ mod tests {
     fn messages_are_found_however_they_are_cut() {
         let (question, start) = (b"\0\0\0\x08\x04\xd2\x16\x2f", b"\0\0\0\x0a\0\x03\0\0EE");
         let others = b"P\0\0\0\x06EEE\0\0\0\x09\0EEEZS\0\0\0\x04";
-        let (plain, asking) = ([&start[..], others].concat(), [&question[..], start, others].concat());
+        let (plain, asking) = (
+            [&start[..], others].concat(),
+            [&question[..], start, others].concat(),
+        );
         let (answer, refusal) = (others.to_vec(), [&b"N"[..], others].concat());
         for size in 1..=asking.len() {
             for (mut messages, all) in [
@@ -96,7 +107,10 @@ mod tests {
                 (Messages::of_server(), &answer),
                 (Messages::of_server(), &refusal),
             ] {
-                let began: Vec<u8> = all.chunks(size).flat_map(|piece| messages.follow(piece)).collect();
+                let began: Vec<u8> = all
+                    .chunks(size)
+                    .flat_map(|piece| messages.follow(piece))
+                    .collect();
                 assert_eq!(began, b"PES", "in pieces of {size}");
             }
         }

@@ -105,7 +105,12 @@ impl Proxy {
             .name("proxy".to_owned())
             .spawn(move || runtime.block_on(run(door, route, incoming, counters)))
             .map_err(SetupError::proxy("starting its thread"))?;
-        Ok(Self { url, orders: Some(orders), seen, thread: Some(thread) })
+        Ok(Self {
+            url,
+            orders: Some(orders),
+            seen,
+            thread: Some(thread),
+        })
     }
 
     /// The connection URL that goes through the proxy: the same user, password, database and options.
@@ -121,7 +126,11 @@ impl Proxy {
     pub fn set(&self, network: Network) -> Result<(), SetupError> {
         let gone = || SetupError::proxy("setting it")(std::io::ErrorKind::BrokenPipe.into());
         let (reply, done) = std::sync::mpsc::channel();
-        self.orders.as_ref().ok_or_else(gone)?.send((network, reply)).map_err(|_| gone())?;
+        self.orders
+            .as_ref()
+            .ok_or_else(gone)?
+            .send((network, reply))
+            .map_err(|_| gone())?;
         // Blocks for microseconds, on a thread that is not the proxy's.
         done.recv().map_err(|_| gone())?
     }
@@ -185,7 +194,11 @@ impl Door {
         let open = || {
             let keeper = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
             let address = keeper.local_addr()?;
-            Ok(Self { address, _keeper: keeper, listener: Some(listen(address)?) })
+            Ok(Self {
+                address,
+                _keeper: keeper,
+                listener: Some(listen(address)?),
+            })
         };
         open().map_err(SetupError::proxy("listening"))
     }
@@ -202,7 +215,9 @@ impl Door {
 
     /// The next connection; none comes while it is closed.
     async fn next(&self) -> tokio::net::TcpStream {
-        let Some(listener) = &self.listener else { return std::future::pending().await };
+        let Some(listener) = &self.listener else {
+            return std::future::pending().await;
+        };
         loop {
             match listener.accept().await {
                 Ok((client, _)) => return client,

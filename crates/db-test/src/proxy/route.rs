@@ -52,7 +52,10 @@ pub(super) fn by_way_of(url: &str, address: SocketAddr) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
-    let user = authority.rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default();
+    let user = authority
+        .rsplit_once('@')
+        .map(|(user, _)| format!("{user}@"))
+        .unwrap_or_default();
     format!("{scheme}://{user}{address}{tail}")
 }
 
@@ -64,7 +67,10 @@ mod tests {
     fn the_url_changes_in_its_host_alone() {
         let address = SocketAddr::from(([127, 0, 0, 1], 4711));
         for (url, expected) in [
-            ("postgres://postgres@%2Ftmp%2Fa/shop", "postgres://postgres@127.0.0.1:4711/shop"),
+            (
+                "postgres://postgres@%2Ftmp%2Fa/shop",
+                "postgres://postgres@127.0.0.1:4711/shop",
+            ),
             (
                 "postgres://u:p%40@db:1/x?sslmode=disable",
                 "postgres://u:p%40@127.0.0.1:4711/x?sslmode=disable",
@@ -78,7 +84,10 @@ mod tests {
     #[test]
     fn a_socket_and_a_port_are_found() {
         let found = |url| format!("{:?}", Route::of(url).unwrap());
-        assert_eq!(found("postgres://u@%2Ftmp%2Fa/x"), r#"Unix("/tmp/a/.s.PGSQL.5432")"#);
+        assert_eq!(
+            found("postgres://u@%2Ftmp%2Fa/x"),
+            r#"Unix("/tmp/a/.s.PGSQL.5432")"#
+        );
         assert_eq!(found("postgres://u@db:5433/x"), r#"Tcp("db", 5433)"#);
         let error = Route::of("postgres://u:hush@[").unwrap_err().to_string();
         assert!(error.contains("URL") && !error.contains("hush"), "{error}");

@@ -16,5 +16,9 @@ pub async fn connect(url: &str) -> Result<Client, Error> {
 
 /// Gives the single text that a query selects.
 pub async fn text(client: &Client, sql: &str) -> String {
-    client.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}")).get(0)
+    client
+        .query_one(sql, &[])
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"))
+        .get(0)
 }

@@ -132,7 +132,12 @@ impl<S: Store> SpoolWorker<S> {
         for request in others {
             match request {
                 SpoolRequest::Read => self.is_read_waiting = true,
-                SpoolRequest::Quarantine { ticket, rows, reason, sqlstate } => {
+                SpoolRequest::Quarantine {
+                    ticket,
+                    rows,
+                    reason,
+                    sqlstate,
+                } => {
                     let result = self
                         .store
                         .quarantine(&rows, &reason, sqlstate.as_deref())
@@ -182,7 +187,10 @@ impl<S: Store> SpoolWorker<S> {
         for open in self.files.values_mut().filter(|open| open.usage.batches == 0) {
             let _ = self.store.remove_if_done(&mut open.file, &[]);
         }
-        Closed { left: self.left, removed: self.removed }
+        Closed {
+            left: self.left,
+            removed: self.removed,
+        }
     }
 
     fn remove(&mut self, ids: &[SpoolId], now: Time) {
@@ -210,7 +218,11 @@ impl<S: Store> SpoolWorker<S> {
 
     /// Where a batch is that the writer no longer holds.
     fn resolve(&mut self, mut id: SpoolId) -> SpoolId {
-        while let Some(copy) = self.aliases.remove(&id).filter(|_| !planted!(SalvagedCopyForgotten)) {
+        while let Some(copy) = self
+            .aliases
+            .remove(&id)
+            .filter(|_| !planted!(SalvagedCopyForgotten))
+        {
             id = copy;
         }
         id
@@ -218,6 +230,8 @@ impl<S: Store> SpoolWorker<S> {
 
     /// Begins a new pass. True if there is something in it.
     fn rewind(&mut self) -> bool {
-        self.files.values_mut().fold(false, |any, open| open.rewind() | any)
+        self.files
+            .values_mut()
+            .fold(false, |any, open| open.rewind() | any)
     }
 }

@@ -19,7 +19,10 @@ impl<S: Store> SpoolWorker<S> {
         let is_unknown = (self.reread_at != Time::NEVER && !planted!(FailedReadTakenForTheEnd))
             || !self.salvages.is_empty()
             || self.has_unadopted()
-            || self.files.iter().any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key));
+            || self
+                .files
+                .iter()
+                .any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key));
         self.is_read_waiting = batch.is_none() && is_unknown;
         if !self.is_read_waiting {
             replies.push(SpoolReply::Read(batch));
@@ -30,7 +33,11 @@ impl<S: Store> SpoolWorker<S> {
     /// others may have come back since the pass went by, and the writer may not ask again.
     fn read(&mut self, now: Time, replies: &mut Replies<S::Row>) -> Option<SpooledBatch<S::Row>> {
         let batch = self.read_on(now, replies);
-        if batch.is_none() && self.rewind() { self.read_on(now, replies) } else { batch }
+        if batch.is_none() && self.rewind() {
+            self.read_on(now, replies)
+        } else {
+            batch
+        }
     }
 
     /// The next batches of this pass, of one file: adopted files first, they are older. Stop records after
@@ -57,9 +64,13 @@ impl<S: Store> SpoolWorker<S> {
         replies: &mut Replies<S::Row>,
     ) -> Result<Option<SpooledBatch<S::Row>>, StoreError> {
         loop {
-            let Some(open) = self.files.get_mut(&key) else { return Ok(None) };
+            let Some(open) = self.files.get_mut(&key) else {
+                return Ok(None);
+            };
             let before = open.cursor();
-            let sizes = self.store.sizes(&mut open.file, before, self.config.max_read_batches)?;
+            let sizes = self
+                .store
+                .sizes(&mut open.file, before, self.config.max_read_batches)?;
             if sizes.is_empty() {
                 open.is_read_failing = false;
                 return Ok(None);
@@ -88,13 +99,18 @@ impl<S: Store> SpoolWorker<S> {
         now: Time,
         replies: &mut Replies<S::Row>,
     ) -> SpooledBatch<S::Row> {
-        let mut batch = SpooledBatch { ids: Vec::new(), rows: Vec::new() };
+        let mut batch = SpooledBatch {
+            ids: Vec::new(),
+            rows: Vec::new(),
+        };
         if self.own != Some(key) {
             self.before_stops = None;
         }
         for StoredBatch { id, rows, damaged } in stored {
             let are_safe = self.quarantine_lines(key, &damaged, now, replies);
-            let Some(open) = self.files.get_mut(&key) else { break };
+            let Some(open) = self.files.get_mut(&key) else {
+                break;
+            };
             if !are_safe {
                 // To remove it would lose them.
                 open.skip(id);
@@ -121,23 +137,36 @@ impl<S: Store> SpoolWorker<S> {
         now: Time,
         replies: &mut Replies<S::Row>,
     ) -> Result<Option<SpooledBatch<S::Row>>, StoreError> {
-        let Some(stop) = self.files.get(&key).and_then(OpenFile::next_stop) else { return Ok(None) };
+        let Some(stop) = self.files.get(&key).and_then(OpenFile::next_stop) else {
+            return Ok(None);
+        };
         if !self.may_hand_out_stops(key) {
             return Ok(None);
         }
-        let adopted: Vec<u32> = self.files.keys().copied().filter(|key| self.own != Some(*key)).collect();
+        let adopted: Vec<u32> = self
+            .files
+            .keys()
+            .copied()
+            .filter(|key| self.own != Some(*key))
+            .collect();
         for key in adopted {
             if !self.has_only_stops(key, i64::MAX, now, replies) {
                 return Ok(None);
             }
         }
         if let Some(own) = self.own {
-            let through = if own == key { i64::MAX } else { self.own_before_stops() };
+            let through = if own == key {
+                i64::MAX
+            } else {
+                self.own_before_stops()
+            };
             if !self.has_only_stops(own, through, now, replies) {
                 return Ok(None);
             }
         }
-        let Some(open) = self.files.get_mut(&key) else { return Ok(None) };
+        let Some(open) = self.files.get_mut(&key) else {
+            return Ok(None);
+        };
         let Some(stored) = self.store.read(&mut open.file, &[stop])?.pop() else {
             open.stops.remove(&stop);
             return Ok(None);
@@ -145,14 +174,22 @@ impl<S: Store> SpoolWorker<S> {
         if !self.quarantine_lines(key, &stored.damaged, now, replies) {
             return Ok(None);
         }
-        let Some(open) = self.files.get_mut(&key) else { return Ok(None) };
+        let Some(open) = self.files.get_mut(&key) else {
+            return Ok(None);
+        };
         if stored.rows.is_empty() {
             open.remove(stop);
             self.flush_at = self.flush_at.min(now + self.config.removal_delay);
             return Ok(None);
         }
         open.held.insert(stop);
-        Ok(Some(SpooledBatch { ids: vec![SpoolId { file: key, batch: stop }], rows: stored.rows }))
+        Ok(Some(SpooledBatch {
+            ids: vec![SpoolId {
+                file: key,
+                batch: stop,
+            }],
+            rows: stored.rows,
+        }))
     }
 
     /// False while what a stop record of this file attests may be in a file that could not be copied or
@@ -167,8 +204,13 @@ impl<S: Store> SpoolWorker<S> {
     fn has_only_stops(&mut self, key: u32, through: i64, now: Time, replies: &mut Replies<S::Row>) -> bool {
         let mut after = i64::MIN;
         loop {
-            let Some(open) = self.files.get_mut(&key) else { return true };
-            let sizes = match self.store.sizes(&mut open.file, after, self.config.max_read_batches) {
+            let Some(open) = self.files.get_mut(&key) else {
+                return true;
+            };
+            let sizes = match self
+                .store
+                .sizes(&mut open.file, after, self.config.max_read_batches)
+            {
                 Ok(sizes) => sizes,
                 Err(error) => {
                     self.read_failed(key, error, now, replies);
@@ -176,7 +218,11 @@ impl<S: Store> SpoolWorker<S> {
                 }
             };
             let Some(last) = sizes.last() else { return true };
-            if !sizes.iter().take_while(|size| size.id <= through).all(|size| open.is_done_or_stop(size.id)) {
+            if !sizes
+                .iter()
+                .take_while(|size| size.id <= through)
+                .all(|size| open.is_done_or_stop(size.id))
+            {
                 return false;
             }
             if last.id >= through {
@@ -189,12 +235,17 @@ impl<S: Store> SpoolWorker<S> {
     /// The newest batch of the own file at the time when nothing but stop records was left of the adopted
     /// ones. Later ones have nothing of theirs, and in a busy writer do not end.
     fn own_before_stops(&mut self) -> i64 {
-        let newest = self.own.and_then(|key| self.files.get(&key)).map_or(i64::MIN, |own| own.newest);
+        let newest = self
+            .own
+            .and_then(|key| self.files.get(&key))
+            .map_or(i64::MIN, |own| own.newest);
         *self.before_stops.get_or_insert(newest)
     }
 
     fn read_failed(&mut self, key: u32, error: StoreError, now: Time, replies: &mut Replies<S::Row>) {
-        let Some(open) = self.files.get_mut(&key) else { return };
+        let Some(open) = self.files.get_mut(&key) else {
+            return;
+        };
         let reason = error.to_string();
         if let Some(loss) = FileLoss::of(error) {
             return self.begin_salvage(key, loss, now, replies);
@@ -217,17 +268,27 @@ impl<S: Store> SpoolWorker<S> {
         if lines.is_empty() {
             return true;
         }
-        let file = self.files.get(&key).map(|open| open.name.clone()).unwrap_or_default();
+        let file = self
+            .files
+            .get(&key)
+            .map(|open| open.name.clone())
+            .unwrap_or_default();
         if planted!(DamagedLinesDropped) {
             return true;
         }
         let result = self.store.quarantine_lines(lines);
         let is_safe = result.is_ok();
         replies.push(SpoolReply::Notice(match result {
-            Ok(()) => SpoolNotice::LinesQuarantined { file, lines: lines.len() as u64 },
+            Ok(()) => SpoolNotice::LinesQuarantined {
+                file,
+                lines: lines.len() as u64,
+            },
             Err(error) => {
                 self.reread_at = self.reread_at.min(now + self.config.scan_interval);
-                SpoolNotice::LinesNotQuarantined { file, reason: error.to_string() }
+                SpoolNotice::LinesNotQuarantined {
+                    file,
+                    reason: error.to_string(),
+                }
             }
         }));
         is_safe

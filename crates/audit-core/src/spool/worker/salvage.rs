@@ -89,7 +89,10 @@ impl SalvageFrom {
     /// Where to read on when nothing more can be read from here.
     fn at_damage(self) -> Option<Self> {
         match self {
-            Self::Above(floor) => Some(Self::Between { floor, ceiling: i64::MAX }),
+            Self::Above(floor) => Some(Self::Between {
+                floor,
+                ceiling: i64::MAX,
+            }),
             Self::Between { .. } => None,
         }
     }
@@ -104,7 +107,9 @@ impl<S: Store> SpoolWorker<S> {
         now: Time,
         replies: &mut Replies<S::Row>,
     ) {
-        let Some(open) = self.files.remove(&key) else { return };
+        let Some(open) = self.files.remove(&key) else {
+            return;
+        };
         if self.own == Some(key) {
             self.own = None;
         }
@@ -139,8 +144,11 @@ impl<S: Store> SpoolWorker<S> {
             }
             match result {
                 Ok(renamed) => {
-                    let notice =
-                        SpoolNotice::Salvaged { file: salvage.name, renamed, batches: salvage.copied };
+                    let notice = SpoolNotice::Salvaged {
+                        file: salvage.name,
+                        renamed,
+                        batches: salvage.copied,
+                    };
                     replies.push(SpoolReply::Notice(notice));
                 }
                 Err(reason) => {
@@ -169,13 +177,17 @@ impl<S: Store> SpoolWorker<S> {
             let Part { ids, batches, next } =
                 self.read_part(salvage, from).map_err(|error| error.to_string())?;
             if !ids.is_empty() {
-                let (own, copies) =
-                    self.commit_own(&batches, now, replies).map_err(|failure| failure.to_string())?;
+                let (own, copies) = self
+                    .commit_own(&batches, now, replies)
+                    .map_err(|failure| failure.to_string())?;
                 salvage.copied += ids.len() as u64;
                 for (id, copy) in ids.into_iter().zip(copies) {
                     self.note_copy(
                         SpoolId { file: key, batch: id },
-                        SpoolId { file: own, batch: copy },
+                        SpoolId {
+                            file: own,
+                            batch: copy,
+                        },
                         salvage,
                     );
                 }
@@ -183,7 +195,11 @@ impl<S: Store> SpoolWorker<S> {
             salvage.next = next;
         }
         match salvage.is_renamed {
-            true => self.store.set_aside(&mut salvage.file).map(Some).map_err(|error| error.to_string()),
+            true => self
+                .store
+                .set_aside(&mut salvage.file)
+                .map(Some)
+                .map_err(|error| error.to_string()),
             false => Ok(None),
         }
     }
@@ -194,7 +210,14 @@ impl<S: Store> SpoolWorker<S> {
         salvage: &mut Salvage<S::File>,
         from: SalvageFrom,
     ) -> Result<Part<S::Body>, StoreError> {
-        let (mut bytes, mut part) = (0, Part { ids: Vec::new(), batches: Vec::new(), next: Some(from) });
+        let (mut bytes, mut part) = (
+            0,
+            Part {
+                ids: Vec::new(),
+                batches: Vec::new(),
+                next: Some(from),
+            },
+        );
         while let Some(from) = part.next.filter(|_| bytes < self.config.max_group_bytes) {
             let found = match self.store.salvage(&mut salvage.file, from) {
                 Ok(found) => found,

@@ -30,12 +30,19 @@ impl<S: Store> SpoolWorker<S> {
         self.left += self.salvages.len() as u64;
         // A read makes room for the files that wait.
         if self.has_unadopted()
-            || self.files.iter().any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key))
+            || self
+                .files
+                .iter()
+                .any(|(key, open)| open.has_waiting_stop() && self.may_hand_out_stops(*key))
         {
             replies.push(SpoolReply::Adopted);
         }
         let is_more = self.waiting > 0 && self.has_room() && !self.is_scan_failing;
-        self.next_scan = if is_more { now } else { now + self.config.scan_interval };
+        self.next_scan = if is_more {
+            now
+        } else {
+            now + self.config.scan_interval
+        };
     }
 
     /// True if another file may be adopted.
@@ -58,7 +65,9 @@ impl<S: Store> SpoolWorker<S> {
         if self.waiting > 0 {
             // Removals that failed are forgotten: those batches are replayed, and found stored.
             let own = self.own;
-            let closed = self.files.extract_if(.., |key, open| own != Some(*key) && open.waits_for_others());
+            let closed = self
+                .files
+                .extract_if(.., |key, open| own != Some(*key) && open.waits_for_others());
             self.postponed.extend(closed.map(|(_, open)| open.name));
         }
         self.has_room() && !self.is_scan_failing
@@ -69,8 +78,10 @@ impl<S: Store> SpoolWorker<S> {
         self.ignored.retain(is_there);
         self.failing.retain(is_there);
         let open = self.files.values().map(|open| &open.name);
-        let known: BTreeSet<String> =
-            open.chain(self.salvages.values().map(|salvage| &salvage.name)).cloned().collect();
+        let known: BTreeSet<String> = open
+            .chain(self.salvages.values().map(|salvage| &salvage.name))
+            .cloned()
+            .collect();
         self.waiting = 0;
         self.postponed.retain(is_there);
         let unknown = names.iter().filter(|name| !known.contains(*name));
@@ -159,7 +170,10 @@ impl<S: Store> SpoolWorker<S> {
 
     fn adoption_failed(&mut self, name: &str, error: &StoreError, replies: &mut Replies<S::Row>) {
         if self.failing.insert(name.to_owned()) {
-            let notice = SpoolNotice::AdoptionFailed { file: name.to_owned(), reason: error.to_string() };
+            let notice = SpoolNotice::AdoptionFailed {
+                file: name.to_owned(),
+                reason: error.to_string(),
+            };
             replies.push(SpoolReply::Notice(notice));
         }
     }

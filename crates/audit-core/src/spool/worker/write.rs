@@ -27,7 +27,10 @@ impl<S: Store> SpoolWorker<S> {
             if has_stop && !self.salvages.is_empty() {
                 // What it attests would not all be in its file.
                 let failure = SpoolFailure::Damaged("a damaged file is not copied yet".to_owned());
-                replies.push(SpoolReply::Appended { copy, result: Err(failure) });
+                replies.push(SpoolReply::Appended {
+                    copy,
+                    result: Err(failure),
+                });
                 continue;
             }
             let batch = self.store.encode(&rows);
@@ -36,7 +39,11 @@ impl<S: Store> SpoolWorker<S> {
                 bytes = 0;
             }
             bytes += batch.bytes;
-            group.push(Append { copy, batch, has_stop });
+            group.push(Append {
+                copy,
+                batch,
+                has_stop,
+            });
         }
         if !group.is_empty() {
             self.append_group(group, now, replies);
@@ -50,7 +57,12 @@ impl<S: Store> SpoolWorker<S> {
         }
         let (mut used, limit) = (self.own_bytes(), self.config.limit_bytes);
         let (mut fitting, mut batches) = (Vec::new(), Vec::new());
-        for Append { copy, batch, has_stop } in group {
+        for Append {
+            copy,
+            batch,
+            has_stop,
+        } in group
+        {
             let fits = used.saturating_add(batch.bytes) <= limit || planted!(LimitIgnored);
             fitting.push((copy, has_stop, fits));
             if fits {
@@ -58,8 +70,11 @@ impl<S: Store> SpoolWorker<S> {
                 batches.push(batch);
             }
         }
-        let committed =
-            if batches.is_empty() { Ok((0, Vec::new())) } else { self.commit_own(&batches, now, replies) };
+        let committed = if batches.is_empty() {
+            Ok((0, Vec::new()))
+        } else {
+            self.commit_own(&batches, now, replies)
+        };
         let mut ids = committed.as_ref().map_or(&[][..], |(_, ids)| ids).iter();
         for (copy, has_stop, fits) in fitting {
             let result = match &committed {
@@ -97,7 +112,9 @@ impl<S: Store> SpoolWorker<S> {
         // The second attempt is on a new file.
         for _ in 0..2 {
             let key = self.own_key()?;
-            let Some(own) = self.files.get_mut(&key) else { break };
+            let Some(own) = self.files.get_mut(&key) else {
+                break;
+            };
             let removing: Vec<i64> = own.removing.iter().copied().collect();
             match self.store.commit(&mut own.file, batches, &removing) {
                 Ok(committed) => {
@@ -109,7 +126,9 @@ impl<S: Store> SpoolWorker<S> {
                 }
                 Err(error) => {
                     let message = format!("{}: {error}", own.name);
-                    let Some(loss) = FileLoss::of(error) else { return Err(SpoolFailure::Io(message)) };
+                    let Some(loss) = FileLoss::of(error) else {
+                        return Err(SpoolFailure::Io(message));
+                    };
                     self.begin_salvage(key, loss, now, replies);
                     failure = Some(SpoolFailure::Damaged(message));
                 }
@@ -125,20 +144,27 @@ impl<S: Store> SpoolWorker<S> {
         }
         self.create_own().map_err(|error| {
             let message = error.to_string();
-            if self.salvages.is_empty() { SpoolFailure::Io(message) } else { SpoolFailure::Damaged(message) }
+            if self.salvages.is_empty() {
+                SpoolFailure::Io(message)
+            } else {
+                SpoolFailure::Damaged(message)
+            }
         })
     }
 
     pub(super) fn create_own(&mut self) -> Result<u32, StoreError> {
         let (name, file) = self.store.create(&self.config.target)?;
         let key = self.next_key();
-        self.files.insert(key, OpenFile::new(name, file, Usage::default()));
+        self.files
+            .insert(key, OpenFile::new(name, file, Usage::default()));
         self.own = Some(key);
         Ok(key)
     }
 
     fn own_bytes(&self) -> u64 {
-        self.own.and_then(|key| self.files.get(&key)).map_or(0, |own| own.usage.bytes)
+        self.own
+            .and_then(|key| self.files.get(&key))
+            .map_or(0, |own| own.usage.bytes)
     }
 
     pub(super) fn next_key(&mut self) -> u32 {
@@ -175,7 +201,9 @@ impl<S: Store> SpoolWorker<S> {
     pub(super) fn commit_removals(&mut self, keys: Vec<u32>, now: Time, replies: &mut Replies<S::Row>) {
         self.flush_at = Time::NEVER;
         for key in keys {
-            let Some(open) = self.files.get_mut(&key) else { continue };
+            let Some(open) = self.files.get_mut(&key) else {
+                continue;
+            };
             let removing: Vec<i64> = open.removing.iter().copied().collect();
             match self.store.commit(&mut open.file, &[], &removing) {
                 Ok(committed) => {
@@ -195,7 +223,9 @@ impl<S: Store> SpoolWorker<S> {
         if self.remove_done(key) {
             return;
         }
-        let Some(open) = self.files.get_mut(&key) else { return };
+        let Some(open) = self.files.get_mut(&key) else {
+            return;
+        };
         self.flush_at = self.flush_at.min(now + self.config.retry_delay);
         if !std::mem::replace(&mut open.is_removal_failing, true) {
             let file = open.name.clone();
@@ -206,7 +236,9 @@ impl<S: Store> SpoolWorker<S> {
     /// Removes a file all of whose batches are to be removed, without a change to it: a full disk takes none,
     /// and would stay full. The writer's file is created again with the next append. True if it did.
     fn remove_done(&mut self, key: u32) -> bool {
-        let Some(open) = self.files.get_mut(&key) else { return false };
+        let Some(open) = self.files.get_mut(&key) else {
+            return false;
+        };
         let done: Vec<i64> = open.removing.iter().copied().collect();
         if (done.len() as u64) < open.usage.batches
             || !self.store.remove_if_done(&mut open.file, &done).unwrap_or(false)
@@ -231,7 +263,9 @@ impl<S: Store> SpoolWorker<S> {
 
     /// Removes an adopted file that holds nothing. One that was used meanwhile is read again.
     pub(super) fn remove_if_empty(&mut self, key: u32, now: Time, replies: &mut Replies<S::Row>) {
-        let Some(open) = self.files.get_mut(&key) else { return };
+        let Some(open) = self.files.get_mut(&key) else {
+            return;
+        };
         if self.own == Some(key) || open.usage.batches > 0 {
             return;
         }

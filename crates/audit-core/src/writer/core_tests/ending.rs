@@ -19,11 +19,17 @@ fn a_clean_end_follows_a_declaration_that_is_stored_and_none_follows_one_that_wa
     let (mut driver, lane) = declaring(Some(SpoolMode::Overflow));
     driver.commit(lane);
     let actions = driver.close(SHUTDOWN);
-    assert!(has_stop_record(&actions) && sends(&actions) == [lane], "{actions:?}");
+    assert!(
+        has_stop_record(&actions) && sends(&actions) == [lane],
+        "{actions:?}"
+    );
 
     let (mut driver, lane) = declaring(Some(SpoolMode::Overflow));
     let ticket = only(&tickets(&driver.fail(lane, SinkErrorKind::RowRejected)));
-    driver.spool(SpoolReply::Quarantined { ticket, result: Ok(()) });
+    driver.spool(SpoolReply::Quarantined {
+        ticket,
+        result: Ok(()),
+    });
     let actions = driver.close(SHUTDOWN);
     assert!(!has_stop_record(&actions), "{actions:?}");
     assert_eq!(driver.wait(), Wait::Finished);
@@ -31,7 +37,10 @@ fn a_clean_end_follows_a_declaration_that_is_stored_and_none_follows_one_that_wa
 
 #[test]
 fn nothing_is_replayed_in_the_time_that_is_kept_for_the_last_records() {
-    for (until_answer, expected) in [(SHUTDOWN / 4, true), (SHUTDOWN - Duration::from_millis(400), false)] {
+    for (until_answer, expected) in [
+        (SHUTDOWN / 4, true),
+        (SHUTDOWN - Duration::from_millis(400), false),
+    ] {
         let mut driver = Driver::started(Some(SpoolMode::Overflow), 1, 100);
         assert!(has_read(&driver.spool(SpoolReply::Adopted)));
         driver.close(SHUTDOWN);
@@ -51,15 +60,30 @@ fn a_declaration_that_went_through_the_spool_is_attested_once_the_spool_is_drain
     let actions = driver.push(60);
     let copy = only(&appends(&actions));
     assert_eq!(sends(&actions), [], "the queue is more than half full");
-    let actions = driver.spool(SpoolReply::Appended { copy, result: Ok(at(1)) });
+    let actions = driver.spool(SpoolReply::Appended {
+        copy,
+        result: Ok(at(1)),
+    });
     assert!(has_read(&actions) && driver.fates.get(&3) == Some(&Fate::Spooled));
-    let rows = std::iter::once(TestRow::Record).chain((3..63).map(TestRow::Entry)).collect();
+    let rows = std::iter::once(TestRow::Record)
+        .chain((3..63).map(TestRow::Entry))
+        .collect();
     let lane = only(&sends(&driver.found(1, rows)));
     assert!(has_read(&driver.commit(lane)));
-    assert_eq!(notices(&driver.spool(SpoolReply::Read(None))), [Notice::SpoolDrained]);
+    assert_eq!(
+        notices(&driver.spool(SpoolReply::Read(None))),
+        [Notice::SpoolDrained]
+    );
     let actions = driver.close(SHUTDOWN);
-    assert!(has_stop_record(&actions) && sends(&actions) == [lane], "{actions:?}");
-    assert_eq!(appends(&actions), [], "nothing is left that the stop record must follow in the spool");
+    assert!(
+        has_stop_record(&actions) && sends(&actions) == [lane],
+        "{actions:?}"
+    );
+    assert_eq!(
+        appends(&actions),
+        [],
+        "nothing is left that the stop record must follow in the spool"
+    );
 }
 
 #[test]
@@ -67,10 +91,19 @@ fn the_stop_record_of_an_unhindered_write_ahead_writer_goes_to_the_database() {
     let mut driver = Driver::started(Some(SpoolMode::WriteAhead), 1, 100);
     let actions = driver.push(1);
     let (copy, lane) = (only(&appends(&actions)), only(&sends(&actions)));
-    driver.spool(SpoolReply::Appended { copy, result: Ok(at(2)) });
-    assert!(!has_stop_record(&driver.close(SHUTDOWN)), "its entry is not committed");
+    driver.spool(SpoolReply::Appended {
+        copy,
+        result: Ok(at(2)),
+    });
+    assert!(
+        !has_stop_record(&driver.close(SHUTDOWN)),
+        "its entry is not committed"
+    );
     let mut actions = driver.commit(lane);
     actions.extend(driver.pass(Limits::default().linger));
-    assert!(has_stop_record(&actions) && sends(&actions) == [lane], "{actions:?}");
+    assert!(
+        has_stop_record(&actions) && sends(&actions) == [lane],
+        "{actions:?}"
+    );
     assert_eq!(appends(&actions), []);
 }

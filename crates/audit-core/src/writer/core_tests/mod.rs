@@ -58,10 +58,21 @@ struct Driver {
 
 impl Driver {
     fn new(spool: Option<SpoolMode>, lanes: usize, entries: usize) -> Self {
-        let bound = Size { entries, bytes: entries * ENTRY_BYTES };
+        let bound = Size {
+            entries,
+            bytes: entries * ENTRY_BYTES,
+        };
         let (retry, limits) = (RetryPolicy::default(), Limits::default());
         Self {
-            core: Core::new(Config { writer: WRITER, lanes, bound, spool, retry, limits, seed: 1 }),
+            core: Core::new(Config {
+                writer: WRITER,
+                lanes,
+                bound,
+                spool,
+                retry,
+                limits,
+                seed: 1,
+            }),
             now: Time::after(Duration::from_secs(1)),
             queue: VecDeque::new(),
             held: Size::default(),
@@ -77,16 +88,24 @@ impl Driver {
         let mut driver = Self::new(spool, lanes, entries);
         let lane = only(&sends(&driver.push(1)));
         if spool == Some(SpoolMode::WriteAhead) {
-            driver.on(Event::Spool(SpoolReply::Appended { copy: CopyId(1), result: Ok(at(1)) }));
+            driver.on(Event::Spool(SpoolReply::Appended {
+                copy: CopyId(1),
+                result: Ok(at(1)),
+            }));
         }
         driver.commit(lane);
-        assert_eq!((driver.fates.get(&1), driver.held), (Some(&Fate::Committed), Size::default()));
+        assert_eq!(
+            (driver.fates.get(&1), driver.held),
+            (Some(&Fate::Committed), Size::default())
+        );
         driver
     }
 
     fn view(&self) -> View {
         let through = |is_done: fn(&Fate) -> bool| {
-            (1..).take_while(|number| self.fates.get(number).is_some_and(is_done)).count() as u64
+            (1..)
+                .take_while(|number| self.fates.get(number).is_some_and(is_done))
+                .count() as u64
         };
         View {
             held: self.held,
@@ -122,13 +141,21 @@ impl Driver {
     }
 
     fn take(&mut self, records: &[Record<TestRow>], entries: bool) -> Event<TestRow> {
-        let numbers = if entries { std::mem::take(&mut self.queue) } else { VecDeque::new() };
+        let numbers = if entries {
+            std::mem::take(&mut self.queue)
+        } else {
+            VecDeque::new()
+        };
         let size = size_of(numbers.len());
         let record = |record: &Record<_>| match record {
             Record::Stopped { .. } => TestRow::StopRecord,
             _ => TestRow::Record,
         };
-        let rows = records.iter().map(record).chain(numbers.into_iter().map(TestRow::Entry)).collect();
+        let rows = records
+            .iter()
+            .map(record)
+            .chain(numbers.into_iter().map(TestRow::Entry))
+            .collect();
         Event::Taken(Taken { rows, size })
     }
 
@@ -145,17 +172,30 @@ impl Driver {
     fn lose(&mut self, reason: DropReason) -> Actions {
         self.submitted += 1;
         self.fates.insert(self.submitted, Fate::Dropped(reason.clone()));
-        let range = SeqRange { first: self.submitted, last: self.submitted };
+        let range = SeqRange {
+            first: self.submitted,
+            last: self.submitted,
+        };
         self.on(Event::Lost(vec![Loss::of(range, &reason)]))
     }
 
     fn commit(&mut self, lane: Lane) -> Actions {
-        self.on(Event::Written { lane, result: Ok(Written::default()) })
+        self.on(Event::Written {
+            lane,
+            result: Ok(Written::default()),
+        })
     }
 
     fn fail(&mut self, lane: Lane, kind: SinkErrorKind) -> Actions {
-        let error = SinkError { kind, reason: "test".to_owned(), sqlstate: None };
-        self.on(Event::Written { lane, result: Err(error) })
+        let error = SinkError {
+            kind,
+            reason: "test".to_owned(),
+            sqlstate: None,
+        };
+        self.on(Event::Written {
+            lane,
+            result: Err(error),
+        })
     }
 
     fn spool(&mut self, reply: SpoolReply<TestRow>) -> Actions {
@@ -164,7 +204,10 @@ impl Driver {
 
     /// The spool answers a read with one batch.
     fn found(&mut self, batch: i64, rows: Vec<TestRow>) -> Actions {
-        self.spool(SpoolReply::Read(Some(SpooledBatch { ids: vec![at(batch)], rows })))
+        self.spool(SpoolReply::Read(Some(SpooledBatch {
+            ids: vec![at(batch)],
+            rows,
+        })))
     }
 
     fn pass(&mut self, time: Duration) -> Actions {
@@ -174,7 +217,9 @@ impl Driver {
 
     fn close(&mut self, after: Duration) -> Actions {
         self.is_closed = true;
-        self.on(Event::Close { deadline: self.now + after })
+        self.on(Event::Close {
+            deadline: self.now + after,
+        })
     }
 
     fn route(&self) -> Route {
@@ -188,13 +233,22 @@ impl Driver {
     /// Until when the writer parks, after it has looked at its empty queue often enough.
     fn parked_until(&mut self) -> Time {
         let waits = (0..100).map(|_| self.wait()).collect::<Vec<_>>();
-        let parked = waits.iter().find_map(|wait| if let Wait::Park(at) = wait { Some(*at) } else { None });
+        let parked = waits.iter().find_map(|wait| {
+            if let Wait::Park(at) = wait {
+                Some(*at)
+            } else {
+                None
+            }
+        });
         parked.expect("an idle writer parks")
     }
 }
 
 fn size_of(entries: usize) -> Size {
-    Size { entries, bytes: entries * ENTRY_BYTES }
+    Size {
+        entries,
+        bytes: entries * ENTRY_BYTES,
+    }
 }
 
 fn at(batch: i64) -> SpoolId {
@@ -207,16 +261,34 @@ fn only<T: Copy + std::fmt::Debug>(all: &[T]) -> T {
 }
 
 fn sends(actions: &Actions) -> Vec<Lane> {
-    let lane = |action: &_| if let Action::Send { lane, .. } = action { Some(*lane) } else { None };
+    let lane = |action: &_| {
+        if let Action::Send { lane, .. } = action {
+            Some(*lane)
+        } else {
+            None
+        }
+    };
     actions.iter().filter_map(lane).collect()
 }
 
 fn requests(actions: &Actions) -> impl Iterator<Item = &SpoolRequest<TestRow>> {
-    actions.iter().filter_map(|action| if let Action::Spool(request) = action { Some(request) } else { None })
+    actions.iter().filter_map(|action| {
+        if let Action::Spool(request) = action {
+            Some(request)
+        } else {
+            None
+        }
+    })
 }
 
 fn appends(actions: &Actions) -> Vec<CopyId> {
-    let copy = |request: &_| if let SpoolRequest::Append { copy, .. } = request { Some(*copy) } else { None };
+    let copy = |request: &_| {
+        if let SpoolRequest::Append { copy, .. } = request {
+            Some(*copy)
+        } else {
+            None
+        }
+    };
     requests(actions).filter_map(copy).collect()
 }
 
@@ -237,13 +309,21 @@ fn has_rewind(actions: &Actions) -> bool {
 }
 
 fn notices(actions: &Actions) -> Vec<Notice> {
-    let notice = |action: &_| if let Action::Notice(notice) = action { Some(notice.clone()) } else { None };
+    let notice = |action: &_| {
+        if let Action::Notice(notice) = action {
+            Some(notice.clone())
+        } else {
+            None
+        }
+    };
     actions.iter().filter_map(notice).collect()
 }
 
 fn has_stop_record(actions: &Actions) -> bool {
     let is_stop = |record: &Record<_>| matches!(record, Record::Stopped { .. });
-    actions.iter().any(|action| matches!(action, Action::Take { records, .. } if records.iter().any(is_stop)))
+    actions
+        .iter()
+        .any(|action| matches!(action, Action::Take { records, .. } if records.iter().any(is_stop)))
 }
 
 fn disk_full() -> SpoolFailure {

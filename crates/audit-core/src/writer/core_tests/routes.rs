@@ -28,10 +28,16 @@ fn fail_one(driver: &mut Driver) {
 
 /// The spool refuses a batch of a queue that was more than half full.
 fn fail_spool(driver: &mut Driver) {
-    driver.held = Size { entries: 51, bytes: 0 };
+    driver.held = Size {
+        entries: 51,
+        bytes: 0,
+    };
     let copies = appends(&driver.push(1));
     copies.into_iter().for_each(|copy| {
-        driver.spool(SpoolReply::Appended { copy, result: Err(disk_full()) });
+        driver.spool(SpoolReply::Appended {
+            copy,
+            result: Err(disk_full()),
+        });
     });
 }
 
@@ -41,9 +47,31 @@ fn the_route_of_a_new_batch_follows_from_the_database_the_queue_the_spool_and_th
     // Without a spool, with one for overflow, with one that is written ahead.
     let table: [(&str, Setup, [Route; 3]); 15] = [
         ("idle", |_| (), [Lane, Lane, Both]),
-        ("half of the entries", |d| d.held = size_of(50), [Lane, Lane, Both]),
-        ("an entry more", |d| d.held = Size { entries: 51, bytes: 0 }, [Lane, Spool, Spool]),
-        ("a byte more", |d| d.held = Size { entries: 1, bytes: 501 }, [Lane, Spool, Spool]),
+        (
+            "half of the entries",
+            |d| d.held = size_of(50),
+            [Lane, Lane, Both],
+        ),
+        (
+            "an entry more",
+            |d| {
+                d.held = Size {
+                    entries: 51,
+                    bytes: 0,
+                }
+            },
+            [Lane, Spool, Spool],
+        ),
+        (
+            "a byte more",
+            |d| {
+                d.held = Size {
+                    entries: 1,
+                    bytes: 501,
+                }
+            },
+            [Lane, Spool, Spool],
+        ),
         ("just down", fail_one, [Lane, Lane, Both]),
         (
             "not down for long",
@@ -106,8 +134,9 @@ fn the_route_of_a_new_batch_follows_from_the_database_the_queue_the_spool_and_th
         ),
     ];
     for (name, setup, expected) in table {
-        for (spool, expected) in
-            [None, Some(SpoolMode::Overflow), Some(SpoolMode::WriteAhead)].into_iter().zip(expected)
+        for (spool, expected) in [None, Some(SpoolMode::Overflow), Some(SpoolMode::WriteAhead)]
+            .into_iter()
+            .zip(expected)
         {
             let mut driver = Driver::started(spool, 2, 100);
             // A number whose entry is not settled keeps the shutdown open.

@@ -9,13 +9,25 @@ fn the_oldest_rejected_row_is_given_up_once_the_kept_ones_fill_more_than_a_quart
     let mut driver = Driver::started(Some(SpoolMode::Overflow), 2, 7);
     let lane = only(&sends(&driver.push(1)));
     let ticket = only(&tickets(&driver.fail(lane, SinkErrorKind::RowRejected)));
-    driver.spool(SpoolReply::Quarantined { ticket, result: Err(disk_full()) });
-    assert_eq!((driver.fates.get(&2), driver.held), (None, size_of(1)), "one of seven is kept");
+    driver.spool(SpoolReply::Quarantined {
+        ticket,
+        result: Err(disk_full()),
+    });
+    assert_eq!(
+        (driver.fates.get(&2), driver.held),
+        (None, size_of(1)),
+        "one of seven is kept"
+    );
     let lane = only(&sends(&driver.push(1)));
     let actions = driver.fail(lane, SinkErrorKind::RowRejected);
-    let lost = Notice::RejectedRowLost { reason: "test".to_owned() };
+    let lost = Notice::RejectedRowLost {
+        reason: "test".to_owned(),
+    };
     assert!(notices(&actions).contains(&lost), "{actions:?}");
-    assert_eq!(driver.fates.get(&2), Some(&Fate::Dropped(DropReason::Database("test".into()))));
+    assert_eq!(
+        driver.fates.get(&2),
+        Some(&Fate::Dropped(DropReason::Database("test".into())))
+    );
     assert_eq!((driver.fates.get(&3), driver.held), (None, size_of(1)));
 }
 
@@ -39,7 +51,9 @@ fn a_commit_from_the_spool_is_counted_and_deferred_batches_are_handed_out_again(
     let is_deferred = |request: &SpoolRequest<_>| matches!(request, SpoolRequest::Return { batches, again: Again::AfterOthers } if *batches == [at(1)]);
     assert!(requests(&actions).any(is_deferred), "{actions:?}");
     assert!(has_read(&driver.pass(SPILL_AFTER)));
-    let lane = only(&sends(&driver.found(2, vec![TestRow::Entry(8), TestRow::Record, TestRow::Entry(9)])));
+    let lane = only(&sends(
+        &driver.found(2, vec![TestRow::Entry(8), TestRow::Record, TestRow::Entry(9)]),
+    ));
     let actions = driver.commit(lane);
     assert!(has_rewind(&actions), "{actions:?}");
     let replayed = |action: &Action<_>| match action {
@@ -60,12 +74,18 @@ fn nothing_is_replayed_until_the_quarantine_takes_the_rejected_row() {
     let actions = driver.fail(lane, SinkErrorKind::RowRejected);
     let ticket = only(&tickets(&actions));
     assert!(!has_read(&actions), "the row is on its way to the quarantine");
-    let actions = driver.spool(SpoolReply::Quarantined { ticket, result: Err(disk_full()) });
+    let actions = driver.spool(SpoolReply::Quarantined {
+        ticket,
+        result: Err(disk_full()),
+    });
     assert!(!has_read(&actions), "the row is kept in memory");
     let actions = driver.pass(Limits::default().retry_spool_after);
     let ticket = only(&tickets(&actions));
     assert!(!has_read(&actions), "the row is on its way again");
-    assert!(has_read(&driver.spool(SpoolReply::Quarantined { ticket, result: Ok(()) })));
+    assert!(has_read(&driver.spool(SpoolReply::Quarantined {
+        ticket,
+        result: Ok(())
+    })));
 }
 
 #[test]
@@ -74,7 +94,10 @@ fn a_writer_without_events_wakes_when_a_lane_begins_to_hang() {
     let actions = driver.push(1);
     let copy = only(&appends(&actions));
     assert_eq!(sends(&actions).len(), 1);
-    driver.spool(SpoolReply::Appended { copy, result: Ok(at(2)) });
+    driver.spool(SpoolReply::Appended {
+        copy,
+        result: Ok(at(2)),
+    });
     assert_eq!(driver.parked_until(), driver.now + SPILL_AFTER);
     driver.commit(0);
     assert_eq!(driver.parked_until(), Time::NEVER, "no lane is busy");
@@ -119,6 +142,9 @@ fn a_misconfigured_database_is_tried_with_a_few_batches_in_turn() {
     for _ in 0..2 * Limits::default().misconfigured_batches {
         driver.push(1);
     }
-    assert_eq!(driver.core.held(), size_of(Limits::default().misconfigured_batches));
+    assert_eq!(
+        driver.core.held(),
+        size_of(Limits::default().misconfigured_batches)
+    );
     assert_eq!(driver.queue.len(), Limits::default().misconfigured_batches + 1);
 }

@@ -40,7 +40,12 @@ const STANDING: &str = "SELECT \
 
 impl Standing {
     pub(super) async fn ask(session: &Session) -> Result<Self, DoctorError> {
-        let row = session.rows(STANDING).await?.into_iter().next().unwrap_or_default();
+        let row = session
+            .rows(STANDING)
+            .await?
+            .into_iter()
+            .next()
+            .unwrap_or_default();
         let cells: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
         let text = |at: usize| cells.get(at).cloned().unwrap_or_default();
         let holds = |at: usize| text(at) == "true";
@@ -84,7 +89,10 @@ async fn plant(session: &Session, standing: &Standing) -> Result<(Option<Probe>,
     if !standing.inserts {
         return Ok((None, Finding::ok(Writable, "this user may not write")));
     }
-    let probe = Probe { mine: Uuid::new_v4(), others: Uuid::new_v4() };
+    let probe = Probe {
+        mine: Uuid::new_v4(),
+        others: Uuid::new_v4(),
+    };
     let insert = format!(
         "INSERT INTO audit_logs (id, created_at, tenant_id, actor_id, actor_type, action) VALUES \
          ('{0}', now(), '{0}', 'auditlog doctor', 'system', 'audit.probe'), \
@@ -94,9 +102,12 @@ async fn plant(session: &Session, standing: &Standing) -> Result<(Option<Probe>,
     let lost = |found: String| Finding::new(Writable, Severity::Critical, found, WRITE_AGAIN);
     Ok(match session.kept(&insert).await? {
         Tried::Done { rows: 2 } => (Some(probe), Finding::ok(Writable, "rows were inserted")),
-        Tried::Done { rows } => {
-            (None, lost(format!("of 2 rows inserted {rows} arrived: a trigger or a rule drops rows")))
-        }
+        Tried::Done { rows } => (
+            None,
+            lost(format!(
+                "of 2 rows inserted {rows} arrived: a trigger or a rule drops rows"
+            )),
+        ),
         Tried::Refused { sqlstate, message } => {
             (None, lost(format!("rows are refused: {message} ({sqlstate})")))
         }
@@ -184,7 +195,10 @@ async fn prove(
     probe: Option<&Probe>,
     way: &Change,
 ) -> Result<Proven, DoctorError> {
-    match session.tried(&way.right.replace("$column", &standing.column)).await? {
+    match session
+        .tried(&way.right.replace("$column", &standing.column))
+        .await?
+    {
         Tried::Refused { sqlstate, .. } if sqlstate == "42501" => {
             return Ok(Proven::Refused("is refused: no right to (42501)".to_owned()));
         }
@@ -201,13 +215,17 @@ async fn prove(
     let row = format!("id = '{}' AND created_at = now()", probe.mine);
     let mut by_trigger = false;
     for statement in way.on_row {
-        let sql = statement.replace("$row", &row).replace("$id", &probe.mine.to_string());
+        let sql = statement
+            .replace("$row", &row)
+            .replace("$id", &probe.mine.to_string());
         match session.tried(&sql.replace("$column", &standing.column)).await? {
             Tried::Refused { sqlstate, .. } if sqlstate == "UA001" => by_trigger = true,
             // It may not do what this statement needs beside: replica mode, another column.
             Tried::Refused { sqlstate, .. } if sqlstate == "42501" => {}
             Tried::Refused { sqlstate, message } => {
-                return Ok(Proven::Right(format!("it failed for another reason: {message} ({sqlstate})")));
+                return Ok(Proven::Right(format!(
+                    "it failed for another reason: {message} ({sqlstate})"
+                )));
             }
             Tried::Done { rows: 0 } => return Ok(Proven::Right(HIDDEN.to_owned())),
             Tried::Done { .. } if sql.contains("replica") => {
@@ -237,12 +255,16 @@ async fn forge(session: &Session) -> Result<Vec<Finding>, DoctorError> {
             "recorded_at",
             "INSERT INTO audit_logs (id, action, recorded_at) VALUES (gen_random_uuid(), 'audit.probe', '2000-01-01')",
         ),
-        ("tx_id", "INSERT INTO audit_logs (id, action, tx_id) VALUES (gen_random_uuid(), 'audit.probe', 1)"),
+        (
+            "tx_id",
+            "INSERT INTO audit_logs (id, action, tx_id) VALUES (gen_random_uuid(), 'audit.probe', 1)",
+        ),
     ] {
         findings.push(match session.tried(insert).await? {
-            Tried::Refused { sqlstate, .. } if sqlstate == "42501" => {
-                Finding::ok(Forgery, format!("setting {column} is refused: no right to (42501)"))
-            }
+            Tried::Refused { sqlstate, .. } if sqlstate == "42501" => Finding::ok(
+                Forgery,
+                format!("setting {column} is refused: no right to (42501)"),
+            ),
             Tried::Refused { sqlstate, message } => {
                 Finding::unchecked(Forgery, format!("{column}: {message} ({sqlstate})"))
             }
@@ -284,7 +306,9 @@ async fn partitions(session: &Session) -> Result<Finding, DoctorError> {
     let (mut reached, mut open, mut refused) = (BTreeMap::<String, Vec<String>>::new(), false, 0);
     for row in statements {
         let cells: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
-        let [partition, what, statement, opens] = cells.as_slice() else { continue };
+        let [partition, what, statement, opens] = cells.as_slice() else {
+            continue;
+        };
         match session.tried(statement).await? {
             Tried::Done { .. } => {
                 open |= opens == "true";
@@ -299,12 +323,22 @@ async fn partitions(session: &Session) -> Result<Finding, DoctorError> {
         return Ok(Finding::unchecked(PartitionAccess, "no partition could be tried"));
     }
     if reached.is_empty() {
-        return Ok(Finding::ok(PartitionAccess, "all that was tried is refused: no right to (42501)"));
+        return Ok(Finding::ok(
+            PartitionAccess,
+            "all that was tried is refused: no right to (42501)",
+        ));
     }
     Ok(Finding::new(
         PartitionAccess,
-        if open { Severity::Critical } else { Severity::Warning },
-        format!("past audit_logs, and so past its rights and policies, this user may {}", listed(reached)),
+        if open {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        },
+        format!(
+            "past audit_logs, and so past its rights and policies, this user may {}",
+            listed(reached)
+        ),
         "-- as a superuser or the owner it can; else: SELECT audit_close_table('…'); for each of them",
     ))
 }
@@ -334,9 +368,10 @@ async fn create(session: &Session, standing: &Standing) -> Result<Finding, Docto
         Tried::Refused { sqlstate, message } => {
             Finding::unchecked(CreateTable, format!("{message} ({sqlstate})"))
         }
-        Tried::Waited => {
-            Finding::unchecked(CreateTable, "another session held the schema for longer than 200 ms")
-        }
+        Tried::Waited => Finding::unchecked(
+            CreateTable,
+            "another session held the schema for longer than 200 ms",
+        ),
         Tried::Done { .. } => Finding::new(
             CreateTable,
             Severity::Warning,

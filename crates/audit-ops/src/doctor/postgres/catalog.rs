@@ -12,21 +12,60 @@ use crate::doctor::{DoctorError, Finding, Severity};
 type Check = (Code, &'static str, &'static str);
 
 const CHECKS: [Check; 11] = [
-    (User, include_str!("checks/user.sql"), "neither superuser nor owner"),
-    (Membership, include_str!("checks/membership.sql"), "its roles fit together"),
+    (
+        User,
+        include_str!("checks/user.sql"),
+        "neither superuser nor owner",
+    ),
+    (
+        Membership,
+        include_str!("checks/membership.sql"),
+        "its roles fit together",
+    ),
     (Roles, include_str!("checks/roles.sql"), "all four"),
-    (Grants, include_str!("checks/grants.sql"), "none that is too much, none missing"),
-    (RowSecurity, include_str!("checks/row_security.sql"), "on, with its three policies"),
-    (Triggers, include_str!("checks/triggers.sql"), "on every partition, always on"),
-    (StrangeTriggers, include_str!("checks/strange_triggers.sql"), "none"),
-    (Functions, include_str!("checks/functions.sql"), "as they were made"),
-    (Indexes, include_str!("checks/indexes.sql"), "all there, all valid"),
-    (MonthsAhead, include_str!("checks/months_ahead.sql"), "for three months or more"),
+    (
+        Grants,
+        include_str!("checks/grants.sql"),
+        "none that is too much, none missing",
+    ),
+    (
+        RowSecurity,
+        include_str!("checks/row_security.sql"),
+        "on, with its three policies",
+    ),
+    (
+        Triggers,
+        include_str!("checks/triggers.sql"),
+        "on every partition, always on",
+    ),
+    (
+        StrangeTriggers,
+        include_str!("checks/strange_triggers.sql"),
+        "none",
+    ),
+    (
+        Functions,
+        include_str!("checks/functions.sql"),
+        "as they were made",
+    ),
+    (
+        Indexes,
+        include_str!("checks/indexes.sql"),
+        "all there, all valid",
+    ),
+    (
+        MonthsAhead,
+        include_str!("checks/months_ahead.sql"),
+        "for three months or more",
+    ),
     (StrayTables, include_str!("checks/stray_tables.sql"), "none"),
 ];
 
-const HOST_RULES: Check =
-    (HostRules, include_str!("checks/host_rules.sql"), "none lets anybody in unencrypted or unknown");
+const HOST_RULES: Check = (
+    HostRules,
+    include_str!("checks/host_rules.sql"),
+    "none lets anybody in unencrypted or unknown",
+);
 
 /// From here on names mean the trail's own schema and the built-in ones, whatever is in the user's
 /// search_path. Gives null if there is no table.
@@ -93,7 +132,10 @@ async fn default_partition(session: &Session) -> Result<Vec<Finding>, DoctorErro
     };
     let cells: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
     let [partition, size, planned, count] = cells.as_slice() else {
-        return Ok(vec![Finding::unchecked(DefaultPartition, "audit_logs is not partitioned")]);
+        return Ok(vec![Finding::unchecked(
+            DefaultPartition,
+            "audit_logs is not partitioned",
+        )]);
     };
     if partition == "0" {
         return Ok(vec![Finding::new(
@@ -105,7 +147,10 @@ async fn default_partition(session: &Session) -> Result<Vec<Finding>, DoctorErro
         )]);
     }
     let rows = match session.asked(count).await? {
-        Ok(rows) => rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default(),
+        Ok(rows) => rows
+            .first()
+            .and_then(|row| row.first().cloned().flatten())
+            .unwrap_or_default(),
         // Never vacuumed, or with rows by the last vacuum.
         Err(_) if size != "0" && planned != "0" => {
             let why =

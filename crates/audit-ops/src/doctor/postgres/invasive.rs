@@ -57,7 +57,10 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Finding>, DoctorErr
         findings.push(Finding::unchecked(OwnerStatements, open.join("; ")));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(OwnerStatements, format!("refused: {}", refused.join("; "))));
+        findings.push(Finding::ok(
+            OwnerStatements,
+            format!("refused: {}", refused.join("; ")),
+        ));
     }
     Ok(findings)
 }

@@ -40,7 +40,9 @@ fn version(name: &str) -> String {
 
 /// Compares what diesel noted with what this version has.
 pub(super) async fn examine(session: &Session) -> Result<Vec<Finding>, DoctorError> {
-    let noted = match session.asked("SELECT version FROM __diesel_schema_migrations ORDER BY version").await?
+    let noted = match session
+        .asked("SELECT version FROM __diesel_schema_migrations ORDER BY version")
+        .await?
     {
         Ok(rows) => rows,
         Err(why) => {
@@ -51,7 +53,10 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Finding>, DoctorErr
     let noted: BTreeSet<String> = noted.into_iter().flatten().flatten().collect();
     let ours: BTreeSet<String> = SQL.iter().map(|(name, _)| version(name)).collect();
     let list = |versions: Vec<&String>| versions.into_iter().cloned().collect::<Vec<_>>().join(", ");
-    let (pending, newer) = (list(ours.difference(&noted).collect()), list(noted.difference(&ours).collect()));
+    let (pending, newer) = (
+        list(ours.difference(&noted).collect()),
+        list(noted.difference(&ours).collect()),
+    );
     let mut findings = Vec::new();
     if !pending.is_empty() {
         findings.push(Finding::new(
@@ -92,12 +97,17 @@ pub(super) async fn bodies(session: &Session) -> Result<Vec<Finding>, DoctorErro
     let mut findings = Vec::new();
     for row in rows {
         let cells: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
-        let [name, named, body, home] = cells.as_slice() else { continue };
+        let [name, named, body, home] = cells.as_slice() else {
+            continue;
+        };
         if !missing.contains(name.as_str()) && !functions().contains(name.as_str()) {
             continue;
         }
         missing.remove(name.as_str());
-        if !SQL.iter().any(|(_, sql)| sql.replace("@schema@", home).contains(body)) {
+        if !SQL
+            .iter()
+            .any(|(_, sql)| sql.replace("@schema@", home).contains(body))
+        {
             findings.push(Finding::new(
                 Code::Functions,
                 if name == "audit_logs_refuse_change" { Severity::Critical } else { Severity::Warning },
@@ -122,7 +132,11 @@ pub(super) async fn bodies(session: &Session) -> Result<Vec<Finding>, DoctorErro
 fn functions() -> BTreeSet<&'static str> {
     let texts = SQL.iter().flat_map(|(_, sql)| sql.split("CREATE ").skip(1));
     texts
-        .filter_map(|text| text.strip_prefix("OR REPLACE ").unwrap_or(text).strip_prefix("FUNCTION "))
+        .filter_map(|text| {
+            text.strip_prefix("OR REPLACE ")
+                .unwrap_or(text)
+                .strip_prefix("FUNCTION ")
+        })
         .filter_map(|text| text.split('(').next())
         .map(|name| name.trim_start_matches("@schema@."))
         .collect()
@@ -146,11 +160,18 @@ mod tests {
 
     #[test]
     fn functions_are_found_in_the_migrations() {
-        for name in
-            ["audit_logs_refuse_change", "audit_logs_ensure_partitions", "audit_role", "audit_uuid_v7"]
-        {
+        for name in [
+            "audit_logs_refuse_change",
+            "audit_logs_ensure_partitions",
+            "audit_role",
+            "audit_uuid_v7",
+        ] {
             assert!(functions().contains(name), "{name}");
         }
-        assert!(functions().iter().all(|name| name.starts_with("audit_")), "{:?}", functions());
+        assert!(
+            functions().iter().all(|name| name.starts_with("audit_")),
+            "{:?}",
+            functions()
+        );
     }
 }

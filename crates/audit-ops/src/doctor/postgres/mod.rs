@@ -30,13 +30,20 @@ pub(super) async fn examine(
     if read(&session, &mut findings).await? {
         attempt(&session, &server, options, &mut findings).await?;
     }
-    Ok(Examined { server: server.name(), user: server.user, findings })
+    Ok(Examined {
+        server: server.name(),
+        user: server.user,
+        findings,
+    })
 }
 
 /// The way to the server: what is in between.
 async fn way(database: &Database, session: &Session) -> Result<Vec<Finding>, DoctorError> {
     let Ok(Some(other)) = database.postgres_client().await else {
-        return Ok(vec![Finding::unchecked(Code::Pooler, "a second connection was not to be had")]);
+        return Ok(vec![Finding::unchecked(
+            Code::Pooler,
+            "a second connection was not to be had",
+        )]);
     };
     pooler::examine(session.client(), &other).await
 }
@@ -88,7 +95,9 @@ async fn attempt(
 
 /// A standby, or a user whose transactions only read: nothing can be tried there.
 async fn read_only(session: &Session) -> Result<Finding, DoctorError> {
-    let writes = session.value("SELECT has_any_column_privilege('audit_logs', 'INSERT')::text").await?;
+    let writes = session
+        .value("SELECT has_any_column_privilege('audit_logs', 'INSERT')::text")
+        .await?;
     Ok(match writes.as_deref() {
         Some("true") => Finding::new(
             Code::Writable,
@@ -96,6 +105,9 @@ async fn read_only(session: &Session) -> Result<Finding, DoctorError> {
             "this user may write, but the server is a standby or its transactions are read-only; nothing was tried",
             "-- point the URL at the primary; or ALTER ROLE … RESET default_transaction_read_only",
         ),
-        _ => Finding::unchecked(Code::Writable, "a standby, or read-only transactions: nothing was tried"),
+        _ => Finding::unchecked(
+            Code::Writable,
+            "a standby, or read-only transactions: nothing was tried",
+        ),
     })
 }

@@ -82,7 +82,9 @@ async fn keeps_statements(one: &Client, other: &Client) -> Result<Option<bool>, 
         other.batch_execute("BEGIN").await?;
         let moved = session(other).await? == prepared_in;
         let run = match moved {
-            true => tokio::time::timeout(LIMIT, one.execute(&statement, &[])).await.ok(),
+            true => tokio::time::timeout(LIMIT, one.execute(&statement, &[]))
+                .await
+                .ok(),
             false => None,
         };
         other.batch_execute("ROLLBACK").await?;
@@ -130,5 +132,7 @@ async fn close(
 }
 
 fn is_lost(error: &Error) -> bool {
-    error.code().is_some_and(|code| matches!(code.code(), "26000" | "42P05"))
+    error
+        .code()
+        .is_some_and(|code| matches!(code.code(), "26000" | "42P05"))
 }

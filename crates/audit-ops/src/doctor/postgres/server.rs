@@ -39,10 +39,12 @@ pub(super) struct Server {
 impl Server {
     pub(super) async fn ask(session: &Session) -> Result<Self, DoctorError> {
         let rows = session.rows(SETTINGS).await?;
-        let pairs = rows.into_iter().filter_map(|row| match <[Option<String>; 2]>::try_from(row) {
-            Ok([Some(name), Some(setting)]) => Some((name, setting)),
-            _ => None,
-        });
+        let pairs = rows
+            .into_iter()
+            .filter_map(|row| match <[Option<String>; 2]>::try_from(row) {
+                Ok([Some(name), Some(setting)]) => Some((name, setting)),
+                _ => None,
+            });
         let settings: Settings = pairs.collect();
         let before = Utc::now();
         let here = session.rows(HERE).await?.into_iter().next().unwrap_or_default();
@@ -51,7 +53,11 @@ impl Server {
         let standby = cell(4).as_deref() == Some("true");
         let read_only = standby || is_on(&settings, "default_transaction_read_only");
         let findings = vec![
-            transport(cell(0).as_deref() == Some("true"), cell(1).as_deref(), cell(2).as_deref()),
+            transport(
+                cell(0).as_deref() == Some("true"),
+                cell(1).as_deref(),
+                cell(2).as_deref(),
+            ),
             clock(before, cell(3).and_then(|text| text.parse().ok()), after),
         ];
         Ok(Self {
@@ -64,7 +70,10 @@ impl Server {
     }
 
     pub(super) fn name(&self) -> String {
-        format!("PostgreSQL {}", self.settings.get("server_version").map_or("?", String::as_str))
+        format!(
+            "PostgreSQL {}",
+            self.settings.get("server_version").map_or("?", String::as_str)
+        )
     }
 
     pub(super) fn findings(&self) -> Vec<Finding> {
@@ -83,7 +92,10 @@ fn is_on(settings: &Settings, name: &str) -> bool {
 }
 
 fn number(settings: &Settings, name: &str) -> i64 {
-    settings.get(name).and_then(|setting| setting.parse().ok()).unwrap_or(0)
+    settings
+        .get(name)
+        .and_then(|setting| setting.parse().ok())
+        .unwrap_or(0)
 }
 
 fn or_fine(findings: Vec<Finding>, fine: Finding) -> Vec<Finding> {
@@ -91,7 +103,10 @@ fn or_fine(findings: Vec<Finding>, fine: Finding) -> Vec<Finding> {
 }
 
 fn version(settings: &Settings, name: &str) -> Finding {
-    match settings.get("server_version_num").and_then(|text| text.parse::<u32>().ok()) {
+    match settings
+        .get("server_version_num")
+        .and_then(|text| text.parse::<u32>().ok())
+    {
         Some(number) if number < OLDEST => Finding::new(
             ServerVersion,
             Severity::Warning,
@@ -104,8 +119,10 @@ fn version(settings: &Settings, name: &str) -> Finding {
 
 /// Whether the way to the server is encrypted, where it leaves the machine. No address: a socket.
 fn transport(ssl: bool, version: Option<&str>, client: Option<&str>) -> Finding {
-    let local =
-        client.map(|text| text.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()));
+    let local = client.map(|text| {
+        text.parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+    });
     match (ssl, local) {
         (true, _) => Finding::ok(Tls, version.unwrap_or("encrypted")),
         (false, None) => Finding::ok(Tls, "by a Unix socket of this machine"),
@@ -125,12 +142,18 @@ fn transport(ssl: bool, version: Option<&str>, client: Option<&str>) -> Finding 
 
 /// Compares clocks: the server's, in seconds since 1970, lies between two moments of this machine's.
 fn clock(before: DateTime<Utc>, server: Option<f64>, after: DateTime<Utc>) -> Finding {
-    let Some(server) = server else { return Finding::unchecked(Clock, "the server told no time") };
+    let Some(server) = server else {
+        return Finding::unchecked(Clock, "the server told no time");
+    };
     let seconds = |time: DateTime<Utc>| time.timestamp_micros() as f64 / 1e6;
     // Nothing is known better than to the time that the answer took.
     let ahead = server - seconds(after);
     let behind = seconds(before) - server;
-    let (apart, side) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
+    let (apart, side) = if ahead > behind {
+        (ahead, "ahead of")
+    } else {
+        (behind, "behind")
+    };
     if apart < SKEW {
         return Finding::ok(Clock, format!("less than {SKEW} seconds apart"));
     }
@@ -145,8 +168,14 @@ fn clock(before: DateTime<Utc>, server: Option<f64>, after: DateTime<Utc>) -> Fi
 fn durability(settings: &Settings, role: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     for (name, what) in [
-        ("fsync", "a crash of the machine loses what was committed, and can ruin the whole database"),
-        ("full_page_writes", "a crash of the machine can leave pages half written"),
+        (
+            "fsync",
+            "a crash of the machine loses what was committed, and can ruin the whole database",
+        ),
+        (
+            "full_page_writes",
+            "a crash of the machine can leave pages half written",
+        ),
     ] {
         if !is_on(settings, name) {
             found.push(Finding::new(
@@ -167,7 +196,9 @@ fn durability(settings: &Settings, role: &str) -> Vec<Finding> {
             format!("ALTER ROLE {role} SET synchronous_commit = on;"),
         ));
     }
-    let standbys = settings.get("synchronous_standby_names").is_some_and(|names| !names.is_empty());
+    let standbys = settings
+        .get("synchronous_standby_names")
+        .is_some_and(|names| !names.is_empty());
     if level == "local" && standbys {
         found.push(Finding::new(
             Durability,
@@ -176,7 +207,13 @@ fn durability(settings: &Settings, role: &str) -> Vec<Finding> {
             "",
         ));
     }
-    or_fine(found, Finding::ok(Durability, format!("fsync, full_page_writes, synchronous_commit = {level}")))
+    or_fine(
+        found,
+        Finding::ok(
+            Durability,
+            format!("fsync, full_page_writes, synchronous_commit = {level}"),
+        ),
+    )
 }
 
 fn replica_mode(settings: &Settings, role: &str) -> Finding {
@@ -211,7 +248,10 @@ fn server_log(settings: &Settings) -> Vec<Finding> {
     }
     for name in ["log_min_duration_statement", "log_min_duration_sample"] {
         if parameters && logs(name) {
-            told(format!("{name} is {} ms, with parameters", number(settings, name)));
+            told(format!(
+                "{name} is {} ms, with parameters",
+                number(settings, name)
+            ));
         }
     }
     if number(settings, "log_parameter_max_length_on_error") != 0 {
@@ -222,7 +262,10 @@ fn server_log(settings: &Settings) -> Vec<Finding> {
             "ALTER SYSTEM SET log_parameter_max_length_on_error = 0;\nSELECT pg_reload_conf();",
         ));
     }
-    or_fine(found, Finding::ok(ServerLog, "statements' parameters are not logged"))
+    or_fine(
+        found,
+        Finding::ok(ServerLog, "statements' parameters are not logged"),
+    )
 }
 
 /// What a writer needs: it sends up to a thousand rows in a statement, and keeps its connections.
@@ -239,8 +282,18 @@ const LEAST: [(&str, i64, Severity, &str); 4] = [
         Severity::Warning,
         "a batch of a thousand rows on a busy server is cut short",
     ),
-    ("lock_timeout", 1_000, Severity::Warning, "batches fail while a month is made or dropped"),
-    ("idle_session_timeout", 60_000, Severity::Info, "the writer has to connect again after each pause"),
+    (
+        "lock_timeout",
+        1_000,
+        Severity::Warning,
+        "batches fail while a month is made or dropped",
+    ),
+    (
+        "idle_session_timeout",
+        60_000,
+        Severity::Info,
+        "the writer has to connect again after each pause",
+    ),
 ];
 
 fn timeouts(settings: &Settings, role: &str) -> Vec<Finding> {
@@ -274,7 +327,10 @@ mod tests {
         assert_eq!(plain(Some("127.0.0.1")), Severity::Ok);
         assert_eq!(plain(Some("::1")), Severity::Ok);
         assert_eq!(plain(None), Severity::Ok);
-        assert_eq!(severity(&transport(true, Some("TLSv1.3"), Some("10.0.0.7"))), Severity::Ok);
+        assert_eq!(
+            severity(&transport(true, Some("TLSv1.3"), Some("10.0.0.7"))),
+            Severity::Ok
+        );
     }
 
     #[test]
@@ -299,7 +355,10 @@ mod tests {
     #[test]
     fn an_old_version_is_told() {
         let of = |number: &str| {
-            severity(&version(&[("server_version_num".to_owned(), number.to_owned())].into(), "PostgreSQL"))
+            severity(&version(
+                &[("server_version_num".to_owned(), number.to_owned())].into(),
+                "PostgreSQL",
+            ))
         };
         assert_eq!(
             (of("130012"), of("140000"), of("180001")),

@@ -66,7 +66,12 @@ impl Session {
 
     /// Asks for one value; none if it is null or there is no row.
     pub(super) async fn value(&self, sql: &str) -> Result<Option<String>, Error> {
-        Ok(self.rows(sql).await?.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+        Ok(self
+            .rows(sql)
+            .await?
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next().flatten()))
     }
 
     /// Asks within a transaction that goes on if this is refused.
@@ -98,7 +103,11 @@ impl Session {
     async fn attempt(&self, sql: &str, on_success: &str) -> Result<Tried, DoctorError> {
         self.0.batch_execute("SAVEPOINT doctor").await?;
         let answer = self.0.simple_query(sql).await;
-        let end = if answer.is_ok() { on_success } else { "ROLLBACK TO doctor; RELEASE doctor" };
+        let end = if answer.is_ok() {
+            on_success
+        } else {
+            "ROLLBACK TO doctor; RELEASE doctor"
+        };
         if let Err(error) = self.0.batch_execute(end).await {
             // The first error tells more than that there is no connection any more.
             return Err(answer.err().unwrap_or(error).into());
@@ -121,7 +130,9 @@ fn done(messages: &[SimpleQueryMessage]) -> Tried {
         SimpleQueryMessage::CommandComplete(count) => Some(*count),
         _ => None,
     });
-    Tried::Done { rows: counts.last().unwrap_or(0) }
+    Tried::Done {
+        rows: counts.last().unwrap_or(0),
+    }
 }
 
 /// The SQLSTATE and the server's words, unless the connection is what failed.

@@ -10,7 +10,10 @@ use crate::doctor::{DoctorError, Finding, Severity};
 /// Sets the tenant for the transaction. A parameter of a statement without a name: nothing of it stays.
 pub(super) async fn set(session: &Session, tenant: &str) -> Result<(), DoctorError> {
     let sql = "SELECT set_config('audit.tenant_id', $1, true)";
-    session.client().query_typed(sql, &[(&tenant, Type::TEXT)]).await?;
+    session
+        .client()
+        .query_typed(sql, &[(&tenant, Type::TEXT)])
+        .await?;
     Ok(())
 }
 
@@ -37,20 +40,26 @@ pub(super) async fn examine(
 }
 
 async fn cannot_read(session: &Session) -> Result<Finding, DoctorError> {
-    Ok(match session.tried("SELECT count(*) FROM audit_logs WHERE false").await? {
-        Tried::Refused { sqlstate, .. } if sqlstate == "42501" => {
-            Finding::ok(TenantRead, "this user may not read: refused (42501)")
-        }
-        Tried::Refused { sqlstate, message } => {
-            Finding::unchecked(TenantRead, format!("{message} ({sqlstate})"))
-        }
-        Tried::Done { .. } => {
-            Finding::unchecked(TenantRead, "this user may read columns, but was not granted them")
-        }
-        Tried::Waited => {
-            Finding::unchecked(TenantRead, "another session held the table for longer than 200 ms")
-        }
-    })
+    Ok(
+        match session
+            .tried("SELECT count(*) FROM audit_logs WHERE false")
+            .await?
+        {
+            Tried::Refused { sqlstate, .. } if sqlstate == "42501" => {
+                Finding::ok(TenantRead, "this user may not read: refused (42501)")
+            }
+            Tried::Refused { sqlstate, message } => {
+                Finding::unchecked(TenantRead, format!("{message} ({sqlstate})"))
+            }
+            Tried::Done { .. } => {
+                Finding::unchecked(TenantRead, "this user may read columns, but was not granted them")
+            }
+            Tried::Waited => Finding::unchecked(
+                TenantRead,
+                "another session held the table for longer than 200 ms",
+            ),
+        },
+    )
 }
 
 /// What was seen.
@@ -113,7 +122,10 @@ fn told(seen: Result<Seen, Unseen>) -> Result<Seen, DoctorError> {
 async fn exists(session: &Session, condition: &str) -> Result<bool, Unseen> {
     let sql = format!("SELECT EXISTS (SELECT FROM audit_logs WHERE {condition})::text");
     let rows = session.asked(&sql).await?.map_err(Unseen::Refused)?;
-    Ok(rows.first().and_then(|row| row.first()).is_some_and(|cell| cell.as_deref() == Some("true")))
+    Ok(rows
+        .first()
+        .and_then(|row| row.first())
+        .is_some_and(|cell| cell.as_deref() == Some("true")))
 }
 
 /// Looks for the two rows of two tenants that were just inserted.
@@ -137,8 +149,15 @@ async fn with_rows(session: &Session, probe: &Probe) -> Result<Seen, Unseen> {
 /// For who may not insert: a tenant that is known to have rows.
 async fn with_tenant(session: &Session, tenant: &str) -> Result<Seen, Unseen> {
     set(session, tenant).await?;
-    if exists(session, "tenant_id IS DISTINCT FROM current_setting('audit.tenant_id')").await? {
-        return Ok(Seen::Others("as the tenant given, this user sees a row of another"));
+    if exists(
+        session,
+        "tenant_id IS DISTINCT FROM current_setting('audit.tenant_id')",
+    )
+    .await?
+    {
+        return Ok(Seen::Others(
+            "as the tenant given, this user sees a row of another",
+        ));
     }
     let own = exists(session, "true").await?;
     set(session, "").await?;
@@ -156,17 +175,27 @@ async fn without_rows(session: &Session) -> Result<Seen, Unseen> {
     for tenant in ["", &uuid::Uuid::new_v4().to_string()] {
         set(session, tenant).await?;
         if exists(session, "true").await? {
-            return Ok(Seen::Others("with no tenant set, or an unknown one, this user sees a row"));
+            return Ok(Seen::Others(
+                "with no tenant set, or an unknown one, this user sees a row",
+            ));
         }
     }
     let sized = "SELECT coalesce(sum(pg_relation_size(relid)), 0)::text FROM pg_partition_tree('audit_logs') WHERE isleaf";
     let size = session.asked(sized).await?.map_err(Unseen::Refused)?;
-    Ok(match size.first().and_then(|row| row.first().cloned().flatten()).as_deref() {
-        None | Some("0") => Seen::Nothing("there are no rows, and this user may not insert any".to_owned()),
-        Some(_) => Seen::Own(
-            "there are rows, and none is seen without a tenant or as an unknown one (--tenant tries a known one)",
-        ),
-    })
+    Ok(
+        match size
+            .first()
+            .and_then(|row| row.first().cloned().flatten())
+            .as_deref()
+        {
+            None | Some("0") => {
+                Seen::Nothing("there are no rows, and this user may not insert any".to_owned())
+            }
+            Some(_) => Seen::Own(
+                "there are rows, and none is seen without a tenant or as an unknown one (--tenant tries a known one)",
+            ),
+        },
+    )
 }
 
 /// Whether the reader's role is bound, where this user may take it.
@@ -174,12 +203,20 @@ async fn as_reader(session: &Session, probe: &Probe) -> Result<Option<Finding>, 
     let place = "SELECT set_config('role', audit_role('reader'), true)";
     session.client().batch_execute("SAVEPOINT place").await?;
     let taken = matches!(session.kept(place).await?, Tried::Done { .. });
-    let seen = if taken { Some(told(with_rows(session, probe).await)?) } else { None };
-    session.client().batch_execute("ROLLBACK TO place; RELEASE place").await?;
+    let seen = if taken {
+        Some(told(with_rows(session, probe).await)?)
+    } else {
+        None
+    };
+    session
+        .client()
+        .batch_execute("ROLLBACK TO place; RELEASE place")
+        .await?;
     Ok(seen.map(|seen| match seen {
-        Seen::Own(_) => {
-            Finding::ok(TenantRead, "in the reader's place, one tenant's own row is seen and no other")
-        }
+        Seen::Own(_) => Finding::ok(
+            TenantRead,
+            "in the reader's place, one tenant's own row is seen and no other",
+        ),
         Seen::Nothing(_) => Finding::new(
             TenantRead,
             Severity::Warning,

@@ -11,7 +11,10 @@ use crate::doctor::{Finding, Severity};
 /// `$key` finds the row. The last setting holds for what is prepared after it.
 const ATTEMPTS: [(Code, &str); 5] = [
     (RowUpdate, "UPDATE audit_logs SET action = 'x' WHERE $key"),
-    (RowUpdate, "UPDATE OR REPLACE audit_logs SET action = 'x' WHERE $key"),
+    (
+        RowUpdate,
+        "UPDATE OR REPLACE audit_logs SET action = 'x' WHERE $key",
+    ),
     (
         RowUpdate,
         "PRAGMA recursive_triggers = ON; INSERT OR REPLACE INTO audit_logs (id, created_at, action) SELECT id, created_at, 'x' FROM audit_logs WHERE $key",
@@ -94,7 +97,11 @@ fn try_one(
     conn.batch_execute("ROLLBACK TO doctor; RELEASE doctor")?;
     let statement = attempt.rsplit("; ").next().unwrap_or(attempt);
     let verb = statement.split(" audit_logs").next().unwrap_or_default();
-    let done = if unchanged { ", and changed nothing" } else { " on a stored row" };
+    let done = if unchanged {
+        ", and changed nothing"
+    } else {
+        " on a stored row"
+    };
     Ok(match answer {
         Err(error) if error.to_string().contains("append-only") => None,
         Err(error) => Some(Finding::unchecked(code, error.to_string())),

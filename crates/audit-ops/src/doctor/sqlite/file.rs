@@ -11,7 +11,10 @@ pub(super) fn is_wal(path: &Path) -> std::io::Result<bool> {
     let mut header = [0; 20];
     std::fs::File::open(path)?.read_exact(&mut header)?;
     if !header.starts_with(b"SQLite format 3\0") {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "not an SQLite database"));
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "not an SQLite database",
+        ));
     }
     Ok(header[18] == 2)
 }
@@ -21,7 +24,10 @@ pub(super) fn is_wal(path: &Path) -> std::io::Result<bool> {
 pub(super) fn examine(path: &Path) -> Vec<Finding> {
     use std::os::unix::fs::MetadataExt;
 
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let (file, around) = match (std::fs::metadata(path), std::fs::metadata(directory)) {
         (Ok(file), Ok(around)) => (file, around),
         (Err(error), _) | (_, Err(error)) => return vec![Finding::unchecked(SqliteFile, error.to_string())],
@@ -56,12 +62,18 @@ pub(super) fn examine(path: &Path) -> Vec<Finding> {
         ));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(SqliteFile, format!("its user alone (mode {mode:03o})")));
+        findings.push(Finding::ok(
+            SqliteFile,
+            format!("its user alone (mode {mode:03o})"),
+        ));
     }
     findings
 }
 
 #[cfg(not(unix))]
 pub(super) fn examine(_path: &Path) -> Vec<Finding> {
-    vec![Finding::unchecked(SqliteFile, "permissions are looked at on Unix only")]
+    vec![Finding::unchecked(
+        SqliteFile,
+        "permissions are looked at on Unix only",
+    )]
 }

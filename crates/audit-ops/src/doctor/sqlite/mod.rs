@@ -32,28 +32,43 @@ struct Value {
 pub(super) async fn examine(database: &Database) -> Result<Examined, DoctorError> {
     let Some(path) = database.sqlite_path().map(Path::to_owned) else {
         let reason = "a database in memory ends with its process and keeps no evidence".to_owned();
-        return Err(DoctorError::Sqlite { path: database.to_string(), reason });
+        return Err(DoctorError::Sqlite {
+            path: database.to_string(),
+            reason,
+        });
     };
-    let failed = |reason: String| DoctorError::Sqlite { path: path.display().to_string(), reason };
+    let failed = |reason: String| DoctorError::Sqlite {
+        path: path.display().to_string(),
+        reason,
+    };
     let wal = file::is_wal(&path).map_err(|error| failed(error.to_string()))?;
     let mut findings = file::examine(&path);
     findings.push(journal(wal));
     let file = path.clone();
     let examined = tokio::task::spawn_blocking(move || look(&file)).await;
-    let (version, looked) =
-        examined.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+    let (version, looked) = examined
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(|error| failed(error.to_string()))?;
     findings.extend(looked);
     // Opening it as the application does would turn another journal into this one.
     if wal {
         findings.extend(settings(database).await?);
     }
     let user = "whoever may open the file".to_owned();
-    Ok(Examined { server: format!("SQLite {version}"), user, findings })
+    Ok(Examined {
+        server: format!("SQLite {version}"),
+        user,
+        findings,
+    })
 }
 
 fn look(path: &Path) -> diesel::ConnectionResult<(String, Vec<Finding>)> {
     // "./" keeps SQLite from reading a name like "file:x" as a URI.
-    let name = if path.is_relative() { format!("./{}", path.display()) } else { path.display().to_string() };
+    let name = if path.is_relative() {
+        format!("./{}", path.display())
+    } else {
+        path.display().to_string()
+    };
     let mut conn = SqliteConnection::establish(&name)?;
     ask(&mut conn).map_err(diesel::ConnectionError::CouldntSetupConfiguration)
 }
@@ -62,8 +77,11 @@ fn ask(conn: &mut SqliteConnection) -> diesel::QueryResult<(String, Vec<Finding>
     conn.batch_execute("PRAGMA busy_timeout = 200")?;
     let version = value(conn, "SELECT sqlite_version() AS value")?.unwrap_or_default();
     let mut findings = schema(conn)?;
-    if value(conn, "SELECT name AS value FROM sqlite_master WHERE type = 'table' AND name = 'audit_logs'")?
-        .is_some()
+    if value(
+        conn,
+        "SELECT name AS value FROM sqlite_master WHERE type = 'table' AND name = 'audit_logs'",
+    )?
+    .is_some()
     {
         findings.extend(attempts::examine(conn)?);
     }
@@ -71,7 +89,11 @@ fn ask(conn: &mut SqliteConnection) -> diesel::QueryResult<(String, Vec<Finding>
 }
 
 fn values(conn: &mut SqliteConnection, sql: &str) -> diesel::QueryResult<Vec<String>> {
-    Ok(sql_query(sql).load::<Value>(conn)?.into_iter().map(|row| row.value).collect())
+    Ok(sql_query(sql)
+        .load::<Value>(conn)?
+        .into_iter()
+        .map(|row| row.value)
+        .collect())
 }
 
 fn value(conn: &mut SqliteConnection, sql: &str) -> diesel::QueryResult<Option<String>> {
@@ -110,7 +132,9 @@ fn schema(conn: &mut SqliteConnection) -> diesel::QueryResult<Vec<Finding>> {
 }
 
 fn pending(noted: &[String]) -> Finding {
-    let versions = SQL.iter().map(|(name, _)| name.split('_').next().unwrap_or_default().replace('-', ""));
+    let versions = SQL
+        .iter()
+        .map(|(name, _)| name.split('_').next().unwrap_or_default().replace('-', ""));
     let pending: Vec<String> = versions.filter(|version| !noted.contains(version)).collect();
     match pending.is_empty() {
         true => Finding::ok(Migrations, format!("all {}", SQL.len())),
@@ -140,12 +164,18 @@ fn missing(ours: &[&str], made: &[String]) -> Vec<Finding> {
 
 /// Triggers that this version does not make.
 fn strange(ours: &[&str], made: &[String]) -> Vec<Finding> {
-    let strange =
-        made.iter().filter(|made| made.starts_with("CREATE TRIGGER") && !ours.contains(&made.as_str()));
+    let strange = made
+        .iter()
+        .filter(|made| made.starts_with("CREATE TRIGGER") && !ours.contains(&made.as_str()));
     strange
         .map(|sql| {
             let found = format!("a trigger that is none of the trail's: {}", first_line(sql));
-            Finding::new(StrangeTriggers, Severity::Warning, found, "-- DROP TRIGGER, if nobody needs it")
+            Finding::new(
+                StrangeTriggers,
+                Severity::Warning,
+                found,
+                "-- DROP TRIGGER, if nobody needs it",
+            )
         })
         .collect()
 }
@@ -171,11 +201,16 @@ fn statements(sql: &str) -> Vec<&str> {
 
 /// What the application's own connections are set to. Other programs' have their own settings.
 async fn settings(database: &Database) -> Result<Vec<Finding>, DoctorError> {
-    let Connection::Sqlite(mut conn) = database.connection().await? else { return Ok(Vec::new()) };
+    let Connection::Sqlite(mut conn) = database.connection().await? else {
+        return Ok(Vec::new());
+    };
     let asked = conn
         .spawn_blocking(|conn| {
             let text = |name: &str| format!("SELECT CAST({name} AS TEXT) AS value FROM pragma_{name}");
-            Ok((value(conn, &text("synchronous"))?, value(conn, &text("recursive_triggers"))?))
+            Ok((
+                value(conn, &text("synchronous"))?,
+                value(conn, &text("recursive_triggers"))?,
+            ))
         })
         .await;
     let (synchronous, recursive) = match asked {
@@ -184,9 +219,10 @@ async fn settings(database: &Database) -> Result<Vec<Finding>, DoctorError> {
     };
     let mut findings = Vec::new();
     findings.push(match synchronous.as_deref() {
-        Some("2" | "3") => {
-            Finding::ok(Durability, "synchronous is FULL or more on the application's connections")
-        }
+        Some("2" | "3") => Finding::ok(
+            Durability,
+            "synchronous is FULL or more on the application's connections",
+        ),
         other => Finding::new(
             Durability,
             Severity::Warning,
@@ -226,9 +262,18 @@ mod tests {
 
     #[test]
     fn the_table_and_its_triggers_are_found() {
-        let found: Vec<_> = SQL.iter().flat_map(|(_, sql)| statements(sql)).map(first_line).collect();
+        let found: Vec<_> = SQL
+            .iter()
+            .flat_map(|(_, sql)| statements(sql))
+            .map(first_line)
+            .collect();
         assert_eq!(found.len(), 4, "{found:?}");
-        assert!(statements(SQL[0].1).iter().skip(1).all(|sql| sql.ends_with("END")));
+        assert!(
+            statements(SQL[0].1)
+                .iter()
+                .skip(1)
+                .all(|sql| sql.ends_with("END"))
+        );
         assert!(statements(SQL[0].1)[0].ends_with("WITHOUT ROWID"));
     }
 }

@@ -28,7 +28,11 @@ pub(in crate::audit) enum StoredAs {
 
 impl StoredAs {
     pub(super) fn new(is_its_number: bool) -> Self {
-        if is_its_number { Self::ItsNumber } else { Self::AnotherNumber }
+        if is_its_number {
+            Self::ItsNumber
+        } else {
+            Self::AnotherNumber
+        }
     }
 }
 
@@ -46,9 +50,9 @@ pub(in crate::audit) async fn look_up(
     let seqs: Vec<_> = rows.iter().map(|row| row.writer_seq).collect();
     let answer = client.query_one(LOOK_UP, &[&ids, &times, &writers, &seqs]).await;
     match answer.and_then(|row| row.try_get::<_, Option<Vec<Option<bool>>>>(0)) {
-        Ok(Some(stored)) if stored.len() == rows.len() => {
-            Ok(Some(stored.into_iter().map(|row| row.map(StoredAs::new)).collect()))
-        }
+        Ok(Some(stored)) if stored.len() == rows.len() => Ok(Some(
+            stored.into_iter().map(|row| row.map(StoredAs::new)).collect(),
+        )),
         Ok(_) => Ok(None),
         // The server answered: too many partitions to lock, say. Single inserts do without them.
         Err(error) if error.code().is_some() && !client.is_closed() => Ok(None),
@@ -85,7 +89,10 @@ pub(in crate::audit) async fn violated_index(
     if error.code() != Some(&SqlState::UNIQUE_VIOLATION) {
         return Ok(None);
     }
-    let name = error.as_db_error().and_then(|server| server.constraint()).unwrap_or_default();
+    let name = error
+        .as_db_error()
+        .and_then(|server| server.constraint())
+        .unwrap_or_default();
     let is_primary = client.query_one(IS_PRIMARY_KEY, &[&name]).await?.try_get(0)?;
     Ok(Some(UniqueIndex::new(is_primary)))
 }

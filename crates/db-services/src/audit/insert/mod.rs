@@ -54,7 +54,9 @@ pub(super) const BATCH_ROWS: usize = audit_core::writer::limits::MAX_BATCH_ROWS;
 /// Not cancel-safe on SQLite, where dropping the future waits for the statement. On PostgreSQL a
 /// dropped future leaves it open whether the row was inserted; roll back.
 pub async fn insert<C: AuditConnection>(conn: &mut C, entry: &AuditEntry) -> QueryResult<()> {
-    conn.insert_rows(vec![NewAuditLog::from(entry)], OnConflict::Error).await.map(|_| ())
+    conn.insert_rows(vec![NewAuditLog::from(entry)], OnConflict::Error)
+        .await
+        .map(|_| ())
 }
 
 /// Inserts many entries on the caller's connection, 1,000 in a statement, and returns how many were not
@@ -73,7 +75,10 @@ pub async fn insert<C: AuditConnection>(conn: &mut C, entry: &AuditEntry) -> Que
 pub async fn insert_many<C: AuditConnection>(conn: &mut C, entries: &[AuditEntry]) -> QueryResult<usize> {
     let (mut inserted, mut ids) = (0, IdGenerator::default());
     for chunk in entries.chunks(BATCH_ROWS) {
-        let rows = chunk.iter().map(|entry| limits::row(entry.clone(), &mut ids)).collect();
+        let rows = chunk
+            .iter()
+            .map(|entry| limits::row(entry.clone(), &mut ids))
+            .collect();
         inserted += conn.insert_rows(rows, OnConflict::DoNothing).await?;
     }
     Ok(inserted)

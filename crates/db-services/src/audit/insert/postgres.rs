@@ -62,8 +62,12 @@ async fn look_up(conn: &mut AsyncPgConnection, rows: &[NewAuditLog]) -> QueryRes
         .bind::<Array<Nullable<BigInt>>, _>(rows.iter().map(|row| row.writer_seq).collect::<Vec<_>>())
         .get_result(conn)
         .await?;
-    let mut is_stored: Vec<bool> =
-        stored.value.unwrap_or_default().into_iter().map(|row| row.is_some()).collect();
+    let mut is_stored: Vec<bool> = stored
+        .value
+        .unwrap_or_default()
+        .into_iter()
+        .map(|row| row.is_some())
+        .collect();
     is_stored.resize(rows.len(), false);
     Ok(is_stored)
 }
@@ -72,11 +76,15 @@ async fn look_up(conn: &mut AsyncPgConnection, rows: &[NewAuditLog]) -> QueryRes
 async fn insert_one(conn: &mut AsyncPgConnection, row: &NewAuditLog) -> QueryResult<usize> {
     type Manager = <AsyncPgConnection as AsyncConnection>::TransactionManager;
     let row = std::slice::from_ref(row);
-    if Manager::transaction_manager_status_mut(conn).transaction_depth()?.is_none() {
+    if Manager::transaction_manager_status_mut(conn)
+        .transaction_depth()?
+        .is_none()
+    {
         return statement::execute(conn, row, OnConflict::Error).await;
     }
     // In a savepoint.
-    conn.transaction(async |conn| statement::execute(conn, row, OnConflict::Error).await).await
+    conn.transaction(async |conn| statement::execute(conn, row, OnConflict::Error).await)
+        .await
 }
 
 async fn violates_primary_key(conn: &mut AsyncPgConnection, error: &Error) -> QueryResult<bool> {
@@ -89,6 +97,9 @@ async fn violates_primary_key(conn: &mut AsyncPgConnection, error: &Error) -> Qu
         return Ok(false);
     };
     let name = server.constraint_name().unwrap_or_default().to_owned();
-    let index: Index = diesel::sql_query(IS_PRIMARY_KEY).bind::<Text, _>(name).get_result(conn).await?;
+    let index: Index = diesel::sql_query(IS_PRIMARY_KEY)
+        .bind::<Text, _>(name)
+        .get_result(conn)
+        .await?;
     Ok(UniqueIndex::new(index.value) == UniqueIndex::PrimaryKey)
 }

@@ -37,7 +37,9 @@ pub(in crate::audit) fn sqlite_insert<R: Borrow<NewAuditLog>>(
         Ok(inserted)
     };
     type Manager = <SqliteConnection as diesel::Connection>::TransactionManager;
-    let within = Manager::transaction_manager_status_mut(conn).transaction_depth()?.is_some();
+    let within = Manager::transaction_manager_status_mut(conn)
+        .transaction_depth()?
+        .is_some();
     if within {
         diesel::Connection::transaction(conn, insert_all)
     } else {
@@ -59,7 +61,9 @@ fn insert_one(
         return Ok(Some(stored));
     }
     let columns = db_schema::sqlite::NewAuditLog::from(row);
-    let changes = diesel::insert_into(audit_logs::table).values(columns).execute(conn)?;
+    let changes = diesel::insert_into(audit_logs::table)
+        .values(columns)
+        .execute(conn)?;
     // RAISE(IGNORE) in a trigger skips the row without an error.
     if changes == 0 {
         // It may be stored all the same: a trigger may ignore a row whose key is.
@@ -75,6 +79,9 @@ fn look_up(conn: &mut SqliteConnection, row: &NewAuditLog) -> QueryResult<Option
         .select((audit_logs::writer_id, audit_logs::writer_seq))
         .first::<(Option<Vec<u8>>, Option<i64>)>(conn)
         .optional()?;
-    let number = (row.writer_id.as_ref().map(|id| &id.as_bytes()[..]), row.writer_seq);
+    let number = (
+        row.writer_id.as_ref().map(|id| &id.as_bytes()[..]),
+        row.writer_seq,
+    );
     Ok(stored.map(|(writer, seq)| StoredAs::new((writer.as_deref(), seq) == number)))
 }

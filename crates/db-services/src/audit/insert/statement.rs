@@ -28,9 +28,15 @@ pub(in crate::audit) struct PreparedInsert {
 
 impl PreparedInsert {
     pub(in crate::audit) async fn new(client: &Client) -> Result<Self, tokio_postgres::Error> {
-        let plain = client.prepare_typed(&sql(OnConflict::Error), &Columns::TYPES).await?;
+        let plain = client
+            .prepare_typed(&sql(OnConflict::Error), &Columns::TYPES)
+            .await?;
         let one = client.prepare(&values()).await?;
-        Ok(Self { plain, one, do_nothing: None })
+        Ok(Self {
+            plain,
+            one,
+            do_nothing: None,
+        })
     }
 
     /// Inserts rows and returns how many the server has inserted.
@@ -47,7 +53,9 @@ impl PreparedInsert {
             },
             (OnConflict::DoNothing, Some(prepared)) => prepared,
             (OnConflict::DoNothing, None) => {
-                let prepared = client.prepare_typed(&sql(OnConflict::DoNothing), &Columns::TYPES).await?;
+                let prepared = client
+                    .prepare_typed(&sql(OnConflict::DoNothing), &Columns::TYPES)
+                    .await?;
                 self.do_nothing.insert(prepared)
             }
         };
@@ -70,14 +78,20 @@ impl PreparedInsert {
 ///
 /// ON CONFLICT DO NOTHING has no target: with one, a role that may only insert is refused.
 fn sql(on_conflict: OnConflict) -> String {
-    let values: Vec<String> = (1..=Columns::NAMES.len()).map(|nth| format!("unnest(${nth})")).collect();
+    let values: Vec<String> = (1..=Columns::NAMES.len())
+        .map(|nth| format!("unnest(${nth})"))
+        .collect();
     format!("{}{}{}", head(), values.join(", "), tail(on_conflict))
 }
 
 /// The statement for one row.
 fn values() -> String {
     let values: Vec<String> = (1..=Columns::NAMES.len()).map(|nth| format!("${nth}")).collect();
-    format!("INSERT INTO audit_logs ({}) VALUES ({})", Columns::NAMES.join(", "), values.join(", "))
+    format!(
+        "INSERT INTO audit_logs ({}) VALUES ({})",
+        Columns::NAMES.join(", "),
+        values.join(", ")
+    )
 }
 
 fn head() -> String {

@@ -24,12 +24,29 @@ async fn a_row_that_a_rule_rejects_is_classified_as_rejected() {
         database.reject("action LIKE 'rude.%'").await;
         let mut sink = TestSink::to(&database.url);
         let error = sink.write(&rows(["polite", "rude.word"])).await.unwrap_err();
-        assert_eq!(error.kind, SinkErrorKind::RowRejected, "before any row was accepted: {error:?}");
-        assert_eq!(error.sqlstate.as_deref(), database.is_postgres().then_some("23514"));
-        assert!(error.reason.contains("rule") && !error.reason.contains("rude.word"), "{error:?}");
+        assert_eq!(
+            error.kind,
+            SinkErrorKind::RowRejected,
+            "before any row was accepted: {error:?}"
+        );
+        assert_eq!(
+            error.sqlstate.as_deref(),
+            database.is_postgres().then_some("23514")
+        );
+        assert!(
+            error.reason.contains("rule") && !error.reason.contains("rude.word"),
+            "{error:?}"
+        );
         sink.write(&rows(["polite"])).await.unwrap();
-        assert_eq!(sink.error_kind(&rows(["rude.word"])).await, SinkErrorKind::RowRejected);
-        assert_eq!(database.stored().await, ["polite"], "the experiment leaves nothing behind");
+        assert_eq!(
+            sink.error_kind(&rows(["rude.word"])).await,
+            SinkErrorKind::RowRejected
+        );
+        assert_eq!(
+            database.stored().await,
+            ["polite"],
+            "the experiment leaves nothing behind"
+        );
     }
 }
 
@@ -39,14 +56,24 @@ async fn a_rejected_row_counts_as_misconfiguration_until_a_row_is_known_good() {
     for database in TestDatabase::both().await {
         database.reject("action NOT LIKE 'shop.%'").await;
         let mut sink = TestSink::to(&database.url);
-        assert_eq!(sink.error_kind(&rows(["rude.word"])).await, SinkErrorKind::Misconfigured);
-        assert_eq!(sink.error_kind(&rows(["rude.word", "rude.word"])).await, SinkErrorKind::Misconfigured);
         assert_eq!(
-            sink.error_kind(&rows(["rude.word", "shop.order", "rude.word"])).await,
+            sink.error_kind(&rows(["rude.word"])).await,
+            SinkErrorKind::Misconfigured
+        );
+        assert_eq!(
+            sink.error_kind(&rows(["rude.word", "rude.word"])).await,
+            SinkErrorKind::Misconfigured
+        );
+        assert_eq!(
+            sink.error_kind(&rows(["rude.word", "shop.order", "rude.word"]))
+                .await,
             SinkErrorKind::RowRejected
         );
         sink.write(&rows(["shop.order"])).await.unwrap();
-        assert_eq!(sink.error_kind(&rows(["rude.word"])).await, SinkErrorKind::RowRejected);
+        assert_eq!(
+            sink.error_kind(&rows(["rude.word"])).await,
+            SinkErrorKind::RowRejected
+        );
         assert_eq!(database.stored().await, ["shop.order"]);
     }
 }
@@ -56,11 +83,22 @@ async fn a_rejected_row_counts_as_misconfiguration_until_a_row_is_known_good() {
 async fn lanes_share_the_known_good_row() {
     let database = TestDatabase::postgres();
     database.reject("action NOT LIKE 'shop.%'").await;
-    let TestSink::Postgres(one) = TestSink::to(&database.url) else { panic!("not PostgreSQL") };
+    let TestSink::Postgres(one) = TestSink::to(&database.url) else {
+        panic!("not PostgreSQL")
+    };
     let mut other = TestSink::Postgres(Box::new(one.sibling()));
-    assert_eq!(other.error_kind(&rows(["rude.word"])).await, SinkErrorKind::Misconfigured);
-    TestSink::Postgres(one).write(&rows(["shop.order"])).await.unwrap();
-    assert_eq!(other.error_kind(&rows(["rude.word"])).await, SinkErrorKind::RowRejected);
+    assert_eq!(
+        other.error_kind(&rows(["rude.word"])).await,
+        SinkErrorKind::Misconfigured
+    );
+    TestSink::Postgres(one)
+        .write(&rows(["shop.order"]))
+        .await
+        .unwrap();
+    assert_eq!(
+        other.error_kind(&rows(["rude.word"])).await,
+        SinkErrorKind::RowRejected
+    );
 }
 
 #[tokio::test]
@@ -99,10 +137,16 @@ async fn a_stored_row_that_is_sent_again_is_accepted() {
         sink.write(&Arc::new(mixed)).await.unwrap();
         assert_eq!(database.stored().await, ["a", "b", "c"]);
         let rejected: Vec<_> = [first[0].clone(), rows(["rude.word"])[0].clone()].into();
-        assert_eq!(sink.error_kind(&Arc::new(rejected)).await, SinkErrorKind::RowRejected);
+        assert_eq!(
+            sink.error_kind(&Arc::new(rejected)).await,
+            SinkErrorKind::RowRejected
+        );
         // The pair identifies an entry, not the id alone.
-        let later =
-            NewAuditLog { created_at: DateTime::UNIX_EPOCH, action: "d".into(), ..(*first[0]).clone() };
+        let later = NewAuditLog {
+            created_at: DateTime::UNIX_EPOCH,
+            action: "d".into(),
+            ..(*first[0]).clone()
+        };
         sink.write(&Arc::new(vec![later.into()])).await.unwrap();
         assert_eq!(database.stored().await, ["a", "b", "c", "d"]);
     }
@@ -111,15 +155,24 @@ async fn a_stored_row_that_is_sent_again_is_accepted() {
 #[tokio::test]
 async fn a_missing_or_read_only_server_is_a_transient_error() {
     assert_eq!(
-        TestSink::to("postgres://u@%2Fnowhere/db").error_kind(&rows(["x"])).await,
+        TestSink::to("postgres://u@%2Fnowhere/db")
+            .error_kind(&rows(["x"]))
+            .await,
         SinkErrorKind::Transient
     );
     let database = TestDatabase::postgres();
     let name = database.url.rsplit('/').next().unwrap();
-    database.sql(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await;
+    database
+        .sql(&format!(
+            "ALTER DATABASE {name} SET default_transaction_read_only = on"
+        ))
+        .await;
     let mut sink = TestSink::to(&database.url);
     let error = sink.write(&rows(["x"])).await.unwrap_err();
-    assert_eq!((error.kind, error.sqlstate.as_deref()), (SinkErrorKind::Transient, Some("25006")));
+    assert_eq!(
+        (error.kind, error.sqlstate.as_deref()),
+        (SinkErrorKind::Transient, Some("25006"))
+    );
     assert!(error.reason.contains("point the URL at the primary"), "{error:?}");
 }
 
@@ -128,11 +181,16 @@ async fn a_table_that_others_lock_is_a_transient_error() {
     let database = TestDatabase::postgres();
     let name = database.url.rsplit('/').next().unwrap().to_owned();
     let holder = client(&database.url).await;
-    holder.batch_execute("BEGIN; LOCK TABLE audit_logs").await.unwrap();
+    holder
+        .batch_execute("BEGIN; LOCK TABLE audit_logs")
+        .await
+        .unwrap();
 
     // The statement waits for longer than its limit.
-    let error =
-        TestSink::within(&database.url, Duration::from_millis(300)).write(&rows(["x"])).await.unwrap_err();
+    let error = TestSink::within(&database.url, Duration::from_millis(300))
+        .write(&rows(["x"]))
+        .await
+        .unwrap_err();
     assert_eq!((error.kind, error.sqlstate), (SinkErrorKind::Transient, None));
 
     // An administrator ends the session while it waits.
@@ -148,12 +206,21 @@ async fn a_table_that_others_lock_is_a_transient_error() {
     })
     .await;
     let error = waiting.await.unwrap().unwrap_err();
-    assert_eq!((error.kind, error.sqlstate.as_deref()), (SinkErrorKind::Transient, Some("57P01")));
+    assert_eq!(
+        (error.kind, error.sqlstate.as_deref()),
+        (SinkErrorKind::Transient, Some("57P01"))
+    );
 
     // The server gives up on the lock by itself.
-    admin.batch_execute(&format!("ALTER DATABASE {name} SET lock_timeout = '20ms'")).await.unwrap();
+    admin
+        .batch_execute(&format!("ALTER DATABASE {name} SET lock_timeout = '20ms'"))
+        .await
+        .unwrap();
     let error = TestSink::to(&database.url).write(&rows(["x"])).await.unwrap_err();
-    assert_eq!((error.kind, error.sqlstate.as_deref()), (SinkErrorKind::Transient, Some("55P03")));
+    assert_eq!(
+        (error.kind, error.sqlstate.as_deref()),
+        (SinkErrorKind::Transient, Some("55P03"))
+    );
 }
 
 #[tokio::test]
@@ -164,7 +231,10 @@ async fn an_sqlite_file_that_others_lock_is_a_transient_error() {
     let mut sink = TestSink::to(&database.url);
     let error = sink.write(&rows(["x"])).await.unwrap_err();
     assert_eq!(error.kind, SinkErrorKind::Transient);
-    assert!(error.reason.contains("another process held the file"), "{error:?}");
+    assert!(
+        error.reason.contains("another process held the file"),
+        "{error:?}"
+    );
     holder.batch_execute("COMMIT").unwrap();
     sink.write(&rows(["x"])).await.unwrap();
 }
@@ -174,14 +244,30 @@ async fn a_file_that_is_no_database_is_a_misconfiguration() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("audit.db");
     std::fs::write(&path, [b'x'; 8_192]).unwrap();
-    let error = TestSink::to(&format!("sqlite://{}", path.display())).write(&rows(["x"])).await.unwrap_err();
+    let error = TestSink::to(&format!("sqlite://{}", path.display()))
+        .write(&rows(["x"]))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, SinkErrorKind::Misconfigured);
-    assert!(error.reason.contains("file is not a database") && error.reason.contains("backup"), "{error:?}");
+    assert!(
+        error.reason.contains("file is not a database") && error.reason.contains("backup"),
+        "{error:?}"
+    );
 }
 
 fn dated(year: i32) -> Rows {
-    let time = chrono::NaiveDate::from_ymd_opt(year, 2, 3).unwrap().and_hms_opt(4, 5, 6).unwrap().and_utc();
-    Arc::new(vec![NewAuditLog { created_at: time, ..(*rows(["old"])[0]).clone() }.into()])
+    let time = chrono::NaiveDate::from_ymd_opt(year, 2, 3)
+        .unwrap()
+        .and_hms_opt(4, 5, 6)
+        .unwrap()
+        .and_utc();
+    Arc::new(vec![
+        NewAuditLog {
+            created_at: time,
+            ..(*rows(["old"])[0]).clone()
+        }
+        .into(),
+    ])
 }
 
 #[tokio::test]
@@ -217,7 +303,10 @@ async fn a_partition_that_the_user_may_not_create_is_reported() {
     let mut sink = TestSink::to(&server.url_as("app", "hush", url.rsplit('/').next().unwrap()));
     sink.write(&rows(["now"])).await.unwrap();
     let error = sink.write(&dated(1999)).await.unwrap_err();
-    assert_eq!((error.kind, error.sqlstate.as_deref()), (SinkErrorKind::RowRejected, Some("23514")));
+    assert_eq!(
+        (error.kind, error.sqlstate.as_deref()),
+        (SinkErrorKind::RowRejected, Some("23514"))
+    );
     assert!(error.reason.contains("audit_logs_ensure_partitions"), "{error:?}");
 
     let months = admin
@@ -228,7 +317,10 @@ async fn a_partition_that_the_user_may_not_create_is_reported() {
         .await
         .unwrap();
     for month in months {
-        admin.batch_execute(&format!("DROP TABLE {}", month.get::<_, String>(0))).await.unwrap();
+        admin
+            .batch_execute(&format!("DROP TABLE {}", month.get::<_, String>(0)))
+            .await
+            .unwrap();
     }
     let error = sink.write(&rows(["now"])).await.unwrap_err();
     assert_eq!(error.kind, SinkErrorKind::Misconfigured);

@@ -41,7 +41,10 @@ impl PartitionCreator {
 
 async fn create_partitions(route: &Route) -> Result<(), Error> {
     let client = connect_as(route, "audit-months").await?;
-    match client.query_one("SELECT audit_logs_ensure_partitions()", &[]).await {
+    match client
+        .query_one("SELECT audit_logs_ensure_partitions()", &[])
+        .await
+    {
         Ok(created) => {
             let created: i32 = created.try_get(0)?;
             if created > 0 {
@@ -55,7 +58,9 @@ async fn create_partitions(route: &Route) -> Result<(), Error> {
 
 /// Warns an operator if few partitions are left.
 async fn warn_if_few(client: &Client, error: &Error) -> Result<(), Error> {
-    let reason = error.as_db_error().map_or_else(|| describe(error), |server| server.message().to_owned());
+    let reason = error
+        .as_db_error()
+        .map_or_else(|| describe(error), |server| server.message().to_owned());
     if client.query_one(HAS_FUTURE_PARTITIONS, &[]).await?.try_get(0)? {
         log::debug!("audit: no upcoming partitions were created, and enough exist ({reason})");
     } else {

@@ -37,14 +37,27 @@ impl KnownGoodRow {
     /// Rows to try: the known good one, one with every column filled, and some of the failed batch, beginning
     /// anywhere, since a constraint of the operator's may reject all but those.
     pub(super) fn probe_rows(&self, batch: &[LogRow]) -> Vec<NewAuditLog> {
-        let fresh =
-            |row: &NewAuditLog| NewAuditLog { id: Uuid::now_v7(), created_at: Utc::now(), ..row.clone() };
+        let fresh = |row: &NewAuditLog| NewAuditLog {
+            id: Uuid::now_v7(),
+            created_at: Utc::now(),
+            ..row.clone()
+        };
         // A single row was tried just now.
         let others = if batch.len() > 1 { batch } else { &[] };
         let begin = Uuid::new_v4().as_u128() as usize % others.len().max(1);
         let step = others.len().div_ceil(MAX_PROBE_ROWS).max(1);
-        let some = others[begin..].iter().chain(&others[..begin]).step_by(step).map(|row| &**row);
-        self.row.get().into_iter().chain([&dummy_row()]).chain(some).map(fresh).collect()
+        let some = others[begin..]
+            .iter()
+            .chain(&others[..begin])
+            .step_by(step)
+            .map(|row| &**row);
+        self.row
+            .get()
+            .into_iter()
+            .chain([&dummy_row()])
+            .chain(some)
+            .map(fresh)
+            .collect()
     }
 }
 

@@ -25,13 +25,19 @@ pub(crate) struct SqliteSink {
 impl SqliteSink {
     pub(crate) fn start(location: SqliteLocation) -> std::io::Result<Self> {
         let (jobs, incoming) = mpsc::channel::<Job>();
-        std::thread::Builder::new().name("audit-sqlite".to_owned()).spawn(move || {
-            let mut file = File { location, open: None, known_good: KnownGoodRow::default() };
-            for (rows, attempt, reply) in incoming {
-                // A writer that was shut down meanwhile does not wait for the answer.
-                let _ = reply.send(file.write(&rows, attempt));
-            }
-        })?;
+        std::thread::Builder::new()
+            .name("audit-sqlite".to_owned())
+            .spawn(move || {
+                let mut file = File {
+                    location,
+                    open: None,
+                    known_good: KnownGoodRow::default(),
+                };
+                for (rows, attempt, reply) in incoming {
+                    // A writer that was shut down meanwhile does not wait for the answer.
+                    let _ = reply.send(file.write(&rows, attempt));
+                }
+            })?;
         Ok(Self { jobs })
     }
 }
@@ -61,7 +67,11 @@ impl File {
                 // No row was sent yet: what does not pass by itself is a mistake in the configuration.
                 let message = describe(&error);
                 let is_transient = passes_by_itself(&message);
-                let kind = if is_transient { SinkErrorKind::Transient } else { SinkErrorKind::Misconfigured };
+                let kind = if is_transient {
+                    SinkErrorKind::Transient
+                } else {
+                    SinkErrorKind::Misconfigured
+                };
                 self.sink_error(kind, message)
             })?,
         };
@@ -81,7 +91,9 @@ impl File {
                     self.known_good.remember(rows);
                 }
                 self.open = Some(conn);
-                Ok(Written { duplicates: inserted.duplicates })
+                Ok(Written {
+                    duplicates: inserted.duplicates,
+                })
             }
             Err(error) => {
                 let kind = classify(&mut conn, &error, &self.known_good, rows);
@@ -92,9 +104,10 @@ impl File {
 
     fn sink_error(&self, kind: SinkErrorKind, message: String) -> SinkError {
         match lack_of_resources(&self.location) {
-            Some(error) if kind == SinkErrorKind::Misconfigured => {
-                sink_error(SinkErrorKind::Transient, format!("this process cannot open a file now: {error}"))
-            }
+            Some(error) if kind == SinkErrorKind::Misconfigured => sink_error(
+                SinkErrorKind::Transient,
+                format!("this process cannot open a file now: {error}"),
+            ),
             _ => sink_error(kind, message),
         }
     }
@@ -102,7 +115,10 @@ impl File {
 
 /// A unique key, or a trigger's RAISE, which diesel does not name.
 fn is_constraint(kind: &DatabaseErrorKind) -> bool {
-    matches!(kind, DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::Unknown)
+    matches!(
+        kind,
+        DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::Unknown
+    )
 }
 
 /// True if a row has a value that another row of `audit_logs` has: the table accepts rows.
@@ -120,7 +136,9 @@ fn classify(
     known_good: &KnownGoodRow,
     rows: &[LogRow],
 ) -> SinkErrorKind {
-    let Error::DatabaseError(_, information) = error else { return SinkErrorKind::Transient };
+    let Error::DatabaseError(_, information) = error else {
+        return SinkErrorKind::Transient;
+    };
     if passes_by_itself(information.message()) {
         return SinkErrorKind::Transient;
     }
@@ -166,17 +184,25 @@ fn passes_by_itself(message: &str) -> bool {
 fn lack_of_resources(location: &SqliteLocation) -> Option<std::io::Error> {
     /// ENOMEM, ENFILE and EMFILE, which have these numbers on Linux, the BSDs and macOS.
     const CODES: [i32; 3] = [12, 23, 24];
-    let SqliteLocation::File(path) = location else { return None };
+    let SqliteLocation::File(path) = location else {
+        return None;
+    };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let error = std::fs::File::open(directory.unwrap_or(Path::new("."))).err()?;
-    error.raw_os_error().is_some_and(|code| CODES.contains(&code)).then_some(error)
+    error
+        .raw_os_error()
+        .is_some_and(|code| CODES.contains(&code))
+        .then_some(error)
 }
 
 /// SQLite's messages for SQLITE_READONLY, CANTOPEN, CORRUPT and NOTADB.
 fn is_of_the_file(message: &str) -> bool {
-    ["attempt to write a readonly database", "unable to open database file"]
-        .iter()
-        .any(|known| message.starts_with(known))
+    [
+        "attempt to write a readonly database",
+        "unable to open database file",
+    ]
+    .iter()
+    .any(|known| message.starts_with(known))
         || is_damaged(message)
 }
 
@@ -189,7 +215,11 @@ fn sink_error(kind: SinkErrorKind, message: String) -> SinkError {
         Some(hint) => format!("{message} ({hint})"),
         None => message,
     };
-    SinkError { kind, reason, sqlstate: None }
+    SinkError {
+        kind,
+        reason,
+        sqlstate: None,
+    }
 }
 
 /// What to do about an error, where that is known.

@@ -40,8 +40,10 @@ impl InsertOnly {
         }
         let url = SERVER.url_as(&role, "hush", &name);
         let writer = client(&url).await;
-        for sql in ["SELECT id FROM audit_logs", "INSERT INTO audit_logs (action) VALUES ('x') RETURNING id"]
-        {
+        for sql in [
+            "SELECT id FROM audit_logs",
+            "INSERT INTO audit_logs (action) VALUES ('x') RETURNING id",
+        ] {
             let error = writer.batch_execute(sql).await.unwrap_err();
             assert_eq!(error.code().unwrap().code(), "42501", "it may only insert");
         }
@@ -60,7 +62,12 @@ impl InsertOnly {
 fn numbered(rows: &[LogRow], first: i64) -> Rows {
     static WRITER: LazyLock<Uuid> = LazyLock::new(Uuid::now_v7);
     let number = |(row, seq): (&LogRow, i64)| {
-        NewAuditLog { writer_id: Some(*WRITER), writer_seq: Some(seq), ..(**row).clone() }.into()
+        NewAuditLog {
+            writer_id: Some(*WRITER),
+            writer_seq: Some(seq),
+            ..(**row).clone()
+        }
+        .into()
     };
     Arc::new(rows.iter().zip(first..).map(number).collect())
 }
@@ -114,22 +121,40 @@ const SKIP_SOME: &str = "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql
 async fn a_row_that_a_trigger_skips_is_rejected_and_its_neighbours_are_stored() {
     for database in TestDatabase::both().await {
         skip_some(&database).await;
-        database.sql("INSERT INTO audit_logs (action) VALUES ('skipped here')").await;
-        assert_eq!(database.stored().await, [""; 0], "the trigger skips without an error");
+        database
+            .sql("INSERT INTO audit_logs (action) VALUES ('skipped here')")
+            .await;
+        assert_eq!(
+            database.stored().await,
+            [""; 0],
+            "the trigger skips without an error"
+        );
         let mut sink = TestSink::to(&database.url);
         for attempt in [Attempt::First, Attempt::Retry] {
-            let error = sink.attempt(&rows(["kept", "skipped"]), attempt).await.unwrap_err();
+            let error = sink
+                .attempt(&rows(["kept", "skipped"]), attempt)
+                .await
+                .unwrap_err();
             assert_eq!(error.kind, SinkErrorKind::RowRejected, "{attempt:?}: {error:?}");
         }
         let batch = rows(["a", "skipped.1", "b", "c", "skipped.2"]);
         let rejected = bisect(&mut sink, &batch).await;
-        assert_eq!(rejected.iter().map(|(action, _)| action).collect::<Vec<_>>(), ["skipped.1", "skipped.2"]);
+        assert_eq!(
+            rejected.iter().map(|(action, _)| action).collect::<Vec<_>>(),
+            ["skipped.1", "skipped.2"]
+        );
         for (_, reason) in rejected {
-            assert!(reason.contains("a trigger or rule of audit_logs skipped the row"), "{reason}");
+            assert!(
+                reason.contains("a trigger or rule of audit_logs skipped the row"),
+                "{reason}"
+            );
         }
         let stored = database.stored().await;
         assert_eq!(
-            stored.iter().filter(|action| action.as_str() != "kept").collect::<Vec<_>>(),
+            stored
+                .iter()
+                .filter(|action| action.as_str() != "kept")
+                .collect::<Vec<_>>(),
             ["a", "b", "c"]
         );
     }
@@ -165,13 +190,20 @@ async fn a_row_that_another_unique_index_rejects_is_rejected_and_its_neighbours_
         };
         database.sql(sql).await;
         let request = |action: &str| {
-            let row = NewAuditLog { request_id: Some("r1".into()), ..(*rows([action])[0]).clone() };
+            let row = NewAuditLog {
+                request_id: Some("r1".into()),
+                ..(*rows([action])[0]).clone()
+            };
             LogRow::from(row)
         };
         let mut sink = TestSink::to(&database.url);
         sink.write(&Arc::new(vec![request("first")])).await.unwrap();
         assert_eq!(database.stored().await, ["first"]);
-        let batch = Arc::new(vec![rows(["a"])[0].clone(), request("second"), rows(["b"])[0].clone()]);
+        let batch = Arc::new(vec![
+            rows(["a"])[0].clone(),
+            request("second"),
+            rows(["b"])[0].clone(),
+        ]);
         for attempt in [Attempt::First, Attempt::Retry] {
             let error = sink.attempt(&batch, attempt).await.unwrap_err();
             assert_eq!(error.kind, SinkErrorKind::RowRejected, "{attempt:?}: {error:?}");
@@ -201,7 +233,10 @@ async fn a_unique_index_of_a_triggers_table_does_not_pass_for_the_primary_key() 
     let mut sink = TestSink::to(&database.url);
     sink.write(&rows(["once"])).await.unwrap();
     let error = sink.write(&rows(["once"])).await.unwrap_err();
-    assert_eq!((error.kind, error.sqlstate.as_deref()), (SinkErrorKind::RowRejected, Some("23505")));
+    assert_eq!(
+        (error.kind, error.sqlstate.as_deref()),
+        (SinkErrorKind::RowRejected, Some("23505"))
+    );
     assert_eq!(database.stored().await, ["once"]);
 }
 
@@ -223,7 +258,10 @@ async fn an_insert_only_role_learns_of_every_row_whether_it_is_stored() {
         let mut batch = stored.to_vec();
         batch.extend(rows(["d", "skipped", "e"]).iter().cloned());
         let rejected = bisect(&mut sink, &numbered(&batch, 1)).await;
-        assert!(matches!(&rejected[..], [(action, _)] if action == "skipped"), "{rejected:?}");
+        assert!(
+            matches!(&rejected[..], [(action, _)] if action == "skipped"),
+            "{rejected:?}"
+        );
         assert_eq!(database.count("true").await, 5);
     }
 }
@@ -232,7 +270,11 @@ async fn an_insert_only_role_learns_of_every_row_whether_it_is_stored() {
 #[tokio::test]
 async fn a_sink_works_without_the_look_up_function() {
     let database = InsertOnly::new(true).await;
-    database.admin.batch_execute(&format!("DROP FUNCTION {LOOK_UP}")).await.unwrap();
+    database
+        .admin
+        .batch_execute(&format!("DROP FUNCTION {LOOK_UP}"))
+        .await
+        .unwrap();
     let mut sink = TestSink::to(&database.url);
     let batch = many(10);
     for _ in 0..2 {
@@ -252,7 +294,10 @@ async fn a_thousand_rows_whose_answer_was_lost_are_known_to_be_stored() {
         proxy.set(Network::LosesAnswers).unwrap();
         let error = sink.write(&batch).await.unwrap_err();
         assert_eq!(error.kind, SinkErrorKind::Transient, "{error:?}");
-        wait_for("the commit", async || database.count("action = 'many'").await == 1_000).await;
+        wait_for("the commit", async || {
+            database.count("action = 'many'").await == 1_000
+        })
+        .await;
         proxy.set(Network::Passes).unwrap();
         let written = sink.attempt(&batch, Attempt::Retry).await.unwrap();
         assert_eq!(written.duplicates, [0; 0], "may look up: {may_look_up}");
@@ -267,7 +312,11 @@ async fn an_entry_written_twice_in_one_batch_is_one_duplicate() {
         let entries = rows(["a", "b"]);
         let batch = numbered(&[entries[0].clone(), entries[1].clone(), entries[0].clone()], 1);
         for attempt in [Attempt::First, Attempt::Retry] {
-            assert_eq!(sink.attempt(&batch, attempt).await.unwrap().duplicates, [2], "{attempt:?}");
+            assert_eq!(
+                sink.attempt(&batch, attempt).await.unwrap().duplicates,
+                [2],
+                "{attempt:?}"
+            );
         }
         assert_eq!(database.stored().await, ["a", "b"]);
     }
@@ -282,8 +331,16 @@ async fn an_entry_written_again_in_a_later_batch_is_a_duplicate() {
         assert_eq!(sink.write(&first).await.unwrap().duplicates, [0; 0]);
         let second = numbered(&[rows(["c"])[0].clone(), entries[0].clone()], 3);
         for attempt in [Attempt::First, Attempt::Retry] {
-            assert_eq!(sink.attempt(&second, attempt).await.unwrap().duplicates, [1], "{attempt:?}");
-            assert_eq!(sink.attempt(&first, attempt).await.unwrap().duplicates, [0; 0], "{attempt:?}");
+            assert_eq!(
+                sink.attempt(&second, attempt).await.unwrap().duplicates,
+                [1],
+                "{attempt:?}"
+            );
+            assert_eq!(
+                sink.attempt(&first, attempt).await.unwrap().duplicates,
+                [0; 0],
+                "{attempt:?}"
+            );
         }
         assert_eq!(database.stored().await, ["a", "b", "c"]);
     }
@@ -320,11 +377,18 @@ fn a_process_without_file_descriptors_is_a_transient_error() {
         assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
         return;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", dir.path().join("audit.db").display());
-        crate::client::Database::from_url(&url).unwrap().migrate().await.unwrap();
+        crate::client::Database::from_url(&url)
+            .unwrap()
+            .migrate()
+            .await
+            .unwrap();
         let mut sink = TestSink::to(&url);
         let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
         assert!(std::fs::File::open(dir.path()).is_err(), "it may open no more");
@@ -339,7 +403,10 @@ fn a_process_without_file_descriptors_is_a_transient_error() {
 #[tokio::test]
 async fn the_longest_attempt_timeout_does_not_panic() {
     for database in TestDatabase::both().await {
-        TestSink::within(&database.url, Duration::MAX).write(&rows(["a"])).await.unwrap();
+        TestSink::within(&database.url, Duration::MAX)
+            .write(&rows(["a"]))
+            .await
+            .unwrap();
         assert_eq!(database.stored().await, ["a"]);
     }
 }
@@ -351,11 +418,21 @@ async fn a_session_that_the_server_ended_while_it_was_idle_is_no_failed_attempt(
     sink.write(&rows(["first"])).await.unwrap();
     let url = db.url.clone();
     let end = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let sql = "WITH idle AS MATERIALIZED (SELECT pid FROM pg_stat_activity \
                    WHERE datname = current_database() AND application_name = 'audit-writer') \
                    SELECT count(*) FROM idle WHERE pg_terminate_backend(pid, 60000)";
-        runtime.block_on(async { client(&url).await.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) })
+        runtime.block_on(async {
+            client(&url)
+                .await
+                .query_one(sql, &[])
+                .await
+                .unwrap()
+                .get::<_, i64>(0)
+        })
     };
     // On another thread: this one, which runs the sink's connection, does not hear of it before the next batch.
     assert_eq!(std::thread::spawn(end).join().unwrap(), 1, "the session exists");

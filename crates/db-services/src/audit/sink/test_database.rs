@@ -26,14 +26,25 @@ pub(super) struct TestDatabase {
 impl TestDatabase {
     pub(super) fn postgres() -> Self {
         let postgres = Postgres::migrated().unwrap();
-        Self { url: postgres.url().to_owned(), _postgres: Some(postgres), _dir: None }
+        Self {
+            url: postgres.url().to_owned(),
+            _postgres: Some(postgres),
+            _dir: None,
+        }
     }
 
     pub(super) async fn both() -> [Self; 2] {
         let dir = TempDir::new().unwrap();
         let url = format!("sqlite://{}", dir.path().join("audit.db").display());
         Database::from_url(&url).unwrap().migrate().await.unwrap();
-        [Self::postgres(), Self { url, _postgres: None, _dir: Some(dir) }]
+        [
+            Self::postgres(),
+            Self {
+                url,
+                _postgres: None,
+                _dir: Some(dir),
+            },
+        ]
     }
 
     pub(super) fn is_postgres(&self) -> bool {
@@ -118,5 +129,9 @@ impl TestSink {
 }
 
 pub(super) fn rows<const N: usize>(actions: [&str; N]) -> Rows {
-    Arc::new(actions.map(|action| NewAuditLog::from(AuditEntry::new(action)).into()).into())
+    Arc::new(
+        actions
+            .map(|action| NewAuditLog::from(AuditEntry::new(action)).into())
+            .into(),
+    )
 }

@@ -18,7 +18,11 @@ use crate::client::Database;
 const NAME: &str = "018f4a5e-0000-7000-8000-000000000001";
 
 fn body(tag: i64, rows: usize) -> Batch<Vec<u8>> {
-    let row = |n: usize| AuditEntry::new(format!("batch.{tag}")).resource("row", n.to_string()).into();
+    let row = |n: usize| {
+        AuditEntry::new(format!("batch.{tag}"))
+            .resource("row", n.to_string())
+            .into()
+    };
     let rows: Vec<NewAuditLog> = (0..rows).map(row).collect();
     batch(codec::encode(rows.iter()))
 }
@@ -127,21 +131,37 @@ fn a_log_whose_file_is_cut_off_or_missing_is_kept_and_its_batches_are_read() {
     for length in [Some(0), Some(1), Some(100), Some(4095), Some(4096), None] {
         let (dir, path) = killed(6);
         match length {
-            Some(length) => fs::File::options().write(true).open(&path).unwrap().set_len(length).unwrap(),
+            Some(length) => fs::File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_len(length)
+                .unwrap(),
             None => fs::remove_file(&path).unwrap(),
         }
         let log = path.with_extension("spool-wal");
         let before = fs::read(&log).unwrap();
         assert!(matches!(look(&path), Look::Unreadable(_)), "{length:?}");
-        assert_eq!(fs::read(&log).unwrap(), before, "{length:?}: a look changes nothing");
+        assert_eq!(
+            fs::read(&log).unwrap(),
+            before,
+            "{length:?}: a look changes nothing"
+        );
         // The name of the database is in the file alone: an operator decides.
-        assert!(matches!(scan(dir.path(), Some("there")), Adoption::UnknownTarget(_)), "{length:?}");
+        assert!(
+            matches!(scan(dir.path(), Some("there")), Adoption::UnknownTarget(_)),
+            "{length:?}"
+        );
         assert_eq!(fs::read(&log).unwrap(), before, "{length:?}");
         let mut file = adopted(dir.path(), None);
         assert!(matches!(file.check(), Err(StoreError::Corrupt(_))), "{length:?}");
         assert_eq!(salvaged(&mut file), [1, 2, 3, 4, 5, 6], "{length:?}");
         file.set_aside().unwrap();
-        assert_eq!(fs::read(path.with_extension("damaged-wal")).unwrap(), before, "{length:?}");
+        assert_eq!(
+            fs::read(path.with_extension("damaged-wal")).unwrap(),
+            before,
+            "{length:?}"
+        );
     }
 }
 
@@ -150,7 +170,12 @@ fn a_log_without_frames_and_without_a_file_is_removed() {
     let (dir, path) = killed(1);
     let log = path.with_extension("spool-wal");
     fs::remove_file(&path).unwrap();
-    fs::File::options().write(true).open(&log).unwrap().set_len(32).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(&log)
+        .unwrap()
+        .set_len(32)
+        .unwrap();
     Directory::new(dir.path(), None).sweep().unwrap();
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -162,7 +187,8 @@ async fn files_of_other_programs_survive_a_sweep_a_writer_and_a_replay() {
     fs::create_dir(&spool).unwrap();
     let customers = spool.join("customers.spool");
     let mut conn = SqliteConnection::establish(customers.to_str().unwrap()).unwrap();
-    conn.batch_execute("CREATE TABLE customers (name TEXT); INSERT INTO customers VALUES ('x')").unwrap();
+    conn.batch_execute("CREATE TABLE customers (name TEXT); INSERT INTO customers VALUES ('x')")
+        .unwrap();
     drop(conn);
     fs::copy(&customers, spool.join(format!("{NAME}.unfinished"))).unwrap();
     for (name, text) in [
@@ -178,7 +204,9 @@ async fn files_of_other_programs_survive_a_sweep_a_writer_and_a_replay() {
     }
     let contents = || {
         let entries = fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().path());
-        let mut all: Vec<_> = entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+        let mut all: Vec<_> = entries
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect();
         all.sort();
         all
     };
@@ -233,7 +261,11 @@ fn restarted() -> (TempDir, PathBuf, PathBuf) {
     }
     let path = copy.path().join(format!("{NAME}.spool"));
     let log = path.with_extension("spool-wal");
-    assert_eq!(fs::read(&log).unwrap()[12..16], [0, 0, 0, 1], "it was started again once");
+    assert_eq!(
+        fs::read(&log).unwrap()[12..16],
+        [0, 0, 0, 1],
+        "it was started again once"
+    );
     (copy, path, log)
 }
 
@@ -262,14 +294,20 @@ fn a_wrong_checksum_before_a_valid_commit_is_damage() {
     let (dir, _, log) = restarted();
     let bytes = fs::read(&log).unwrap();
     let frames = frames(&bytes);
-    let before_last = frames[..frames.len() - 1].iter().rposition(|(_, is_commit)| *is_commit).unwrap();
+    let before_last = frames[..frames.len() - 1]
+        .iter()
+        .rposition(|(_, is_commit)| *is_commit)
+        .unwrap();
     assert_eq!(wal::find_damage(&log).unwrap(), None, "before");
     // In the page, in the checksum, in the salts and in the page number of a frame.
     for at in [24 + 100, 17, 9, 3] {
         let mut hurt = bytes.clone();
         hurt[frames[before_last].0 + at] ^= 0x10;
         fs::write(&log, hurt).unwrap();
-        assert!(wal::find_damage(&log).unwrap().is_some(), "byte {at} of the frame");
+        assert!(
+            wal::find_damage(&log).unwrap().is_some(),
+            "byte {at} of the frame"
+        );
     }
     let mut file = adopted(dir.path(), Some("there"));
     assert!(matches!(file.check(), Err(StoreError::Corrupt(_))));

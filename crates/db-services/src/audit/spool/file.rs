@@ -84,7 +84,10 @@ impl SpoolFile {
     pub(super) fn create_locked(path: PathBuf, lock: Lock, target: &str) -> Result<Self, StoreError> {
         let unfinished = path.with_extension(UNFINISHED);
         if path.exists() || unfinished.exists() {
-            return Err(StoreError::Transient(format!("{} is there already", path.display())));
+            return Err(StoreError::Transient(format!(
+                "{} is there already",
+                path.display()
+            )));
         }
         let create = || {
             write_new(&unfinished, "target", target)?;
@@ -94,7 +97,12 @@ impl SpoolFile {
             Ok((open(&path, SHARED)?, Identity::at(&path)?))
         };
         match create() {
-            Ok((conn, identity)) => Ok(Self { path, conn: Some(conn), lock, identity }),
+            Ok((conn, identity)) => Ok(Self {
+                path,
+                conn: Some(conn),
+                lock,
+                identity,
+            }),
             Err(error) => {
                 let error: Box<dyn std::error::Error> = error;
                 remove_files(&unfinished);
@@ -123,7 +131,15 @@ impl SpoolFile {
             Err(error @ StoreError::Corrupt(_)) => (None, Err(error)),
             Err(error) => return Err(error),
         };
-        Ok((Self { path: path.to_owned(), conn, lock, identity }, header))
+        Ok((
+            Self {
+                path: path.to_owned(),
+                conn,
+                lock,
+                identity,
+            },
+            header,
+        ))
     }
 
     /// Reads it from end to end, and opens it for changes. A damaged file stays open for reading alone.
@@ -143,7 +159,10 @@ impl SpoolFile {
             }
             Err(error) => return Err(error),
         });
-        Ok(Usage { batches: content.batches.unsigned_abs(), bytes: content.bytes.unsigned_abs() })
+        Ok(Usage {
+            batches: content.batches.unsigned_abs(),
+            bytes: content.bytes.unsigned_abs(),
+        })
     }
 
     pub(super) fn sizes(&mut self, after: i64, limit: usize) -> Result<Vec<BatchSize>, StoreError> {
@@ -196,7 +215,9 @@ impl SpoolFile {
             for Batch { rows, body, .. } in append {
                 let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
                 let row = (batches::entries.eq(rows), batches::body.eq(body));
-                let insert = diesel::insert_into(batches::table).values(row).returning(batches::id);
+                let insert = diesel::insert_into(batches::table)
+                    .values(row)
+                    .returning(batches::id);
                 ids.push(insert.get_result::<i64>(conn)?);
             }
             Ok(Committed { ids, removed })
@@ -217,16 +238,20 @@ impl SpoolFile {
         let select = batches::table.select((batches::id, batches::body));
         let conn = self.conn()?;
         let found: QueryResult<(i64, Vec<u8>)> = match from {
-            SalvageFrom::Above(last) => {
-                select.filter(batches::id.gt(last)).order(batches::id.asc()).first(conn)
-            }
+            SalvageFrom::Above(last) => select
+                .filter(batches::id.gt(last))
+                .order(batches::id.asc())
+                .first(conn),
             SalvageFrom::Between { floor, ceiling } => select
                 .filter(batches::id.gt(floor).and(batches::id.lt(ceiling)))
                 .order(batches::id.desc())
                 .first(conn),
         };
         match found {
-            Ok((id, body)) => Ok(Some(SalvagedBatch { id, batch: batch(body) })),
+            Ok((id, body)) => Ok(Some(SalvagedBatch {
+                id,
+                batch: batch(body),
+            })),
             Err(Error::NotFound) => Ok(None),
             Err(error) => Err(classify(&error)),
         }
@@ -304,7 +329,9 @@ impl SpoolFile {
         if self.conn.is_none() {
             self.conn = Some(open_to_look(&self.path)?);
         }
-        self.conn.as_mut().ok_or_else(|| StoreError::Transient("it is closed".to_owned()))
+        self.conn
+            .as_mut()
+            .ok_or_else(|| StoreError::Transient("it is closed".to_owned()))
     }
 
     /// Returns the space on the disk after an outage.
@@ -354,7 +381,11 @@ fn holds_only(conn: &mut SqliteConnection, done: &[i64]) -> QueryResult<bool> {
 /// An encoded batch as it is in the file.
 pub(super) fn batch(body: Vec<u8>) -> Batch<Vec<u8>> {
     let rows = body.iter().filter(|byte| **byte == b'\n').count();
-    Batch { rows: rows as u64, bytes: body.len() as u64, body }
+    Batch {
+        rows: rows as u64,
+        bytes: body.len() as u64,
+        body,
+    }
 }
 
 /// Removes batches in statements of a bounded size.
@@ -374,7 +405,8 @@ fn open(path: &Path, locking: &str) -> ConnectionResult<SqliteConnection> {
     let mut conn = SqliteConnection::establish(&uri(path, "mode=rw"))?;
     // The index of the log is created with the first look at a table.
     let all = format!("{locking}{SETTINGS} SELECT count(*) FROM sqlite_schema;");
-    conn.batch_execute(&all).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    conn.batch_execute(&all)
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(conn)
 }
 
@@ -385,7 +417,9 @@ fn write_new(path: &Path, key: &str, value: &str) -> Result<(), Box<dyn std::err
     let mut conn = open(path, SHARED)?;
     conn.immediate_transaction(|conn| {
         conn.batch_execute(SCHEMA)?;
-        diesel::insert_into(about::table).values((about::key.eq(key), about::value.eq(value))).execute(conn)
+        diesel::insert_into(about::table)
+            .values((about::key.eq(key), about::value.eq(value)))
+            .execute(conn)
     })?;
     // Moves everything from the log into the file.
     drop(conn);
@@ -399,10 +433,14 @@ pub(super) fn restore(path: &Path) -> Result<(), StoreError> {
     if inspect::is_unfinished(&unfinished) {
         remove_files(&unfinished);
     }
-    write_new(&unfinished, "restored", "its write-ahead log was found without it")
-        .and_then(|()| Ok(std::fs::rename(&unfinished, path)?))
-        .and_then(|()| Ok(path.parent().map_or(Ok(()), sync_dir)?))
-        .map_err(|error| classify(&*error))
+    write_new(
+        &unfinished,
+        "restored",
+        "its write-ahead log was found without it",
+    )
+    .and_then(|()| Ok(std::fs::rename(&unfinished, path)?))
+    .and_then(|()| Ok(path.parent().map_or(Ok(()), sync_dir)?))
+    .map_err(|error| classify(&*error))
 }
 
 /// True for an error that a full disk may have caused: SQLite calls a lack of space for the index an I/O error.
@@ -420,7 +458,11 @@ pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError 
     let has = |known: &[&str]| known.iter().any(|known| text.contains(known));
     let is_impossible = matches!(error.downcast_ref(), Some(Error::DeserializationError(_)));
     if is_impossible
-        || has(&["database disk image is malformed", "malformed database schema", "file is not a database"])
+        || has(&[
+            "database disk image is malformed",
+            "malformed database schema",
+            "file is not a database",
+        ])
         || has(&["no such table", "no such column"])
     {
         StoreError::Corrupt(text)

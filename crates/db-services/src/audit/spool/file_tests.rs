@@ -13,7 +13,11 @@ use audit_core::spool::{Adoption, Store};
 
 fn body(tag: usize, rows: usize) -> Batch<Vec<u8>> {
     let rows: Vec<NewAuditLog> = (0..rows)
-        .map(|n| AuditEntry::new(format!("batch.{tag}")).resource("row", n.to_string()).into())
+        .map(|n| {
+            AuditEntry::new(format!("batch.{tag}"))
+                .resource("row", n.to_string())
+                .into()
+        })
         .collect();
     batch(codec::encode(rows.iter()))
 }
@@ -21,7 +25,10 @@ fn body(tag: usize, rows: usize) -> Batch<Vec<u8>> {
 /// Adopts the file for its target, as the next writer does; none if it is left alone.
 fn adopt(path: &Path) -> Option<SpoolFile> {
     let name = path.file_name().unwrap().to_str().unwrap();
-    match Directory::new(path.parent().unwrap(), None).adopt(name, None).unwrap() {
+    match Directory::new(path.parent().unwrap(), None)
+        .adopt(name, None)
+        .unwrap()
+    {
         Adoption::Adopted(file) => Some(file),
         _ => None,
     }
@@ -61,8 +68,17 @@ fn as_if_killed(from: &Path) -> (TempDir, PathBuf) {
 }
 
 fn all(file: &mut SpoolFile) -> Vec<(i64, Vec<LogRow>)> {
-    let ids: Vec<i64> = file.sizes(i64::MIN, usize::MAX).unwrap().iter().map(|size| size.id).collect();
-    file.read(&ids).unwrap().into_iter().map(|stored| (stored.id, stored.rows)).collect()
+    let ids: Vec<i64> = file
+        .sizes(i64::MIN, usize::MAX)
+        .unwrap()
+        .iter()
+        .map(|size| size.id)
+        .collect();
+    file.read(&ids)
+        .unwrap()
+        .into_iter()
+        .map(|stored| (stored.id, stored.rows))
+        .collect()
 }
 
 #[derive(Clone, Debug)]
@@ -194,7 +210,12 @@ fn nobody_else_may_read_a_file() {
     file.commit(&[body(1, 1)], &[]).unwrap();
     for entry in fs::read_dir(dir.path()).unwrap() {
         let entry = entry.unwrap();
-        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.path());
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o077,
+            0,
+            "{:?}",
+            entry.path()
+        );
     }
 }
 
@@ -204,7 +225,10 @@ fn an_emptied_file_returns_its_space() {
     let mut file = SpoolFile::create(dir.path(), "large", "there").unwrap();
     let ids = file.commit(&[batch(vec![b'x'; 24 << 20])], &[]).unwrap().ids;
     let size = || {
-        fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum::<u64>()
+        fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().len())
+            .sum::<u64>()
     };
     assert!(size() > 24 << 20);
     file.commit(&[], &ids).unwrap();
@@ -217,7 +241,15 @@ fn a_tree_that_leads_in_circles_is_read_once() {
     let dir = TempDir::new().unwrap();
     let mut file = SpoolFile::create(dir.path(), "circle", "there").unwrap();
     let bodies = [*b"aaaaaa", *b"bbbbbb", *b"cccccc", *b"dddddd", *b"eeeeee"];
-    file.commit(&bodies.map(|body| Batch { rows: 7, bytes: 6, body: body.to_vec() }), &[]).unwrap();
+    file.commit(
+        &bodies.map(|body| Batch {
+            rows: 7,
+            bytes: 6,
+            body: body.to_vec(),
+        }),
+        &[],
+    )
+    .unwrap();
     let path = file.path.clone();
     drop(file);
     // The last cell: 11 bytes, number 5, a header of 4 bytes with its types, 7 entries, the body.
@@ -244,19 +276,25 @@ fn looking_at_a_file_changes_nothing() {
         let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
         // SQLite keeps the index of a log beside it; it holds nothing.
         let paths = paths.filter(|path| path.extension().unwrap() != "spool-shm");
-        paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+        paths
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect()
     };
     for dir in [dir.path(), killed.path()] {
         let before = contents(dir);
         assert!(matches!(look(&dir.join("seen.spool")), Look::Whole(glance) if glance.content.entries == 3));
-        let for_another = Directory::new(dir, None).adopt("seen.spool", Some("elsewhere")).unwrap();
+        let for_another = Directory::new(dir, None)
+            .adopt("seen.spool", Some("elsewhere"))
+            .unwrap();
         assert!(matches!(for_another, Adoption::OtherTarget));
         let mut after = contents(dir);
         // The lock, which a killed process leaves beside its file.
         after.remove(&path.with_extension("lock"));
         after.remove(&dir.join("seen.lock"));
-        let before: BTreeMap<_, _> =
-            before.into_iter().filter(|(path, _)| path.extension().unwrap() != "lock").collect();
+        let before: BTreeMap<_, _> = before
+            .into_iter()
+            .filter(|(path, _)| path.extension().unwrap() != "lock")
+            .collect();
         assert_eq!(after, before);
     }
 }
@@ -267,8 +305,14 @@ fn a_file_that_was_removed_acknowledges_nothing_and_can_still_be_read() {
     let mut file = SpoolFile::create(dir.path(), "gone", "there").unwrap();
     file.commit(&[body(1, 3)], &[]).unwrap();
     fs::remove_dir_all(dir.path()).unwrap();
-    assert!(matches!(file.commit(&[body(2, 3)], &[]), Err(StoreError::Gone(_))));
-    assert!(matches!(file.commit(&[], &[]), Err(StoreError::Gone(_))), "also without a change");
+    assert!(matches!(
+        file.commit(&[body(2, 3)], &[]),
+        Err(StoreError::Gone(_))
+    ));
+    assert!(
+        matches!(file.commit(&[], &[]), Err(StoreError::Gone(_))),
+        "also without a change"
+    );
     assert_eq!(salvage_all(&mut file).len(), 1);
 }
 
@@ -284,7 +328,10 @@ fn a_lock_that_was_removed_is_created_again_and_one_that_was_taken_is_noticed() 
     fs::remove_file(&lock).unwrap();
     let mut adopted = adopt(&path).unwrap();
     assert_eq!(adopted.check().unwrap().batches, 2);
-    assert!(matches!(file.commit(&[body(3, 3)], &[]), Err(StoreError::Gone(_))));
+    assert!(matches!(
+        file.commit(&[body(3, 3)], &[]),
+        Err(StoreError::Gone(_))
+    ));
 }
 
 /// Between the adopter's last look and its removal the owner, whose lock was removed, may append.
@@ -301,7 +348,10 @@ fn a_file_with_batches_is_not_removed_though_its_adopter_emptied_it() {
     file.identity = Identity::at(&file.path).unwrap();
     let conn = file.conn.as_mut().unwrap();
     let late = (batches::entries.eq(1), batches::body.eq(body(2, 1).body));
-    diesel::insert_into(batches::table).values(late).execute(conn).unwrap();
+    diesel::insert_into(batches::table)
+        .values(late)
+        .execute(conn)
+        .unwrap();
     assert!(!adopted.remove_if_done(&[]).unwrap());
     assert_eq!(all(&mut adopted).len(), 1);
 }
@@ -315,7 +365,10 @@ fn a_lock_is_taken_by_its_name_and_not_by_a_removed_file() {
     fs::remove_file(data.with_extension("lock")).unwrap();
     let second = Lock::try_take(&data).unwrap().unwrap();
     first.remove();
-    assert!(data.with_extension("lock").exists(), "the first one removes only what is its own");
+    assert!(
+        data.with_extension("lock").exists(),
+        "the first one removes only what is its own"
+    );
     assert!(Lock::is_held(&data).unwrap());
     drop(second);
     assert!(!Lock::is_held(&data).unwrap());
@@ -355,9 +408,15 @@ fn what_a_crash_leaves_of_a_new_file_is_removed() {
     let names = directory.list().unwrap();
     assert_eq!(names, [2, 3, 4, 6].map(|n| name(n, "spool")));
     for name in &names[..3] {
-        assert!(matches!(directory.adopt(name, Some("there")).unwrap(), Adoption::Missing), "{name}");
+        assert!(
+            matches!(directory.adopt(name, Some("there")).unwrap(), Adoption::Missing),
+            "{name}"
+        );
     }
-    let mut left: Vec<_> = fs::read_dir(copy.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut left: Vec<_> = fs::read_dir(copy.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     left.sort();
     assert_eq!(left, [name(6, "lock").as_str(), name(6, "spool").as_str()]);
 }
@@ -367,12 +426,18 @@ fn a_file_of_a_newer_version_is_left_alone() {
     let dir = TempDir::new().unwrap();
     let mut file = SpoolFile::create(dir.path(), "newer", "there").unwrap();
     file.commit(&[body(1, 3)], &[]).unwrap();
-    file.conn.as_mut().unwrap().batch_execute("PRAGMA user_version = 2").unwrap();
+    file.conn
+        .as_mut()
+        .unwrap()
+        .batch_execute("PRAGMA user_version = 2")
+        .unwrap();
     let path = file.path.clone();
     drop(file);
     let before = fs::read(&path).unwrap();
     for target in [Some("there"), None] {
-        let adoption = Directory::new(dir.path(), None).adopt("newer.spool", target).unwrap();
+        let adoption = Directory::new(dir.path(), None)
+            .adopt("newer.spool", target)
+            .unwrap();
         assert!(matches!(adoption, Adoption::NewerVersion(2)));
     }
     assert!(matches!(look(&path), Look::Newer(2)));
@@ -383,28 +448,43 @@ fn a_file_of_a_newer_version_is_left_alone() {
 fn only_what_sqlite_proves_is_damage() {
     let error = |text: &str| {
         let text: Box<dyn diesel::result::DatabaseErrorInformation + Send + Sync> = Box::new(text.to_owned());
-        classify(&Error::DatabaseError(diesel::result::DatabaseErrorKind::Unknown, text))
+        classify(&Error::DatabaseError(
+            diesel::result::DatabaseErrorKind::Unknown,
+            text,
+        ))
     };
-    for text in
-        ["database is locked", "unable to open database file", "disk I/O error", "too many SQL variables"]
-    {
+    for text in [
+        "database is locked",
+        "unable to open database file",
+        "disk I/O error",
+        "too many SQL variables",
+    ] {
         assert!(matches!(error(text), StoreError::Transient(_)), "{text}");
     }
     for text in ["database disk image is malformed", "file is not a database"] {
         assert!(matches!(error(text), StoreError::Corrupt(_)), "{text}");
     }
-    assert!(matches!(error("database or disk is full"), StoreError::DiskFull(_)));
+    assert!(matches!(
+        error("database or disk is full"),
+        StoreError::DiskFull(_)
+    ));
 }
 
 #[test]
 fn a_file_is_removed_only_if_every_batch_in_it_is_done() {
     let dir = TempDir::new().unwrap();
     let mut file = SpoolFile::create(dir.path(), "done", "there").unwrap();
-    let ids = file.commit(&[body(1, 2), body(2, 2), body(3, 2)], &[]).unwrap().ids;
+    let ids = file
+        .commit(&[body(1, 2), body(2, 2), body(3, 2)], &[])
+        .unwrap()
+        .ids;
     assert!(!file.remove_if_done(&ids[1..]).unwrap());
     assert_eq!(all(&mut file).len(), 3);
     file.commit(&[], &ids[..1]).unwrap();
-    assert!(file.remove_if_done(&ids).unwrap(), "one of them is removed already");
+    assert!(
+        file.remove_if_done(&ids).unwrap(),
+        "one of them is removed already"
+    );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
@@ -412,7 +492,9 @@ fn a_file_is_removed_only_if_every_batch_in_it_is_done() {
 fn a_new_file_takes_another_name_if_its_lock_is_taken() {
     let dir = TempDir::new().unwrap();
     let writer = uuid::Uuid::now_v7();
-    let sweeper = Lock::try_take(&dir.path().join(format!("{writer}.spool"))).unwrap().unwrap();
+    let sweeper = Lock::try_take(&dir.path().join(format!("{writer}.spool")))
+        .unwrap()
+        .unwrap();
     let (name, file) = Directory::new(dir.path(), Some(writer)).create("there").unwrap();
     assert_ne!(name, format!("{writer}.spool"));
     assert!(file.path().exists());

@@ -85,13 +85,17 @@ pub(super) fn is_cut_off_beside_log(path: &Path) -> io::Result<bool> {
 /// True if the name of a file is a UUID, or its header has the `application_id` of spool files: a directory may
 /// hold files of other programs with the same extensions.
 pub(super) fn is_ours(path: &Path) -> bool {
-    let is_named = path.file_stem().is_some_and(|stem| Uuid::parse_str(&stem.to_string_lossy()).is_ok());
+    let is_named = path
+        .file_stem()
+        .is_some_and(|stem| Uuid::parse_str(&stem.to_string_lossy()).is_ok());
     is_named || first_bytes(path).is_some_and(|bytes| bytes[68..72] == APPLICATION.to_be_bytes()[4..])
 }
 
 /// True if a file is what a process leaves that is killed while it creates a spool file.
 pub(super) fn is_unfinished(path: &Path) -> bool {
-    let Ok(length) = std::fs::metadata(path).map(|metadata| metadata.len()) else { return false };
+    let Ok(length) = std::fs::metadata(path).map(|metadata| metadata.len()) else {
+        return false;
+    };
     // Before its first page, before its tables, or with them.
     let known = [0_i64, APPLICATION].map(|application| application.to_be_bytes());
     length == 0
@@ -116,13 +120,20 @@ fn first_bytes(path: &Path) -> Option<[u8; 100]> {
 
 /// An SQLite URI.
 pub(super) fn uri(path: &Path, mode: &str) -> String {
-    let name = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let name = path
+        .to_string_lossy()
+        .replace('%', "%25")
+        .replace('?', "%3f")
+        .replace('#', "%23");
     format!("file:{name}?{mode}")
 }
 
 /// The extension of a file with SQLite's suffix for a file beside it.
 pub(super) fn extension_of(path: &Path, suffix: &str) -> String {
-    format!("{}{suffix}", path.extension().unwrap_or_default().to_string_lossy())
+    format!(
+        "{}{suffix}",
+        path.extension().unwrap_or_default().to_string_lossy()
+    )
 }
 
 /// Reads what a file is.
@@ -148,12 +159,19 @@ pub(super) fn header(conn: &mut SqliteConnection) -> Result<Header, StoreError> 
         return Ok(Header::Unfinished);
     }
     let damage = about(conn, "restored")?;
-    Err(StoreError::Corrupt(damage.unwrap_or_else(|| "it does not say which database it is for".to_owned())))
+    Err(StoreError::Corrupt(damage.unwrap_or_else(|| {
+        "it does not say which database it is for".to_owned()
+    })))
 }
 
 /// What a file says about itself.
 fn about(conn: &mut SqliteConnection, key: &str) -> Result<Option<String>, StoreError> {
-    about::table.find(key).select(about::value).get_result(conn).optional().map_err(failed)
+    about::table
+        .find(key)
+        .select(about::value)
+        .get_result(conn)
+        .optional()
+        .map_err(failed)
 }
 
 /// True if the tables never had a row: SQLite keeps the highest number that a batch ever had.
@@ -174,7 +192,9 @@ pub(super) fn check(conn: &mut SqliteConnection) -> Result<(), StoreError> {
         #[diesel(sql_type = Text)]
         quick_check: String,
     }
-    let check: Check = diesel::sql_query("PRAGMA quick_check(1)").get_result(conn).map_err(failed)?;
+    let check: Check = diesel::sql_query("PRAGMA quick_check(1)")
+        .get_result(conn)
+        .map_err(failed)?;
     match &*check.quick_check {
         "ok" => Ok(()),
         damage => Err(StoreError::Corrupt(format!("SQLite finds damage: {damage}"))),
@@ -202,10 +222,21 @@ pub(super) fn look(path: &Path) -> Look {
         check(&mut conn)?;
         let (target, content) = match header(&mut conn)? {
             Header::Newer(version) => return Ok(Look::Newer(version)),
-            Header::Unfinished => (String::new(), Content { batches: 0, bytes: 0, entries: 0 }),
+            Header::Unfinished => (
+                String::new(),
+                Content {
+                    batches: 0,
+                    bytes: 0,
+                    entries: 0,
+                },
+            ),
             Header::Target(target) => (target, content(&mut conn)?),
         };
-        Ok(Look::Whole(Glance { in_use, target, content }))
+        Ok(Look::Whole(Glance {
+            in_use,
+            target,
+            content,
+        }))
     };
     look().unwrap_or_else(|error: StoreError| match error {
         StoreError::Corrupt(damage) => Look::Unreadable(format!(

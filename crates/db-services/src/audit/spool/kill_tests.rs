@@ -34,7 +34,11 @@ fn dir() -> Option<std::path::PathBuf> {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn single(n: usize) -> Batch<Vec<u8>> {
@@ -66,7 +70,9 @@ fn a_writer_that_is_killed_replays_50_000_small_batches_once_each() {
     file.commit(&batches, &[]).unwrap();
     drop(file);
     let mut conn = SqliteConnection::establish(&dir.path().join("audit.db").to_string_lossy()).unwrap();
-    diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut conn).unwrap();
+    diesel::sql_query("PRAGMA busy_timeout = 5000")
+        .execute(&mut conn)
+        .unwrap();
     let mut stored = || {
         let rows: (i64, i64) = diesel::select((
             diesel::dsl::sql::<diesel::sql_types::BigInt>("(SELECT count(*) FROM audit_logs)"),
@@ -81,11 +87,14 @@ fn a_writer_that_is_killed_replays_50_000_small_batches_once_each() {
     };
     let is_empty = || {
         let left = status(&spool).unwrap().into_iter().map(|file| file.state);
-        left.into_iter().all(|state| matches!(state, SpoolState::Waiting { entries: 0, .. }))
+        left.into_iter()
+            .all(|state| matches!(state, SpoolState::Waiting { entries: 0, .. }))
     };
     for until in [1, BATCHES / 3, BATCHES * 2 / 3, BATCHES] {
-        let mut writer =
-            run_again("a_writer_that_is_killed_replays_50_000_small_batches_once_each", dir.path());
+        let mut writer = run_again(
+            "a_writer_that_is_killed_replays_50_000_small_batches_once_each",
+            dir.path(),
+        );
         while stored() < until || (until == BATCHES && !is_empty()) {
             assert_eq!(writer.try_wait().unwrap(), None, "it goes on until killed");
             std::thread::sleep(Duration::from_millis(5));
@@ -105,7 +114,9 @@ fn a_second_quarantine_in_a_process_keeps_the_locks_of_the_first() {
     use std::os::unix::fs::MetadataExt;
     let dir = TempDir::new().unwrap();
     let first = Quarantine::open(dir.path()).unwrap();
-    let inode = std::fs::metadata(dir.path().join("quarantine.sqlite")).unwrap().ino();
+    let inode = std::fs::metadata(dir.path().join("quarantine.sqlite"))
+        .unwrap()
+        .ino();
     let locks = || {
         let all = std::fs::read_to_string("/proc/locks").unwrap();
         let own = |line: &&str| line.contains("POSIX") && line.contains(&format!(":{inode} "));
@@ -126,7 +137,10 @@ fn a_file_in_use_by_this_process_is_left_alone_by_its_other_writers() {
     let mut file = SpoolFile::create(dir.path(), "used", "here").unwrap();
     file.commit(&[single(1)], &[]).unwrap();
     let mut other = super::store::Directory::new(dir.path(), None);
-    assert!(matches!(other.adopt("used.spool", Some("here")), Ok(Adoption::InUse)));
+    assert!(matches!(
+        other.adopt("used.spool", Some("here")),
+        Ok(Adoption::InUse)
+    ));
     std::fs::remove_file(file.path()).unwrap();
     assert!(matches!(file.commit(&[single(2)], &[]), Err(StoreError::Gone(_))));
 }

@@ -99,7 +99,10 @@ pub struct SpoolError {
 
 impl SpoolError {
     fn at(path: &Path, error: impl Display) -> Self {
-        Self { path: path.to_owned(), detail: error.to_string() }
+        Self {
+            path: path.to_owned(),
+            detail: error.to_string(),
+        }
     }
 }
 
@@ -144,7 +147,11 @@ pub enum SpoolState {
 /// When the directory cannot be read. A file that cannot be read is listed as such.
 pub fn status(dir: &Path) -> Result<Vec<SpoolStatus>, SpoolError> {
     let state = |path: &Path| match inspect::look(path) {
-        Look::Whole(Glance { in_use, target, content }) => SpoolState::Waiting {
+        Look::Whole(Glance {
+            in_use,
+            target,
+            content,
+        }) => SpoolState::Waiting {
             in_use,
             target,
             entries: content.entries.unsigned_abs(),
@@ -162,9 +169,10 @@ pub fn status(dir: &Path) -> Result<Vec<SpoolStatus>, SpoolError> {
             all.push(SpoolStatus { state, path });
         }
     }
-    all.extend(
-        files(dir, "damaged")?.into_iter().map(|path| SpoolStatus { path, state: SpoolState::Damaged }),
-    );
+    all.extend(files(dir, "damaged")?.into_iter().map(|path| SpoolStatus {
+        path,
+        state: SpoolState::Damaged,
+    }));
     Ok(all)
 }
 
@@ -188,7 +196,10 @@ fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, SpoolError> {
 
 /// The name of a file in its directory.
 fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Logs what an operator should know.
@@ -213,7 +224,11 @@ mod tests {
             .status()
             .unwrap();
         assert!(made.success());
-        std::fs::write(dir.path().join("018f3a2e-7b1c-7def-8000-0123456789ab.spool"), "garbage").unwrap();
+        std::fs::write(
+            dir.path().join("018f3a2e-7b1c-7def-8000-0123456789ab.spool"),
+            "garbage",
+        )
+        .unwrap();
         let found = status(dir.path()).unwrap();
         let names: Vec<String> = found.iter().map(|file| file_name(&file.path)).collect();
         assert_eq!(names, ["018f3a2e-7b1c-7def-8000-0123456789ab.spool"]);

@@ -12,7 +12,9 @@ fn row(action: &str) -> LogRow {
 
 fn actions(dir: &Path) -> Vec<String> {
     let kept = Quarantine::open(dir).unwrap().list().unwrap();
-    kept.into_iter().map(|kept| kept.entry.unwrap().action.to_string()).collect()
+    kept.into_iter()
+        .map(|kept| kept.entry.unwrap().action.to_string())
+        .collect()
 }
 
 #[test]

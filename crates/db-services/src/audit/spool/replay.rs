@@ -87,7 +87,9 @@ pub fn restore_damaged(dir: &Path, database: &Database, any_target: bool) -> Res
     let mut restored = 0;
     for path in files(dir, "damaged")? {
         let failed = |error| SpoolError::at(&path, classify(&error));
-        let Some(lock) = Lock::try_take(&path).map_err(failed)? else { continue };
+        let Some(lock) = Lock::try_take(&path).map_err(failed)? else {
+            continue;
+        };
         let (file, header) = SpoolFile::look(&path, lock).map_err(|error| SpoolError::at(&path, error))?;
         let is_wanted = match header {
             Ok(Header::Target(found)) => any_target || found == target,
@@ -142,9 +144,15 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
             request = vec![SpoolRequest::Remove(ids), SpoolRequest::Read];
         }
         // Removes what is still to be removed.
-        Closed { left: self.done.left, removed: self.done.files } = self.worker.close();
+        Closed {
+            left: self.done.left,
+            removed: self.done.files,
+        } = self.worker.close();
         let dir = self.dir;
-        let unremoved = self.unremoved.into_iter().find(|(file, _)| dir.join(file).exists());
+        let unremoved = self
+            .unremoved
+            .into_iter()
+            .find(|(file, _)| dir.join(file).exists());
         match self.disk_failure.or(unremoved.map(|(_, failure)| failure)) {
             Some(failure) => Err(SpoolError::at(self.dir, failure)),
             None => Ok(self.done),
@@ -154,7 +162,8 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
     /// Asks the worker, and counts what it reports. Returns what it read.
     fn ask(&mut self, requests: Vec<SpoolRequest<LogRow>>) -> Option<SpooledBatch<LogRow>> {
         let (mut replies, mut read) = (Vec::new(), None);
-        self.worker.handle(requests, Time::after(self.started.elapsed()), &mut replies);
+        self.worker
+            .handle(requests, Time::after(self.started.elapsed()), &mut replies);
         for reply in replies {
             match reply {
                 SpoolReply::Read(batch) => read = batch,
@@ -219,7 +228,12 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
         if row.number().is_none() {
             return Ok(Ok(()));
         }
-        Ok(self.declare(Record::Quarantined { row: row.clone(), sqlstate: error.sqlstate }).await)
+        Ok(self
+            .declare(Record::Quarantined {
+                row: row.clone(),
+                sqlstate: error.sqlstate,
+            })
+            .await)
     }
 
     /// Declares numbers that have no row, since the id and time of their entries are stored under others.
@@ -232,13 +246,20 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
 
     async fn declare(&mut self, record: Record<LogRow>) -> Result<(), SinkError> {
         let row = Records::operator().row(record);
-        self.sink.write(Arc::new(vec![row]), Attempt::First).await.map(drop)
+        self.sink
+            .write(Arc::new(vec![row]), Attempt::First)
+            .await
+            .map(drop)
     }
 
     /// Sends entries; returns the numbers of those that are stored under others.
     async fn send(&mut self, rows: &[LogRow]) -> Result<Vec<(Uuid, u64)>, SinkError> {
         let written = self.sink.write(Arc::new(rows.to_vec()), Attempt::Retry).await?;
         self.done.entries += rows.iter().filter(|row| row.number().is_some()).count() as u64;
-        Ok(written.duplicates.into_iter().filter_map(|row| rows.get(row)?.number()).collect())
+        Ok(written
+            .duplicates
+            .into_iter()
+            .filter_map(|row| rows.get(row)?.number())
+            .collect())
     }
 }

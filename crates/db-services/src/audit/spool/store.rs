@@ -25,7 +25,11 @@ pub(super) struct Directory {
 impl Directory {
     /// The directory of this path; the first file that is created is named like its writer.
     pub(super) fn new(path: &Path, writer: Option<Uuid>) -> Self {
-        Self { path: path.to_owned(), name: writer, quarantine: None }
+        Self {
+            path: path.to_owned(),
+            name: writer,
+            quarantine: None,
+        }
     }
 
     /// Keeps something in the quarantine, which is created again if it was removed. An error if it is removed
@@ -67,12 +71,18 @@ impl Store for Directory {
     fn sweep(&mut self) -> Result<(), StoreError> {
         for extension in [UNFINISHED, "spool-wal", "spool-shm", "lock"] {
             for path in self.files(extension)? {
-                let has_file = || ["spool", "damaged"].iter().any(|kind| path.with_extension(kind).exists());
+                let has_file = || {
+                    ["spool", "damaged"]
+                        .iter()
+                        .any(|kind| path.with_extension(kind).exists())
+                };
                 if has_file() {
                     continue;
                 }
                 // Not to be locked, for whatever reason: a file is created at this moment.
-                let Ok(Some(lock)) = Lock::try_take(&path) else { continue };
+                let Ok(Some(lock)) = Lock::try_take(&path) else {
+                    continue;
+                };
                 if !has_file() && remove_rest(&path)? == Rest::Restored {
                     continue;
                 }
@@ -115,7 +125,11 @@ impl Store for Directory {
             Ok(Header::Newer(version)) => return Ok(Adoption::NewerVersion(version)),
             Ok(Header::Target(found)) => {
                 let is_other = target.is_some_and(|target| target != found);
-                return Ok(if is_other { Adoption::OtherTarget } else { Adoption::Adopted(file) });
+                return Ok(if is_other {
+                    Adoption::OtherTarget
+                } else {
+                    Adoption::Adopted(file)
+                });
             }
             Ok(Header::Unfinished) => match file.remove_unfinished()? {
                 None => return Ok(Adoption::Missing),
@@ -178,12 +192,19 @@ impl Store for Directory {
         reason: &str,
         sqlstate: Option<&str>,
     ) -> Result<(), StoreError> {
-        self.keep(|quarantine| rows.iter().try_for_each(|row| quarantine.keep(row, reason, sqlstate)))
+        self.keep(|quarantine| {
+            rows.iter()
+                .try_for_each(|row| quarantine.keep(row, reason, sqlstate))
+        })
     }
 
     fn quarantine_lines(&mut self, lines: &[Vec<u8>]) -> Result<(), StoreError> {
         let reason = "damaged in the spool";
-        self.keep(|quarantine| lines.iter().try_for_each(|line| quarantine.keep_line(line, reason, None)))
+        self.keep(|quarantine| {
+            lines
+                .iter()
+                .try_for_each(|line| quarantine.keep_line(line, reason, None))
+        })
     }
 }
 

@@ -41,7 +41,11 @@ fn examine(log: &mut impl Read) -> io::Result<Option<String>> {
         return Ok(None);
     }
     let (magic, page) = (word(&header, 0), word(&header, 8) as usize);
-    let sum = Sum { is_big_endian: magic & 1 == 1, words: (0, 0) }.add(&header[..24]);
+    let sum = Sum {
+        is_big_endian: magic & 1 == 1,
+        words: (0, 0),
+    }
+    .add(&header[..24]);
     let is_known = magic & !1 == 0x377f_0682 && page.is_power_of_two() && (512..=65_536).contains(&page);
     if !is_known || sum.words != (word(&header, 24), word(&header, 28)) {
         let has_frames = fill(log, &mut [0; FRAME_HEADER])?;
@@ -57,12 +61,17 @@ fn examine(log: &mut impl Read) -> io::Result<Option<String>> {
         let is_commit = word(&frame, 4) != 0;
         let found = (word(&frame, 16), word(&frame, 20));
         let next = |sum: Sum| sum.add(&frame[..8]).add(&frame[FRAME_HEADER..]);
-        let continued = [computed, stored].map(next).into_iter().find(|next| next.words == found);
+        let continued = [computed, stored]
+            .map(next)
+            .into_iter()
+            .find(|next| next.words == found);
         let is_valid = is_current && continued.is_some();
         let is_later_commit = is_damaged && is_valid && is_commit;
         is_damaged |= !is_valid;
         if is_later_commit || (is_damaged && is_commit && !is_restarted) {
-            return Ok(Some("its write-ahead log is damaged, and commits follow the damage".to_owned()));
+            return Ok(Some(
+                "its write-ahead log is damaged, and commits follow the damage".to_owned(),
+            ));
         }
         computed = continued.unwrap_or_else(|| next(computed));
         stored = Sum { words: found, ..sum };
@@ -80,7 +89,10 @@ fn fill(log: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_be_bytes)
+    bytes
+        .get(at..at + 4)
+        .and_then(|word| word.try_into().ok())
+        .map_or(0, u32::from_be_bytes)
 }
 
 /// The running checksum.

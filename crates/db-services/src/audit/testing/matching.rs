@@ -30,7 +30,11 @@ pub(super) fn differences(expected: &AuditEntry, found: &NewAuditLog) -> Vec<(St
         }
     };
     let quoted = |text: &CompactString| format!("{text:?}");
-    compare("action", Some(quoted(&wanted.action)), Some(quoted(&found.action)));
+    compare(
+        "action",
+        Some(quoted(&wanted.action)),
+        Some(quoted(&found.action)),
+    );
     for (name, wanted, found) in texts {
         compare(name, wanted.as_ref().map(quoted), found.as_ref().map(quoted));
     }
@@ -41,17 +45,34 @@ pub(super) fn differences(expected: &AuditEntry, found: &NewAuditLog) -> Vec<(St
     let operation = |row: &NewAuditLog| row.operation_id.map(|id| id.to_string());
     compare("operation_id", operation(&wanted), operation(found));
     let has = found.metadata.parse().unwrap_or(Value::Null);
-    for (name, value) in wanted.metadata.parse().ok().iter().filter_map(Value::as_object).flatten() {
-        compare(&format!("metadata.{name}"), Some(value.to_string()), has.get(name).map(Value::to_string));
+    for (name, value) in wanted
+        .metadata
+        .parse()
+        .ok()
+        .iter()
+        .filter_map(Value::as_object)
+        .flatten()
+    {
+        compare(
+            &format!("metadata.{name}"),
+            Some(value.to_string()),
+            has.get(name).map(Value::to_string),
+        );
     }
     differences
 }
 
 /// What was wanted, and each entry with what differs, the nearest first.
 pub(super) fn report(wanted: &str, expected: &AuditEntry, entries: &[NewAuditLog]) -> String {
-    let mut text =
-        format!("expected {wanted} like {:?}, and {} were written", expected.action, entries.len());
-    let mut all: Vec<_> = entries.iter().map(|entry| (differences(expected, entry), entry)).collect();
+    let mut text = format!(
+        "expected {wanted} like {:?}, and {} were written",
+        expected.action,
+        entries.len()
+    );
+    let mut all: Vec<_> = entries
+        .iter()
+        .map(|entry| (differences(expected, entry), entry))
+        .collect();
     all.sort_by_key(|(differences, _)| differences.len());
     for (differences, entry) in all.iter().take(10) {
         let _ = write!(text, "\n  {}", entry.action);
@@ -85,20 +106,37 @@ mod tests {
         );
         assert_eq!(differences(&AuditEntry::new("auth.login"), &found), []);
         assert_eq!(
-            differences(&AuditEntry::new("auth.login").actor("alice").metadata(json!({"b": [2]})), &found),
+            differences(
+                &AuditEntry::new("auth.login")
+                    .actor("alice")
+                    .metadata(json!({"b": [2]})),
+                &found
+            ),
             []
         );
-        let wrong =
-            AuditEntry::new("auth.logout").actor("bob").outcome(Outcome::Denied).metadata(json!({"c": 1}));
-        let names: Vec<_> = differences(&wrong, &found).into_iter().map(|(name, ..)| name).collect();
+        let wrong = AuditEntry::new("auth.logout")
+            .actor("bob")
+            .outcome(Outcome::Denied)
+            .metadata(json!({"c": 1}));
+        let names: Vec<_> = differences(&wrong, &found)
+            .into_iter()
+            .map(|(name, ..)| name)
+            .collect();
         assert_eq!(names, ["action", "actor_id", "outcome", "metadata.c"]);
     }
 
     #[test]
     fn a_report_shows_the_nearest_first() {
-        let entries = [AuditEntry::new("x").actor("carol"), AuditEntry::new("auth.login").actor("bob")]
-            .map(NewAuditLog::from);
-        let report = report("exactly one entry", &AuditEntry::new("auth.login").actor("alice"), &entries);
+        let entries = [
+            AuditEntry::new("x").actor("carol"),
+            AuditEntry::new("auth.login").actor("bob"),
+        ]
+        .map(NewAuditLog::from);
+        let report = report(
+            "exactly one entry",
+            &AuditEntry::new("auth.login").actor("alice"),
+            &entries,
+        );
         assert_eq!(
             report,
             "expected exactly one entry like \"auth.login\", and 2 were written\n  auth.login\n    \

@@ -70,8 +70,13 @@ impl MemoryDatabase {
     /// Gives the entries it holds, in the order of their numbers in their writers; the writers' own
     /// rows are left out.
     pub fn entries(&self) -> Vec<NewAuditLog> {
-        let mut entries: Vec<_> =
-            self.lock().rows.iter().filter(|row| row.writer_seq.is_some()).cloned().collect();
+        let mut entries: Vec<_> = self
+            .lock()
+            .rows
+            .iter()
+            .filter(|row| row.writer_seq.is_some())
+            .cloned()
+            .collect();
         entries.sort_by_key(|row| (row.writer_id, row.writer_seq));
         entries
     }
@@ -97,7 +102,9 @@ impl MemoryDatabase {
 
 impl fmt::Debug for MemoryDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryDatabase").field("rows", &self.lock().rows.len()).finish_non_exhaustive()
+        f.debug_struct("MemoryDatabase")
+            .field("rows", &self.lock().rows.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,7 +127,13 @@ impl Sink for MemorySink {
         let mut guard = self.0.lock();
         let inner = &mut *guard;
         inner.attempts += 1;
-        let fail = |kind, reason: &str| Err(SinkError { kind, reason: reason.to_owned(), sqlstate: None });
+        let fail = |kind, reason: &str| {
+            Err(SinkError {
+                kind,
+                reason: reason.to_owned(),
+                sqlstate: None,
+            })
+        };
         match &inner.failure {
             Some(Failure::Unreachable) => {
                 return fail(SinkErrorKind::Transient, "unreachable, as the test asked");

@@ -76,7 +76,10 @@ pub async fn capture<F: Future>(future: F) -> Captured<F::Output> {
     };
     let output = with_writer(writer, future).await;
     guard.shutdown(PATIENCE).await;
-    Captured { output, entries: database.entries() }
+    Captured {
+        output,
+        entries: database.entries(),
+    }
 }
 
 impl<T> Captured<T> {
@@ -112,7 +115,10 @@ impl<T> Captured<T> {
 
     /// Gives the entries that match, as [`assert_one`](Self::assert_one) does.
     pub fn matching(&self, expected: &AuditEntry) -> Vec<&NewAuditLog> {
-        self.entries.iter().filter(|entry| matching::differences(expected, entry).is_empty()).collect()
+        self.entries
+            .iter()
+            .filter(|entry| matching::differences(expected, entry).is_empty())
+            .collect()
     }
 
     #[track_caller]

@@ -20,15 +20,23 @@ pub(super) fn account(totals: &WriterTotals, declared: &Declarations, gaps: &[Ga
     let repeated = account_for(&mut accounted, &declared.repeated);
     let quarantined = account_for(&mut accounted, &declared.quarantined);
     let wholly_lost = account_for(&mut accounted, &declared.lost);
-    let declared_lost =
-        declared.partly_lost.iter().fold(wholly_lost, |lost, part| lost.saturating_add(part.count));
+    let declared_lost = declared
+        .partly_lost
+        .iter()
+        .fold(wholly_lost, |lost, part| lost.saturating_add(part.count));
 
     let attested = declared.attested_through();
-    let open = unaccounted(&accounted, attested.saturating_add(1), totals.highest.unsigned_abs());
+    let open = unaccounted(
+        &accounted,
+        attested.saturating_add(1),
+        totals.highest.unsigned_abs(),
+    );
     let (missing, missing_ranges) = missing(accounted, attested, &declared.partly_lost);
     let unknown = match declared.last_seq {
         Some(_) => Some(0),
-        None => declared.queue_capacity.map(|queue| queue.saturating_add(length(&open))),
+        None => declared
+            .queue_capacity
+            .map(|queue| queue.saturating_add(length(&open))),
     };
     let stored = totals.stored.unsigned_abs();
     let reused_numbers = stored.saturating_sub(totals.numbers.unsigned_abs());
@@ -86,7 +94,11 @@ fn account_for(accounted: &mut SeqSet, numbers: &SeqSet) -> u64 {
 
 /// The numbers of a range that nothing accounts for.
 fn unaccounted(accounted: &SeqSet, first: u64, last: u64) -> Vec<SeqRange> {
-    if first > last { Vec::new() } else { accounted.gaps_within(SeqRange { first, last }) }
+    if first > last {
+        Vec::new()
+    } else {
+        accounted.gaps_within(SeqRange { first, last })
+    }
 }
 
 /// How many of the numbers that the writer attests are missing, and the ranges that these are among.
@@ -125,7 +137,9 @@ fn merged(partly_lost: &[PartlyLost]) -> Vec<PartlyLost> {
 
 /// How many numbers these ranges hold. Saturating: a row may claim any number.
 fn length(ranges: &[SeqRange]) -> u64 {
-    ranges.iter().fold(0, |sum, range| sum.saturating_add(range.len()))
+    ranges
+        .iter()
+        .fold(0, |sum, range| sum.saturating_add(range.len()))
 }
 
 #[cfg(test)]
@@ -149,7 +163,17 @@ mod tests {
         }
         let count = stored.len() as i64;
         let writer = Uuid::now_v7().simple().to_string().to_uppercase();
-        (WriterTotals { writer, stored: count, numbers: count, highest, first_seen: 0, last_seen: 1 }, gaps)
+        (
+            WriterTotals {
+                writer,
+                stored: count,
+                numbers: count,
+                highest,
+                first_seen: 0,
+                last_seen: 1,
+            },
+            gaps,
+        )
     }
 
     fn account_of(
@@ -157,7 +181,9 @@ mod tests {
         records: impl IntoIterator<Item = (&'static str, Value)>,
     ) -> WriterAccount {
         let mut declared = Declarations::default();
-        records.into_iter().for_each(|(action, metadata)| declared.add(action, &metadata.to_string()));
+        records
+            .into_iter()
+            .for_each(|(action, metadata)| declared.add(action, &metadata.to_string()));
         let (totals, gaps) = totals(&stored.into_iter().collect());
         account(&totals, &declared, &gaps).unwrap()
     }
@@ -175,7 +201,10 @@ mod tests {
     }
 
     fn lost(ranges: Value) -> (&'static str, Value) {
-        (action::LOST, json!({"ranges": ranges, "count": 1, "reason": "queue_full"}))
+        (
+            action::LOST,
+            json!({"ranges": ranges, "count": 1, "reason": "queue_full"}),
+        )
     }
 
     fn quarantined(seq: u64) -> (&'static str, Value) {
@@ -189,9 +218,18 @@ mod tests {
     #[test]
     fn the_verdict_follows_from_what_is_stored_and_declared() {
         let complete = account_of(1..=10, [started(), stopped(10)]);
-        assert_eq!((complete.verdict, complete.accepted_unknown_at_most), (Verdict::Complete, Some(0)));
-        assert_eq!(account_of(1..=10, [stopped(12), lost(json!([[11, 12]]))]).verdict, Verdict::Declared);
-        assert_eq!(account_of(1..=10, [stopped(11), quarantined(11)]).verdict, Verdict::Declared);
+        assert_eq!(
+            (complete.verdict, complete.accepted_unknown_at_most),
+            (Verdict::Complete, Some(0))
+        );
+        assert_eq!(
+            account_of(1..=10, [stopped(12), lost(json!([[11, 12]]))]).verdict,
+            Verdict::Declared
+        );
+        assert_eq!(
+            account_of(1..=10, [stopped(11), quarantined(11)]).verdict,
+            Verdict::Declared
+        );
         let missing = account_of(1..=10, [stopped(12), lost(json!([[11, 11]]))]);
         assert_eq!(
             (missing.verdict, missing.missing, &missing.missing_ranges[..]),
@@ -220,24 +258,44 @@ mod tests {
         declared.add_dropped(4, 4);
         declared.add_dropped(11, 12);
         let found = account(&totals, &declared, &gaps).unwrap();
-        assert_eq!((found.verdict, found.dropped, found.stored), (Verdict::Complete, 7, 5));
+        assert_eq!(
+            (found.verdict, found.dropped, found.stored),
+            (Verdict::Complete, 7, 5)
+        );
     }
 
     #[test]
     fn a_number_that_was_declared_twice_counts_once() {
-        let twice = [stopped(6), quarantined(6), (action::QUARANTINED, json!({"seq": 6})), quarantined(6)];
+        let twice = [
+            stopped(6),
+            quarantined(6),
+            (action::QUARANTINED, json!({"seq": 6})),
+            quarantined(6),
+        ];
         let found = account_of(1..=5, twice);
-        assert_eq!((found.verdict, found.quarantined, found.missing), (Verdict::Declared, 1, 0));
-        let found = account_of(1..=5, [stopped(8), lost(json!([[6, 8]])), lost(json!([[7, 8], [6, 6]]))]);
+        assert_eq!(
+            (found.verdict, found.quarantined, found.missing),
+            (Verdict::Declared, 1, 0)
+        );
+        let found = account_of(
+            1..=5,
+            [stopped(8), lost(json!([[6, 8]])), lost(json!([[7, 8], [6, 6]]))],
+        );
         assert_eq!((found.declared_lost, found.missing), (3, 0));
     }
 
     #[test]
     fn a_quarantined_number_that_was_stored_later_is_stored() {
         let before = account_of(1..=3, [stopped(5), quarantined(4), quarantined(5)]);
-        assert_eq!((before.verdict, before.stored, before.quarantined), (Verdict::Declared, 3, 2));
+        assert_eq!(
+            (before.verdict, before.stored, before.quarantined),
+            (Verdict::Declared, 3, 2)
+        );
         let after = account_of(1..=5, [stopped(5), quarantined(4), quarantined(5)]);
-        assert_eq!((after.verdict, after.stored, after.quarantined), (Verdict::Complete, 5, 0));
+        assert_eq!(
+            (after.verdict, after.stored, after.quarantined),
+            (Verdict::Complete, 5, 0)
+        );
     }
 
     #[test]
@@ -247,10 +305,19 @@ mod tests {
         assert_eq!((undeclared.verdict, undeclared.missing), (Verdict::Missing, 3));
         let declared = account_of(
             stored(),
-            [stopped(7), duplicate(json!([[3, 3], [5, 6]])), duplicate(json!([[6, 6]]))],
+            [
+                stopped(7),
+                duplicate(json!([[3, 3], [5, 6]])),
+                duplicate(json!([[6, 6]])),
+            ],
         );
         assert_eq!(
-            (declared.verdict, declared.repeated, declared.missing, declared.reused_numbers),
+            (
+                declared.verdict,
+                declared.repeated,
+                declared.missing,
+                declared.reused_numbers
+            ),
             (Verdict::Complete, 3, 0, 0)
         );
     }
@@ -267,7 +334,10 @@ mod tests {
         // Of 2 to 9 four were lost for one reason and two for another: all that is absent.
         let overlapping = [stopped(10), lost(json!([[2, 9, 4]])), lost(json!([[3, 8, 2]]))];
         let found = account_of([1, 4, 7, 10], overlapping);
-        assert_eq!((found.verdict, found.missing, found.declared_lost), (Verdict::Declared, 0, 6));
+        assert_eq!(
+            (found.verdict, found.missing, found.declared_lost),
+            (Verdict::Declared, 0, 6)
+        );
         let one_more = [stopped(12), lost(json!([[2, 9, 4]])), lost(json!([[3, 8, 2]]))];
         let found = account_of([1, 4, 7, 10, 12], one_more);
         assert_eq!((found.missing, &found.missing_ranges[..]), (1, &[(11, 11)][..]));
@@ -278,14 +348,22 @@ mod tests {
         let (mut totals, gaps) = totals(&(1..=5).collect());
         totals.stored += 1;
         let found = account(&totals, &Declarations::default(), &gaps).unwrap();
-        assert_eq!((found.verdict, found.reused_numbers, found.repeated), (Verdict::Missing, 1, 0));
+        assert_eq!(
+            (found.verdict, found.reused_numbers, found.repeated),
+            (Verdict::Missing, 1, 0)
+        );
     }
 
     #[test]
     fn the_largest_numbers_overflow_nothing() {
         let all = json!([[0, u64::MAX], [1, u64::MAX, u64::MAX], [2, 9, u64::MAX]]);
-        let records =
-            [lost(all.clone()), duplicate(all), stopped(u64::MAX), quarantined(u64::MAX), alive(u64::MAX)];
+        let records = [
+            lost(all.clone()),
+            duplicate(all),
+            stopped(u64::MAX),
+            quarantined(u64::MAX),
+            alive(u64::MAX),
+        ];
         assert_eq!(account_of(1..=5, records).missing, 0);
         assert_eq!(account_of([], [stopped(u64::MAX)]).missing, u64::MAX);
         let (mut totals, _) = totals(&BTreeSet::new());

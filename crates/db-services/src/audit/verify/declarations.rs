@@ -37,7 +37,9 @@ pub(super) struct PartlyLost {
 impl Declarations {
     /// Takes in one record. One that cannot be read declares nothing: then entries show as missing.
     pub(super) fn add(&mut self, action: &str, metadata: &str) {
-        let Ok(record) = serde_json::from_str::<Value>(metadata) else { return };
+        let Ok(record) = serde_json::from_str::<Value>(metadata) else {
+            return;
+        };
         let number = |name: &str| record[name].as_u64();
         let text = |name: &str| record[name].as_str().map(str::to_owned);
         match action {
@@ -78,15 +80,22 @@ impl Declarations {
 
 /// The ranges of a record, `[first, last]` or `[first, last, count]`.
 fn ranges(record: &Value) -> impl Iterator<Item = (SeqRange, Option<u64>)> {
-    record["ranges"].as_array().into_iter().flatten().filter_map(|range| {
-        let part = |at: usize| range[at].as_u64();
-        Some((numbers(part(0)?, part(1)?)?, part(2)))
-    })
+    record["ranges"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|range| {
+            let part = |at: usize| range[at].as_u64();
+            Some((numbers(part(0)?, part(1)?)?, part(2)))
+        })
 }
 
 /// A range of numbers, which begin with 1. None if it holds none: a record may claim anything.
 fn numbers(first: u64, last: u64) -> Option<SeqRange> {
-    SeqRange { first, last }.overlap(SeqRange { first: 1, last: u64::MAX })
+    SeqRange { first, last }.overlap(SeqRange {
+        first: 1,
+        last: u64::MAX,
+    })
 }
 
 /// The same of numbers as the database has them.
@@ -132,7 +141,10 @@ mod tests {
         for action in [action::LOST, action::DUPLICATE] {
             declared.add(action, &json!({"ranges": [[0, u64::MAX], [3, 4]]}).to_string());
         }
-        assert_eq!((declared.lost.len(), declared.repeated.len()), (u64::MAX, u64::MAX));
+        assert_eq!(
+            (declared.lost.len(), declared.repeated.len()),
+            (u64::MAX, u64::MAX)
+        );
         declared.add_dropped(-3, 2);
         declared.add_dropped(7, -1);
         assert_eq!(declared.dropped.len(), 2);

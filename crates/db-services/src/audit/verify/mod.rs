@@ -130,21 +130,35 @@ pub async fn verify_writers(conn: &mut Connection) -> QueryResult<Vec<WriterAcco
     let mut declared: BTreeMap<String, Declarations> = BTreeMap::new();
     for record in queries::records(conn).await? {
         let text = String::from_utf8_lossy;
-        declared.entry(record.writer).or_default().add(&text(&record.action), &text(&record.metadata));
+        declared
+            .entry(record.writer)
+            .or_default()
+            .add(&text(&record.action), &text(&record.metadata));
     }
     let mut found = Vec::new();
     for totals in queries::totals(conn).await? {
-        let gaps = if totals.has_gaps() { queries::gaps(conn, &totals.writer).await? } else { Vec::new() };
+        let gaps = if totals.has_gaps() {
+            queries::gaps(conn, &totals.writer).await?
+        } else {
+            Vec::new()
+        };
         found.push((totals, gaps));
     }
     // Last: a month that is dropped meanwhile is in its ledger once its rows are gone.
     for range in queries::dropped_ranges(conn).await? {
-        declared.entry(range.writer).or_default().add_dropped(range.first, range.last);
+        declared
+            .entry(range.writer)
+            .or_default()
+            .add_dropped(range.first, range.last);
     }
     let mut accounts: Vec<WriterAccount> = found
         .into_iter()
         .filter_map(|(totals, gaps)| {
-            account(&totals, &declared.remove(&totals.writer).unwrap_or_default(), &gaps)
+            account(
+                &totals,
+                &declared.remove(&totals.writer).unwrap_or_default(),
+                &gaps,
+            )
         })
         .collect();
     accounts.sort_by_key(|account| std::cmp::Reverse(account.last_seen));

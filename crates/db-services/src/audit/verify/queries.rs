@@ -90,7 +90,9 @@ pub(super) async fn records(conn: &mut Connection) -> QueryResult<Vec<WriterReco
 
 /// The numbers that went with dropped months.
 pub(super) async fn dropped_ranges(conn: &mut Connection) -> QueryResult<Vec<DroppedRange>> {
-    let Connection::Postgres(conn) = conn else { return Ok(Vec::new()) };
+    let Connection::Postgres(conn) = conn else {
+        return Ok(Vec::new());
+    };
     let query = "SELECT writer_id::text AS writer, lower(run) AS first, upper(run) - 1 AS last \
                  FROM audit_retention_writers, unnest(numbers) AS run";
     diesel::sql_query(query).load(conn).await

@@ -16,7 +16,10 @@ pub(super) struct EntryGroup {
 impl EntryGroup {
     /// Its numbers.
     pub(super) fn range(&self, size: Size) -> SeqRange {
-        SeqRange { first: self.first_seq, last: self.first_seq + size.entries as u64 - 1 }
+        SeqRange {
+            first: self.first_seq,
+            last: self.first_seq + size.entries as u64 - 1,
+        }
     }
 }
 
@@ -48,7 +51,10 @@ pub(super) struct EntryBatch {
 
 impl EntryBatch {
     pub(super) fn size(&self) -> Size {
-        Size { entries: self.entries.len(), bytes: self.bytes }
+        Size {
+            entries: self.entries.len(),
+            bytes: self.bytes,
+        }
     }
 }
 
@@ -77,7 +83,11 @@ struct Part {
 
 impl Batcher {
     pub(super) fn new(bound: Size, weigh: fn(&mut AuditEntry) -> usize) -> Self {
-        Self { bound, weigh, carried: None }
+        Self {
+            bound,
+            weigh,
+            carried: None,
+        }
     }
 
     /// True if a group waits outside the queue.
@@ -89,9 +99,13 @@ impl Batcher {
     pub(super) fn drop_carried(&mut self, shared: &Shared) {
         let (range, size) = match self.carried.take() {
             Some(Carried::Whole(group, size)) => (group.range(size), size),
-            Some(Carried::Part(Part { first_seq, size, .. })) => {
-                (SeqRange { first: first_seq, last: first_seq + size.entries as u64 - 1 }, size)
-            }
+            Some(Carried::Part(Part { first_seq, size, .. })) => (
+                SeqRange {
+                    first: first_seq,
+                    last: first_seq + size.entries as u64 - 1,
+                },
+                size,
+            ),
             None => return,
         };
         shared.settle(&[range], &Fate::Dropped(DropReason::ShutDown));
@@ -128,10 +142,20 @@ impl Batcher {
             match group.entries {
                 Entries::Many(mut reversed) => {
                     reversed.reverse();
-                    self.carried = Some(Carried::Part(Part { first_seq: group.first_seq, reversed, size }));
+                    self.carried = Some(Carried::Part(Part {
+                        first_seq: group.first_seq,
+                        reversed,
+                        size,
+                    }));
                 }
                 one => {
-                    batch.add(EntryGroup { entries: one, ..group }, size);
+                    batch.add(
+                        EntryGroup {
+                            entries: one,
+                            ..group
+                        },
+                        size,
+                    );
                     return batch;
                 }
             }
@@ -151,7 +175,9 @@ impl Batcher {
                 part.reversed.shrink_to_fit();
                 return Some(part);
             }
-            batch.entries.extend(part.reversed.pop().map(|entry| (part.first_seq, entry)));
+            batch
+                .entries
+                .extend(part.reversed.pop().map(|entry| (part.first_seq, entry)));
             batch.bytes += bytes;
             part.first_seq += 1;
             part.size -= Size { entries: 1, bytes };
@@ -176,7 +202,10 @@ impl EntryBatch {
 mod tests {
     use super::*;
 
-    const BOUND: Size = Size { entries: 10, bytes: 1_000 };
+    const BOUND: Size = Size {
+        entries: 10,
+        bytes: 1_000,
+    };
 
     /// The size that a test gave an entry.
     fn weigh(entry: &mut AuditEntry) -> usize {
@@ -184,7 +213,10 @@ mod tests {
     }
 
     fn queue_of(groups: &[(usize, usize)]) -> Queue<EntryGroup> {
-        let queue = Queue::new(Size { entries: 1_000, bytes: 1 << 20 });
+        let queue = Queue::new(Size {
+            entries: 1_000,
+            bytes: 1 << 20,
+        });
         let mut first_seq = 1;
         for &(count, bytes) in groups {
             let entries = Entries::Many(
@@ -192,9 +224,15 @@ mod tests {
                     .map(|_| AuditEntry::new("x").resource("bytes", (bytes / count).to_string()))
                     .collect(),
             );
-            let size = Size { entries: count, bytes };
+            let size = Size {
+                entries: count,
+                bytes,
+            };
             let permit = queue.admit(size).unwrap();
-            assert!(!queue.put(EntryGroup { first_seq, entries }, permit), "the thread does not sleep");
+            assert!(
+                !queue.put(EntryGroup { first_seq, entries }, permit),
+                "the thread does not sleep"
+            );
             first_seq += count as u64;
         }
         queue
@@ -214,7 +252,10 @@ mod tests {
 
     #[test]
     fn a_group_that_fits_a_batch_is_never_split() {
-        assert_eq!(batches(&[(6, 60), (6, 60), (4, 40)]), [vec![1, 2, 3, 4, 5, 6], (7..=16).collect()]);
+        assert_eq!(
+            batches(&[(6, 60), (6, 60), (4, 40)]),
+            [vec![1, 2, 3, 4, 5, 6], (7..=16).collect()]
+        );
     }
 
     #[test]
@@ -226,24 +267,41 @@ mod tests {
     fn a_group_beyond_the_bound_is_split_at_it() {
         assert_eq!(
             batches(&[(25, 250)]),
-            [(1..=10).collect::<Vec<_>>(), (11..=20).collect(), (21..=25).collect()]
+            [
+                (1..=10).collect::<Vec<_>>(),
+                (11..=20).collect(),
+                (21..=25).collect()
+            ]
         );
         assert_eq!(batches(&[(4, 2_000), (1, 10)]), [vec![1, 2], vec![3, 4], vec![5]]);
     }
 
     #[test]
     fn a_group_of_small_and_large_entries_is_split_by_their_own_sizes() {
-        let queue = Queue::new(Size { entries: 1_000, bytes: 1 << 20 });
+        let queue = Queue::new(Size {
+            entries: 1_000,
+            bytes: 1 << 20,
+        });
         let sizes = [400, 400, 400, 1, 1, 1, 5_000, 1];
         let entries = sizes.map(|size| AuditEntry::new("x").resource("bytes", size.to_string()));
-        let size = Size { entries: 8, bytes: sizes.iter().sum::<usize>() + 7 };
+        let size = Size {
+            entries: 8,
+            bytes: sizes.iter().sum::<usize>() + 7,
+        };
         let permit = queue.admit(size).unwrap();
-        let group = EntryGroup { first_seq: 1, entries: Entries::Many(entries.into()) };
+        let group = EntryGroup {
+            first_seq: 1,
+            entries: Entries::Many(entries.into()),
+        };
         assert!(!queue.put(group, permit), "the thread does not sleep");
         let mut batcher = Batcher::new(BOUND, weigh);
         let mut next = || batcher.next(&queue).size();
         let batches = [next(), next(), next(), next()].map(|size| (size.entries, size.bytes));
-        assert_eq!(batches, [(2, 800), (4, 403), (1, 5_000), (1, 8)], "the rest counts with the last");
+        assert_eq!(
+            batches,
+            [(2, 800), (4, 403), (1, 5_000), (1, 8)],
+            "the rest counts with the last"
+        );
     }
 
     #[test]

@@ -34,7 +34,10 @@ pub enum Durability {
 pub(super) const CONNECTIONS: usize = 2;
 
 /// What a queue holds unless set: 65,536 entries, 64 MiB.
-pub(super) const QUEUE_BOUND: Size = Size { entries: 65_536, bytes: 64 << 20 };
+pub(super) const QUEUE_BOUND: Size = Size {
+    entries: 65_536,
+    bytes: 64 << 20,
+};
 
 /// Bytes allowed for each entry of a queue whose capacity was set: an ordinary entry holds less.
 const BYTES_PER_ENTRY: usize = 2 << 10;
@@ -222,18 +225,23 @@ impl AuditWriterBuilder {
 
     fn bound(&self) -> Result<Size, StartError> {
         let bytes = self.queue_bytes.unwrap_or_else(|| {
-            QUEUE_BOUND.bytes.max(if self.queue_capacity == QUEUE_BOUND.entries {
-                0
-            } else {
-                self.queue_capacity.saturating_mul(BYTES_PER_ENTRY)
-            })
+            QUEUE_BOUND
+                .bytes
+                .max(if self.queue_capacity == QUEUE_BOUND.entries {
+                    0
+                } else {
+                    self.queue_capacity.saturating_mul(BYTES_PER_ENTRY)
+                })
         });
         for (bound, name) in [(self.queue_capacity, "queue_capacity"), (bytes, "queue_bytes")] {
             if bound == 0 {
                 return Err(StartError::ZeroBound(name));
             }
         }
-        Ok(Size { entries: self.queue_capacity, bytes })
+        Ok(Size {
+            entries: self.queue_capacity,
+            bytes,
+        })
     }
 }
 
@@ -253,5 +261,8 @@ impl std::fmt::Debug for AuditWriterBuilder {
 pub(super) fn program_name() -> String {
     let path = std::env::current_exe().ok();
     let stem = path.as_deref().and_then(Path::file_stem);
-    stem.map_or_else(|| "unknown".to_owned(), |stem| stem.to_string_lossy().into_owned())
+    stem.map_or_else(
+        || "unknown".to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
 }

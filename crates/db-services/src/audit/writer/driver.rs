@@ -143,7 +143,12 @@ impl<S: Sink> Driver<S> {
             };
         }
         if let Some((spool, replies)) = self.spool.take() {
-            close_spool(spool, replies, self.closing.map_or(CLOSE_SPOOL, |at| at - self.shared.now())).await;
+            close_spool(
+                spool,
+                replies,
+                self.closing.map_or(CLOSE_SPOOL, |at| at - self.shared.now()),
+            )
+            .await;
         }
         self.batcher.drop_carried(&self.shared);
         finish::drain_queue(&self.shared, End::Finished);
@@ -193,7 +198,10 @@ impl<S: Sink> Driver<S> {
 
     /// Makes the next batch. Here, on the writer's thread, entries become rows and limits are applied.
     fn take(&mut self, records: Vec<Record<LogRow>>, entries: bool) -> Taken<LogRow> {
-        let mut rows: Vec<LogRow> = records.into_iter().map(|record| self.records.row(record)).collect();
+        let mut rows: Vec<LogRow> = records
+            .into_iter()
+            .map(|record| self.records.row(record))
+            .collect();
         let mut size = Size::default();
         if entries {
             let batch = self.batcher.next(&self.shared.queue);
@@ -258,7 +266,10 @@ impl<S: Sink> Driver<S> {
 
     /// Passes on what is left of losses and counters, at the end.
     fn report_all(&mut self) {
-        self.shared.take_losses().into_iter().for_each(|loss| self.unheard.add(loss));
+        self.shared
+            .take_losses()
+            .into_iter()
+            .for_each(|loss| self.unheard.add(loss));
         call_on_loss(self.on_loss.as_ref(), &self.unheard.take());
         #[cfg(feature = "metrics")]
         contained(|| self.metrics.report_all(&self.shared, self.shared.now()));

@@ -17,7 +17,10 @@ pub(super) fn finish(shared: &Arc<Shared>, end: End, on_loss: Option<&OnLoss>) {
         // What the driver held: nobody knows.
         shared.settle(&shared.unsettled(), &Fate::Unknown);
         contained(|| {
-            log::error!("audit: the writer to {} panicked: it takes no more entries", shared.name())
+            log::error!(
+                "audit: the writer to {} panicked: it takes no more entries",
+                shared.name()
+            )
         });
     }
     call_on_loss(on_loss, &shared.take_losses());

@@ -28,12 +28,16 @@ enum LaneState<S> {
 
 impl<S: Sink> Lanes<S> {
     pub(super) fn new(sinks: Vec<S>) -> Self {
-        Self { lanes: sinks.into_iter().map(LaneState::Idle).collect() }
+        Self {
+            lanes: sinks.into_iter().map(LaneState::Idle).collect(),
+        }
     }
 
     /// Begins to write a batch on an idle lane.
     pub(super) fn send(&mut self, lane: Lane, rows: Rows, attempt: Attempt) {
-        let Some(state) = self.lanes.get_mut(lane) else { return };
+        let Some(state) = self.lanes.get_mut(lane) else {
+            return;
+        };
         *state = match std::mem::replace(state, LaneState::Empty) {
             LaneState::Idle(mut sink) => LaneState::Busy(Box::pin(async move {
                 let result = sink.write(rows, attempt).await;

@@ -19,19 +19,59 @@ const DROPPED: &str = "audit_entries_dropped_total";
 type Metric<T> = (&'static str, fn(&WriterStats) -> T, &'static str);
 
 const COUNTERS: [Metric<u64>; 7] = [
-    ("audit_entries_given_total", |stats| stats.given, "Entries that writers were given"),
-    ("audit_entries_accepted_total", |stats| stats.accepted, "Entries that got into the queue"),
-    ("audit_entries_committed_total", |stats| stats.committed, "Entries in the database"),
-    ("audit_entries_replayed_total", |stats| stats.replayed, "Entries committed from the spool"),
-    ("audit_entries_quarantined_total", |stats| stats.quarantined, "Entries the database refuses"),
-    ("audit_entries_unknown_total", |stats| stats.unknown, "Entries of which nobody knows"),
-    ("audit_retries_total", |stats| stats.retries, "Attempts to write a batch that failed"),
+    (
+        "audit_entries_given_total",
+        |stats| stats.given,
+        "Entries that writers were given",
+    ),
+    (
+        "audit_entries_accepted_total",
+        |stats| stats.accepted,
+        "Entries that got into the queue",
+    ),
+    (
+        "audit_entries_committed_total",
+        |stats| stats.committed,
+        "Entries in the database",
+    ),
+    (
+        "audit_entries_replayed_total",
+        |stats| stats.replayed,
+        "Entries committed from the spool",
+    ),
+    (
+        "audit_entries_quarantined_total",
+        |stats| stats.quarantined,
+        "Entries the database refuses",
+    ),
+    (
+        "audit_entries_unknown_total",
+        |stats| stats.unknown,
+        "Entries of which nobody knows",
+    ),
+    (
+        "audit_retries_total",
+        |stats| stats.retries,
+        "Attempts to write a batch that failed",
+    ),
 ];
 
 const GAUGES: [Metric<f64>; 4] = [
-    ("audit_spool_entries", |stats| stats.spooled as f64, "Entries that wait in the local spool"),
-    ("audit_queue_entries", |stats| stats.queued as f64, "Entries in memory"),
-    ("audit_queue_bytes", |stats| stats.queued_bytes as f64, "The memory those hold"),
+    (
+        "audit_spool_entries",
+        |stats| stats.spooled as f64,
+        "Entries that wait in the local spool",
+    ),
+    (
+        "audit_queue_entries",
+        |stats| stats.queued as f64,
+        "Entries in memory",
+    ),
+    (
+        "audit_queue_bytes",
+        |stats| stats.queued_bytes as f64,
+        "The memory those hold",
+    ),
     (
         "audit_oldest_entry_age_seconds",
         |stats| stats.oldest_age.as_secs_f64(),

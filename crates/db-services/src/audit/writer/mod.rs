@@ -111,12 +111,16 @@ impl AuditWriter {
     }
 
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared: Handle::Shared(shared) }
+        Self {
+            shared: Handle::Shared(shared),
+        }
     }
 
     /// A handle to a writer that exists to the end of the process.
     pub(super) fn to_static(&'static self) -> Self {
-        Self { shared: Handle::Static(&self.shared) }
+        Self {
+            shared: Handle::Static(&self.shared),
+        }
     }
 
     /// Does what [`write`](Self::write) does with a handle that goes into the receipt: counting one
@@ -138,7 +142,10 @@ impl AuditWriter {
         }
         let spare = (entries.capacity() - entries.len()) * size_of::<AuditEntry>();
         let held: usize = entries.iter_mut().map(|entry| self.estimated_size(entry)).sum();
-        let size = Size { entries: entries.len(), bytes: Queue::<EntryGroup>::PLACE + spare + held };
+        let size = Size {
+            entries: entries.len(),
+            bytes: Queue::<EntryGroup>::PLACE + spare + held,
+        };
         self.clone().push(entries, size)
     }
 
@@ -158,7 +165,10 @@ impl AuditWriter {
             Ok(permit) => permit,
             Err(error) => return shared.refuse(range, error),
         };
-        let group = EntryGroup { first_seq: range.first, entries: entries.into() };
+        let group = EntryGroup {
+            first_seq: range.first,
+            entries: entries.into(),
+        };
         if shared.queue.put(group, permit) {
             shared.wake();
         }
@@ -173,7 +183,9 @@ impl AuditWriter {
     pub async fn flush(&self, timeout: Duration) -> WriterReport {
         let last = self.shared.submitted();
         if last > 0 {
-            self.shared.settled_by(SeqRange { first: 1, last }, self.shared.now() + timeout).await;
+            self.shared
+                .settled_by(SeqRange { first: 1, last }, self.shared.now() + timeout)
+                .await;
         }
         self.shared.report()
     }
@@ -195,7 +207,11 @@ impl AuditWriter {
     pub(super) async fn shut_down(&self, timeout: Duration) -> WriterReport {
         let deadline = self.shared.now() + timeout;
         self.shared.close(deadline);
-        if self.shared.finished_by(deadline).await { self.shared.last_report() } else { self.shared.report() }
+        if self.shared.finished_by(deadline).await {
+            self.shared.last_report()
+        } else {
+            self.shared.report()
+        }
     }
 
     pub(super) fn shut_down_blocking(&self, timeout: Duration) -> WriterReport {
@@ -208,7 +224,10 @@ impl Shared {
     #[inline]
     pub(super) fn reserve(&self, count: u64) -> SeqRange {
         let first = self.queue.reserve_numbers(count);
-        SeqRange { first, last: first + count - 1 }
+        SeqRange {
+            first,
+            last: first + count - 1,
+        }
     }
 }
 

@@ -11,8 +11,14 @@ use super::batcher::{Batcher, Entries, EntryGroup};
 use super::queue::{Queue, QueueError};
 use crate::audit::AuditEntry;
 
-const QUEUE: Size = Size { entries: 40, bytes: 4_000 };
-const BATCH: Size = Size { entries: 10, bytes: 1_000 };
+const QUEUE: Size = Size {
+    entries: 40,
+    bytes: 4_000,
+};
+const BATCH: Size = Size {
+    entries: 10,
+    bytes: 1_000,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -88,22 +94,34 @@ impl Fixture {
 
     fn write(&mut self, count: usize, size: usize) {
         let first_seq = self.fates.len() as u64 + 1;
-        let range = SeqRange { first: first_seq, last: first_seq + count as u64 - 1 };
+        let range = SeqRange {
+            first: first_seq,
+            last: first_seq + count as u64 - 1,
+        };
         let entry = || AuditEntry::new("x").resource("bytes", size.to_string());
         let entries = Entries::Many((0..count).map(|_| entry()).collect());
         let held = self.queue.held();
-        let added = Size { entries: count, bytes: count * size };
+        let added = Size {
+            entries: count,
+            bytes: count * size,
+        };
         let fits = held.entries + count <= QUEUE.entries && held.bytes + added.bytes <= QUEUE.bytes;
         match self.queue.admit(added) {
             Ok(permit) => {
                 let _ = self.queue.put(EntryGroup { first_seq, entries }, permit);
-                assert!(fits && !self.closed, "admitted beyond the bound, or after the end");
+                assert!(
+                    fits && !self.closed,
+                    "admitted beyond the bound, or after the end"
+                );
                 self.calls.push_back(((range.first..=range.last).collect(), size));
                 self.fates.extend(vec![None; count]);
             }
             Err(error) => {
                 let has_room = held.entries < QUEUE.entries * 9 / 10 && held.bytes < QUEUE.bytes * 9 / 10;
-                assert!(!fits || !has_room || error == QueueError::Closed, "refused though there was room");
+                assert!(
+                    !fits || !has_room || error == QueueError::Closed,
+                    "refused though there was room"
+                );
                 assert!(error == QueueError::Full || self.closed);
                 let dropped = Fate::Dropped(DropReason::QueueFull);
                 self.ledger.settle(&[range], &dropped);
@@ -119,12 +137,19 @@ impl Fixture {
         let size = batch.size();
         let numbers: Vec<u64> = batch.entries.iter().map(|(number, _)| *number).collect();
         let is_bounded = size.entries <= BATCH.entries && size.bytes <= BATCH.bytes;
-        assert!(is_bounded || numbers.len() == 1, "only an entry that is too large alone goes alone");
+        assert!(
+            is_bounded || numbers.len() == 1,
+            "only an entry that is too large alone goes alone"
+        );
         let (mut expected, mut bytes) = (Vec::new(), 0);
         while expected.len() < numbers.len() {
             let (waiting, size) = self.calls.front_mut().expect("nothing is invented");
             let whole = waiting.len() <= BATCH.entries && waiting.len() * *size <= BATCH.bytes;
-            let part = if whole { waiting.len() } else { waiting.len().min(numbers.len() - expected.len()) };
+            let part = if whole {
+                waiting.len()
+            } else {
+                waiting.len().min(numbers.len() - expected.len())
+            };
             expected.extend(waiting.drain(..part));
             bytes += part * *size;
             self.calls.retain(|(waiting, _)| !waiting.is_empty());
@@ -152,10 +177,14 @@ impl Fixture {
     }
 
     fn assert_matches_lists(&mut self) {
-        let of_calls = self.calls.iter().map(|(numbers, size)| (numbers.len(), numbers.len() * size));
+        let of_calls = self
+            .calls
+            .iter()
+            .map(|(numbers, size)| (numbers.len(), numbers.len() * size));
         let of_batches = self.in_flight.iter().map(|(_, size)| (size.entries, size.bytes));
-        let (entries, bytes) =
-            of_calls.chain(of_batches).fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        let (entries, bytes) = of_calls
+            .chain(of_batches)
+            .fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
         assert_eq!(self.queue.held(), Size { entries, bytes });
         let settled = self.fates.iter().take_while(|fate| fate.is_some()).count() as u64;
         assert_eq!(self.ledger.settled_through(), settled);
@@ -163,9 +192,16 @@ impl Fixture {
         let unsettled = self.ledger.unsettled(self.fates.len() as u64);
         assert_eq!(unsettled.into_iter().map(SeqRange::len).sum::<u64>(), waiting);
         for (number, fate) in (1..).zip(&self.fates) {
-            let outcome = self.ledger.outcome(SeqRange { first: number, last: number });
+            let outcome = self.ledger.outcome(SeqRange {
+                first: number,
+                last: number,
+            });
             let expected = fate.clone().map(Delivery::from);
-            assert_eq!(outcome.map(|counts| counts.weakest()), expected, "number {number}");
+            assert_eq!(
+                outcome.map(|counts| counts.weakest()),
+                expected,
+                "number {number}"
+            );
         }
     }
 }

@@ -23,7 +23,11 @@ pub(super) fn log_notice(database: &str, notice: &Notice) {
             }
         }
         Notice::DatabaseUp { after, replaying } => {
-            let replaying = if *replaying { ", the spool is being replayed" } else { "" };
+            let replaying = if *replaying {
+                ", the spool is being replayed"
+            } else {
+                ""
+            };
             log::warn!("audit: {database} accepts entries again, after {after:.1?}{replaying}");
         }
         Notice::RowRejected { rows, error } => log::error!(

@@ -32,7 +32,10 @@ impl<T> Queue<T> {
 
     /// An empty queue. A bound beyond [`gate::MAX`] is that.
     pub(super) fn new(bound: Size) -> Self {
-        Self { items: SegQueue::new(), gate: Gate::new(bound) }
+        Self {
+            items: SegQueue::new(),
+            gate: Gate::new(bound),
+        }
     }
 
     /// The bounds.
@@ -111,7 +114,10 @@ mod tests {
         queue.admit(size).map(|permit| _ = queue.put(item, permit))
     }
 
-    const ONE: Size = Size { entries: 1, bytes: 10 };
+    const ONE: Size = Size {
+        entries: 1,
+        bytes: 10,
+    };
 
     fn queue(entries: usize, bytes: usize) -> Queue<usize> {
         Queue::new(Size { entries, bytes })
@@ -127,18 +133,37 @@ mod tests {
             assert_eq!(queue.pop(), Some((0, ONE)));
             assert_eq!(queue.held().entries, 10, "taken out, and still counted");
             queue.release(ONE);
-            assert_eq!(push(&queue, 11, ONE), Err(QueueError::Full), "nine tenths are not below nine tenths");
+            assert_eq!(
+                push(&queue, 11, ONE),
+                Err(QueueError::Full),
+                "nine tenths are not below nine tenths"
+            );
             assert_eq!(queue.pop(), Some((1, ONE)));
             queue.release(ONE);
             assert_eq!(push(&queue, 12, ONE), Ok(()));
-            assert_eq!(queue.held(), Size { entries: 9, bytes: 90 });
+            assert_eq!(
+                queue.held(),
+                Size {
+                    entries: 9,
+                    bytes: 90
+                }
+            );
         }
     }
 
     #[test]
     fn a_group_too_large_does_not_shut_out_the_others() {
         let queue = queue(10, 1_000);
-        for group in [Size { entries: 11, bytes: 11 }, Size { entries: 2, bytes: 1_001 }] {
+        for group in [
+            Size {
+                entries: 11,
+                bytes: 11,
+            },
+            Size {
+                entries: 2,
+                bytes: 1_001,
+            },
+        ] {
             assert_eq!(push(&queue, 0, group), Err(QueueError::Full));
         }
         assert_eq!(push(&queue, 1, ONE), Ok(()));
@@ -146,7 +171,13 @@ mod tests {
 
     #[test]
     fn an_entry_beyond_the_bound_is_admitted_alone() {
-        let (queue, large) = (queue(10, 1_000), Size { entries: 1, bytes: 1_000_000 });
+        let (queue, large) = (
+            queue(10, 1_000),
+            Size {
+                entries: 1,
+                bytes: 1_000_000,
+            },
+        );
         assert_eq!(push(&queue, 0, ONE), Ok(()));
         assert_eq!(push(&queue, 1, large), Err(QueueError::Full));
         assert_eq!(queue.pop(), Some((0, ONE)));
@@ -175,7 +206,10 @@ mod tests {
         assert!(!put(1), "it was awake");
         assert!(!queue.prepare_sleep(), "something is there");
         assert_eq!(queue.pop(), Some((1, ONE)));
-        assert!(queue.prepare_sleep(), "what was taken out is no reason to stay awake");
+        assert!(
+            queue.prepare_sleep(),
+            "what was taken out is no reason to stay awake"
+        );
         assert!(put(2));
         assert!(!put(3));
         let permit = queue.admit(ONE).unwrap();
@@ -190,7 +224,17 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    assert_eq!(push(&queue, 0, Size { entries: 999, bytes: 2 << 20 }), Err(QueueError::Full));
+                    assert_eq!(
+                        push(
+                            &queue,
+                            0,
+                            Size {
+                                entries: 999,
+                                bytes: 2 << 20
+                            }
+                        ),
+                        Err(QueueError::Full)
+                    );
                 }
             });
             let refused = (0..200_000).filter(|nth| {

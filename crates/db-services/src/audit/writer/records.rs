@@ -26,26 +26,38 @@ impl Records {
         started["host"] = json!(gethostname::gethostname().to_string_lossy());
         started["version"] = json!(env!("CARGO_PKG_VERSION"));
         started["process"] = json!(std::process::id());
-        Self { writer_id, service, started }
+        Self {
+            writer_id,
+            service,
+            started,
+        }
     }
 
     /// For the records that a command makes about the writers whose spool it replays.
     pub(in crate::audit) fn operator() -> Self {
-        Self { writer_id: Uuid::nil(), service: "auditlog".to_owned(), started: Value::Null }
+        Self {
+            writer_id: Uuid::nil(),
+            service: "auditlog".to_owned(),
+            started: Value::Null,
+        }
     }
 
     /// The row of a record.
     pub(in crate::audit) fn row(&self, record: Record<LogRow>) -> LogRow {
         let (writer, action, metadata) = match record {
             Record::Started => (self.writer_id, action::STARTED, self.started.clone()),
-            Record::Alive { resolved_through } => {
-                (self.writer_id, action::ALIVE, json!({"resolved_through": resolved_through}))
-            }
+            Record::Alive { resolved_through } => (
+                self.writer_id,
+                action::ALIVE,
+                json!({"resolved_through": resolved_through}),
+            ),
             Record::Lost { losses, reason } => (self.writer_id, action::LOST, lost(&losses, &reason)),
             Record::Duplicate { writer, ranges } => (writer, action::DUPLICATE, duplicate(&ranges)),
-            Record::Quarantined { row, sqlstate } => {
-                (row.writer_id.unwrap_or(self.writer_id), action::QUARANTINED, quarantined(&row, sqlstate))
-            }
+            Record::Quarantined { row, sqlstate } => (
+                row.writer_id.unwrap_or(self.writer_id),
+                action::QUARANTINED,
+                quarantined(&row, sqlstate),
+            ),
             Record::Stopped { last_seq } => (self.writer_id, action::STOPPED, json!({"last_seq": last_seq})),
         };
         record_row(writer, &self.service, action, &metadata)
@@ -89,7 +101,10 @@ fn quarantined(row: &NewAuditLog, sqlstate: Option<String>) -> Value {
 
 fn duplicate(ranges: &[SeqRange]) -> Value {
     let count: u64 = ranges.iter().map(|range| range.len()).sum();
-    let ranges: Vec<Value> = ranges.iter().map(|range| json!([range.first, range.last])).collect();
+    let ranges: Vec<Value> = ranges
+        .iter()
+        .map(|range| json!([range.first, range.last]))
+        .collect();
     json!({"ranges": ranges, "count": count})
 }
 
@@ -114,7 +129,10 @@ mod tests {
         let losses: Vec<Loss> = (0..1_000)
             .map(|n| {
                 Loss::of(
-                    SeqRange { first: u64::MAX / 2 + 3 * n, last: u64::MAX / 2 + 3 * n + 1 },
+                    SeqRange {
+                        first: u64::MAX / 2 + 3 * n,
+                        last: u64::MAX / 2 + 3 * n + 1,
+                    },
                     &DropReason::QueueFull,
                 )
             })

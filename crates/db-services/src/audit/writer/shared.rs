@@ -78,7 +78,9 @@ impl Shared {
 
     /// The database's name in log lines, without credentials.
     pub(super) fn name(&self) -> &str {
-        self.database.get().map_or("the configured database", |(name, _)| name)
+        self.database
+            .get()
+            .map_or("the configured database", |(name, _)| name)
     }
 
     /// The time by this writer's clock.
@@ -168,7 +170,10 @@ impl Shared {
     pub(super) fn turn(&self, has_carried: bool) -> Turn {
         self.has_losses.store(false, Ordering::SeqCst);
         let mut ledger = lock(&self.ledger);
-        Turn { view: self.view_of(&ledger, has_carried), losses: ledger.take_losses() }
+        Turn {
+            view: self.view_of(&ledger, has_carried),
+            losses: ledger.take_losses(),
+        }
     }
 
     /// The state of the shared parts.
@@ -222,7 +227,9 @@ impl Shared {
         };
         self.wake();
         // An answer always comes: the thread settles everything before it ends, however it ends.
-        answer.await.unwrap_or_else(|_| lock(&self.ledger).outcome(range).unwrap_or_default())
+        answer
+            .await
+            .unwrap_or_else(|_| lock(&self.ledger).outcome(range).unwrap_or_default())
     }
 
     /// Takes no more entries; the thread is to be done by the deadline.
@@ -249,7 +256,9 @@ impl Shared {
 
     /// True on the writer's thread, which runs the user's callbacks: one of them must not wait for itself.
     fn is_own_thread(&self) -> bool {
-        self.thread.get().is_some_and(|thread| *thread == std::thread::current().id())
+        self.thread
+            .get()
+            .is_some_and(|thread| *thread == std::thread::current().id())
     }
 
     /// Waits until the thread has ended, a little beyond the deadline at most. False if it has not.
@@ -262,10 +271,12 @@ impl Shared {
         let limit = (deadline - self.now()).saturating_add(END_GRACE);
         let (expire, expired) = oneshot::channel::<()>();
         let (ended, watch) = mpsc::channel::<()>();
-        let timer = std::thread::Builder::new().name("audit-deadline".to_owned()).spawn(move || {
-            let _ = watch.recv_timeout(limit);
-            drop(expire);
-        });
+        let timer = std::thread::Builder::new()
+            .name("audit-deadline".to_owned())
+            .spawn(move || {
+                let _ = watch.recv_timeout(limit);
+                drop(expire);
+            });
         tokio::select! {
             biased;
             result = finished.wait_for(|finished| *finished) => drop(result),
@@ -282,7 +293,11 @@ impl Shared {
     pub(super) fn stats(&self) -> WriterStats {
         let held = self.queue.held();
         let stats = self.counters.stats(self.submitted(), self.started.elapsed());
-        WriterStats { queued: held.entries, queued_bytes: held.bytes, ..stats }
+        WriterStats {
+            queued: held.entries,
+            queued_bytes: held.bytes,
+            ..stats
+        }
     }
 
     pub(super) fn report(&self) -> WriterReport {
@@ -292,7 +307,10 @@ impl Shared {
     /// The report of a shutdown: nothing is pending then. A caller that writes at this moment may have a
     /// number and not be settled as dropped yet.
     pub(super) fn last_report(&self) -> WriterReport {
-        WriterReport { pending: 0, ..self.report() }
+        WriterReport {
+            pending: 0,
+            ..self.report()
+        }
     }
 }
 

@@ -75,7 +75,10 @@ fn spawn(
         finish(&shared, end, on_loss.as_ref());
     };
     let spawned = catch_unwind(AssertUnwindSafe(|| {
-        std::thread::Builder::new().name("audit-writer".to_owned()).spawn(body).map(drop)
+        std::thread::Builder::new()
+            .name("audit-writer".to_owned())
+            .spawn(body)
+            .map(drop)
     }));
     // Where a thread is started from a thread-local's destructor, the standard library may panic.
     spawned.unwrap_or_else(|_| Err(std::io::Error::other("a thread cannot be started here")))
@@ -83,8 +86,14 @@ fn spawn(
 
 fn run<S: Sink>(shared: &Arc<Shared>, setup: Setup<S>) {
     let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let Some(runtime) = retry(shared, "the writer's runtime", build) else { return };
-    runtime.block_on(async { Driver::new(Arc::clone(shared), setup.sinks, setup.parts).run().await });
+    let Some(runtime) = retry(shared, "the writer's runtime", build) else {
+        return;
+    };
+    runtime.block_on(async {
+        Driver::new(Arc::clone(shared), setup.sinks, setup.parts)
+            .run()
+            .await
+    });
     // A statement that still hangs is given up with the runtime.
     runtime.shutdown_background();
 }
@@ -124,7 +133,9 @@ fn run_from_environment(shared: &Arc<Shared>) {
     };
     let name = database.to_string();
     shared.set_database(name, Some(database.clone()));
-    let Some(parts) = parts_from_environment(shared, &database) else { return };
+    let Some(parts) = parts_from_environment(shared, &database) else {
+        return;
+    };
     match database.kind() {
         Kind::Postgres { route, .. } => {
             let sinks = postgres_sinks(route, parts.retry.attempt_timeout);
@@ -133,7 +144,13 @@ fn run_from_environment(shared: &Arc<Shared>) {
         Kind::Sqlite { location, .. } => {
             let start = || SqliteSink::start(location.clone());
             if let Some(sink) = retry(shared, "the thread for SQLite", start) {
-                run(shared, Setup { sinks: vec![sink], parts });
+                run(
+                    shared,
+                    Setup {
+                        sinks: vec![sink],
+                        parts,
+                    },
+                );
             }
         }
     }
@@ -207,5 +224,10 @@ pub(super) fn parts(
     };
     let about = json!({"durability": word, "queue_capacity": bound.entries});
     let records = Records::new(writer_id, service.unwrap_or_else(program_name), about);
-    Ok(Parts { retry: RetryPolicy::default(), records, spool, on_loss: None })
+    Ok(Parts {
+        retry: RetryPolicy::default(),
+        records,
+        spool,
+        on_loss: None,
+    })
 }

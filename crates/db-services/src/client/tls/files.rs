@@ -70,8 +70,13 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusabl
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(failed)?;
     // Not the parser's message: it may quote the key.
-    PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|_| unusable("sslkey", path, "holds no private key in PEM form that is not encrypted"))
+    PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
+        unusable(
+            "sslkey",
+            path,
+            "holds no private key in PEM form that is not encrypted",
+        )
+    })
 }
 
 /// True if only its owner may use a file, or if root owns it and a group may read it: libpq's rule.

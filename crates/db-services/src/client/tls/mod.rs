@@ -60,13 +60,15 @@ impl Tls {
             return Ok(builder.with_no_client_auth());
         };
         let chain = files::certificates("sslcert", certificate)?;
-        builder.with_client_auth_cert(chain, files::private_key(key)?).map_err(|error| {
-            Unusable(format!(
-                "the certificate in sslcert={} and the key in sslkey={} do not go together: {error}",
-                certificate.display(),
-                key.display()
-            ))
-        })
+        builder
+            .with_client_auth_cert(chain, files::private_key(key)?)
+            .map_err(|error| {
+                Unusable(format!(
+                    "the certificate in sslcert={} and the key in sslkey={} do not go together: {error}",
+                    certificate.display(),
+                    key.display()
+                ))
+            })
     }
 
     fn trusting(
@@ -84,7 +86,9 @@ impl Tls {
             Trust::Anyone => None,
         };
         let verifier = AnyName::new(roots, algorithms);
-        Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)))
+        Ok(builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier)))
     }
 }
 

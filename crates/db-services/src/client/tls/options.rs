@@ -74,7 +74,11 @@ impl Options {
                 others.push(option);
             }
         }
-        let rest = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
+        let rest = if others.is_empty() {
+            String::new()
+        } else {
+            format!("?{}", others.join("&"))
+        };
         Ok((options, format!("{base}{rest}")))
     }
 
@@ -99,7 +103,9 @@ impl Options {
             }
             _ => return Ok(false),
         };
-        let value = percent_decode_str(value).decode_utf8().map_err(|_| "a file's name is no UTF-8")?;
+        let value = percent_decode_str(value)
+            .decode_utf8()
+            .map_err(|_| "a file's name is no UTF-8")?;
         if value.is_empty() {
             return Err("sslrootcert, sslcert and sslkey must name a file");
         }
@@ -112,9 +118,10 @@ impl Options {
     /// Decides how connections are made, or what speaks against it.
     pub(in crate::client) fn decide(self, reach: Reach) -> Result<Encryption, &'static str> {
         let identity = match (self.certificate, self.key) {
-            (Some(certificate), Some(key)) => {
-                Some(Identity { certificate: certificate.into(), key: key.into() })
-            }
+            (Some(certificate), Some(key)) => Some(Identity {
+                certificate: certificate.into(),
+                key: key.into(),
+            }),
             (None, None) => None,
             _ => return Err("sslcert and sslkey need each other"),
         };
@@ -128,19 +135,33 @@ impl Options {
         };
         let system = self.root.as_deref() == Some("system");
         if system && !matches!(mode, Mode::VerifyFull | Mode::Disable) {
-            return Err("anybody can have a certificate of an authority that the system trusts: \
-                        sslrootcert=system needs sslmode=verify-full");
+            return Err(
+                "anybody can have a certificate of an authority that the system trusts: \
+                        sslrootcert=system needs sslmode=verify-full",
+            );
         }
         let root = self.root.filter(|_| !system).map(PathBuf::from);
         let trust = match (mode, root) {
-            (Mode::Disable, _) => return Ok(Encryption { mode: SslMode::Disable, tls: None }),
+            (Mode::Disable, _) => {
+                return Ok(Encryption {
+                    mode: SslMode::Disable,
+                    tls: None,
+                });
+            }
             (Mode::VerifyFull, root) => Trust::Name(root),
             (_, Some(file)) => Trust::Authority(file),
             (Mode::VerifyCa, None) => return Err("sslmode=verify-ca needs sslrootcert=FILE"),
             (Mode::Prefer | Mode::Require, None) => Trust::Anyone,
         };
-        let mode = if mode == Mode::Prefer { SslMode::Prefer } else { SslMode::Require };
-        Ok(Encryption { mode, tls: Some(Tls { trust, identity }) })
+        let mode = if mode == Mode::Prefer {
+            SslMode::Prefer
+        } else {
+            SslMode::Require
+        };
+        Ok(Encryption {
+            mode,
+            tls: Some(Tls { trust, identity }),
+        })
     }
 }
 
@@ -168,9 +189,12 @@ impl Encryption {
     pub(in crate::client) fn weakness(&self) -> Option<&'static str> {
         match (self.mode, &self.tls) {
             (SslMode::Prefer, _) => Some("sslmode=prefer lets whoever sits in between switch encryption off"),
-            (_, Some(Tls { trust: Trust::Anyone, .. })) => {
-                Some("sslmode=require without sslrootcert does not look whose certificate it is")
-            }
+            (
+                _,
+                Some(Tls {
+                    trust: Trust::Anyone, ..
+                }),
+            ) => Some("sslmode=require without sslrootcert does not look whose certificate it is"),
             _ => None,
         }
     }

@@ -64,5 +64,9 @@ fn certificate(error: &CertificateError) -> Option<&'static str> {
 
 /// What rustls said: it stands inside of an I/O error, which does not show it as its source.
 fn tls_error(error: &Error) -> Option<&TlsError> {
-    error.source()?.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+    error
+        .source()?
+        .downcast_ref::<io::Error>()?
+        .get_ref()?
+        .downcast_ref()
 }

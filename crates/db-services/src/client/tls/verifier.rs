@@ -22,7 +22,10 @@ impl AnyName {
         authorities: Option<Arc<RootCertStore>>,
         algorithms: WebPkiSupportedAlgorithms,
     ) -> Self {
-        Self { authorities, algorithms }
+        Self {
+            authorities,
+            algorithms,
+        }
     }
 }
 

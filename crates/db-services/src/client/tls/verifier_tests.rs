@@ -58,15 +58,25 @@ fn shake_hands(mut client: ClientConnection, mut server: ServerConnection) -> Re
 
 #[test]
 fn a_certificate_without_its_key_is_refused() {
-    let (own, foreign) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let (own, foreign) = (
+        rcgen::KeyPair::generate().unwrap(),
+        rcgen::KeyPair::generate().unwrap(),
+    );
     let params = rcgen::CertificateParams::new(["db.test".to_owned()]).unwrap();
     let certificate = params.self_signed(&own).unwrap().pem();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");
     std::fs::write(&file, &certificate).unwrap();
 
-    for trust in [Trust::Anyone, Trust::Authority(file.clone()), Trust::Name(Some(file))] {
-        let tls = Tls { trust, identity: None };
+    for trust in [
+        Trust::Anyone,
+        Trust::Authority(file.clone()),
+        Trust::Name(Some(file)),
+    ] {
+        let tls = Tls {
+            trust,
+            identity: None,
+        };
         for version in [&TLS12, &TLS13] {
             let with = |key| {
                 let config = Arc::new(tls.client_config().unwrap());

@@ -14,11 +14,18 @@ use crate::spool::{CopyId, SpoolNotice, StoreError, Ticket};
 use store::{DiskFile, MemoryStore, TestRow};
 
 fn row(seq: u64) -> TestRow {
-    TestRow { seq, is_stop: false, is_damaged: false }
+    TestRow {
+        seq,
+        is_stop: false,
+        is_damaged: false,
+    }
 }
 
 fn stop(seq: u64) -> TestRow {
-    TestRow { is_stop: true, ..row(seq) }
+    TestRow {
+        is_stop: true,
+        ..row(seq)
+    }
 }
 
 fn full() -> StoreError {
@@ -57,7 +64,14 @@ impl World {
         configure(&mut config);
         let worker = SpoolWorker::open(store.clone(), config, Time::START).unwrap();
         let (replies, notices) = (Vec::new(), Vec::new());
-        Self { store, worker, now: Time::START, replies, notices, copies: 0 }
+        Self {
+            store,
+            worker,
+            now: Time::START,
+            replies,
+            notices,
+            copies: 0,
+        }
     }
 
     fn ask(&mut self, requests: Vec<SpoolRequest<TestRow>>) {
@@ -86,11 +100,16 @@ impl World {
     fn append(&mut self, batches: &[Vec<TestRow>]) -> Vec<Result<SpoolId, SpoolFailure>> {
         let requests = batches.iter().map(|rows| {
             self.copies += 1;
-            SpoolRequest::Append { copy: CopyId(self.copies), rows: Arc::new(rows.clone()) }
+            SpoolRequest::Append {
+                copy: CopyId(self.copies),
+                rows: Arc::new(rows.clone()),
+            }
         });
         let requests = requests.collect();
         self.ask(requests);
-        let results = self.replies.extract_if(.., |reply| matches!(reply, SpoolReply::Appended { .. }));
+        let results = self
+            .replies
+            .extract_if(.., |reply| matches!(reply, SpoolReply::Appended { .. }));
         results
             .filter_map(|reply| match reply {
                 SpoolReply::Appended { result, .. } => Some(result),
@@ -106,7 +125,11 @@ impl World {
 
     /// The answer to a read; none for the end, and while it is not known.
     fn answer(&mut self) -> Option<(Vec<SpoolId>, Vec<u64>)> {
-        match self.replies.extract_if(.., |reply| matches!(reply, SpoolReply::Read(_))).last()? {
+        match self
+            .replies
+            .extract_if(.., |reply| matches!(reply, SpoolReply::Read(_)))
+            .last()?
+        {
             SpoolReply::Read(batch) => {
                 batch.map(|batch| (batch.ids, batch.rows.iter().map(|row| row.seq).collect()))
             }
@@ -137,7 +160,13 @@ impl World {
     }
 
     fn did(&self, what: &str) -> usize {
-        self.store.0.borrow().log.iter().filter(|done| done.starts_with(what)).count()
+        self.store
+            .0
+            .borrow()
+            .log
+            .iter()
+            .filter(|done| done.starts_with(what))
+            .count()
     }
 
     fn names(&self) -> Vec<String> {

@@ -11,10 +11,18 @@ fn batches_are_handed_out_in_order_and_returned_ones_in_their_place_or_at_the_en
     world.give_back(first.clone(), Again::AfterOthers);
     assert_eq!(world.read().unwrap().1, [5, 6, 7, 8]);
     assert_eq!(world.read().unwrap().1, [9, 10]);
-    assert_eq!(world.read().unwrap(), (first.clone(), vec![1, 2, 3, 4]), "the next pass");
+    assert_eq!(
+        world.read().unwrap(),
+        (first.clone(), vec![1, 2, 3, 4]),
+        "the next pass"
+    );
     world.give_back(first.clone(), Again::AfterOthers);
     world.ask(vec![SpoolRequest::Rewind]);
-    assert_eq!(world.read().unwrap(), (first, vec![1, 2, 3, 4]), "a batch was committed meanwhile");
+    assert_eq!(
+        world.read().unwrap(),
+        (first, vec![1, 2, 3, 4]),
+        "a batch was committed meanwhile"
+    );
     assert_eq!(world.read(), None, "all is held");
 }
 
@@ -25,10 +33,18 @@ fn the_replay_of_50_000_small_batches_binds_no_more_than_a_few_at_a_time() {
     });
     world.wait(Duration::ZERO);
     assert_eq!(world.drain(), (1..=50_000).collect::<Vec<_>>());
-    assert!(world.store.0.borrow().largest_call <= 750, "{}", world.store.0.borrow().largest_call);
+    assert!(
+        world.store.0.borrow().largest_call <= 750,
+        "{}",
+        world.store.0.borrow().largest_call
+    );
     assert_eq!(world.did("set_aside"), 0);
     world.wait(Duration::from_secs(1));
-    assert_eq!(world.names(), ["own1"], "an emptied file of another writer is removed");
+    assert_eq!(
+        world.names(),
+        ["own1"],
+        "an emptied file of another writer is removed"
+    );
 }
 
 #[test]
@@ -40,7 +56,10 @@ fn a_passing_error_of_a_read_renames_nothing_and_the_answer_waits() {
         world.replies.clear();
         assert_eq!(world.read(), None);
         world.recover();
-        assert!(world.replies.is_empty(), "what is not known is not answered: it would mean the end");
+        assert!(
+            world.replies.is_empty(),
+            "what is not known is not answered: it would mean the end"
+        );
         world.wait(Duration::from_secs(2));
         let (ids, rows) = world.answer().unwrap();
         assert_eq!(rows, [1, 2, 3]);
@@ -66,7 +85,10 @@ fn a_stop_record_is_handed_out_alone_after_everything_else_of_its_file() {
     world.ask(vec![SpoolRequest::Remove(held)]);
     world.ask(vec![SpoolRequest::Read]);
     let is_answer = |reply: &SpoolReply<TestRow>| matches!(reply, SpoolReply::Read(_));
-    assert!(!world.replies.iter().any(is_answer), "one is still held: the answer waits for it");
+    assert!(
+        !world.replies.iter().any(is_answer),
+        "one is still held: the answer waits for it"
+    );
     world.give_back(vec![last], Again::AfterOthers);
     assert_eq!(world.answer().unwrap().1, [6]);
     assert_eq!(world.read(), None, "it is held again");

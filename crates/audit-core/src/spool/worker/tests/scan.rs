@@ -3,30 +3,60 @@ use super::*;
 #[test]
 fn a_writer_without_a_file_adopts_others_while_the_disk_is_full() {
     let store = MemoryStore::default();
-    store.0.borrow_mut().files.insert("a".to_owned(), DiskFile::new("here", singles([1])));
+    store
+        .0
+        .borrow_mut()
+        .files
+        .insert("a".to_owned(), DiskFile::new("here", singles([1])));
     store.0.borrow_mut().failing.insert("create", full());
     let worker = SpoolWorker::open(store.clone(), SpoolConfig::new("here", 1_000), Time::START).unwrap();
-    let mut world = World { worker, store, ..World::new([]) };
+    let mut world = World {
+        worker,
+        store,
+        ..World::new([])
+    };
     world.wait(Duration::ZERO);
-    assert!(matches!(world.append(&singles([2]))[..], [Err(SpoolFailure::Io(_))]));
+    assert!(matches!(
+        world.append(&singles([2]))[..],
+        [Err(SpoolFailure::Io(_))]
+    ));
     assert_eq!(world.drain(), [1]);
     world.recover();
     assert!(world.append(&singles([3]))[0].is_ok());
     world.store.0.borrow_mut().failing.insert("create", passing());
     let refused = SpoolWorker::open(world.store.clone(), SpoolConfig::new("here", 1_000), Time::START);
-    assert!(refused.is_err(), "a directory that takes no file for another reason");
+    assert!(
+        refused.is_err(),
+        "a directory that takes no file for another reason"
+    );
 }
 
 #[test]
 fn a_few_orphans_are_open_at_a_time_and_the_next_when_one_is_done() {
     const NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
-    let files = NAMES.into_iter().zip(1..).map(|(name, seq)| (name, DiskFile::new("here", singles([seq]))));
+    let files = NAMES
+        .into_iter()
+        .zip(1..)
+        .map(|(name, seq)| (name, DiskFile::new("here", singles([seq]))));
     let mut world = World::with(files, |config| config.max_adopted = 2);
-    let open = |world: &World| world.store.0.borrow().files.values().filter(|file| file.is_locked).count();
+    let open = |world: &World| {
+        world
+            .store
+            .0
+            .borrow()
+            .files
+            .values()
+            .filter(|file| file.is_locked)
+            .count()
+    };
     world.wait(Duration::ZERO);
     let mut all = Vec::new();
     while let Some((ids, rows)) = world.read() {
-        assert_eq!(open(&world), if all.len() < 8 { 3 } else { 2 }, "the own file and two: {all:?}");
+        assert_eq!(
+            open(&world),
+            if all.len() < 8 { 3 } else { 2 },
+            "the own file and two: {all:?}"
+        );
         all.extend(rows);
         world.ask(vec![SpoolRequest::Remove(ids)]);
     }
@@ -54,7 +84,10 @@ fn orphans_that_wait_for_room_are_adopted_after_a_failed_scan() {
 fn stop_records_of_more_files_than_may_be_open_wait_for_the_entries_of_all() {
     const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
     let batches = |seq| vec![vec![stop(100 + seq)], vec![row(seq)]];
-    let files = NAMES.into_iter().zip(1..).map(|(name, seq)| (name, DiskFile::new("here", batches(seq))));
+    let files = NAMES
+        .into_iter()
+        .zip(1..)
+        .map(|(name, seq)| (name, DiskFile::new("here", batches(seq))));
     let mut world = World::with(files, |config| config.max_adopted = 2);
     world.wait(Duration::ZERO);
     let mut rows = world.drain();
@@ -69,23 +102,42 @@ fn stop_records_of_more_files_than_may_be_open_wait_for_the_entries_of_all() {
 fn an_orphan_is_adopted_on_schedule_however_busy_the_writer_is() {
     let mut world = World::new([]);
     world.append(&singles([1]));
-    world.store.0.borrow_mut().files.insert("late".to_owned(), DiskFile::new("here", singles([7])));
+    world
+        .store
+        .0
+        .borrow_mut()
+        .files
+        .insert("late".to_owned(), DiskFile::new("here", singles([7])));
     for _ in 0..31_000 {
         world.ask(vec![SpoolRequest::Rewind]);
     }
-    assert!(world.replies.iter().any(|reply| matches!(reply, SpoolReply::Adopted)));
+    assert!(
+        world
+            .replies
+            .iter()
+            .any(|reply| matches!(reply, SpoolReply::Adopted))
+    );
     assert_eq!(world.read().unwrap().1, [7]);
 }
 
 #[test]
 fn files_of_others_are_not_read_from_end_to_end_and_reported_once() {
-    let newer = DiskFile { version: 2, ..DiskFile::new("here", singles([1])) };
+    let newer = DiskFile {
+        version: 2,
+        ..DiskFile::new("here", singles([1]))
+    };
     let mut world = World::new([("a", DiskFile::new("elsewhere", singles([1]))), ("b", newer)]);
     for _ in 0..5 {
         world.wait(SCAN);
     }
     assert_eq!((world.did("check"), world.did("adopt")), (0, 2));
-    assert_eq!(world.notices, [SpoolNotice::NewerVersion { file: "b".to_owned(), version: 2 }]);
+    assert_eq!(
+        world.notices,
+        [SpoolNotice::NewerVersion {
+            file: "b".to_owned(),
+            version: 2
+        }]
+    );
     assert_eq!(world.worker.close(), Closed { left: 2, removed: 0 });
 }
 
@@ -96,7 +148,11 @@ fn a_passing_error_leaves_an_orphan_as_it_is_until_it_can_be_adopted() {
         world.fail(what, passing());
         world.wait(Duration::ZERO);
         world.wait(SCAN);
-        assert!(matches!(&world.notices[..], [SpoolNotice::AdoptionFailed { .. }]), "{:?}", world.notices);
+        assert!(
+            matches!(&world.notices[..], [SpoolNotice::AdoptionFailed { .. }]),
+            "{:?}",
+            world.notices
+        );
         assert_eq!(world.names(), ["a", "own1"]);
         world.recover();
         world.wait(SCAN);
@@ -112,7 +168,11 @@ fn a_failed_scan_is_reported_once_and_repeated() {
     for _ in 0..3 {
         world.wait(SCAN);
     }
-    assert!(matches!(world.notices[..], [SpoolNotice::ScanFailed { .. }]), "{:?}", world.notices);
+    assert!(
+        matches!(world.notices[..], [SpoolNotice::ScanFailed { .. }]),
+        "{:?}",
+        world.notices
+    );
     world.recover();
     world.wait(SCAN);
     assert_eq!(world.drain(), [1]);

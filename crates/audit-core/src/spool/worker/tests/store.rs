@@ -44,7 +44,13 @@ impl DiskFile {
     pub(super) fn new(target: &str, batches: impl IntoIterator<Item = Vec<TestRow>>) -> Self {
         let batches: BTreeMap<i64, Vec<TestRow>> = (1..).zip(batches).collect();
         let last = batches.len() as i64;
-        Self { target: target.to_owned(), batches, last, version: 1, ..Self::default() }
+        Self {
+            target: target.to_owned(),
+            batches,
+            last,
+            version: 1,
+            ..Self::default()
+        }
     }
 }
 
@@ -93,7 +99,11 @@ impl MemoryStore {
         let mut disk = self.0.borrow_mut();
         let file = disk.files.get_mut(name).unwrap();
         file.is_locked = true;
-        Handle { name: name.to_owned(), open: file.clone(), disk: Rc::clone(&self.0) }
+        Handle {
+            name: name.to_owned(),
+            open: file.clone(),
+            disk: Rc::clone(&self.0),
+        }
     }
 
     fn damage(file: &DiskFile) -> Result<(), StoreError> {
@@ -110,7 +120,11 @@ impl MemoryStore {
 }
 
 pub(super) fn encoded(rows: &[TestRow]) -> Batch<Vec<TestRow>> {
-    Batch { rows: rows.len() as u64, bytes: 10 * rows.len() as u64, body: rows.to_vec() }
+    Batch {
+        rows: rows.len() as u64,
+        bytes: 10 * rows.len() as u64,
+        body: rows.to_vec(),
+    }
 }
 
 impl Store for MemoryStore {
@@ -129,7 +143,12 @@ impl Store for MemoryStore {
     fn list(&mut self) -> Result<Vec<String>, StoreError> {
         self.begin("list", "")?;
         let disk = self.0.borrow();
-        Ok(disk.files.keys().filter(|name| !name.ends_with(".damaged")).cloned().collect())
+        Ok(disk
+            .files
+            .keys()
+            .filter(|name| !name.ends_with(".damaged"))
+            .cloned()
+            .collect())
     }
 
     fn create(&mut self, target: &str) -> Result<(String, Handle), StoreError> {
@@ -146,7 +165,9 @@ impl Store for MemoryStore {
 
     fn adopt(&mut self, name: &str, target: Option<&str>) -> Result<Adoption<Handle>, StoreError> {
         let found = self.0.borrow().files.get(name).cloned();
-        let Some(file) = found else { return Ok(Adoption::Missing) };
+        let Some(file) = found else {
+            return Ok(Adoption::Missing);
+        };
         if file.is_locked {
             return Ok(Adoption::InUse);
         }
@@ -164,7 +185,10 @@ impl Store for MemoryStore {
         self.begin("check", &file.name)?;
         Self::damage(&file.open)?;
         let rows: usize = file.open.batches.values().map(Vec::len).sum();
-        Ok(Usage { batches: file.open.batches.len() as u64, bytes: 10 * rows as u64 })
+        Ok(Usage {
+            batches: file.open.batches.len() as u64,
+            bytes: 10 * rows as u64,
+        })
     }
 
     fn sizes(&mut self, file: &mut Handle, after: i64, limit: usize) -> Result<Vec<BatchSize>, StoreError> {
@@ -183,9 +207,18 @@ impl Store for MemoryStore {
         self.begin("read", &file.name)?;
         self.count(ids.len());
         let read = |id: &i64| {
-            let (damaged, rows): (Vec<TestRow>, Vec<TestRow>) =
-                file.open.batches.get(id)?.iter().copied().partition(|row| row.is_damaged);
-            Some(StoredBatch { id: *id, rows, damaged: damaged.iter().map(|_| b"x".to_vec()).collect() })
+            let (damaged, rows): (Vec<TestRow>, Vec<TestRow>) = file
+                .open
+                .batches
+                .get(id)?
+                .iter()
+                .copied()
+                .partition(|row| row.is_damaged);
+            Some(StoredBatch {
+                id: *id,
+                rows,
+                damaged: damaged.iter().map(|_| b"x".to_vec()).collect(),
+            })
         };
         Ok(ids.iter().filter_map(read).collect())
     }
@@ -218,7 +251,9 @@ impl Store for MemoryStore {
             file.open.batches.insert(file.open.last, batch.body.clone());
             committed.ids.push(file.open.last);
         }
-        disk.largest_commit = disk.largest_commit.max(append.iter().map(|batch| batch.bytes).sum());
+        disk.largest_commit = disk
+            .largest_commit
+            .max(append.iter().map(|batch| batch.bytes).sum());
         disk.files.insert(file.name.clone(), file.open.clone());
         Ok(committed)
     }
@@ -237,7 +272,10 @@ impl Store for MemoryStore {
         };
         match found {
             Some((id, _)) if file.open.damaged_at == Some(*id) => Err(StoreError::Corrupt("here".to_owned())),
-            Some((id, rows)) => Ok(Some(SalvagedBatch { id: *id, batch: encoded(rows) })),
+            Some((id, rows)) => Ok(Some(SalvagedBatch {
+                id: *id,
+                batch: encoded(rows),
+            })),
             None => Ok(None),
         }
     }

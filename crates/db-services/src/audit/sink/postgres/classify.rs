@@ -9,8 +9,14 @@ use crate::client::{self, describe, needs_mending};
 /// Classifies an error of connecting or preparing. No row was sent yet: what does not pass by itself is a
 /// mistake in the configuration.
 pub(super) fn open_error(error: &Error) -> SinkError {
-    let is_permanent = error.code().map_or_else(|| needs_mending(error), |code| !is_transient(code));
-    let kind = if is_permanent { SinkErrorKind::Misconfigured } else { SinkErrorKind::Transient };
+    let is_permanent = error
+        .code()
+        .map_or_else(|| needs_mending(error), |code| !is_transient(code));
+    let kind = if is_permanent {
+        SinkErrorKind::Misconfigured
+    } else {
+        SinkErrorKind::Transient
+    };
     sink_error(kind, error)
 }
 
@@ -48,7 +54,11 @@ pub(super) fn sink_error(kind: SinkErrorKind, error: &Error) -> SinkError {
         Some(hint) => format!("{message} ({hint})"),
         None => message,
     };
-    SinkError { kind, reason, sqlstate: error.code().map(|code| code.code().to_owned()) }
+    SinkError {
+        kind,
+        reason,
+        sqlstate: error.code().map(|code| code.code().to_owned()),
+    }
 }
 
 /// What to do about an error, where that is known.
@@ -77,11 +87,14 @@ mod tests {
 
     #[test]
     fn transient_codes_are_told_from_others() {
-        for code in ["08006", "25006", "40P01", "53100", "53300", "55P03", "57014", "57P01", "58030", "XX000"]
-        {
+        for code in [
+            "08006", "25006", "40P01", "53100", "53300", "55P03", "57014", "57P01", "58030", "XX000",
+        ] {
             assert!(is_transient(&SqlState::from_code(code)), "{code}");
         }
-        for code in ["22021", "23514", "28P01", "3D000", "42501", "42P01", "54000", "P0001", "UA001"] {
+        for code in [
+            "22021", "23514", "28P01", "3D000", "42501", "42P01", "54000", "P0001", "UA001",
+        ] {
             assert!(!is_transient(&SqlState::from_code(code)), "{code}");
         }
     }

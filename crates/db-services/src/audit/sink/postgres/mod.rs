@@ -25,12 +25,21 @@ pub(crate) struct PostgresSink {
 
 impl PostgresSink {
     pub(crate) fn new(route: Route, limit: Duration) -> Self {
-        Self { route, limit, session: None, known_good: KnownGoodRow::default(), partitions: None }
+        Self {
+            route,
+            limit,
+            session: None,
+            known_good: KnownGoodRow::default(),
+            partitions: None,
+        }
     }
 
     /// Creates the upcoming partitions as well.
     pub(crate) fn creating_partitions(self) -> Self {
-        Self { partitions: Some(PartitionCreator::default()), ..self }
+        Self {
+            partitions: Some(PartitionCreator::default()),
+            ..self
+        }
     }
 
     /// Another connection for the same writer.

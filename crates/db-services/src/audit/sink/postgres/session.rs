@@ -95,7 +95,10 @@ impl Session {
         months.dedup_by_key(|time| time.format("%Y-%m").to_string());
         for month in months {
             // Whether it helped, the next attempt shows.
-            let _ = self.client.query_one("SELECT audit_logs_ensure_partitions($1, $1)", &[&month]).await;
+            let _ = self
+                .client
+                .query_one("SELECT audit_logs_ensure_partitions($1, $1)", &[&month])
+                .await;
         }
     }
 
@@ -104,12 +107,20 @@ impl Session {
     async fn find_stored(&self, rows: &[LogRow]) -> Result<Written, Failure> {
         let Some(stored) = look_up(&self.client, rows).await? else {
             self.insert_each(rows).await?;
-            return Ok(Written { duplicates: repeated(rows) });
+            return Ok(Written {
+                duplicates: repeated(rows),
+            });
         };
-        let absent = rows.iter().zip(&stored).filter(|(_, stored)| stored.is_none()).map(|(row, _)| row);
+        let absent = rows
+            .iter()
+            .zip(&stored)
+            .filter(|(_, stored)| stored.is_none())
+            .map(|(row, _)| row);
         self.insert_each(absent).await?;
         let is_duplicate = |index: &usize| stored[*index] == Some(StoredAs::AnotherNumber);
-        Ok(Written { duplicates: (0..rows.len()).filter(is_duplicate).collect() })
+        Ok(Written {
+            duplicates: (0..rows.len()).filter(is_duplicate).collect(),
+        })
     }
 
     /// Inserts each row alone, which needs no right to look it up: the primary key rejects a row that is
@@ -123,7 +134,10 @@ impl Session {
                 Ok(1) => {}
                 Ok(_) => return Err(Failure::Skipped),
                 Err(error) => {
-                    let name = error.as_db_error().and_then(|server| server.constraint()).map(str::to_owned);
+                    let name = error
+                        .as_db_error()
+                        .and_then(|server| server.constraint())
+                        .map(str::to_owned);
                     let index = match indexes.get(&name) {
                         Some(index) => *index,
                         None => violated_index(&self.client, &error).await?,
@@ -150,7 +164,11 @@ impl Session {
             Failure::Database(error) => error,
             Failure::Skipped => {
                 let kind = self.accepts_any(known_good.probe_rows(rows)).await;
-                return SinkError { kind, reason: SKIPPED.to_owned(), sqlstate: None };
+                return SinkError {
+                    kind,
+                    reason: SKIPPED.to_owned(),
+                    sqlstate: None,
+                };
             }
         };
         let kind = match error.code() {

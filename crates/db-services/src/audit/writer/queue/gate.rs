@@ -24,8 +24,10 @@ const FULL: u64 = 1 << 62;
 const CLOSED: u64 = 1 << 63;
 
 /// The largest bounds: 67,108,863 entries and 32 GiB.
-pub(super) const MAX: Size =
-    Size { entries: (1 << ENTRIES_BITS) - 1, bytes: saturating((1 << BYTES_BITS) - 1) };
+pub(super) const MAX: Size = Size {
+    entries: (1 << ENTRIES_BITS) - 1,
+    bytes: saturating((1 << BYTES_BITS) - 1),
+};
 
 /// Why an item was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +77,20 @@ struct Line {
 
 impl Gate {
     pub(super) fn new(bound: Size) -> Self {
-        let bound = Size { entries: bound.entries.min(MAX.entries), bytes: bound.bytes.min(MAX.bytes) };
+        let bound = Size {
+            entries: bound.entries.min(MAX.entries),
+            bytes: bound.bytes.min(MAX.bytes),
+        };
         Self {
             bound,
-            low: bound.saturating_sub(Size { entries: bound.entries / 10, bytes: bound.bytes / 10 }),
-            shared: Line { next: AtomicU64::new(1), word: AtomicU64::new(0) },
+            low: bound.saturating_sub(Size {
+                entries: bound.entries / 10,
+                bytes: bound.bytes / 10,
+            }),
+            shared: Line {
+                next: AtomicU64::new(1),
+                word: AtomicU64::new(0),
+            },
             taken: AtomicUsize::new(0),
         }
     }
@@ -104,7 +115,11 @@ impl Gate {
             if next == word {
                 return result;
             }
-            match self.shared.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .shared
+                .word
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return result,
                 Err(changed) => word = changed,
             }
@@ -122,12 +137,19 @@ impl Gate {
             return (word, Err(QueueError::Full));
         }
         // An entry beyond the bound is admitted to an empty queue: none is refused for its size alone.
-        let counted = if size.entries == 1 { size.bytes.min(self.bound.bytes) } else { size.bytes };
+        let counted = if size.entries == 1 {
+            size.bytes.min(self.bound.bytes)
+        } else {
+            size.bytes
+        };
         let fits = held.entries.saturating_add(size.entries) <= self.bound.entries
             && held.bytes.saturating_add(counted) <= self.bound.bytes
             && held.bytes.saturating_add(size.bytes) <= MAX.bytes;
         if fits {
-            let permit = Permit { size, asleep: word & ASLEEP != 0 };
+            let permit = Permit {
+                size,
+                asleep: word & ASLEEP != 0,
+            };
             ((word & !FULL) + packed(size), Ok(permit))
         } else {
             // An item too large for what room there is does not make the queue full for others.
@@ -192,7 +214,10 @@ impl Gate {
 fn held(word: u64) -> Size {
     let entries = word >> BYTES_BITS & ((1 << ENTRIES_BITS) - 1);
     let bytes = word & ((1 << BYTES_BITS) - 1);
-    Size { entries: saturating(entries), bytes: saturating(bytes) }
+    Size {
+        entries: saturating(entries),
+        bytes: saturating(bytes),
+    }
 }
 
 fn packed(size: Size) -> u64 {
@@ -200,5 +225,9 @@ fn packed(size: Size) -> u64 {
 }
 
 const fn saturating(value: u64) -> usize {
-    if value > usize::MAX as u64 { usize::MAX } else { value as usize }
+    if value > usize::MAX as u64 {
+        usize::MAX
+    } else {
+        value as usize
+    }
 }

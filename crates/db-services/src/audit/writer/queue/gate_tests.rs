@@ -71,15 +71,34 @@ proptest! {
 
 #[test]
 fn the_largest_bounds_do_not_overflow() {
-    let gate = Gate::new(Size { entries: usize::MAX, bytes: usize::MAX });
+    let gate = Gate::new(Size {
+        entries: usize::MAX,
+        bytes: usize::MAX,
+    });
     assert_eq!(gate.bound(), MAX);
-    let all = Size { entries: MAX.entries - 1, bytes: MAX.bytes };
+    let all = Size {
+        entries: MAX.entries - 1,
+        bytes: MAX.bytes,
+    };
     assert!(gate.admit(all).is_ok() && gate.held() == all && !gate.is_closed());
-    for size in [Size { entries: 1, bytes: 1 }, Size { entries: usize::MAX, bytes: usize::MAX }] {
+    for size in [
+        Size { entries: 1, bytes: 1 },
+        Size {
+            entries: usize::MAX,
+            bytes: usize::MAX,
+        },
+    ] {
         assert_eq!(gate.admit(size).err(), Some(QueueError::Full));
     }
     gate.take(all);
     gate.release(all);
-    let beyond = Size { entries: 1, bytes: usize::MAX };
-    assert_eq!(gate.admit(beyond).err(), Some(QueueError::Full), "no memory holds that");
+    let beyond = Size {
+        entries: 1,
+        bytes: usize::MAX,
+    };
+    assert_eq!(
+        gate.admit(beyond).err(),
+        Some(QueueError::Full),
+        "no memory holds that"
+    );
 }

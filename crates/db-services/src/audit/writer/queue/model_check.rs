@@ -20,7 +20,10 @@ mod gate;
 
 use self::gate::{Gate, QueueError};
 
-const ONE: Size = Size { entries: 1, bytes: 10 };
+const ONE: Size = Size {
+    entries: 1,
+    bytes: 10,
+};
 
 /// A queue as the writer's, with a locked list and a locked wake-up.
 struct Model {
@@ -101,7 +104,10 @@ fn check(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
 fn no_wake_up_is_lost() {
     // Three take half a minute, and find no more of the faults that were planted.
     check(2, || {
-        let model = Model::new(Size { entries: 10, bytes: 1_000 });
+        let model = Model::new(Size {
+            entries: 10,
+            bytes: 1_000,
+        });
         let callers: Vec<_> = (0..2)
             .map(|_| {
                 let model = Arc::clone(&model);
@@ -110,14 +116,20 @@ fn no_wake_up_is_lost() {
             .collect();
         model.take(2);
         callers.into_iter().for_each(|caller| caller.join().unwrap());
-        assert_eq!((model.gate.held(), model.gate.prepare_sleep()), (Size::default(), true));
+        assert_eq!(
+            (model.gate.held(), model.gate.prepare_sleep()),
+            (Size::default(), true)
+        );
     });
 }
 
 #[test]
 fn a_thread_with_items_in_flight_is_woken_too() {
     check(3, || {
-        let model = Model::new(Size { entries: 10, bytes: 1_000 });
+        let model = Model::new(Size {
+            entries: 10,
+            bytes: 1_000,
+        });
         model.push(ONE).unwrap();
         let in_flight = model.pop().unwrap();
         let caller = {
@@ -134,7 +146,10 @@ fn a_thread_with_items_in_flight_is_woken_too() {
 #[test]
 fn what_is_admitted_is_taken_out_although_the_queue_is_closed_meanwhile() {
     check(3, || {
-        let model = Model::new(Size { entries: 10, bytes: 1_000 });
+        let model = Model::new(Size {
+            entries: 10,
+            bytes: 1_000,
+        });
         let callers: Vec<_> = (0..2)
             .map(|_| {
                 let model = Arc::clone(&model);
@@ -163,11 +178,19 @@ fn what_is_admitted_is_taken_out_although_the_queue_is_closed_meanwhile() {
 #[test]
 fn the_bounds_hold_and_a_group_that_is_refused_takes_no_room_from_others() {
     check(3, || {
-        let bound = Size { entries: 2, bytes: 20 };
+        let bound = Size {
+            entries: 2,
+            bytes: 20,
+        };
         let model = Model::new(bound);
         let group = {
             let model = Arc::clone(&model);
-            thread::spawn(move || model.push(Size { entries: 3, bytes: 30 }))
+            thread::spawn(move || {
+                model.push(Size {
+                    entries: 3,
+                    bytes: 30,
+                })
+            })
         };
         let single = {
             let model = Arc::clone(&model);
@@ -175,7 +198,10 @@ fn the_bounds_hold_and_a_group_that_is_refused_takes_no_room_from_others() {
         };
         let second = model.push(ONE);
         let held = model.gate.held();
-        assert!(held.entries <= bound.entries && held.bytes <= bound.bytes, "{held:?}");
+        assert!(
+            held.entries <= bound.entries && held.bytes <= bound.bytes,
+            "{held:?}"
+        );
         assert_eq!(group.join().unwrap(), Err(QueueError::Full));
         assert_eq!((single.join().unwrap(), second), (Ok(()), Ok(())));
         assert_eq!(model.gate.held(), bound);
@@ -185,10 +211,22 @@ fn the_bounds_hold_and_a_group_that_is_refused_takes_no_room_from_others() {
 #[test]
 fn what_is_admitted_equals_what_is_released() {
     check(3, || {
-        let model = Model::new(Size { entries: 1, bytes: 100 });
+        let model = Model::new(Size {
+            entries: 1,
+            bytes: 100,
+        });
         let caller = {
             let model = Arc::clone(&model);
-            thread::spawn(move || [ONE, Size { entries: 1, bytes: 70 }].map(|size| model.push(size).is_ok()))
+            thread::spawn(move || {
+                [
+                    ONE,
+                    Size {
+                        entries: 1,
+                        bytes: 70,
+                    },
+                ]
+                .map(|size| model.push(size).is_ok())
+            })
         };
         let mut released = 0;
         for _ in 0..2 {
@@ -199,7 +237,12 @@ fn what_is_admitted_equals_what_is_released() {
             let held = model.gate.held();
             assert!(held.entries <= 1 && held.bytes <= 100, "{held:?}");
         }
-        let admitted = caller.join().unwrap().into_iter().filter(|admitted| *admitted).count();
+        let admitted = caller
+            .join()
+            .unwrap()
+            .into_iter()
+            .filter(|admitted| *admitted)
+            .count();
         while let Some(size) = model.pop() {
             model.gate.release(size);
             released += 1;
@@ -213,7 +256,10 @@ fn what_is_admitted_equals_what_is_released() {
 #[test]
 fn a_number_that_is_settled_as_lost_is_declared_by_the_end() {
     check(3, || {
-        let model = Model::new(Size { entries: 1, bytes: 100 });
+        let model = Model::new(Size {
+            entries: 1,
+            bytes: 100,
+        });
         let caller = {
             let model = Arc::clone(&model);
             thread::spawn(move || {
@@ -230,7 +276,11 @@ fn a_number_that_is_settled_as_lost_is_declared_by_the_end() {
         let last = model.gate.submitted();
         loop {
             if let Some(size) = model.pop() {
-                model.ledger.lock().unwrap().settle(&[SeqRange { first: 1, last: 1 }], &Fate::Committed);
+                model
+                    .ledger
+                    .lock()
+                    .unwrap()
+                    .settle(&[SeqRange { first: 1, last: 1 }], &Fate::Committed);
                 model.gate.release(size);
             }
             if model.ledger.lock().unwrap().settled_through() >= last {
@@ -239,7 +289,11 @@ fn a_number_that_is_settled_as_lost_is_declared_by_the_end() {
             thread::yield_now();
         }
         let losses = model.ledger.lock().unwrap().take_losses();
-        let counts = model.ledger.lock().unwrap().outcome(SeqRange { first: 1, last: 1 });
+        let counts = model
+            .ledger
+            .lock()
+            .unwrap()
+            .outcome(SeqRange { first: 1, last: 1 });
         if let Some(counts) = counts
             && last == 1
         {
