@@ -29,11 +29,13 @@ bench *arguments:
 test-bench:
     cargo test -p db-bench
 
-# Fuzz a target (ndjson, spool_recovery) for so many seconds, from the kept corpus on; needs a C++ compiler
+# Fuzz a target (ndjson, spool_recovery) for N seconds, starting from its seeds; needs a C++ compiler
 fuzz target seconds="60":
     scripts/setup fuzz
     # Without sanitizers, which want an unstable compiler: there is no unsafe code here.
-    cd fuzz && cargo fuzz run --sanitizer none {{ target }} -- -max_total_time={{ seconds }} -max_len=16384
+    mkdir -p fuzz/corpus/{{ target }}
+    cd fuzz && cargo fuzz run --sanitizer none {{ target }} corpus/{{ target }} seeds/{{ target }} -- \
+        -max_total_time={{ seconds }} -max_len=16384
 
 # Simulate the writer and its spool for N seconds, each seed in a world of its own; it stops after 5 findings
 simulate seconds="60" *arguments:

@@ -13,6 +13,7 @@ mod delivery;
 mod doctor;
 mod exit;
 mod foreign_clients;
+mod fuzz_seeds;
 mod holds;
 mod kill;
 mod log_lines;

@@ -1,0 +1,39 @@
+//! Replays the named seeds of the fuzz targets, so that each run of the tests covers them.
+
+use std::panic::catch_unwind;
+use std::path::Path;
+
+#[path = "../../fuzz/src/ndjson.rs"]
+mod ndjson;
+#[path = "../../fuzz/src/spool_recovery.rs"]
+mod spool_recovery;
+
+fn replay_seeds(target: &str, check: fn(&[u8])) {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/seeds")
+        .join(target);
+    let paths: Vec<_> = seeds
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(paths.len() >= 20, "{paths:?}");
+    let failed: Vec<_> = paths
+        .iter()
+        .filter(|path| {
+            let input = std::fs::read(path).unwrap();
+            catch_unwind(|| check(&input)).is_err()
+        })
+        .collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn the_seeds_of_ndjson_pass() {
+    replay_seeds("ndjson", ndjson::check);
+}
+
+#[test]
+fn the_seeds_of_spool_recovery_pass() {
+    replay_seeds("spool_recovery", spool_recovery::check);
+}
