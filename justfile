@@ -56,6 +56,10 @@ test-versions *arguments:
         PG_BIN_DIR=$(scripts/postgres $version) TEST_DATABASE_URL= cargo test --workspace --all-features {{ arguments }} || exit 1; \
     done
 
+# Run the README's two commands in a minimal Debian root and print their times (as root, about 15 minutes)
+bare *directory:
+    scripts/bare {{ directory }}
+
 # Everything that must be clean before a commit
 check: setup check-code check-schema
 
