@@ -1,11 +1,11 @@
-//! What is a row of `audit_logs`, read and to be inserted?
+//! The rows of `audit_logs`: as they are read, and as they are inserted.
 
 use chrono::{DateTime, Utc};
 use compact_str::CompactString;
 use diesel::backend::Backend;
 use diesel::deserialize::{self, Queryable};
 use ipnet::IpNet;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::JsonText;
@@ -66,9 +66,9 @@ fn address<S: Serializer>(net: &Option<IpNet>, serializer: S) -> Result<S::Ok, S
     net.map(StoredIp::text).serialize(serializer)
 }
 
-/// The columns of a row as diesel reads them; `From` turns them into [`AuditLog`].
+/// A row as diesel reads it; `From` turns it into an [`AuditLog`].
 #[derive(Queryable)]
-pub struct Columns {
+pub struct StoredRow {
     id: StoredUuid,
     created_at: StoredTime,
     recorded_at: StoredTime,
@@ -91,8 +91,8 @@ pub struct Columns {
     tx_id: i64,
 }
 
-impl From<Columns> for AuditLog {
-    fn from(row: Columns) -> Self {
+impl From<StoredRow> for AuditLog {
+    fn from(row: StoredRow) -> Self {
         let text = |stored: Option<StoredText>| stored.map(|text| text.0);
         Self {
             id: row.id.0,
@@ -122,21 +122,24 @@ impl From<Columns> for AuditLog {
 // Written out rather than derived: the derive's `deserialize_as` cannot reach into an `Option`.
 impl<ST, DB: Backend> Queryable<ST, DB> for AuditLog
 where
-    Columns: Queryable<ST, DB>,
+    StoredRow: Queryable<ST, DB>,
 {
-    type Row = <Columns as Queryable<ST, DB>>::Row;
+    type Row = <StoredRow as Queryable<ST, DB>>::Row;
 
     fn build(row: Self::Row) -> deserialize::Result<Self> {
-        Columns::build(row).map(Self::from)
+        StoredRow::build(row).map(Self::from)
     }
 }
 
-/// A row to be inserted: every column that a client may set.
+/// A row to insert: every column that a client may set.
 ///
-/// `recorded_at` and `tx_id` are the database's. Absent values are sent as NULL, not left out, so
+/// The database sets `recorded_at` and `tx_id`. Absent values are sent as NULL, not left out, so
 /// that the statement's text stays the same and its prepared form can be reused. For SQLite, insert
 /// `sqlite::NewAuditLog::from(&row)`.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Serialized, it is an object with the columns that are not null, as spool files hold it: times are
+/// microseconds since 1970-01-01 UTC, `metadata` is a string with the exact JSON text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(
     feature = "postgres",
     derive(diesel::Insertable),
@@ -146,37 +149,78 @@ pub struct NewAuditLog {
     /// Identifies the entry, together with `created_at`.
     pub id: Uuid,
     /// When it happened. Finer than a microsecond is cut by the database.
+    #[serde(with = "chrono::serde::ts_microseconds")]
     pub created_at: DateTime<Utc>,
     /// The customer or account the event belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<CompactString>,
     /// Who did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor_id: Option<CompactString>,
     /// What kind of actor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor_type: Option<CompactString>,
     /// Whom the actor acted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_behalf_of: Option<CompactString>,
     /// What was done.
     pub action: CompactString,
     /// How it ended.
     pub outcome: CompactString,
     /// What kind of thing it was done to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_type: Option<CompactString>,
     /// Which thing it was done to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_id: Option<CompactString>,
     /// The network address it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_address: Option<IpNet>,
     /// The client software, as it named itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<CompactString>,
     /// The request it was part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<CompactString>,
     /// The distributed trace it was part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<CompactString>,
     /// Joins the row of an intent with the row of its outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation_id: Option<Uuid>,
     /// Whatever else is worth keeping, a JSON object.
+    #[serde(with = "super::json_text::as_string")]
     pub metadata: JsonText,
     /// The audit writer that sends the row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer_id: Option<Uuid>,
     /// The entry's number in its writer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer_seq: Option<i64>,
+}
+
+impl NewAuditLog {
+    /// A row of this action that succeeded; every other column is null, the metadata an empty object.
+    pub fn new(id: Uuid, created_at: DateTime<Utc>, action: impl Into<CompactString>) -> Self {
+        Self {
+            id,
+            created_at,
+            tenant_id: None,
+            actor_id: None,
+            actor_type: None,
+            on_behalf_of: None,
+            action: action.into(),
+            outcome: CompactString::const_new("success"),
+            resource_type: None,
+            resource_id: None,
+            ip_address: None,
+            user_agent: None,
+            request_id: None,
+            trace_id: None,
+            operation_id: None,
+            metadata: JsonText::from_text("{}"),
+            writer_id: None,
+            writer_seq: None,
+        }
+    }
 }

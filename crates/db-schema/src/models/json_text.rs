@@ -1,4 +1,4 @@
-//! How is JSON kept that may be more than a JSON parser accepts?
+//! JSON as the text that the database holds, which may be more than a JSON parser accepts.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -55,6 +55,26 @@ impl Serialize for JsonText {
             Ok(json) => json.serialize(serializer),
             Err(_) => self.0.serialize(serializer),
         }
+    }
+}
+
+/// The exact text as a JSON string, for `#[serde(with = "…")]`.
+pub(super) mod as_string {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::JsonText;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        json: &JsonText,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        json.0.serialize(serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<JsonText, D::Error> {
+        String::deserialize(deserializer).map(JsonText)
     }
 }
 

@@ -1,4 +1,4 @@
-//! How does a new row reach SQLite, which has neither UUID nor time nor address?
+//! A new row in the types of SQLite, which has no UUID, time or address.
 
 use diesel::Insertable;
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::schema::audit_logs;
 use crate::models::stored::StoredIp;
 
-/// A row to be inserted into SQLite, made from a [`crate::NewAuditLog`].
+/// A row to insert into SQLite, borrowed from a [`crate::NewAuditLog`].
 #[derive(Debug, Insertable)]
 #[diesel(table_name = audit_logs, check_for_backend(diesel::sqlite::Sqlite), treat_none_as_default_value = false)]
 pub struct NewAuditLog<'a> {
@@ -31,7 +31,7 @@ pub struct NewAuditLog<'a> {
 }
 
 impl<'a> NewAuditLog<'a> {
-    /// Gives the primary key: the id's bytes and the time in microseconds.
+    /// Returns the primary key: the id's bytes and the time in microseconds.
     pub fn key(&self) -> (&'a [u8], i64) {
         (self.id, self.created_at)
     }

@@ -40,6 +40,27 @@ pub const METADATA_BYTES: usize = 64 * 1024;
 /// The most levels of nesting in metadata: what `serde_json` reads back.
 pub const METADATA_DEPTH: usize = 127;
 
+/// The text columns of an entry or a row, each with its limit in characters: the one list of them. `$as` and
+/// `$borrow` say whether they are borrowed (`as_ref, &`) or changed (`as_mut, &mut`).
+macro_rules! text_columns {
+    ($row:expr, $as:ident, $($borrow:tt)+) => {{
+        use $crate::audit::limits::{RESOURCE_ID_CHARS, TEXT_CHARS, USER_AGENT_CHARS};
+        [
+            ("action", Some($($borrow)+ $row.action), TEXT_CHARS),
+            ("tenant_id", $row.tenant_id.$as(), TEXT_CHARS),
+            ("actor_id", $row.actor_id.$as(), TEXT_CHARS),
+            ("actor_type", $row.actor_type.$as(), TEXT_CHARS),
+            ("on_behalf_of", $row.on_behalf_of.$as(), TEXT_CHARS),
+            ("resource_type", $row.resource_type.$as(), TEXT_CHARS),
+            ("resource_id", $row.resource_id.$as(), RESOURCE_ID_CHARS),
+            ("user_agent", $row.user_agent.$as(), USER_AGENT_CHARS),
+            ("request_id", $row.request_id.$as(), TEXT_CHARS),
+            ("trace_id", $row.trace_id.$as(), TEXT_CHARS),
+        ]
+    }};
+}
+pub(in crate::audit) use text_columns;
+
 impl From<&AuditEntry> for NewAuditLog {
     /// Makes the row of an entry, within the limits, with an id of its own unless the entry has one.
     fn from(entry: &AuditEntry) -> Self {
@@ -89,24 +110,13 @@ pub(super) fn apply(entry: &mut AuditEntry) {
     if entry.action.starts_with("audit.") {
         entry.action = format_compact!("app.{}", entry.action);
     }
-    bound("action", &mut entry.action, TEXT_CHARS, &mut marks);
-    for (name, text, limit) in [
-        ("tenant_id", &mut entry.tenant_id, TEXT_CHARS),
-        ("actor_id", &mut entry.actor_id, TEXT_CHARS),
-        ("actor_type", &mut entry.actor_type, TEXT_CHARS),
-        ("on_behalf_of", &mut entry.on_behalf_of, TEXT_CHARS),
-        ("resource_type", &mut entry.resource_type, TEXT_CHARS),
-        ("resource_id", &mut entry.resource_id, RESOURCE_ID_CHARS),
-        ("user_agent", &mut entry.user_agent, USER_AGENT_CHARS),
-        ("request_id", &mut entry.request_id, TEXT_CHARS),
-        ("trace_id", &mut entry.trace_id, TEXT_CHARS),
-        ("ip_text", &mut entry.ip_text, TEXT_CHARS),
-    ] {
+    let ip_text = ("ip_text", entry.ip_text.as_mut(), TEXT_CHARS);
+    for (name, text, limit) in text_columns!(entry, as_mut, &mut).into_iter().chain([ip_text]) {
         if let Some(text) = text {
-            bound(name, text, limit, &mut marks);
+            truncate(name, text, limit, &mut marks);
         }
     }
-    entry.created_at = storable(entry.created_at, &mut marks);
+    entry.created_at = clamp_time(entry.created_at, &mut marks);
     if let Some(text) = entry.ip_text.take() {
         marks.0.insert("ip_text".to_owned(), Value::from(text.as_str()));
     }
@@ -142,7 +152,7 @@ fn size_and_digest(original: &str) -> Value {
     json!({"bytes": original.len(), "sha256": hex})
 }
 
-fn bound(name: &str, value: &mut CompactString, limit: usize, marks: &mut Marks) {
+fn truncate(name: &str, value: &mut CompactString, limit: usize, marks: &mut Marks) {
     // As many bytes as the limit has characters are within it: no need to count.
     if let Some(short) = (value.len() > limit).then(|| cut(value, limit)).flatten() {
         marks.cut(name, size_and_digest(value));
@@ -161,7 +171,7 @@ fn cut(value: &str, limit: usize) -> Option<String> {
 }
 
 /// The nearest time that both databases and chrono hold, to the microsecond.
-fn storable(time: DateTime<Utc>, marks: &mut Marks) -> DateTime<Utc> {
+fn clamp_time(time: DateTime<Utc>, marks: &mut Marks) -> DateTime<Utc> {
     let edge = |year, month, day, clock: NaiveTime| {
         NaiveDate::from_ymd_opt(year, month, day).map(|date| date.and_time(clock).and_utc())
     };
@@ -182,7 +192,7 @@ fn storable(time: DateTime<Utc>, marks: &mut Marks) -> DateTime<Utc> {
 fn metadata_text(whole: String, mut marks: Marks) -> String {
     let mut text = whole;
     if text.len() > METADATA_BYTES {
-        let (short, left_out) = shorten(&text);
+        let (short, left_out) = truncate_object(&text);
         marks.cut("metadata", size_and_digest(&text));
         marks.cut("metadata", json!({"members_left_out": left_out}));
         text = short;
@@ -201,7 +211,7 @@ fn metadata_text(whole: String, mut marks: Marks) -> String {
 
 /// Keeps the members that fit, in their order; of a string that does not, its beginning. Gives the
 /// text, and how many members were left out.
-fn shorten(whole: &str) -> (String, usize) {
+fn truncate_object(whole: &str) -> (String, usize) {
     let (mut short, mut left_out) = (Vec::new(), 0);
     each_member(whole, |name, value| {
         let before = short.len();
@@ -214,7 +224,7 @@ fn shorten(whole: &str) -> (String, usize) {
             }
             fits
         };
-        if !fits(value) && !beginning(value).is_some_and(|beginning| fits(&beginning)) {
+        if !fits(value) && !truncate_string(value).is_some_and(|short| fits(&short)) {
             left_out += 1;
         }
     });
@@ -227,55 +237,43 @@ fn shorten(whole: &str) -> (String, usize) {
 }
 
 /// The beginning of a long string; none of anything else.
-fn beginning(value: &RawValue) -> Option<Box<RawValue>> {
+fn truncate_string(value: &RawValue) -> Option<Box<RawValue>> {
     let text: String = serde_json::from_str(value.get()).ok()?;
     to_raw_value(&cut(&text, TEXT_CHARS)?).ok()
 }
 
 /// How many bytes of memory an entry holds, estimated from above, once it holds no more room than it needs.
 #[inline]
-pub(super) fn weigh(entry: &mut AuditEntry) -> usize {
+pub(super) fn estimated_size(entry: &mut AuditEntry) -> usize {
     let metadata = entry.metadata.trim();
-    let texts = [
-        &entry.tenant_id,
-        &entry.actor_id,
-        &entry.actor_type,
-        &entry.on_behalf_of,
-        &entry.resource_type,
-        &entry.resource_id,
-        &entry.user_agent,
-        &entry.request_id,
-        &entry.trace_id,
-        &entry.ip_text,
-    ];
-    let held: usize = texts.map(|text| text.as_ref().map_or(0, outside)).iter().sum();
-    size_of::<AuditEntry>() + outside(&entry.action) + held + allocated(metadata)
+    let texts = text_columns!(entry, as_ref, &).map(|(_, text, _)| text);
+    let texts = texts.into_iter().chain([entry.ip_text.as_ref()]).flatten();
+    size_of::<AuditEntry>() + texts.map(heap_bytes).sum::<usize>() + malloc_size(metadata)
 }
 
-/// What [`weigh`] gives, of an entry that was cut to its limits first if it would take more than `large`.
+/// Returns [`estimated_size`]. An entry that would take more than `large` is cut to its limits first.
 #[inline]
-pub(super) fn weigh_within(entry: &mut AuditEntry, large: usize) -> usize {
-    let bytes = weigh(entry);
+pub(super) fn estimated_size_within(entry: &mut AuditEntry, large: usize) -> usize {
+    let bytes = estimated_size(entry);
     if bytes <= large {
         return bytes;
     }
     apply(entry);
-    weigh(entry)
+    estimated_size(entry)
 }
 
-/// What a text takes outside of itself: nothing up to 24 bytes.
-fn outside(text: &CompactString) -> usize {
+/// The bytes that a text takes on the heap: none up to 24 bytes of text.
+fn heap_bytes(text: &CompactString) -> usize {
     if text.is_heap_allocated() {
-        allocated(text.capacity())
+        malloc_size(text.capacity())
     } else {
         0
     }
 }
 
-/// What an allocation takes: eight bytes more, in steps of sixteen, at least 32, as the GNU C library
-/// has it. Short texts are mostly that: counted without it, a full queue took an eighth more than its
-/// bound.
-fn allocated(bytes: usize) -> usize {
+/// The size of an allocation in the GNU C library: eight bytes more, in steps of sixteen, at least 32. Without it a full queue of
+/// short texts took an eighth more than its bound.
+fn malloc_size(bytes: usize) -> usize {
     if bytes == 0 {
         0
     } else {

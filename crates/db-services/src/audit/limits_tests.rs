@@ -186,7 +186,7 @@ fn deep_json_is_cut_at_the_depth_that_can_be_read_back() {
 #[test]
 fn large_metadata_takes_no_more_room_than_its_text() {
     let mut entry = AuditEntry::new("x").detail("text", "x".repeat(60 << 10));
-    let bytes = weigh(&mut entry);
+    let bytes = estimated_size(&mut entry);
     assert!(bytes < (60 << 10) + 1_024, "{bytes}");
 }
 
@@ -207,15 +207,15 @@ fn limits_are_applied_once_however_early() {
         .created_at(DateTime::<Utc>::MAX_UTC)
         .metadata(json!({"_audit": 1, "deep": nested(200), "text": "x".repeat(9 << 20)}));
     let mut early = entry.clone();
-    let bytes = weigh_within(&mut early, 1 << 20);
+    let bytes = estimated_size_within(&mut early, 1 << 20);
     assert!(
-        weigh(&mut entry.clone()) > 9 << 20 && bytes < METADATA_BYTES + (16 << 10),
+        estimated_size(&mut entry.clone()) > 9 << 20 && bytes < METADATA_BYTES + (16 << 10),
         "{bytes}"
     );
     apply(&mut early);
     assert_eq!(row_of(early), row_of(entry));
     let mut small = AuditEntry::new("audit.forged").actor("x".repeat(9_999));
-    weigh_within(&mut small, 1 << 20);
+    estimated_size_within(&mut small, 1 << 20);
     assert_eq!(
         small.actor_id.unwrap().len(),
         9_999,
@@ -275,6 +275,6 @@ proptest! {
         // Up to 24 bytes lie in the entry itself.
         let each = if text.len() <= 24 { 0 } else { text.len() + 8 };
         let metadata = if entry.metadata.is_empty() { 0 } else { entry.metadata.as_str().len() + 8 };
-        prop_assert!(weigh(&mut entry) >= size_of::<AuditEntry>() + 2 * each + metadata);
+        prop_assert!(estimated_size(&mut entry) >= size_of::<AuditEntry>() + 2 * each + metadata);
     }
 }

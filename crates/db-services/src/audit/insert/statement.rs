@@ -29,7 +29,7 @@ pub(in crate::audit) struct PreparedInsert {
 impl PreparedInsert {
     pub(in crate::audit) async fn new(client: &Client) -> Result<Self, tokio_postgres::Error> {
         let plain = client
-            .prepare_typed(&sql(OnConflict::Error), &Columns::TYPES)
+            .prepare_typed(&sql(OnConflict::Error), &ColumnArrays::TYPES)
             .await?;
         let one = client.prepare(&values()).await?;
         Ok(Self {
@@ -54,12 +54,14 @@ impl PreparedInsert {
             (OnConflict::DoNothing, Some(prepared)) => prepared,
             (OnConflict::DoNothing, None) => {
                 let prepared = client
-                    .prepare_typed(&sql(OnConflict::DoNothing), &Columns::TYPES)
+                    .prepare_typed(&sql(OnConflict::DoNothing), &ColumnArrays::TYPES)
                     .await?;
                 self.do_nothing.insert(prepared)
             }
         };
-        client.execute(statement, &Columns::of(rows).parameters()).await
+        client
+            .execute(statement, &ColumnArrays::of(rows).parameters())
+            .await
     }
 
     /// Inserts one row; one that is stored already is an error.
@@ -68,7 +70,7 @@ impl PreparedInsert {
         client: &Client,
         row: &NewAuditLog,
     ) -> Result<u64, tokio_postgres::Error> {
-        Columns::insert_one(client, &self.one, row).await
+        ColumnArrays::insert_one(client, &self.one, row).await
     }
 }
 
@@ -78,7 +80,7 @@ impl PreparedInsert {
 ///
 /// ON CONFLICT DO NOTHING has no target: with one, a role that may only insert is refused.
 fn sql(on_conflict: OnConflict) -> String {
-    let values: Vec<String> = (1..=Columns::NAMES.len())
+    let values: Vec<String> = (1..=ColumnArrays::NAMES.len())
         .map(|nth| format!("unnest(${nth})"))
         .collect();
     format!("{}{}{}", head(), values.join(", "), tail(on_conflict))
@@ -86,16 +88,21 @@ fn sql(on_conflict: OnConflict) -> String {
 
 /// The statement for one row.
 fn values() -> String {
-    let values: Vec<String> = (1..=Columns::NAMES.len()).map(|nth| format!("${nth}")).collect();
+    let values: Vec<String> = (1..=ColumnArrays::NAMES.len())
+        .map(|nth| format!("${nth}"))
+        .collect();
     format!(
         "INSERT INTO audit_logs ({}) VALUES ({})",
-        Columns::NAMES.join(", "),
+        ColumnArrays::NAMES.join(", "),
         values.join(", ")
     )
 }
 
 fn head() -> String {
-    format!("INSERT INTO audit_logs ({}) SELECT ", Columns::NAMES.join(", "))
+    format!(
+        "INSERT INTO audit_logs ({}) SELECT ",
+        ColumnArrays::NAMES.join(", ")
+    )
 }
 
 fn tail(on_conflict: OnConflict) -> &'static str {
@@ -112,31 +119,30 @@ pub(super) async fn execute(
     on_conflict: OnConflict,
 ) -> QueryResult<usize> {
     match on_conflict {
-        OnConflict::Error => ArrayInsert::<false>(Columns::of(rows)).execute(conn).await,
-        OnConflict::DoNothing => ArrayInsert::<true>(Columns::of(rows)).execute(conn).await,
+        OnConflict::Error => ArrayInsert::<false>(ColumnArrays::of(rows)).execute(conn).await,
+        OnConflict::DoNothing => ArrayInsert::<true>(ColumnArrays::of(rows)).execute(conn).await,
     }
 }
 
 /// The statement as diesel runs it.
-struct ArrayInsert<'a, const DO_NOTHING: bool>(Columns<'a>);
+struct ArrayInsert<'a, const DO_NOTHING: bool>(ColumnArrays<'a>);
 
 impl<const DO_NOTHING: bool> QueryId for ArrayInsert<'_, DO_NOTHING> {
     type QueryId = ArrayInsert<'static, DO_NOTHING>;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-/// How many columns a writer sets.
-const COLUMNS: usize = 18;
-
 /// The columns that a writer sets, in one list: their names, their types in Rust and in SQL.
 macro_rules! columns {
     ($($name:ident: $rust:ty, $sql:ty, $pg:ident, |$row:ident| $value:expr;)*) => {
+        const COLUMNS: usize = [$(stringify!($name)),*].len();
+
         /// A batch by columns, an array each.
-        struct Columns<'a> {
+        struct ColumnArrays<'a> {
             $($name: Vec<$rust>,)*
         }
 
-        impl<'a> Columns<'a> {
+        impl<'a> ColumnArrays<'a> {
             const NAMES: [&'static str; COLUMNS] = [$(stringify!($name)),*];
             const TYPES: [Type; COLUMNS] = [$(Type::$pg),*];
 

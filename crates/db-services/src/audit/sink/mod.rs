@@ -41,6 +41,8 @@ fn on_conflict(attempt: Attempt) -> OnConflict {
 #[cfg(test)]
 mod classify_tests;
 #[cfg(test)]
+mod column_tests;
+#[cfg(test)]
 mod stored_tests;
 #[cfg(test)]
 mod test_database;

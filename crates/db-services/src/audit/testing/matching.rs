@@ -1,4 +1,4 @@
-//! Does an entry look as expected, and if not, how is that said so that it can be read?
+//! Compares an entry with an expected one, and describes the differences.
 
 use std::fmt::Write;
 
@@ -6,22 +6,12 @@ use compact_str::CompactString;
 use db_schema::NewAuditLog;
 use serde_json::Value;
 
+use crate::audit::limits::text_columns;
 use crate::audit::{AuditEntry, Outcome};
 
-/// What differs: the column, what was expected and what is there.
+/// The columns that differ, each with the expected and the found value.
 pub(super) fn differences(expected: &AuditEntry, found: &NewAuditLog) -> Vec<(String, String, String)> {
     let wanted = NewAuditLog::from(expected);
-    let texts = [
-        ("tenant_id", &wanted.tenant_id, &found.tenant_id),
-        ("actor_id", &wanted.actor_id, &found.actor_id),
-        ("actor_type", &wanted.actor_type, &found.actor_type),
-        ("on_behalf_of", &wanted.on_behalf_of, &found.on_behalf_of),
-        ("resource_type", &wanted.resource_type, &found.resource_type),
-        ("resource_id", &wanted.resource_id, &found.resource_id),
-        ("user_agent", &wanted.user_agent, &found.user_agent),
-        ("request_id", &wanted.request_id, &found.request_id),
-        ("trace_id", &wanted.trace_id, &found.trace_id),
-    ];
     let mut differences = Vec::new();
     let mut compare = |name: &str, wanted: Option<String>, found: Option<String>| {
         if wanted.is_some() && wanted != found {
@@ -30,13 +20,9 @@ pub(super) fn differences(expected: &AuditEntry, found: &NewAuditLog) -> Vec<(St
         }
     };
     let quoted = |text: &CompactString| format!("{text:?}");
-    compare(
-        "action",
-        Some(quoted(&wanted.action)),
-        Some(quoted(&found.action)),
-    );
-    for (name, wanted, found) in texts {
-        compare(name, wanted.as_ref().map(quoted), found.as_ref().map(quoted));
+    let texts = text_columns!(found, as_ref, &);
+    for ((name, wanted, _), (_, found, _)) in text_columns!(wanted, as_ref, &).into_iter().zip(texts) {
+        compare(name, wanted.map(quoted), found.map(quoted));
     }
     let outcome = (expected.outcome != Outcome::Success).then(|| wanted.outcome.to_string());
     compare("outcome", outcome, Some(found.outcome.to_string()));

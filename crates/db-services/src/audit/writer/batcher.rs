@@ -62,7 +62,7 @@ impl EntryBatch {
 pub(super) struct Batcher {
     bound: Size,
     /// The memory of an entry.
-    weigh: fn(&mut AuditEntry) -> usize,
+    estimated_size: fn(&mut AuditEntry) -> usize,
     /// What did not fit the last batch and begins the next.
     carried: Option<Carried>,
 }
@@ -82,10 +82,10 @@ struct Part {
 }
 
 impl Batcher {
-    pub(super) fn new(bound: Size, weigh: fn(&mut AuditEntry) -> usize) -> Self {
+    pub(super) fn new(bound: Size, estimated_size: fn(&mut AuditEntry) -> usize) -> Self {
         Self {
             bound,
-            weigh,
+            estimated_size,
             carried: None,
         }
     }
@@ -170,7 +170,7 @@ impl Batcher {
     /// Moves as many entries as fit into a batch, at least one into an empty one. Returns the rest.
     fn take_part(&self, mut part: Part, batch: &mut EntryBatch) -> Option<Part> {
         while let Some(next) = part.reversed.last_mut() {
-            let bytes = (self.weigh)(next).min(part.size.bytes);
+            let bytes = (self.estimated_size)(next).min(part.size.bytes);
             if !batch.entries.is_empty() && !self.has_room(batch, Size { entries: 1, bytes }) {
                 part.reversed.shrink_to_fit();
                 return Some(part);
@@ -208,7 +208,7 @@ mod tests {
     };
 
     /// The size that a test gave an entry.
-    fn weigh(entry: &mut AuditEntry) -> usize {
+    fn estimated_size(entry: &mut AuditEntry) -> usize {
         entry.resource_id.as_ref().map_or(0, |size| size.parse().unwrap())
     }
 
@@ -240,7 +240,7 @@ mod tests {
 
     fn batches(groups: &[(usize, usize)]) -> Vec<Vec<u64>> {
         let queue = queue_of(groups);
-        let mut batcher = Batcher::new(BOUND, weigh);
+        let mut batcher = Batcher::new(BOUND, estimated_size);
         let all = std::iter::from_fn(|| {
             let batch = batcher.next(&queue);
             (!batch.entries.is_empty()).then(|| batch.entries.iter().map(|(seq, _)| *seq).collect::<Vec<_>>())
@@ -294,7 +294,7 @@ mod tests {
             entries: Entries::Many(entries.into()),
         };
         assert!(!queue.put(group, permit), "the thread does not sleep");
-        let mut batcher = Batcher::new(BOUND, weigh);
+        let mut batcher = Batcher::new(BOUND, estimated_size);
         let mut next = || batcher.next(&queue).size();
         let batches = [next(), next(), next(), next()].map(|size| (size.entries, size.bytes));
         assert_eq!(

@@ -93,7 +93,7 @@ impl<S: Sink> Driver<S> {
         };
         Self {
             core: Core::new(config),
-            batcher: Batcher::new(limits.batch, limits::weigh),
+            batcher: Batcher::new(limits.batch, limits::estimated_size),
             lanes: Lanes::new(sinks),
             records: parts.records,
             ids: IdGenerator::default(),

@@ -153,7 +153,7 @@ impl AuditWriter {
     /// the caller's thread: otherwise it would be refused for its size, or others would be because of it.
     #[inline]
     fn estimated_size(&self, entry: &mut AuditEntry) -> usize {
-        limits::weigh_within(entry, self.shared.queue.bound().bytes / LARGE_PART)
+        limits::estimated_size_within(entry, self.shared.queue.bound().bytes / LARGE_PART)
     }
 
     /// Numbers entries and queues them.

@@ -49,7 +49,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// The size that a step gave an entry.
-fn weigh(entry: &mut AuditEntry) -> usize {
+fn estimated_size(entry: &mut AuditEntry) -> usize {
     entry.resource_id.as_ref().map_or(0, |size| size.parse().unwrap())
 }
 
@@ -70,7 +70,7 @@ impl Fixture {
     fn new() -> Self {
         Self {
             queue: Queue::new(QUEUE),
-            batcher: Batcher::new(BATCH, weigh),
+            batcher: Batcher::new(BATCH, estimated_size),
             ledger: Ledger::default(),
             in_flight: Vec::new(),
             fates: Vec::new(),

@@ -67,25 +67,15 @@ impl Records {
 /// A row that records something about a writer, made now.
 fn record_row(writer: Uuid, service: &str, action: &str, metadata: &Value) -> LogRow {
     let micros = Utc::now().timestamp_micros();
+    let created_at = chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
     LogRow::from(NewAuditLog {
-        id: Uuid::now_v7(),
-        created_at: chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default(),
-        tenant_id: None,
         actor_id: Some(service.into()),
         actor_type: Some("system".into()),
-        on_behalf_of: None,
-        action: action.into(),
-        outcome: "success".into(),
         resource_type: Some("audit_writer".into()),
         resource_id: Some(format_compact!("{writer}")),
-        ip_address: None,
-        user_agent: None,
-        request_id: None,
-        trace_id: None,
-        operation_id: None,
         metadata: JsonText::from_text(metadata.to_string()),
         writer_id: Some(writer),
-        writer_seq: None,
+        ..NewAuditLog::new(Uuid::now_v7(), created_at, action)
     })
 }
 
