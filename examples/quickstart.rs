@@ -63,7 +63,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         report.committed, report.lost
     );
 
-    let rows = audit::latest(&mut conn, 10_000, false).await?;
+    let rows = audit::latest(&mut conn, 10_000).await?;
     show(rows.iter().filter(|row| ids.contains(&row.id)).collect());
     Ok(())
 }

@@ -45,7 +45,7 @@ pub fn check(input: &[u8]) {
             0,
             "every entry is stored already"
         );
-        for row in audit::latest(&mut conn, 5, true).await.unwrap() {
+        for row in audit::latest_with_records(&mut conn, 5).await.unwrap() {
             assert!(row.metadata.unwrap().parse().is_ok());
         }
     });

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use db_services::audit::spool;
+use db_services::audit::spool::{self, ReplayScope};
 use db_services::client::Database;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -80,14 +80,12 @@ pub fn check(input: &[u8]) {
         let _ = spool::status(dir.path()).unwrap();
         let database = Database::from_url("sqlite::memory:").unwrap();
         database.migrate().await.unwrap();
-        let Ok(done) = spool::replay(dir.path(), &database, true, |_| {}).await else {
+        let Ok(done) = spool::replay(dir.path(), &database, ReplayScope::AnyDatabase, |_| {}).await else {
             return;
         };
         assert_eq!(done.failure, None);
         let mut conn = database.connection().await.unwrap();
-        let rows = db_services::audit::latest(&mut conn, 10_000, false)
-            .await
-            .unwrap();
+        let rows = db_services::audit::latest(&mut conn, 10_000).await.unwrap();
         if damage {
             let ids: HashSet<String> = rows.iter().map(|row| row.id.to_string()).collect();
             assert_eq!(ids.len(), rows.len(), "each once");
@@ -97,7 +95,9 @@ pub fn check(input: &[u8]) {
                 "an intact file loses nothing"
             );
         }
-        let again = spool::replay(dir.path(), &database, true, |_| {}).await.unwrap();
+        let again = spool::replay(dir.path(), &database, ReplayScope::AnyDatabase, |_| {})
+            .await
+            .unwrap();
         // A file whose version was damaged looks like one of a newer program, which is left alone.
         let rest = (
             again.files,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use db_services::audit::spool::Quarantine;
 use db_services::audit::{
-    AuditEntry, AuditWriter, Delivery, Durability, Verdict, for_tenant, insert, latest, verify_writers,
+    AuditEntry, AuditWriter, Delivery, Durability, Verdict, for_tenant, insert, latest, latest_with_records,
+    verify_writers,
 };
 use db_services::client::Database;
 use db_test::Server;
@@ -191,7 +192,7 @@ async fn names_can_be_chosen_and_changed() {
     )
     .await
     .unwrap();
-    let rows = for_tenant(&app, "acme", async |conn| latest(conn, 9, false).await)
+    let rows = for_tenant(&app, "acme", async |conn| latest(conn, 9).await)
         .await
         .unwrap();
     assert_eq!(rows.len(), 1);
@@ -323,12 +324,12 @@ async fn writers_own(server: &Server) -> (String, Database) {
     .await;
     let app = database(&server.url_as("app", "pw", &name));
     assert!(
-        latest(&mut app.connection().await.unwrap(), 1, true)
+        latest_with_records(&mut app.connection().await.unwrap(), 1)
             .await
             .is_err(),
         "it may not read"
     );
-    let error = for_tenant(&app, "acme", async |conn| latest(conn, 1, true).await)
+    let error = for_tenant(&app, "acme", async |conn| latest_with_records(conn, 1).await)
         .await
         .unwrap_err()
         .to_string();

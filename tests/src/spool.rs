@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_services::audit::spool::{self, Quarantine, SpoolState};
+use db_services::audit::spool::{self, Quarantine, ReplayScope, SpoolState};
 use db_services::audit::testing::{Failure, MemoryDatabase};
 use db_services::audit::{
     AuditEntry, AuditWriter, AuditWriterBuilder, Delivery, DropReason, Durability, RetryPolicy, WriterGuard,
@@ -188,11 +188,11 @@ async fn entries_for_another_database_are_not_adopted() {
     assert_eq!(db.count().await, 1);
     assert_eq!(waiting(dir.path()), 12);
     // By hand, where it is meant.
-    let replayed = spool::replay(dir.path(), &db.database, false, |_| {})
+    let replayed = spool::replay(dir.path(), &db.database, ReplayScope::SameDatabase, |_| {})
         .await
         .unwrap();
     assert_eq!((replayed.left, replayed.entries), (1, 0));
-    let replayed = spool::replay(dir.path(), &db.database, true, |_| {})
+    let replayed = spool::replay(dir.path(), &db.database, ReplayScope::AnyDatabase, |_| {})
         .await
         .unwrap();
     assert_eq!(
@@ -257,10 +257,10 @@ on_both! {
         let dir = TempDir::new().unwrap();
         let of = leave_damaged(&MemoryDatabase::new(), dir.path()).await;
         std::fs::write(dir.path().join("00000000-0000-7000-8000-000000000000.spool"), [0xA5; 5_000]).unwrap();
-        let replayed = spool::replay(dir.path(), &db.database, true, |_| {}).await.unwrap();
+        let replayed = spool::replay(dir.path(), &db.database, ReplayScope::AnyDatabase, |_| {}).await.unwrap();
         assert_eq!((replayed.damaged, replayed.files, replayed.failure), (2, 0, None));
         is_salvaged(db.count().await as usize, of, dir.path());
-        let again = spool::replay(dir.path(), &db.database, true, |_| {}).await.unwrap();
+        let again = spool::replay(dir.path(), &db.database, ReplayScope::AnyDatabase, |_| {}).await.unwrap();
         assert_eq!((again.damaged, again.entries), (0, 0));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use db_services::audit::spool::{self, Quarantine, Replayed, SpoolState};
+use db_services::audit::spool::{self, Quarantine, ReplayScope, Replayed, SpoolState};
 use db_services::audit::testing::{Failure, MemoryDatabase};
 use db_services::audit::{self, AuditEntry, AuditWriter, Delivery, Durability, verify_writers};
 use db_services::client::Database;
@@ -42,7 +42,9 @@ fn with_extension(dir: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 async fn replay(dir: &Path, database: &Database) -> Replayed {
-    spool::replay(dir, database, true, |_| {}).await.unwrap()
+    spool::replay(dir, database, ReplayScope::AnyDatabase, |_| {})
+        .await
+        .unwrap()
 }
 
 /// The entries that can be read of the damaged file that `leave_damaged` leaves.
@@ -64,7 +66,7 @@ async fn a_full_disk_during_a_salvage_loses_nothing_that_could_be_read() {
     leave_damaged(&MemoryDatabase::new(), disk.path()).await;
     let damaged = std::fs::read(only(disk.path(), "spool")).unwrap();
     disk.fill_but(0);
-    let error = spool::replay(disk.path(), &db.database, true, |_| {})
+    let error = spool::replay(disk.path(), &db.database, ReplayScope::AnyDatabase, |_| {})
         .await
         .unwrap_err();
     assert!(error.to_string().contains("stays as it is"), "{error}");
@@ -205,11 +207,14 @@ async fn a_whole_file_that_was_renamed_is_replayed_on_request() {
     std::fs::rename(&path, path.with_extension("damaged")).unwrap();
     assert_eq!(replay(dir.path(), &db.database).await, Replayed::default());
     assert_eq!(
-        spool::restore_damaged(dir.path(), &db.database, false).unwrap(),
+        spool::restore_damaged(dir.path(), &db.database, ReplayScope::SameDatabase).unwrap(),
         0,
         "it is for another"
     );
-    assert_eq!(spool::restore_damaged(dir.path(), &db.database, true).unwrap(), 1);
+    assert_eq!(
+        spool::restore_damaged(dir.path(), &db.database, ReplayScope::AnyDatabase).unwrap(),
+        1
+    );
     let done = replay(dir.path(), &db.database).await;
     assert_eq!((done.files, done.entries, done.damaged), (1, 100, 0));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -217,7 +222,10 @@ async fn a_whole_file_that_was_renamed_is_replayed_on_request() {
     leave_damaged(&MemoryDatabase::new(), dir.path()).await;
     assert_eq!(replay(dir.path(), &db.database).await.damaged, 1);
     let stored = db.count().await;
-    assert_eq!(spool::restore_damaged(dir.path(), &db.database, true).unwrap(), 1);
+    assert_eq!(
+        spool::restore_damaged(dir.path(), &db.database, ReplayScope::AnyDatabase).unwrap(),
+        1
+    );
     assert_eq!(replay(dir.path(), &db.database).await.damaged, 1);
     assert_eq!(
         (db.count().await, with_extension(dir.path(), "damaged").len()),
@@ -237,7 +245,7 @@ async fn a_damaged_file_without_a_target_is_replayed_on_request_alone() {
         .unwrap();
     assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
     drop(guard);
-    let done = spool::replay(dir.path(), &db.database, false, |_| {})
+    let done = spool::replay(dir.path(), &db.database, ReplayScope::SameDatabase, |_| {})
         .await
         .unwrap();
     assert_eq!((done.left, done.damaged), (1, 0));
@@ -261,7 +269,7 @@ on_both! {
         let accounts = verify_writers(&mut conn).await.unwrap();
         assert_eq!(accounts.len(), 1, "{accounts:?}");
         assert_eq!((accounts[0].quarantined, accounts[0].missing), (1, 0), "{accounts:?}");
-        let rows = audit::latest(&mut conn, 100, true).await.unwrap();
+        let rows = audit::latest_with_records(&mut conn, 100).await.unwrap();
         let declared = rows.iter().find(|row| row.action == "audit.entry_quarantined").unwrap();
         assert_eq!(declared.writer_id, Some(accounts[0].writer_id));
     }

@@ -110,9 +110,7 @@ impl TestDb {
 
     /// All rows, the newest first.
     pub async fn rows(&self) -> Vec<AuditLog> {
-        latest(&mut self.connection().await, 1_000_000, false)
-            .await
-            .unwrap()
+        latest(&mut self.connection().await, 1_000_000).await.unwrap()
     }
 }
 

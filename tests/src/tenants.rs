@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use db_services::audit::{AuditEntry, TenantError, count, for_tenant, insert, latest};
+use db_services::audit::{AuditEntry, TenantError, count, for_tenant, insert, latest_with_records};
 use db_services::client::{Connection, Database};
 use diesel::QueryDsl;
 use diesel_async::{AsyncConnection, RunQueryDsl};
@@ -34,9 +34,11 @@ async fn fill(db: &TestDb) {
 }
 
 async fn seen_by(database: &Database, tenant: &str) -> Vec<String> {
-    let rows = for_tenant(database, tenant, async |conn| latest(conn, 100, true).await)
-        .await
-        .unwrap();
+    let rows = for_tenant(database, tenant, async |conn| {
+        latest_with_records(conn, 100).await
+    })
+    .await
+    .unwrap();
     let mut actions: Vec<_> = rows.into_iter().map(|row| row.action).collect();
     actions.sort();
     actions

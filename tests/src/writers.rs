@@ -47,7 +47,7 @@ async fn a_hundred_parallel_tests_never_mix() {
                 })
                 .await;
                 guard.shutdown(Duration::from_secs(60)).await;
-                let rows = audit::latest(&mut database.connection().await.unwrap(), 1_000, false)
+                let rows = audit::latest(&mut database.connection().await.unwrap(), 1_000)
                     .await
                     .unwrap();
                 assert_eq!(rows.len(), n);

@@ -22,7 +22,11 @@ const HEADER: [&str; 7] = [
 
 pub(crate) async fn run(url: Option<&str>, args: List) -> Done {
     let database = existing(url)?;
-    let rows = audit::latest(&mut connect(&database).await?, args.limit, args.all).await?;
+    let mut conn = connect(&database).await?;
+    let rows = match args.all {
+        true => audit::latest_with_records(&mut conn, args.limit).await?,
+        false => audit::latest(&mut conn, args.limit).await?,
+    };
     if args.json {
         for row in &rows {
             output::text(&serde_json::to_string(row)?);

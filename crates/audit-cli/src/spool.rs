@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use chrono::SecondsFormat;
-use db_services::audit::spool::{self, Quarantine, Quarantined, SpoolState, SpoolStatus};
+use db_services::audit::spool::{self, Quarantine, Quarantined, ReplayScope, SpoolState, SpoolStatus};
 use serde_json::{Value, json};
 
 use crate::args::{Spool, SpoolAction};
@@ -120,8 +120,13 @@ fn status_json(file: &SpoolStatus) -> Value {
 
 async fn replay(url: Option<&str>, dir: &Path, any_target: bool, damaged: bool) -> Done {
     let database = named(url)?;
+    let scope = if any_target {
+        ReplayScope::AnyDatabase
+    } else {
+        ReplayScope::SameDatabase
+    };
     if damaged {
-        let restored = spool::restore_damaged(dir, &database, any_target)?;
+        let restored = spool::restore_damaged(dir, &database, scope)?;
         println!("{} damaged files are read again", output::number(restored));
     }
     let waiting = |file: SpoolStatus| match file.state {
@@ -134,7 +139,7 @@ async fn replay(url: Option<&str>, dir: &Path, any_target: bool, damaged: bool) 
     };
     let total = spool::status(dir)?.into_iter().map(waiting).sum();
     let bar = output::progress(Some(total), "replaying");
-    let done = spool::replay(dir, &database, any_target, |entries| bar.set_position(entries)).await;
+    let done = spool::replay(dir, &database, scope, |entries| bar.set_position(entries)).await;
     bar.finish_and_clear();
     let done = done?;
     println!(

@@ -184,7 +184,7 @@ impl Writing {
                 Ok(new) => self.count(new, 1),
                 Err(error) => {
                     // Does the database still answer? If not, the line is not to blame.
-                    audit::latest(&mut self.conn, 1, false).await?;
+                    audit::latest(&mut self.conn, 1).await?;
                     self.reject(number, &error.to_string());
                 }
             }

@@ -1,6 +1,6 @@
 //! What does SQLite refuse? Each statement is tried on a database of its own.
 
-use db_services::audit::latest;
+use db_services::audit::latest_with_records;
 
 use crate::support::TestDb;
 
@@ -89,7 +89,7 @@ async fn outcome(before: &str, sql: &str, recursive_triggers: &str) -> &'static 
             "PRAGMA recursive_triggers = {recursive_triggers}; {sql}"
         ))
         .await;
-    let unchanged = latest(&mut db.connection().await, 9, true)
+    let unchanged = latest_with_records(&mut db.connection().await, 9)
         .await
         .is_ok_and(|rows| rows == stored);
     match tried {

@@ -193,6 +193,8 @@ pub enum StoreError {
     Gone(String),
 }
 
+impl std::error::Error for StoreError {}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Metadata;
+use super::{Metadata, Receipt};
 
 /// One event for the audit trail. Only the action is required.
 ///
@@ -45,7 +45,7 @@ use super::Metadata;
 /// It deserialises from an object with the columns' names; an unknown name is an error, and an
 /// `ip_address` that is no address is kept as [`ip_text`](Self::ip_text) keeps it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(from = "Columns")]
+#[serde(from = "EntryJson")]
 #[non_exhaustive]
 pub struct AuditEntry {
     /// Identifies the entry together with `created_at`: written twice, the pair is stored once. None
@@ -253,6 +253,13 @@ impl AuditEntry {
     }
 }
 
+impl AuditEntry {
+    /// Writes the entry: [`write_audit_log(entry)`](super::write_audit_log).
+    pub fn write(self) -> Receipt {
+        super::write_audit_log(self)
+    }
+}
+
 /// The time of the system's clock; the first moment of 1970 if it is before that.
 #[inline]
 pub(super) fn now() -> DateTime<Utc> {
@@ -314,10 +321,10 @@ impl FromStr for Outcome {
 #[error("an outcome is one of success, failure, denied, unknown")]
 pub struct UnknownOutcome;
 
-/// An entry as text formats carry it.
+/// An entry as a JSON object.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Columns {
+struct EntryJson {
     id: Option<Uuid>,
     created_at: Option<DateTime<Utc>>,
     tenant_id: Option<CompactString>,
@@ -338,8 +345,8 @@ struct Columns {
     metadata: Value,
 }
 
-impl From<Columns> for AuditEntry {
-    fn from(columns: Columns) -> Self {
+impl From<EntryJson> for AuditEntry {
+    fn from(columns: EntryJson) -> Self {
         let mut entry = Self::new(columns.action)
             .outcome(columns.outcome)
             .metadata(columns.metadata);

@@ -1,4 +1,4 @@
-//! Why could a writer not be started or installed?
+//! The errors of starting and installing a writer.
 
 /// Why a writer did not start.
 #[derive(Debug, thiserror::Error)]

@@ -77,7 +77,7 @@ pub use global::{
 pub use insert::{AuditConnection, insert, insert_many};
 pub use metadata::Metadata;
 pub use partitions::ensure_partitions;
-pub use query::{count, latest};
+pub use query::{count, latest, latest_with_records};
 pub use spool::SpoolError;
 pub use tenant::{TenantError, for_tenant};
 pub use verify::{Verdict, WriterAccount, verify_writers};

@@ -1,4 +1,4 @@
-//! How is the trail read back?
+//! Reads the newest entries, and counts them.
 
 use db_schema::AuditLog;
 use diesel::prelude::*;
@@ -6,18 +6,40 @@ use diesel_async::RunQueryDsl;
 
 use crate::client::Connection;
 
-/// What the writers put on record about themselves.
-const WRITERS_OWN: &str = "audit.%";
+/// The actions of the records that writers make about themselves.
+const RECORDS: &str = "audit.%";
 
-/// Gives the newest entries by `created_at`, the newest first, at most `limit`; the writers' own rows
-/// (actions that begin with `audit.`) only if `with_writers_own`.
+/// Whether a query includes the records that writers make about themselves (actions that begin with `audit.`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Records {
+    Include,
+    Exclude,
+}
+
+/// Returns the newest entries by `created_at`, the newest first, at most `limit`, without the records that
+/// writers make about themselves (actions that begin with `audit.`).
 ///
 /// # Errors
 /// When the database does not answer or has no table.
 ///
 /// # Cancel safety
 /// Dropping the future loses nothing; on SQLite it waits for the query to end.
-pub async fn latest(conn: &mut Connection, limit: u32, with_writers_own: bool) -> QueryResult<Vec<AuditLog>> {
+pub async fn latest(conn: &mut Connection, limit: u32) -> QueryResult<Vec<AuditLog>> {
+    newest(conn, limit, Records::Exclude).await
+}
+
+/// As [`latest`], with the records that writers make about themselves.
+///
+/// # Errors
+/// As [`latest`].
+///
+/// # Cancel safety
+/// As [`latest`].
+pub async fn latest_with_records(conn: &mut Connection, limit: u32) -> QueryResult<Vec<AuditLog>> {
+    newest(conn, limit, Records::Include).await
+}
+
+async fn newest(conn: &mut Connection, limit: u32, records: Records) -> QueryResult<Vec<AuditLog>> {
     let limit = i64::from(limit);
     match conn {
         Connection::Postgres(conn) => {
@@ -27,10 +49,10 @@ pub async fn latest(conn: &mut Connection, limit: u32, with_writers_own: bool) -
                     .order((created_at.desc(), id.desc()))
                     .limit(limit)
                     .into_boxed();
-                if with_writers_own {
+                if records == Records::Include {
                     rows
                 } else {
-                    rows.filter(action.not_like(WRITERS_OWN))
+                    rows.filter(action.not_like(RECORDS))
                 }
             };
             // No b-tree serves the order by time across tenants. The last day or month, found by
@@ -50,17 +72,17 @@ pub async fn latest(conn: &mut Connection, limit: u32, with_writers_own: bool) -
                 .order((created_at.desc(), id.desc()))
                 .limit(limit)
                 .into_boxed();
-            let rows = if with_writers_own {
+            let rows = if records == Records::Include {
                 rows
             } else {
-                rows.filter(action.not_like(WRITERS_OWN))
+                rows.filter(action.not_like(RECORDS))
             };
             rows.load(conn).await
         }
     }
 }
 
-/// Gives the number of entries, the writers' own rows left out.
+/// Returns the number of entries, without the records that writers make about themselves.
 ///
 /// # Errors
 /// When the database does not answer or has no table.
@@ -72,7 +94,7 @@ pub async fn count(conn: &mut Connection) -> QueryResult<i64> {
         Connection::Postgres(conn) => {
             use db_schema::schema::audit_logs::dsl::*;
             audit_logs
-                .filter(action.not_like(WRITERS_OWN))
+                .filter(action.not_like(RECORDS))
                 .count()
                 .get_result(conn)
                 .await
@@ -80,7 +102,7 @@ pub async fn count(conn: &mut Connection) -> QueryResult<i64> {
         Connection::Sqlite(conn) => {
             use db_schema::sqlite::schema::audit_logs::dsl::*;
             audit_logs
-                .filter(action.not_like(WRITERS_OWN))
+                .filter(action.not_like(RECORDS))
                 .count()
                 .get_result(conn)
                 .await

@@ -65,7 +65,7 @@ diesel::define_sql_function! {
 ///
 /// async fn page(database: &Database, tenant: &str) -> Result<(i64, Vec<AuditLog>), TenantError> {
 ///     audit::for_tenant(database, tenant, async |conn| {
-///         Ok((audit::count(conn).await?, audit::latest(conn, 50, false).await?))
+///         Ok((audit::count(conn).await?, audit::latest(conn, 50).await?))
 ///     })
 ///     .await
 /// }

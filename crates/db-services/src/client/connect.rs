@@ -186,6 +186,6 @@ where
         .build()
         .map_err(|error| DatabaseError::Pool {
             database: shown.to_owned(),
-            detail: error.to_string(),
+            source: error.into(),
         })
 }

@@ -1,4 +1,4 @@
-//! Why can a database not be used, and what helps?
+//! The errors of a database that cannot be used, with a hint where there is one.
 
 use diesel::ConnectionError;
 
@@ -22,7 +22,7 @@ pub enum DatabaseError {
     Connect {
         /// The URL without credentials.
         database: String,
-        /// What the driver said.
+        /// The driver's error.
         source: ConnectionError,
     },
     /// All connections were in use, or the server did not answer, for 5 seconds.
@@ -32,20 +32,20 @@ pub enum DatabaseError {
         database: String,
     },
     /// The pool failed otherwise.
-    #[error("no connection to {database}: {detail}")]
+    #[error("no connection to {database}: {}", describe(&**.source))]
     Pool {
         /// The URL without credentials.
         database: String,
-        /// What the pool said.
-        detail: String,
+        /// The pool's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A migration failed; those before it stay applied.
-    #[error("migrating {database}: {detail}")]
+    #[error("migrating {database}: {}", describe(&**.source))]
     Migration {
         /// The URL without credentials.
         database: String,
-        /// What the database said.
-        detail: String,
+        /// The error of the migration, or of the thread that runs it.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 

@@ -1,4 +1,4 @@
-//! Which migrations does a database have, and how are they run on any runtime?
+//! The migrations of a database: which ones it has, and running them on any runtime.
 
 use diesel::connection::SimpleConnection;
 use diesel::migration::MigrationSource;
@@ -45,7 +45,7 @@ impl Database {
         done
     }
 
-    /// Reverts the newest migration and gives back its version. **The first migration takes the
+    /// Reverts the newest migration and returns its version. **The first migration takes the
     /// table with it, and every row.**
     ///
     /// # Errors
@@ -92,17 +92,17 @@ impl Database {
             };
             let _ = reply.send(outcome);
         };
-        let failed = |detail| DatabaseError::Migration {
+        let failed = |source| DatabaseError::Migration {
             database: self.to_string(),
-            detail,
+            source,
         };
         std::thread::Builder::new()
             .name("db-migrations".to_owned())
             .spawn(run)
-            .map_err(|error| failed(format!("no thread to run them on: {error}")))?;
+            .map_err(|error| failed(format!("no thread to run them on: {error}").into()))?;
         match answer.await {
-            Ok(outcome) => outcome.map_err(|error| failed(super::error::describe(&*error))),
-            Err(_) => Err(failed("the thread that ran them panicked".to_owned())),
+            Ok(outcome) => outcome.map_err(failed),
+            Err(_) => Err(failed("the thread that ran them panicked".into())),
         }
     }
 }

@@ -252,7 +252,7 @@ impl Database {
             PoolError::Timeout(_) => DatabaseError::Busy { database },
             other => DatabaseError::Pool {
                 database,
-                detail: other.to_string(),
+                source: other.into(),
             },
         }
     }

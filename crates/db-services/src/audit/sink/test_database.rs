@@ -79,7 +79,7 @@ impl TestDatabase {
 
     pub(super) async fn stored(&self) -> Vec<String> {
         let mut conn: Connection = Database::from_url(&self.url).unwrap().connection().await.unwrap();
-        let rows = crate::audit::latest(&mut conn, 1_000, true).await.unwrap();
+        let rows = crate::audit::latest_with_records(&mut conn, 1_000).await.unwrap();
         let mut actions: Vec<_> = rows.into_iter().map(|row| row.action).collect();
         actions.sort();
         actions

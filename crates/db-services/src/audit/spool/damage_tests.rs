@@ -221,9 +221,14 @@ async fn files_of_other_programs_survive_a_sweep_a_writer_and_a_replay() {
     let (_writer, guard) = builder.start().unwrap();
     guard.shutdown(std::time::Duration::from_secs(60)).await;
     assert_eq!(contents(), before, "after a writer");
-    let replayed = super::replay(&spool, &database, true, |_| {}).await.unwrap();
+    let replayed = super::replay(&spool, &database, super::ReplayScope::AnyDatabase, |_| {})
+        .await
+        .unwrap();
     assert_eq!((replayed.files, replayed.damaged, replayed.left), (0, 0, 0));
-    assert_eq!(super::restore_damaged(&spool, &database, true).unwrap(), 0);
+    assert_eq!(
+        super::restore_damaged(&spool, &database, super::ReplayScope::AnyDatabase).unwrap(),
+        0
+    );
     assert_eq!(contents(), before, "after a replay");
     assert_eq!(super::status(&spool).unwrap(), []);
 }

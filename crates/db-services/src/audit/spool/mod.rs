@@ -76,9 +76,9 @@ mod store;
 mod thread;
 mod wal;
 
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+pub use audit_core::spool::StoreError;
 use audit_core::spool::{NoticeLevel, SpoolNotice};
 pub use quarantine::{Quarantine, Quarantined};
 pub use replay::{Replayed, replay, restore_damaged};
@@ -86,24 +86,56 @@ pub(super) use thread::Spool;
 
 use inspect::{Glance, Look};
 
-/// A file of a spool directory could not be used.
+/// A file or directory of a spool could not be used.
 #[derive(Debug, thiserror::Error)]
-#[error("spool {path}: {detail}")]
+#[error("spool {path}: {source}")]
 #[non_exhaustive]
 pub struct SpoolError {
     /// The file or directory.
     pub path: PathBuf,
-    /// What went wrong.
-    pub detail: String,
+    /// The reason.
+    pub source: SpoolErrorKind,
+}
+
+/// Why a file or directory of a spool could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpoolErrorKind {
+    /// The operating system reported an error.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// SQLite could not open the file.
+    #[error(transparent)]
+    Open(#[from] diesel::ConnectionError),
+    /// SQLite could not read or write the file, or the database a row of it.
+    #[error(transparent)]
+    Query(#[from] diesel::result::Error),
+    /// An operation on a spool file failed: its disk is full, the file is corrupt or was removed, or the error
+    /// may pass by itself.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file was removed from the directory while it was in use.
+    #[error("it was removed from the directory")]
+    Removed,
 }
 
 impl SpoolError {
-    fn at(path: &Path, error: impl Display) -> Self {
+    fn at(path: &Path, source: impl Into<SpoolErrorKind>) -> Self {
         Self {
             path: path.to_owned(),
-            detail: error.to_string(),
+            source: source.into(),
         }
     }
+}
+
+/// Which files of a directory a [`replay`] or [`restore_damaged`] takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplayScope {
+    /// Those that were written for the same database.
+    #[default]
+    SameDatabase,
+    /// All: the database has another address now, or is the copy of another.
+    AnyDatabase,
 }
 
 /// A file of a spool directory.

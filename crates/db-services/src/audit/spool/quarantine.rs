@@ -11,7 +11,7 @@ use diesel::prelude::*;
 
 use super::inspect::uri;
 use super::lock::{Identity, private, sync_dir};
-use super::{SpoolError, codec};
+use super::{SpoolError, SpoolErrorKind, codec};
 use crate::audit::insert::{AuditConnection, OnConflict};
 use crate::client::Connection;
 
@@ -70,7 +70,7 @@ impl Quarantine {
             let identity = Identity::at(&path)?;
             let mut conn = SqliteConnection::establish(&uri(&path, "mode=rw"))?;
             conn.batch_execute(SCHEMA)?;
-            Ok::<_, Box<dyn std::error::Error>>((conn, identity))
+            Ok::<_, SpoolErrorKind>((conn, identity))
         };
         let (conn, identity) = open().map_err(|error| SpoolError::at(&path, error))?;
         Ok(Self { path, conn, identity })
@@ -81,7 +81,7 @@ impl Quarantine {
     pub(super) fn verify_place(&self) -> Result<(), SpoolError> {
         match Identity::at(&self.path) {
             Ok(found) if found.is_some() && found == self.identity => Ok(()),
-            Ok(_) => Err(SpoolError::at(&self.path, "it was removed from the directory")),
+            Ok(_) => Err(SpoolError::at(&self.path, SpoolErrorKind::Removed)),
             Err(error) => Err(SpoolError::at(&self.path, error)),
         }
     }

@@ -16,7 +16,7 @@ use super::file::{SpoolFile, classify};
 use super::inspect::Header;
 use super::lock::Lock;
 use super::store::Directory;
-use super::{Quarantine, SpoolError, files, log_notice};
+use super::{Quarantine, ReplayScope, SpoolError, StoreError, files, log_notice};
 use crate::audit::row::LogRow;
 use crate::audit::sink::{PostgresSink, Sink, SinkError, SqliteSink};
 use crate::audit::writer::Records;
@@ -43,7 +43,7 @@ pub struct Replayed {
 }
 
 /// Writes the entries of orphaned spool files to a database, the oldest file first. Files for another
-/// database are left alone unless `any_target`; those in use always are. Each batch is removed once
+/// database are left alone unless `scope` says otherwise; those in use always are. Each batch is removed once
 /// it is committed: repeating a replay that was cut short loses and doubles nothing. Of a damaged file
 /// what can be read is written. A rejected entry goes to the quarantine and is declared in the trail.
 ///
@@ -58,12 +58,12 @@ pub struct Replayed {
 pub async fn replay(
     dir: &Path,
     database: &Database,
-    any_target: bool,
+    scope: ReplayScope,
     progress: impl FnMut(u64),
 ) -> Result<Replayed, StartError> {
     let limit = RetryPolicy::default().attempt_timeout;
     let mut config = SpoolConfig::new(database.spool_target(), u64::MAX);
-    config.any_target = any_target;
+    config.any_target = scope == ReplayScope::AnyDatabase;
     match database.kind() {
         Kind::Postgres { route, .. } => {
             let sink = PostgresSink::new((**route).clone(), limit);
@@ -77,12 +77,13 @@ pub async fn replay(
 }
 
 /// Renames `.damaged` files back, so that the next [`replay`] reads them again: an older version may have
-/// renamed them for a passing error. Those for another database are left alone unless `any_target`. Returns
-/// how many were renamed.
+/// renamed them for a passing error. Those for another database are left alone unless `scope` says
+/// otherwise. Returns how many were renamed.
 ///
 /// # Errors
 /// When the directory cannot be read or a file not be renamed.
-pub fn restore_damaged(dir: &Path, database: &Database, any_target: bool) -> Result<u64, SpoolError> {
+pub fn restore_damaged(dir: &Path, database: &Database, scope: ReplayScope) -> Result<u64, SpoolError> {
+    let any_target = scope == ReplayScope::AnyDatabase;
     let target = database.spool_target();
     let mut restored = 0;
     for path in files(dir, "damaged")? {
@@ -154,7 +155,7 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
             .into_iter()
             .find(|(file, _)| dir.join(file).exists());
         match self.disk_failure.or(unremoved.map(|(_, failure)| failure)) {
-            Some(failure) => Err(SpoolError::at(self.dir, failure)),
+            Some(failure) => Err(SpoolError::at(self.dir, StoreError::Transient(failure))),
             None => Ok(self.done),
         }
     }
