@@ -1,6 +1,7 @@
-//! What an application does with its database. The services index: everything is here at the top.
+//! The services of an application's database: the index lists what an application needs.
 //!
-//! [`audit`] is the audit trail, [`client`] the database it goes to.
+//! [`audit`] is the audit trail, [`client`] the database it goes to. Their modules hold the rest: limits, the
+//! spool, the test kit. What operators need is in the crate `audit-ops` and in the command `auditlog`.
 
 /// The README's code, compiled.
 #[cfg(doctest)]
@@ -12,8 +13,17 @@ pub struct Readme;
 #[doc = include_str!("../../../docs/exit-and-signals.md")]
 pub struct ExitAndSignals;
 
+/// The target of every log record, whatever file it comes from: a filter stays valid when a file is renamed.
+const LOG_TARGET: &str = "audit";
+
 pub mod audit;
 pub mod client;
 
-pub use audit::*;
-pub use client::{Database, DatabaseError};
+pub use audit::{
+    AuditConnection, AuditEntry, AuditLog, AuditWriter, AuditWriterBuilder, CompactString, Delivery,
+    DeliveryCounts, DropReason, Durability, InstallError, JsonText, Metadata, Outcome, Receipt, RetryPolicy,
+    StartError, TenantError, WriterGuard, WriterReport, WriterStats, count, flush, for_tenant, insert,
+    insert_many, install, latest, shutdown, shutdown_blocking, with_writer, write_audit_log,
+    write_audit_logs,
+};
+pub use client::{Connection, Database, DatabaseError};

@@ -69,16 +69,9 @@ fn log_lines() -> BTreeSet<String> {
         }
     }
     // The spool's notices are written by their `Display`.
-    assert!(
-        lines.remove("audit: …"),
-        "the line that logs a notice of the spool"
-    );
+    assert!(lines.remove("…"), "the line that logs a notice of the spool");
     let notices = read(&repository().join("crates/audit-core/src/spool/notice.rs"));
-    lines.extend(
-        literals(&notices, "write!(")
-            .into_iter()
-            .map(|text| format!("audit: {text}")),
-    );
+    lines.extend(literals(&notices, "write!("));
     lines
 }
 

@@ -1,8 +1,8 @@
-//! What an operator should know about the spool.
+//! The conditions of the spool that are reported to the operator.
 
 use std::fmt;
 
-/// What an operator should know about the spool; the driver logs it, once for each change of state.
+/// A condition of the spool for the operator; the driver logs it, once for each change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpoolNotice {
@@ -110,6 +110,25 @@ pub enum NoticeLevel {
 }
 
 impl SpoolNotice {
+    /// The file that it is about; none if it is about the directory.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::Adopted { file, .. }
+            | Self::AdoptionFailed { file, .. }
+            | Self::NewerVersion { file, .. }
+            | Self::UnknownTarget { file, .. }
+            | Self::Damaged { file, .. }
+            | Self::Gone { file, .. }
+            | Self::Salvaged { file, .. }
+            | Self::SalvageFailed { file, .. }
+            | Self::LinesQuarantined { file, .. }
+            | Self::LinesNotQuarantined { file, .. }
+            | Self::ReadFailed { file, .. }
+            | Self::RemovalFailed { file, .. } => Some(file),
+            Self::ScanFailed { .. } => None,
+        }
+    }
+
     /// How much it matters.
     pub fn level(&self) -> NoticeLevel {
         match self {

@@ -10,6 +10,7 @@ use super::writer::{
     start_from_environment,
 };
 use super::{AuditEntry, InstallError};
+use crate::LOG_TARGET;
 
 tokio::task_local! {
     static SCOPED: AuditWriter;
@@ -206,7 +207,8 @@ fn start() -> Result<AuditWriter, Unavailable> {
         if !DISABLED.swap(true, Ordering::Relaxed) && !is_off() {
             contained(|| {
                 log::warn!(
-                    "audit: no database is configured, no entries are written: set AUDIT_DATABASE_URL or \
+                    target: LOG_TARGET,
+                    "no database is configured, no entries are written: set AUDIT_DATABASE_URL or \
                      DATABASE_URL, or AUDIT_LOG=off if that is meant"
                 );
             });
@@ -216,7 +218,7 @@ fn start() -> Result<AuditWriter, Unavailable> {
     let (result, is_new) = start_once();
     if let (true, Err(Unavailable::NoThread { reason, .. })) = (is_new, &result) {
         contained(|| {
-            log::error!("audit: entries are being lost, the writer's thread could not be started: {reason}");
+            log::error!(target: LOG_TARGET, reason:% = reason; "entries are being lost, the writer's thread could not be started: {reason}");
         });
     }
     result

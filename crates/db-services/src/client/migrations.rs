@@ -40,7 +40,8 @@ impl Database {
     pub async fn migrate(&self) -> Result<Vec<String>, DatabaseError> {
         let done = self.with_harness(|harness| harness.run_all()).await;
         if done.as_ref().is_ok_and(|versions| !versions.is_empty()) {
-            log::info!("{self}: ran {} migrations", done.as_ref().map_or(0, Vec::len));
+            let count = done.as_ref().map_or(0, Vec::len);
+            log::info!(target: crate::LOG_TARGET, database:% = self, count; "{self}: ran {count} migrations");
         }
         done
     }

@@ -70,7 +70,7 @@ fn postgres(url: &str) -> Result<Target, DatabaseError> {
         ));
     }
     if let (Reach::Network, Some(weakness)) = (reach, encryption.weakness()) {
-        log::warn!("{shown}: {weakness}; sslmode=verify-full is safe");
+        log::warn!(target: crate::LOG_TARGET, database = shown.as_str(); "{shown}: {weakness}; sslmode=verify-full is safe");
     }
     config.ssl_mode(encryption.mode);
     set_defaults(&mut config);

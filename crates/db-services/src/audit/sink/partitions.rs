@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, Error};
 
+use crate::LOG_TARGET;
 use crate::client::{Route, connect_as, describe};
 
 /// The longest that creating them may take: other sessions can hold the table.
@@ -30,9 +31,11 @@ impl PartitionCreator {
                 match tokio::time::timeout(LIMIT, create_partitions(&route)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        log::debug!("audit: no look at the upcoming partitions: {}", describe(&error))
+                        log::debug!(target: LOG_TARGET, reason = describe(&error).as_str(); "the upcoming partitions could not be looked at: {}", describe(&error))
                     }
-                    Err(_) => log::debug!("audit: no look at the upcoming partitions within {LIMIT:?}"),
+                    Err(_) => {
+                        log::debug!(target: LOG_TARGET, seconds = LIMIT.as_secs(); "the upcoming partitions could not be looked at within {LIMIT:?}")
+                    }
                 }
             });
         }
@@ -48,7 +51,7 @@ async fn create_partitions(route: &Route) -> Result<(), Error> {
         Ok(created) => {
             let created: i32 = created.try_get(0)?;
             if created > 0 {
-                log::info!("audit: created {created} upcoming partitions of audit_logs");
+                log::info!(target: LOG_TARGET, created; "created {created} upcoming partitions of audit_logs");
             }
         }
         Err(error) => warn_if_few(&client, &error).await?,
@@ -62,10 +65,11 @@ async fn warn_if_few(client: &Client, error: &Error) -> Result<(), Error> {
         .as_db_error()
         .map_or_else(|| describe(error), |server| server.message().to_owned());
     if client.query_one(HAS_FUTURE_PARTITIONS, &[]).await?.try_get(0)? {
-        log::debug!("audit: no upcoming partitions were created, and enough exist ({reason})");
+        log::debug!(target: LOG_TARGET, reason = reason.as_str(); "no upcoming partitions were created, and enough exist ({reason})");
     } else {
         log::warn!(
-            "audit: the partitions of audit_logs end within two months, and this user cannot create more ({reason}); \
+            target: LOG_TARGET, reason = reason.as_str();
+            "the partitions of audit_logs end within two months, and this user cannot create more ({reason}); \
              run `auditlog partitions ensure` as a user who may. Until then rows go to the default partition"
         );
     }

@@ -84,6 +84,7 @@ pub use quarantine::{Quarantine, Quarantined};
 pub use replay::{Replayed, replay, restore_damaged};
 pub(super) use thread::Spool;
 
+use crate::LOG_TARGET;
 use inspect::{Glance, Look};
 
 /// A file or directory of a spool could not be used.
@@ -237,8 +238,8 @@ fn file_name(path: &Path) -> String {
 /// Logs what an operator should know.
 pub(super) fn log_notice(notice: &SpoolNotice) {
     match notice.level() {
-        NoticeLevel::Warning => log::warn!("audit: {notice}"),
-        NoticeLevel::Error => log::error!("audit: {notice}"),
+        NoticeLevel::Warning => log::warn!(target: LOG_TARGET, file = notice.file(); "{notice}"),
+        NoticeLevel::Error => log::error!(target: LOG_TARGET, file = notice.file(); "{notice}"),
     }
 }
 

@@ -18,6 +18,7 @@ use super::notices::log_notice;
 use super::records::Records;
 use super::shared::{Shared, Turn, contained};
 use super::{OnLoss, RetryPolicy};
+use crate::LOG_TARGET;
 use crate::audit::ids::IdGenerator;
 use crate::audit::limits;
 use crate::audit::row::LogRow;
@@ -289,7 +290,7 @@ pub(super) fn call_on_loss(on_loss: Option<&OnLoss>, losses: &[Loss]) {
     let Some(on_loss) = on_loss else { return };
     for loss in losses {
         if !contained(|| on_loss(loss)) {
-            contained(|| log::error!("audit: the on_loss callback panicked"));
+            contained(|| log::error!(target: LOG_TARGET, "the on_loss callback panicked"));
         }
     }
 }
@@ -313,6 +314,6 @@ async fn close_spool(spool: Spool, mut replies: SpoolReplies, left: Duration) {
         }
     };
     if tokio::time::timeout(left.max(CLOSE_SPOOL), closed).await.is_err() {
-        contained(|| log::error!("audit: the disk of the spool does not answer"));
+        contained(|| log::error!(target: LOG_TARGET, "the disk of the spool does not answer"));
     }
 }

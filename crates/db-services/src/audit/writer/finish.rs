@@ -7,6 +7,7 @@ use audit_core::Fate;
 use super::OnLoss;
 use super::driver::call_on_loss;
 use super::shared::{Shared, contained};
+use crate::LOG_TARGET;
 
 /// Settles whatever the thread leaves behind, and says that it has ended. A panic of the driver was caught
 /// before: this never runs while the thread unwinds.
@@ -18,7 +19,8 @@ pub(super) fn finish(shared: &Arc<Shared>, end: End, on_loss: Option<&OnLoss>) {
         shared.settle(&shared.unsettled(), &Fate::Unknown);
         contained(|| {
             log::error!(
-                "audit: the writer to {} panicked: it takes no more entries",
+                target: LOG_TARGET, database = shared.name();
+                "the writer to {} panicked: it takes no more entries",
                 shared.name()
             )
         });
@@ -29,7 +31,9 @@ pub(super) fn finish(shared: &Arc<Shared>, end: End, on_loss: Option<&OnLoss>) {
     if report.lost + report.unknown > 0 && shared.unusable().is_none() {
         contained(|| {
             log::error!(
-                "audit: the writer to {} ended: {} entries committed, {} spooled, {} lost, {} unknown",
+                target: LOG_TARGET, database = shared.name(), committed = report.committed, spooled = report.spooled,
+                lost = report.lost, unknown = report.unknown;
+                "the writer to {} ended: {} entries committed, {} spooled, {} lost, {} unknown",
                 shared.name(),
                 report.committed,
                 report.spooled,

@@ -5,6 +5,7 @@
 use audit_core::writer::{Notice, SinkErrorKind};
 
 use super::shared::contained;
+use crate::LOG_TARGET;
 
 /// Logs what the core reports.
 pub(super) fn log_notice(database: &str, notice: &Notice) {
@@ -15,11 +16,11 @@ pub(super) fn log_notice(database: &str, notice: &Notice) {
             } else {
                 "entries wait in memory"
             };
-            let reason = &error.reason;
+            let reason = error.reason.as_str();
             if error.kind == SinkErrorKind::Misconfigured {
-                log::error!("audit: {database} is misconfigured; {waits} until this is fixed: {reason}");
+                log::error!(target: LOG_TARGET, database, reason; "{database} is misconfigured; {waits} until this is fixed: {reason}");
             } else {
-                log::error!("audit: {database} does not accept entries; {waits}: {reason}");
+                log::error!(target: LOG_TARGET, database, reason; "{database} does not accept entries; {waits}: {reason}");
             }
         }
         Notice::DatabaseUp { after, replaying } => {
@@ -28,32 +29,48 @@ pub(super) fn log_notice(database: &str, notice: &Notice) {
             } else {
                 ""
             };
-            log::warn!("audit: {database} accepts entries again, after {after:.1?}{replaying}");
+            let seconds = after.as_secs_f64();
+            log::warn!(
+                target: LOG_TARGET, database, seconds;
+                "{database} accepts entries again, after {after:.1?}{replaying}"
+            );
         }
         Notice::RowRejected { rows, error } => log::error!(
-            "audit: {database} rejects an entry, it goes to the quarantine, {rows} since the last such line: {}",
+            target: LOG_TARGET, database, rows, reason = error.reason.as_str();
+            "{database} rejects an entry, it goes to the quarantine, {rows} since the last such line: {}",
             error.reason
         ),
         Notice::QueueFull { entries } => log::error!(
-            "audit: the queue to {database} was full: {entries} entries were lost (raise queue_capacity and \
+            target: LOG_TARGET, database, entries;
+            "the queue to {database} was full: {entries} entries were lost (raise queue_capacity and \
              queue_bytes, set a spool, or see why the database is slow)"
         ),
         Notice::QuarantineFailed { reason } => log::error!(
-            "audit: a rejected entry waits in memory, since the quarantine does not take it: {reason}"
+            target: LOG_TARGET, database, reason = reason.as_str();
+            "a rejected entry waits in memory, since the quarantine does not take it: {reason}"
         ),
         Notice::RejectedRowLost { reason } => log::error!(
-            "audit: a rejected entry is lost, since the quarantine did not take it; {database} rejected it: {reason}"
+            target: LOG_TARGET, database, reason = reason.as_str();
+            "a rejected entry is lost, since the quarantine did not take it; {database} rejected it: {reason}"
         ),
-        Notice::SpoolInUse => log::warn!("audit: entries for {database} go to the spool"),
-        Notice::SpoolDrained => log::warn!("audit: the spool for {database} is replayed"),
+        Notice::SpoolInUse => {
+            log::warn!(target: LOG_TARGET, database; "entries for {database} go to the spool")
+        }
+        Notice::SpoolDrained => {
+            log::warn!(target: LOG_TARGET, database; "the spool for {database} is replayed")
+        }
         Notice::SpoolFailed { reason } => {
             log::error!(
-                "audit: the spool for {database} does not take entries, they wait in memory: {reason}"
+                target: LOG_TARGET, database, reason = reason.as_str();
+                "the spool for {database} does not take entries, they wait in memory: {reason}"
             );
         }
-        Notice::SpoolRecovered => log::warn!("audit: the spool for {database} takes entries again"),
+        Notice::SpoolRecovered => {
+            log::warn!(target: LOG_TARGET, database; "the spool for {database} takes entries again")
+        }
         Notice::SpoolGone => log::error!(
-            "audit: the thread of the spool for {database} ended; entries wait in memory alone until a restart"
+            target: LOG_TARGET, database;
+            "the thread of the spool for {database} ended; entries wait in memory alone until a restart"
         ),
     });
 }

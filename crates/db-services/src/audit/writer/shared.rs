@@ -15,6 +15,7 @@ use super::batcher::EntryGroup;
 use super::queue::{Queue, QueueError};
 use super::stats::Counters;
 use super::{DeliveryCounts, DropReason, Receipt, WriterReport, WriterStats};
+use crate::LOG_TARGET;
 use crate::client::Database;
 
 /// What notifies a caller that awaits a receipt.
@@ -114,7 +115,8 @@ impl Shared {
         if reason == DropReason::ShutDown && !self.logged_late_entry.swap(true, Ordering::Relaxed) {
             contained(|| {
                 log::error!(
-                    "audit: an entry came after the writer's shutdown: it and all later ones are lost"
+                    target: LOG_TARGET, database = self.name();
+                    "an entry came after the writer's shutdown: it and all later ones are lost"
                 );
             });
         }

@@ -19,6 +19,7 @@ use super::finish::{End, finish};
 use super::records::Records;
 use super::shared::{Shared, contained};
 use super::{AuditWriter, OnLoss, RetryPolicy};
+use crate::LOG_TARGET;
 use crate::audit::StartError;
 use crate::audit::sink::{PostgresSink, Sink, SqliteSink};
 use crate::audit::spool::Spool;
@@ -112,9 +113,9 @@ fn retry<T, E: std::fmt::Display>(
         };
         if !is_logged {
             is_logged = true;
-            contained(|| {
-                log::error!("audit: {what} did not start; entries wait in memory until it does: {error}")
-            });
+            contained(
+                || log::error!(target: LOG_TARGET, reason:% = error; "{what} did not start; entries wait in memory until it does: {error}"),
+            );
         }
         let now = shared.now();
         if shared.shutdown_deadline().is_some_and(|deadline| deadline <= now) {
@@ -179,7 +180,7 @@ fn parts_from_environment(shared: &Shared, database: &Database) -> Option<Parts>
             // Weaker than asked for, and better than nothing.
             Err(error) => {
                 _ = contained(|| {
-                    log::error!("audit: AUDIT_SPOOL_DIR cannot be used, entries wait in memory: {error}");
+                    log::error!(target: LOG_TARGET, reason:% = error; "AUDIT_SPOOL_DIR cannot be used, entries wait in memory: {error}");
                 });
             }
         }
@@ -196,7 +197,7 @@ pub(super) fn postgres_sinks(route: &Route, attempt_timeout: Duration) -> Vec<Po
 fn set_unusable(shared: &Shared, reason: &str) {
     shared.set_unusable(reason.into());
     contained(|| {
-        log::error!("audit: entries are being lost, the configured database cannot be used: {reason}");
+        log::error!(target: LOG_TARGET, reason; "entries are being lost, the configured database cannot be used: {reason}");
     });
 }
 
