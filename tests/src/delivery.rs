@@ -33,7 +33,7 @@ on_both! {
             assert_eq!(db.text("SELECT count(DISTINCT tx_id)::text AS value FROM audit_logs").await, "1");
         }
         assert_eq!(writer.write_all([]).await, Delivery::Committed, "of nothing, all is committed");
-        assert_eq!(writer.stats().given, 1_000);
+        assert_eq!(writer.stats().submitted, 1_000);
     }
 
     async fn a_hundred_thousand_forgotten_by_eight_threads_all_arrive_once(db: TestDb) {
@@ -172,7 +172,7 @@ on_both! {
         drop(guard);
         assert_eq!(db.count().await, 5_000);
         assert_eq!(writer.write(AuditEntry::new("late")).await, Delivery::Dropped(DropReason::ShutDown));
-        assert_eq!((writer.stats().given, writer.stats().dropped), (5_001, 1));
+        assert_eq!((writer.stats().submitted, writer.stats().dropped), (5_001, 1));
     }
 
     async fn flush_waits_for_what_was_written_before(db: TestDb) {
@@ -201,7 +201,7 @@ on_both! {
         .join()
         .unwrap();
         let report = guard.shutdown(PATIENCE).await;
-        assert_eq!(report.committed, writer.stats().given);
+        assert_eq!(report.committed, writer.stats().submitted);
         assert_eq!(db.count().await as u64, report.committed);
     }
 

@@ -192,7 +192,7 @@ impl Producer {
 async fn all_committed(writer: &AuditWriter) {
     loop {
         let stats = writer.stats();
-        if stats.committed + stats.dropped == stats.given {
+        if stats.committed + stats.dropped == stats.submitted {
             return;
         }
         wait_for("a further batch", async || {

@@ -144,7 +144,7 @@ async fn what_a_shutdown_cannot_write_is_there_at_the_next_start() {
         wait_for("the replay", async || writer.stats().replayed == 1_500).await;
         wait_for("the last of it", async || waiting(dir.path()) == 0).await;
         assert_eq!(
-            writer.stats().given,
+            writer.stats().submitted,
             0,
             "what others gave is not counted as its own"
         );

@@ -26,7 +26,7 @@ async fn every_field_follows_what_happens() {
     wait_for("an attempt", async || writer.stats().retries > 0).await;
     let stats = writer.stats();
     assert_eq!(
-        (stats.given, stats.accepted, stats.dropped, stats.queued),
+        (stats.submitted, stats.accepted, stats.dropped, stats.queued),
         (24, 4, 20, 4)
     );
     assert!(
@@ -45,7 +45,7 @@ async fn every_field_follows_what_happens() {
     })
     .await;
     let stats = writer.stats();
-    assert_eq!((stats.given, stats.accepted, stats.quarantined), (25, 5, 1));
+    assert_eq!((stats.submitted, stats.accepted, stats.quarantined), (25, 5, 1));
     assert_eq!(
         (stats.queued, stats.queued_bytes, stats.spooled, stats.replayed),
         (0, 0, 0, 0)

@@ -1,7 +1,7 @@
 //! The services of an application's database: the index lists what an application needs.
 //!
 //! [`audit`] is the audit trail, [`client`] the database it goes to. Their modules hold the rest: limits, the
-//! spool, the test kit. What operators need is in the crate `audit-ops` and in the command `auditlog`.
+//! spool, the test kit. The crate `audit-ops` and the command `auditlog` are for operators.
 
 /// The README's code, compiled.
 #[cfg(doctest)]

@@ -133,7 +133,7 @@ async fn a_recorder_hears_what_the_writer_counts() {
     drop(writer.write_all((0..5).map(|_| entry("last"))));
     assert_eq!(guard.shutdown(PATIENCE).await.committed, 15);
     assert_eq!(kept.counter("audit_entries_committed_total"), 15);
-    assert_eq!(kept.counter("audit_entries_given_total"), 10 + 1_001 + 1 + 5);
+    assert_eq!(kept.counter("audit_entries_submitted_total"), 10 + 1_001 + 1 + 5);
     assert_eq!(kept.counter("audit_entries_accepted_total"), 10 + 1 + 5);
 
     // Without a spool entries wait in memory, and are lost with a shutdown that gives no time.

@@ -51,7 +51,7 @@ pub(crate) fn flood() {
     let grown = memory("VmHWM:").saturating_sub(before);
     println!(
         "{grown} {} {} {} {}",
-        stats.given, stats.accepted, stats.spooled, stats.queued_bytes
+        stats.submitted, stats.accepted, stats.spooled, stats.queued_bytes
     );
 }
 

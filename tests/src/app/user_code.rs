@@ -91,7 +91,7 @@ fn on_loss_writes() {
         }
     );
     let report = runtime().block_on(guard.shutdown(Duration::ZERO));
-    let settled = report.lost + report.unknown == started.stats().given && report.pending == 0;
+    let settled = report.lost + report.unknown == started.stats().submitted && report.pending == 0;
     println!(
         "{}",
         if settled {

@@ -77,7 +77,7 @@ mod tests {
     const WINDOW: Duration = Duration::from_micros(50);
 
     #[test]
-    fn as_many_are_expected_back_as_were_notified_and_not_for_long() {
+    fn notified_callers_are_expected_back_for_a_short_time() {
         let (mut idle, now) = (
             Idle {
                 habit: Habit::ComeBack,

@@ -51,7 +51,7 @@ pub struct AuditLog {
     pub trace_id: Option<String>,
     /// Joins the row of an intent with the row of its outcome.
     pub operation_id: Option<Uuid>,
-    /// Whatever else was kept; none only after a redaction.
+    /// Further details of the event; none only after a redaction.
     pub metadata: Option<JsonText>,
     /// The audit writer that sent the row.
     pub writer_id: Option<Uuid>,
@@ -188,7 +188,7 @@ pub struct NewAuditLog {
     /// Joins the row of an intent with the row of its outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation_id: Option<Uuid>,
-    /// Whatever else is worth keeping, a JSON object.
+    /// Further details of the event, a JSON object.
     #[serde(with = "super::json_text::as_string")]
     pub metadata: JsonText,
     /// The audit writer that sends the row.

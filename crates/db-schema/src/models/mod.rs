@@ -1,4 +1,4 @@
-//! Which Rust types stand for rows? One file a table; `stored.rs` maps column values.
+//! The Rust types of rows: one file for each table; `stored.rs` maps column values.
 
 // `pub` within these private modules: types that the public `Queryable` of `AuditLog` is built from.
 #[allow(unreachable_pub)]

@@ -1,4 +1,4 @@
-//! What does a column value become in Rust, whichever of the two databases it comes from?
+//! Column values as Rust values, from either database.
 //!
 //! Reading is lenient: a row is never hidden because another client wrote a value that the Rust
 //! type cannot hold.

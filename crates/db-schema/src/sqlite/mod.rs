@@ -1,4 +1,4 @@
-//! What is stored on SQLite? The same columns as on PostgreSQL, in SQLite's types: UUIDs as 16
+//! The table on SQLite: the same columns as on PostgreSQL, in SQLite's types: UUIDs as 16
 //! bytes, times as microseconds since 1970-01-01 UTC, JSON and addresses as text.
 
 mod audit_log;

@@ -79,15 +79,15 @@ pub struct AuditEntry {
     pub trace_id: Option<CompactString>,
     /// Joins the entry of an intent with the entry of its outcome.
     pub operation_id: Option<Uuid>,
-    /// Whatever else is worth keeping. The member `_audit` is the writer's: a caller's own is
+    /// Further details. The member `_audit` is reserved for the writer: a caller's own is
     /// stored as `app._audit`.
     pub metadata: Metadata,
-    /// What [`ip_text`](Self::ip_text) was given and could not read as a plain address.
+    /// The text that [`ip_text`](Self::ip_text) could not read as a plain address.
     pub(super) ip_text: Option<CompactString>,
 }
 
 impl AuditEntry {
-    /// Makes an entry that happened now and succeeded.
+    /// Creates an entry that happened now and succeeded.
     #[inline]
     pub fn new(action: impl Into<CompactString>) -> Self {
         Self {
@@ -181,7 +181,7 @@ impl AuditEntry {
 
     /// Sets the network address from text, as a header or a log gives it.
     ///
-    /// An address with a port gives the address. Whatever is not a plain address ("unknown", a
+    /// An address with a port gives the address. A text that is not a plain address ("unknown", a
     /// name, one with a port) is kept in the metadata as `_audit.ip_text`.
     #[inline]
     pub fn ip_text(mut self, text: impl AsRef<str>) -> Self {
@@ -283,12 +283,12 @@ pub enum Outcome {
     Failure,
     /// It was not allowed.
     Denied,
-    /// Nobody knows, for example because the reply never came.
+    /// It is not known, for example because the reply never came.
     Unknown,
 }
 
 impl Outcome {
-    /// Gives the text the database holds.
+    /// Returns the text that the database holds.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",

@@ -83,7 +83,7 @@ pub fn write_audit_log(entry: AuditEntry) -> Receipt {
     }
 }
 
-/// Records many events, all or none, with one INSERT: 1,000 rows or 4 MiB at the most, beyond that
+/// Records many events, all or none, with one INSERT: at most 1,000 rows or 4 MiB, beyond that
 /// with several. Otherwise as [`write_audit_log`]. Without entries nothing happens.
 pub fn write_audit_logs(entries: impl IntoIterator<Item = AuditEntry>) -> Receipt {
     match current() {

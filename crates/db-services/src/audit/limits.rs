@@ -1,19 +1,19 @@
-//! The limits of an entry, and what becomes of one beyond them.
+//! The limits of an entry, and how one beyond them is cut.
 //!
 //! Nothing is refused: an attacker must not be able to suppress a record by making it too large.
 //!
-//! | what | limit | beyond it |
+//! | part | limit | beyond it |
 //! | --- | --- | --- |
 //! | `resource_id` | [`RESOURCE_ID_CHARS`] characters | cut, ends with `…` |
 //! | `user_agent` | [`USER_AGENT_CHARS`] characters | cut, ends with `…` |
-//! | other text fields | [`TEXT_CHARS`] characters | cut, ends with `…` |
+//! | other text columns | [`TEXT_CHARS`] characters | cut, ends with `…` |
 //! | `metadata` | [`METADATA_BYTES`] bytes of JSON | members that fit stay, long strings among the rest are cut to [`TEXT_CHARS`] characters, other members are left out |
 //! | nesting of `metadata` | [`METADATA_DEPTH`] levels, the object itself being the first | deeper values become a text that says so |
 //! | `created_at` | years -4712 to 262000 | the nearest of the two |
 //! | the character NUL | nowhere | becomes U+FFFD |
 //!
-//! What was cut stands in the metadata's member `_audit`, beyond its limit if need be: the original
-//! size in bytes and the SHA-256 of a text under `cut`, the original time under `clamped`, and what
+//! The member `_audit` of the metadata records each cut, even beyond the limit of the metadata: the original
+//! size in bytes and the SHA-256 of a text under `cut`, the original time under `clamped`, and the text that
 //! [`ip_text`](super::AuditEntry::ip_text) could not read under `ip_text`.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
@@ -27,9 +27,9 @@ use sha2::{Digest, Sha256};
 use super::AuditEntry;
 use super::ids::IdGenerator;
 use super::json::{REPLACEMENT, each_member, has_nul, write_member};
-use super::metadata::{MARKS, Metadata, State};
+use super::metadata::{ANNOTATIONS_KEY, Metadata, State};
 
-/// The most characters of a text field that has no limit of its own.
+/// The most characters of a text column that has no limit of its own.
 pub const TEXT_CHARS: usize = 512;
 /// The most characters of `resource_id`, which may be a path or an ARN.
 pub const RESOURCE_ID_CHARS: usize = 2_048;
@@ -62,20 +62,20 @@ macro_rules! text_columns {
 pub(in crate::audit) use text_columns;
 
 impl From<&AuditEntry> for NewAuditLog {
-    /// Makes the row of an entry, within the limits, with an id of its own unless the entry has one.
+    /// Returns the row of an entry, within the limits, with a new id unless the entry has one.
     fn from(entry: &AuditEntry) -> Self {
         Self::from(entry.clone())
     }
 }
 
 impl From<AuditEntry> for NewAuditLog {
-    /// Makes the row of an entry, within the limits, with an id of its own unless the entry has one.
+    /// Returns the row of an entry, within the limits, with a new id unless the entry has one.
     fn from(entry: AuditEntry) -> Self {
         row(entry, &mut IdGenerator::default())
     }
 }
 
-/// Makes the row of an entry, within the limits. The ids of one generator are in the order of its calls.
+/// Returns the row of an entry, within the limits. The ids of one generator are in the order of its calls.
 pub(super) fn row(mut entry: AuditEntry, ids: &mut IdGenerator) -> NewAuditLog {
     apply(&mut entry);
     NewAuditLog {
@@ -100,38 +100,40 @@ pub(super) fn row(mut entry: AuditEntry, ids: &mut IdGenerator) -> NewAuditLog {
     }
 }
 
-/// Cuts an entry to the limits and marks what was cut, once.
+/// Cuts an entry to the limits and annotations what was cut, once.
 pub(super) fn apply(entry: &mut AuditEntry) {
     let state = entry.metadata.state();
     if state == State::Limited {
         return;
     }
-    let mut marks = Marks::default();
+    let mut annotations = Annotations::default();
     if entry.action.starts_with("audit.") {
         entry.action = format_compact!("app.{}", entry.action);
     }
     let ip_text = ("ip_text", entry.ip_text.as_mut(), TEXT_CHARS);
     for (name, text, limit) in text_columns!(entry, as_mut, &mut).into_iter().chain([ip_text]) {
         if let Some(text) = text {
-            truncate(name, text, limit, &mut marks);
+            truncate(name, text, limit, &mut annotations);
         }
     }
-    entry.created_at = clamp_time(entry.created_at, &mut marks);
+    entry.created_at = clamp_time(entry.created_at, &mut annotations);
     if let Some(text) = entry.ip_text.take() {
-        marks.0.insert("ip_text".to_owned(), Value::from(text.as_str()));
+        annotations
+            .0
+            .insert("ip_text".to_owned(), Value::from(text.as_str()));
     }
     if state == State::DepthCut {
-        marks.cut("metadata", json!({"depth": METADATA_DEPTH}));
+        annotations.cut("metadata", json!({"depth": METADATA_DEPTH}));
     }
     let metadata = std::mem::take(&mut entry.metadata);
-    entry.metadata = Metadata::limited(metadata_text(metadata.into_text(), marks));
+    entry.metadata = Metadata::limited(metadata_text(metadata.into_text(), annotations));
 }
 
-/// What had to be changed, for the member `_audit`.
+/// The changes to an entry, for the member `_audit`.
 #[derive(Default)]
-struct Marks(Map<String, Value>);
+struct Annotations(Map<String, Value>);
 
-impl Marks {
+impl Annotations {
     /// Notes a cut; notes on the same field add up.
     fn cut(&mut self, field: &str, note: Value) {
         let cuts = self.0.entry("cut").or_insert_with(|| json!({}));
@@ -152,10 +154,10 @@ fn size_and_digest(original: &str) -> Value {
     json!({"bytes": original.len(), "sha256": hex})
 }
 
-fn truncate(name: &str, value: &mut CompactString, limit: usize, marks: &mut Marks) {
+fn truncate(name: &str, value: &mut CompactString, limit: usize, annotations: &mut Annotations) {
     // As many bytes as the limit has characters are within it: no need to count.
     if let Some(short) = (value.len() > limit).then(|| cut(value, limit)).flatten() {
-        marks.cut(name, size_and_digest(value));
+        annotations.cut(name, size_and_digest(value));
         *value = short.into();
     }
     if has_nul(value) {
@@ -171,7 +173,7 @@ fn cut(value: &str, limit: usize) -> Option<String> {
 }
 
 /// The nearest time that both databases and chrono hold, to the microsecond.
-fn clamp_time(time: DateTime<Utc>, marks: &mut Marks) -> DateTime<Utc> {
+fn clamp_time(time: DateTime<Utc>, annotations: &mut Annotations) -> DateTime<Utc> {
     let edge = |year, month, day, clock: NaiveTime| {
         NaiveDate::from_ymd_opt(year, month, day).map(|date| date.and_time(clock).and_utc())
     };
@@ -180,7 +182,7 @@ fn clamp_time(time: DateTime<Utc>, marks: &mut Marks) -> DateTime<Utc> {
     let last = edge(262_000, 12, 31, last_micro).unwrap_or(DateTime::UNIX_EPOCH);
     let near = time.clamp(first, last);
     if near != time {
-        marks
+        annotations
             .0
             .insert("clamped".to_owned(), json!({"created_at": time.to_rfc3339()}));
     }
@@ -188,28 +190,28 @@ fn clamp_time(time: DateTime<Utc>, marks: &mut Marks) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(near.timestamp_micros()).unwrap_or(near)
 }
 
-/// Metadata as compact JSON within the limits, the marks added.
-fn metadata_text(whole: String, mut marks: Marks) -> String {
+/// Metadata as compact JSON within the limits, the annotations added.
+fn metadata_text(whole: String, mut annotations: Annotations) -> String {
     let mut text = whole;
     if text.len() > METADATA_BYTES {
         let (short, left_out) = truncate_object(&text);
-        marks.cut("metadata", size_and_digest(&text));
-        marks.cut("metadata", json!({"members_left_out": left_out}));
+        annotations.cut("metadata", size_and_digest(&text));
+        annotations.cut("metadata", json!({"members_left_out": left_out}));
         text = short;
     }
-    if !marks.0.is_empty() {
-        let marks = Value::Object(marks.0).to_string();
+    if !annotations.0.is_empty() {
+        let annotations = Value::Object(annotations.0).to_string();
         text.pop();
         let comma = if text.len() > 1 { "," } else { "" };
-        let member = [comma, "\"", MARKS, "\":", &marks, "}"];
-        // No more room than that: the row may wait for long.
+        let member = [comma, "\"", ANNOTATIONS_KEY, "\":", &annotations, "}"];
+        // Allocates exactly that: the row may be queued for a long time.
         text.reserve_exact(member.iter().map(|part| part.len()).sum());
         member.iter().for_each(|part| text.push_str(part));
     }
     text
 }
 
-/// Keeps the members that fit, in their order; of a string that does not, its beginning. Gives the
+/// Keeps the members that fit, in their order; of a string that does not fit, its beginning. Returns the
 /// text, and how many members were left out.
 fn truncate_object(whole: &str) -> (String, usize) {
     let (mut short, mut left_out) = (Vec::new(), 0);
@@ -236,13 +238,13 @@ fn truncate_object(whole: &str) -> (String, usize) {
     )
 }
 
-/// The beginning of a long string; none of anything else.
+/// The beginning of a long string; none for any other value.
 fn truncate_string(value: &RawValue) -> Option<Box<RawValue>> {
     let text: String = serde_json::from_str(value.get()).ok()?;
     to_raw_value(&cut(&text, TEXT_CHARS)?).ok()
 }
 
-/// How many bytes of memory an entry holds, estimated from above, once it holds no more room than it needs.
+/// The bytes of memory that an entry holds, estimated from above, after unused capacity was released.
 #[inline]
 pub(super) fn estimated_size(entry: &mut AuditEntry) -> usize {
     let metadata = entry.metadata.trim();

@@ -11,12 +11,12 @@ use super::json::{FreeNames, drop_deep, each_member, named, write_json, write_me
 use super::members::{Members, may_become_equal};
 
 /// The member that only the writer sets.
-pub(super) const MARKS: &str = "_audit";
+pub(super) const ANNOTATIONS_KEY: &str = "_audit";
 
 /// Room for a few members from the start, in bytes.
 const FIRST: usize = 128;
 
-/// Above this much room it is worth to give back what is not needed.
+/// Unused capacity above this size is released.
 const ROOMY: usize = 4 << 10;
 
 /// Members that are set one by one in the text itself; the others are set in [`Members`]. Each of these
@@ -104,7 +104,7 @@ impl Metadata {
 
     /// Reads the members back.
     pub fn to_map(&self) -> Map<String, Value> {
-        // What was written here can be read: within the depth that serde_json reads.
+        // The text was written here, within the depth that serde_json reads.
         serde_json::from_str(self.as_str()).unwrap_or_default()
     }
 
@@ -267,7 +267,7 @@ impl fmt::Debug for Metadata {
 /// The name of a top-level member that is not the writer's: `_audit` becomes `app._audit`, and that
 /// `app.app._audit`, so that no two names become one.
 fn unreserved(name: &str) -> Cow<'_, str> {
-    match name.strip_suffix(MARKS) {
+    match name.strip_suffix(ANNOTATIONS_KEY) {
         Some(before) if before.replace("app.", "").is_empty() => Cow::Owned(format!("app.{name}")),
         _ => Cow::Borrowed(name),
     }

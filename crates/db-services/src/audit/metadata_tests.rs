@@ -12,7 +12,7 @@ fn of(value: Value) -> Metadata {
 }
 
 #[test]
-fn it_is_always_an_object() {
+fn metadata_is_always_an_object() {
     assert_eq!(
         of(json!({"b": [1.5, null], "a": "é\n"})).as_str(),
         r#"{"a":"é\n","b":[1.5,null]}"#

@@ -2,12 +2,12 @@
 //!
 //! A tour:
 //!
-//! 1. [`AuditEntry`] is what a caller says about an event; [`limits`] says how large it may be.
+//! 1. [`AuditEntry`] describes an event; [`limits`] says how large it may be.
 //! 2. [`write_audit_log`] and [`write_audit_logs`] record it. They return at once; what they return
 //!    can be dropped, or awaited for a [`Delivery`].
 //! 3. An [`AuditWriter`] does the work on a thread of its own. One starts on first use from the
-//!    environment; [`AuditWriter::builder`] and [`install`] set one up by hand, [`with_writer`] uses
-//!    another for the length of a future.
+//!    environment; [`AuditWriter::builder`] and [`install`] set one up explicitly, [`with_writer`] uses
+//!    another one for the duration of a future.
 //! 4. [`shutdown`], or dropping the [`WriterGuard`], writes what is queued before `main` returns.
 //! 5. [`insert`] and [`insert_many`] write on the caller's own connection, in its transaction.
 //! 6. [`latest`] and [`count`] read the trail back; inside of [`for_tenant`] they see one tenant's rows.
@@ -21,29 +21,29 @@
 //!
 //! # Metrics
 //!
-//! With the feature `metrics` each writer tells the recorder of the
-//! [`metrics`](https://docs.rs/metrics) facade what it counts, from its own thread, once a second and
-//! when it ends. Install the recorder before the first entry: what was counted earlier is not told.
-//! The label `database` is its URL without credentials. Writers of one process to the same database
-//! add up in the counters; of the gauges that of the last one counts.
+//! With the feature `metrics` each writer reports its counts to the recorder of the
+//! [`metrics`](https://docs.rs/metrics) facade, from its own thread, once a second and when it ends.
+//! Install the recorder before the first entry: earlier counts are not reported. The label `database` is
+//! its URL without credentials. The counters of several writers of one process to the same database add
+//! up; a gauge shows the value of the last one.
 //!
-//! | name | kind | what |
+//! | name | kind | meaning |
 //! | --- | --- | --- |
-//! | `audit_entries_given_total` | counter | entries that writers were given |
-//! | `audit_entries_accepted_total` | counter | those of them that got into the queue |
+//! | `audit_entries_submitted_total` | counter | entries submitted to writers |
+//! | `audit_entries_accepted_total` | counter | those of them that the queue accepted |
 //! | `audit_entries_committed_total` | counter | entries in the database |
 //! | `audit_entries_replayed_total` | counter | entries committed from the spool, those of earlier writers included |
-//! | `audit_entries_quarantined_total` | counter | entries the database refuses |
+//! | `audit_entries_quarantined_total` | counter | entries that the database rejects |
 //! | `audit_entries_dropped_total` | counter | entries lost; label `reason`: `queue_full`, `shut_down`, `database` |
 //! | `audit_entries_unknown_total` | counter | entries the database still worked on at the end of a shutdown |
 //! | `audit_retries_total` | counter | attempts to write a batch that failed and were repeated |
 //! | `audit_spool_entries` | gauge | entries that wait in the local spool |
-//! | `audit_queue_entries` | gauge | entries in memory, queued or on their way |
+//! | `audit_queue_entries` | gauge | entries in memory, queued or in flight |
 //! | `audit_queue_bytes` | gauge | the memory those hold, estimated from above |
 //! | `audit_oldest_entry_age_seconds` | gauge | how long the oldest of those has been waiting |
 //!
-//! An alarm wants `audit_entries_dropped_total` and `audit_entries_quarantined_total` to stay as they
-//! are, and `audit_oldest_entry_age_seconds` and `audit_spool_entries` to come back to 0.
+//! Alert when `audit_entries_dropped_total` or `audit_entries_quarantined_total` grows, and when
+//! `audit_oldest_entry_age_seconds` or `audit_spool_entries` does not return to 0.
 
 mod entry;
 mod error;

@@ -1,4 +1,4 @@
-//! Which months have a partition?
+//! Creates monthly partitions for given times.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ diesel::define_sql_function! {
     fn audit_logs_ensure_partitions(from_time: diesel::sql_types::Timestamptz, to_time: diesel::sql_types::Timestamptz) -> diesel::sql_types::Integer;
 }
 
-/// Makes the monthly partitions for these times where there are none, and gives back how many were
-/// made. For imports, whose events lie in the past; SQLite has no partitions and needs none.
+/// Creates the monthly partitions of these times where there are none, and returns how many were created.
+/// For imports, whose events are in the past; SQLite has no partitions and needs none.
 ///
 /// A month of which rows lie in the default partition already is left as it is, with a warning of
 /// the server; its rows go there too.

@@ -1,4 +1,4 @@
-//! How do addresses and JSON reach PostgreSQL, by diesel and by tokio-postgres alike?
+//! Addresses and JSON in the binary formats of PostgreSQL, for diesel and for tokio-postgres.
 
 use std::error::Error;
 use std::net::IpAddr;

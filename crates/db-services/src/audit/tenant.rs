@@ -1,4 +1,4 @@
-//! How does a query see the rows of one tenant, and no other's?
+//! Queries that see the rows of one tenant and of no other.
 
 use diesel::sql_types::{Bool, Text};
 use diesel::{QueryResult, sql_query};

@@ -1,4 +1,4 @@
-//! How is a connection opened, and what is set on it?
+//! Opens connections, and sets what a session needs.
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -23,7 +23,7 @@ pub struct MigrationState {
 /// the session.
 const POSTGRES_LOCK: &str = "SELECT pg_advisory_lock(hashtextextended('db-services migrations', 0))";
 
-/// What a migration step gives back, or what the database said.
+/// The result of a migration step.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 impl Database {

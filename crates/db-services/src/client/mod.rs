@@ -1,5 +1,4 @@
-//! Which database, and how is it reached? A [`Database`] from a URL or from the environment; none
-//! from none.
+//! Databases: a [`Database`] from a URL or from the environment, its connections and migrations.
 
 mod connect;
 mod error;

@@ -1,4 +1,4 @@
-//! What does a connection URL ask for?
+//! Parses connection URLs.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused() {
+    fn contradictory_options_are_rejected() {
         for (options, said) in [
             ("sslmode=verify-ca", "needs sslrootcert=FILE"),
             ("sslmode=require&sslrootcert=system", "needs sslmode=verify-full"),

@@ -139,7 +139,7 @@ proptest! {
     /// Cut off or with a flipped bit, in the file or in its log: what is read is what was written, or
     /// nothing.
     #[test]
-    fn what_is_read_of_a_damaged_file_was_written(log in any::<bool>(), cut in any::<bool>(), at in 0..1_000_000_usize, bit in 0..8_u32) {
+    fn each_row_read_from_a_damaged_file_was_written(log in any::<bool>(), cut in any::<bool>(), at in 0..1_000_000_usize, bit in 0..8_u32) {
         let dir = TempDir::new().unwrap();
         let mut file = SpoolFile::create(dir.path(), "damage", "there").unwrap();
         let add: Vec<_> = (0..20).map(|tag| body(tag, 20)).collect();
@@ -235,7 +235,7 @@ fn an_emptied_file_returns_its_space() {
     assert!(size() < 1 << 20, "{}", size());
 }
 
-/// Found by the fuzzer: SQLite gave the same batches for ever, until the memory was used up.
+/// Found by the fuzzer: SQLite returned the same batches endlessly, until the memory was used up.
 #[test]
 fn a_tree_that_leads_in_circles_is_read_once() {
     let dir = TempDir::new().unwrap();
@@ -375,7 +375,7 @@ fn a_lock_is_taken_by_its_name_and_not_by_a_removed_file() {
 }
 
 #[test]
-fn what_a_crash_leaves_of_a_new_file_is_removed() {
+fn an_unfinished_file_that_a_crash_left_is_removed() {
     let name = |n: u32, extension: &str| format!("018f4a5e-0000-7000-8000-00000000000{n}.{extension}");
     let dir = TempDir::new().unwrap();
     let create = |name: &str, statements: &str| {

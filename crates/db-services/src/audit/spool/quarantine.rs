@@ -39,13 +39,13 @@ pub struct Quarantine {
     identity: Option<Identity>,
 }
 
-/// An entry that was set aside.
+/// An entry in the quarantine.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Quarantined {
     /// Its number in the quarantine.
     pub id: i64,
-    /// When it was set aside.
+    /// When it was quarantined.
     pub set_aside_at: DateTime<Utc>,
     /// What the database said, or what was wrong with the line.
     pub reason: String,
@@ -91,7 +91,7 @@ impl Quarantine {
         dir.join("quarantine.sqlite").exists()
     }
 
-    /// Gives what was set aside, the oldest first.
+    /// Returns the quarantined entries, the oldest first.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -114,7 +114,7 @@ impl Quarantine {
             .collect())
     }
 
-    /// Tries to write the entries again, once the database was mended, and gives back how many it took.
+    /// Writes the entries again, once the database was fixed, and returns how many it accepted.
     /// Those it still refuses stay, as do lines that cannot be read.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ struct Inner {
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Failure {
-    /// It cannot be reached: batches are tried again until it is mended.
+    /// It cannot be reached: batches are tried again until [`recover`](Self::recover).
     Unreachable,
     /// It stores each batch, and the answer is lost: the repeat finds everything there.
     AnswerLost,
@@ -86,7 +86,7 @@ impl MemoryDatabase {
         self.lock().rows.clone()
     }
 
-    /// How often a batch was sent, in vain or not.
+    /// How often a batch was sent, with or without success.
     pub fn attempts(&self) -> u64 {
         self.lock().attempts
     }

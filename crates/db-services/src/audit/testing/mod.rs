@@ -1,6 +1,6 @@
-//! How does an application test its audit trail, without any database? (Feature `testing`.)
+//! A test kit for applications, without any database. (Feature `testing`.)
 //!
-//! [`capture`] gives back what is written inside a future, in parallel tests too:
+//! [`capture`] returns the entries that are written inside a future, in parallel tests too:
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -58,7 +58,7 @@ pub struct Captured<T> {
     entries: Vec<NewAuditLog>,
 }
 
-/// Runs a future and gives back the entries that it wrote with the free functions, as they would be
+/// Runs a future and returns the entries that it wrote with the free functions, as they would be
 /// stored. Tasks that it spawns are not part of it, unless they call
 /// [`with_writer`].
 ///

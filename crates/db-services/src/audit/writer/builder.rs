@@ -129,7 +129,7 @@ impl AuditWriterBuilder {
     /// [`limits`](crate::audit::limits) before it is queued, on the caller's thread, to about 100 KiB at
     /// most; one that is beyond all of it even so is taken while no other is in memory.
     ///
-    /// Batches on their way, connections and threads come on top: 16 MiB at the most. So does what the
+    /// Batches in flight, connections and threads come on top: at most 16 MiB. So does what the
     /// allocator keeps of memory that was given back, which is the allocator's affair: the GNU C
     /// library keeps an arena for each of several threads (`MALLOC_ARENA_MAX`).
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
@@ -181,7 +181,7 @@ impl AuditWriterBuilder {
     }
 
     /// Starts the writer on a thread of its own. The database is not contacted before the first
-    /// entry, and need not be reachable. A spool is opened at once. Once something is written to
+    /// entry, and does not have to be reachable. A spool is opened at once. Once something is written to
     /// PostgreSQL, upcoming partitions are created on a connection of its own, if the user may.
     ///
     /// # Errors

@@ -20,9 +20,9 @@ type Metric<T> = (&'static str, fn(&WriterStats) -> T, &'static str);
 
 const COUNTERS: [Metric<u64>; 7] = [
     (
-        "audit_entries_given_total",
-        |stats| stats.given,
-        "Entries that writers were given",
+        "audit_entries_submitted_total",
+        |stats| stats.submitted,
+        "Entries submitted to writers",
     ),
     (
         "audit_entries_accepted_total",

@@ -93,7 +93,7 @@ impl<T> Queue<T> {
         self.gate.prepare_sleep()
     }
 
-    /// Admits nothing from now on. What is held can still be taken out.
+    /// Admits nothing from now on. Queued entries can still be taken out.
     pub(super) fn close(&self) {
         self.gate.close();
     }

@@ -13,9 +13,9 @@ use super::DropReason;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterStats {
-    /// Entries it was given.
-    pub given: u64,
-    /// Entries that it took into its queue; the others of the given were dropped at once.
+    /// Entries submitted to it.
+    pub submitted: u64,
+    /// Entries that it took into its queue; the others were dropped at once.
     pub accepted: u64,
     /// Entries in the database.
     pub committed: u64,
@@ -25,7 +25,7 @@ pub struct WriterStats {
     pub replayed: u64,
     /// Entries the database refuses.
     pub quarantined: u64,
-    /// Entries lost: refused by a full queue, or given up at shutdown.
+    /// Entries lost: refused by a full queue, or abandoned at shutdown.
     pub dropped: u64,
     /// Entries the database was still working on when the writer was shut down.
     pub unknown: u64,
@@ -47,7 +47,7 @@ pub struct WriterReport {
     pub committed: u64,
     /// Entries in the local spool.
     pub spooled: u64,
-    /// Entries the database refuses, kept aside in the spool directory if there is one.
+    /// Entries that the database rejects; in the quarantine if there is a spool directory.
     pub quarantined: u64,
     /// Entries dropped.
     pub lost: u64,
@@ -107,7 +107,7 @@ impl Counters {
         self.dropped.each_ref().map(of)
     }
 
-    pub(super) fn report(&self, given: u64) -> WriterReport {
+    pub(super) fn report(&self, submitted: u64) -> WriterReport {
         let mut report = WriterReport {
             committed: of(&self.committed),
             spooled: of(&self.spooled),
@@ -117,16 +117,16 @@ impl Counters {
             unknown: of(&self.unknown),
         };
         let settled = report.committed + report.spooled + report.quarantined + report.lost + report.unknown;
-        report.pending = given.saturating_sub(settled);
+        report.pending = submitted.saturating_sub(settled);
         report
     }
 
-    pub(super) fn stats(&self, given: u64, uptime: Duration) -> WriterStats {
-        let report = self.report(given);
+    pub(super) fn stats(&self, submitted: u64, uptime: Duration) -> WriterStats {
+        let report = self.report(submitted);
         let oldest = of(&self.oldest).checked_sub(1).map(Duration::from_micros);
         WriterStats {
-            given,
-            accepted: given.saturating_sub(of(&self.refused)),
+            submitted,
+            accepted: submitted.saturating_sub(of(&self.refused)),
             committed: report.committed,
             spooled: report.spooled,
             replayed: of(&self.replayed),

@@ -1,4 +1,4 @@
-//! What do the files hold that a connection needs, and may the key be used as it lies there?
+//! Reads certificate and key files, and checks the permissions of the key.
 
 use std::fs::{File, Metadata};
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! How is a connection to PostgreSQL encrypted, and whom does it trust?
+//! Encryption of connections to PostgreSQL, and the trust in their certificates.
 
 mod files;
 mod options;

@@ -1,4 +1,4 @@
-//! What does a URL ask of TLS?
+//! The TLS parameters of a URL.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Why did a connection fail that no SQLSTATE tells about, and what helps?
+//! Classifies connection failures that have no SQLSTATE, and adds a hint.
 
 use std::error::Error as _;
 use std::io;
@@ -52,7 +52,7 @@ fn certificate(error: &CertificateError) -> Option<&'static str> {
             "name the file of the authority that signed the server's certificate in sslrootcert"
         }
         E::NotValidForName | E::NotValidForNameContext { .. } => {
-            "connect by a name that stands in the certificate's subjectAltName, where the common name does not \
+            "connect by a name in the certificate's subjectAltName, where the common name does not \
              count; or use sslmode=verify-ca if its authority signs trusted servers only"
         }
         E::BadEncoding | E::Other(_) => {

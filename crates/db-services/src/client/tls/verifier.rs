@@ -1,4 +1,4 @@
-//! Whose certificate is taken when the host's name does not count?
+//! Verifies a certificate without the host's name.
 
 use std::sync::Arc;
 

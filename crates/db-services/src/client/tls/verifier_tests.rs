@@ -1,4 +1,4 @@
-//! Must a server have its certificate's key, also where the certificate itself is not looked at?
+//! A server must hold the key of its certificate, even if the certificate itself is not verified.
 
 use std::io;
 use std::sync::Arc;

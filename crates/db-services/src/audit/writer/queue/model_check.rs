@@ -144,7 +144,7 @@ fn a_thread_with_items_in_flight_is_woken_too() {
 }
 
 #[test]
-fn what_is_admitted_is_taken_out_although_the_queue_is_closed_meanwhile() {
+fn an_admitted_entry_is_taken_out_although_the_queue_is_closed_meanwhile() {
     check(3, || {
         let model = Model::new(Size {
             entries: 10,
@@ -209,7 +209,7 @@ fn the_bounds_hold_and_a_group_that_is_refused_takes_no_room_from_others() {
 }
 
 #[test]
-fn what_is_admitted_equals_what_is_released() {
+fn admitted_and_released_sizes_are_equal() {
     check(3, || {
         let model = Model::new(Size {
             entries: 1,
