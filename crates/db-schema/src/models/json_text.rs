@@ -28,7 +28,7 @@ impl JsonText {
         Self(text.into())
     }
 
-    /// Gives the exact text.
+    /// Returns the exact text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -43,7 +43,7 @@ impl JsonText {
 }
 
 impl Serialize for JsonText {
-    /// Gives the text as it is, as JSON in JSON, but for line breaks, which would end a JSON line in its
+    /// Returns the text as it is, as JSON in JSON, but for line breaks, which would end a JSON line in its
     /// middle; text that is no JSON as a string.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // In JSON they stand between tokens alone: within a string they are escaped.

@@ -92,7 +92,7 @@ pub fn write_audit_logs(entries: impl IntoIterator<Item = AuditEntry>) -> Receip
     }
 }
 
-/// Makes a writer the one of this process. Keep its guard until the end of `main`.
+/// Installs a writer for this process. Keep its guard until the end of `main`.
 ///
 /// # Errors
 /// When one is in use already: installed, or started by an entry written before.

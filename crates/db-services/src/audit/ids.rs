@@ -8,7 +8,7 @@ use super::entry::now;
 /// The bits of an id that are not its time: 12 and 62, beside version and variant.
 const COUNTER_BITS: u32 = 74;
 
-/// Makes UUIDs version 7 (RFC 9562), each greater than the one before.
+/// Creates UUIDs version 7 (RFC 9562), each greater than the one before.
 ///
 /// It is a value, not a thread-local or a static: rows are made on the writer's thread and in the calls of
 /// [`insert`](super::insert()), each with a generator of its own, so a forked process shares none with its

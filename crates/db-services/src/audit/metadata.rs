@@ -94,7 +94,7 @@ impl Metadata {
         self.let_go(value, deep);
     }
 
-    /// Gives the object as JSON, compact.
+    /// Returns the object as JSON, compact.
     pub fn as_str(&self) -> &str {
         match &self.object {
             Object::Text(text) => as_str(text),

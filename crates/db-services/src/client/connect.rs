@@ -91,7 +91,7 @@ pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteC
     Ok(connection)
 }
 
-/// Makes a pool of connections to PostgreSQL.
+/// Creates a pool of connections to PostgreSQL.
 pub(super) fn postgres_pool(
     route: Route,
     shown: &str,
@@ -143,7 +143,7 @@ where
     Ok(client)
 }
 
-/// Makes the pool of an SQLite database. `anchor` is kept for as long as the pool lives.
+/// Creates the pool of an SQLite database. `anchor` is kept for as long as the pool lives.
 pub(super) fn sqlite_pool(
     location: SqliteLocation,
     anchor: Option<Mutex<SqliteConnection>>,

@@ -207,7 +207,7 @@ impl Database {
         }
     }
 
-    /// Gives the path of an SQLite file; none for any other database.
+    /// Returns the path of an SQLite file; none for any other database.
     pub fn sqlite_path(&self) -> Option<&Path> {
         match &self.inner.kind {
             Kind::Sqlite {

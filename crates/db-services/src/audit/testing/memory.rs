@@ -47,7 +47,7 @@ pub enum Failure {
 }
 
 impl MemoryDatabase {
-    /// Makes an empty one.
+    /// Creates an empty one.
     pub fn new() -> Self {
         Self::default()
     }
@@ -67,7 +67,7 @@ impl MemoryDatabase {
         self.lock().failure = None;
     }
 
-    /// Gives the entries it holds, in the order of their numbers in their writers; the writers' own
+    /// Returns the entries it holds, in the order of their numbers in their writers; the writers' own
     /// rows are left out.
     pub fn entries(&self) -> Vec<NewAuditLog> {
         let mut entries: Vec<_> = self

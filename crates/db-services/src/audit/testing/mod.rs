@@ -83,7 +83,7 @@ pub async fn capture<F: Future>(future: F) -> Captured<F::Output> {
 }
 
 impl<T> Captured<T> {
-    /// Gives the entries in the order in which they were written.
+    /// Returns the entries in the order in which they were written.
     pub fn entries(&self) -> &[NewAuditLog] {
         &self.entries
     }
@@ -113,7 +113,7 @@ impl<T> Captured<T> {
         }
     }
 
-    /// Gives the entries that match, as [`assert_one`](Self::assert_one) does.
+    /// Returns the entries that match, as [`assert_one`](Self::assert_one) does.
     pub fn matching(&self, expected: &AuditEntry) -> Vec<&NewAuditLog> {
         self.entries
             .iter()

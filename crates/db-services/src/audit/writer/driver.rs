@@ -197,7 +197,7 @@ impl<S: Sink> Driver<S> {
         (callers > 0).then_some(Event::Notified { callers })
     }
 
-    /// Makes the next batch. Here, on the writer's thread, entries become rows and limits are applied.
+    /// Creates the next batch. Here, on the writer's thread, entries become rows and limits are applied.
     fn take(&mut self, records: Vec<Record<LogRow>>, entries: bool) -> Taken<LogRow> {
         let mut rows: Vec<LogRow> = records
             .into_iter()

@@ -104,7 +104,7 @@ impl AuditWriter {
         AuditWriterBuilder::new(database)
     }
 
-    /// Takes an entry. Returns at once: never waits, fails or panics. Await the receipt to hear
+    /// Takes an entry. Returns at once: never waits, fails or panics. Await the receipt to learn
     /// what became of it, or drop it.
     pub fn write(&self, entry: AuditEntry) -> Receipt {
         self.clone().write_owned(entry)
@@ -220,7 +220,7 @@ impl AuditWriter {
 }
 
 impl Shared {
-    /// Gives out numbers.
+    /// Assigns numbers.
     #[inline]
     pub(super) fn reserve(&self, count: u64) -> SeqRange {
         let first = self.queue.reserve_numbers(count);

@@ -76,7 +76,7 @@ impl<T> Queue<T> {
         Some((item, size))
     }
 
-    /// Makes room again for what was taken out.
+    /// Frees room again for what was taken out.
     pub(super) fn release(&self, size: Size) {
         self.gate.release(size);
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::audit::row::LogRow;
 use crate::audit::verify::action;
 
-/// Makes the rows of one writer's records.
+/// Creates the rows of one writer's records.
 pub(in crate::audit) struct Records {
     pub(super) writer_id: Uuid,
     service: String,

@@ -27,7 +27,7 @@ pub(super) fn authorities(path: &Path) -> Result<Arc<RootCertStore>, Unusable> {
     roots.ok_or_else(|| unusable("sslrootcert", path, "holds no certificate that can be understood"))
 }
 
-/// Gives the authorities that the operating system trusts, or those that the environment's
+/// Returns the authorities that the operating system trusts, or those that the environment's
 /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Read once: there are some three hundred files.
 pub(super) fn system_authorities() -> Result<Arc<RootCertStore>, Unusable> {
     static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();

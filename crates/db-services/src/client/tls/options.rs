@@ -58,7 +58,7 @@ pub(in crate::client) struct Encryption {
 }
 
 impl Options {
-    /// Takes the TLS options out of a URL, and gives the URL without them. The query begins where
+    /// Takes the TLS options out of a URL, and returns the URL without them. The query begins where
     /// tokio-postgres sees it begin: at the first `?` after the first `@`.
     pub(in crate::client) fn take_from(url: &str) -> Result<(Self, String), &'static str> {
         let credentials = url.find('@').unwrap_or(0);
