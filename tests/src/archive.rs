@@ -14,7 +14,7 @@ async fn planned(db: &TestDb, part: &str) -> PlannedMonth {
     let plan = retention::plan(&mut db.connection().await, &rule())
         .await
         .unwrap();
-    plan.into_iter().find(|month| month.part == part).unwrap()
+    plan.into_iter().find(|month| month.partition == part).unwrap()
 }
 
 async fn write(db: &TestDb, part: &str, dir: &Path) -> Result<Archived, OpsError> {
@@ -208,7 +208,7 @@ async fn a_month_is_not_dropped_for_an_archive_that_lacks_a_row() {
     let ((db, parts), dir) = (aged(20).await, TempDir::new().unwrap());
     let archived = write(&db, &parts[0], dir.path()).await.unwrap();
     let late = format!(
-        "INSERT INTO audit_logs (created_at, action) SELECT from_time, 'late' FROM audit_logs_months() WHERE part = '{}'",
+        "INSERT INTO audit_logs (created_at, action) SELECT from_time, 'late' FROM audit_logs_months() WHERE partition = '{}'",
         parts[0]
     );
     db.sql(&late).await.unwrap();
@@ -312,7 +312,7 @@ async fn a_restored_month_is_accounted_for_once() {
         "INSERT INTO audit_logs (created_at, action, writer_id, writer_seq, metadata) \
          SELECT from_time, action, '{writer}', seq, metadata::jsonb FROM audit_logs_months(), (VALUES ('x', 1, '{{}}'), \
          ('audit.entries_lost', NULL, '{{\"ranges\": [[2, 2]]}}'), ('audit.writer_stopped', NULL, '{{\"last_seq\": 3}}')) v (action, seq, metadata) \
-         WHERE part = '{}'; INSERT INTO audit_logs (action, writer_id, writer_seq) VALUES ('x', '{writer}', 3)",
+         WHERE partition = '{}'; INSERT INTO audit_logs (action, writer_id, writer_seq) VALUES ('x', '{writer}', 3)",
         parts[0]
     ))
     .await

@@ -14,7 +14,7 @@ async fn hold(db: &TestDb, covers: Covers) -> i64 {
 
 async fn begins(db: &TestDb, part: &str) -> chrono::DateTime<chrono::Utc> {
     let sql = format!(
-        "SELECT to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS value FROM audit_logs_months() WHERE part = '{part}'"
+        "SELECT to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS value FROM audit_logs_months() WHERE partition = '{part}'"
     );
     db.text(&sql).await.parse().unwrap()
 }
@@ -70,7 +70,7 @@ async fn a_hold_on_a_time_range_covers_the_months_it_touches() {
             .await
             .unwrap_err()
             .to_string();
-        assert!(error.contains("not a hold that stands"), "{hold}: {error}");
+        assert!(error.contains("not an active hold"), "{hold}: {error}");
     }
     let all = holds::list(&mut conn).await.unwrap();
     assert_eq!(
@@ -82,7 +82,9 @@ async fn a_hold_on_a_time_range_covers_the_months_it_touches() {
         ("case 4711", None)
     );
     assert_eq!(all[1].release_reason.as_deref(), Some("the case was closed"));
-    assert!(all[1].released_at.as_deref() > Some(all[1].made_at.as_str()) && !all[1].made_by.is_empty());
+    assert!(
+        all[1].released_at.as_deref() > Some(all[1].created_at.as_str()) && !all[1].created_by.is_empty()
+    );
 }
 
 #[tokio::test]
@@ -90,7 +92,7 @@ async fn a_hold_on_a_tenant_covers_the_months_with_rows_of_it() {
     let (db, parts) = aged(20).await;
     db.sql(&format!(
         "INSERT INTO audit_logs (created_at, action, tenant_id) SELECT from_time + interval '3 days', 'x', 'acme' \
-         FROM audit_logs_months() WHERE part IN ('{}', '{}')",
+         FROM audit_logs_months() WHERE partition IN ('{}', '{}')",
         parts[1], parts[3]
     ))
     .await
@@ -185,9 +187,9 @@ async fn holds_and_ledger_are_append_only() {
     .await;
     db.sql(&format!(
         "INSERT INTO audit_logs (created_at, action, writer_id, writer_seq) \
-         SELECT from_time, 'x', gen_random_uuid(), 1 FROM audit_logs_months() WHERE part = '{0}'; \
+         SELECT from_time, 'x', gen_random_uuid(), 1 FROM audit_logs_months() WHERE partition = '{0}'; \
          INSERT INTO audit_logs (created_at, action, writer_id) \
-         SELECT from_time, 'audit.writer_started', gen_random_uuid() FROM audit_logs_months() WHERE part = '{0}'",
+         SELECT from_time, 'audit.writer_started', gen_random_uuid() FROM audit_logs_months() WHERE partition = '{0}'",
         parts[0]
     ))
     .await

@@ -56,7 +56,7 @@ async fn up_down_up_on_sqlite() {
     up_down_up(TestDb::empty_sqlite()).await;
 }
 
-/// The second migration alone, with rows in the months it made.
+/// Reverts to the first migration alone, with rows in the partitions that the second has created.
 #[tokio::test]
 async fn the_rows_outlive_the_partition_functions() {
     let db = TestDb::postgres().await;
@@ -108,29 +108,45 @@ async fn two_programs_that_migrate_at_once_take_turns() {
 }
 
 #[tokio::test]
-async fn the_table_may_live_in_another_schema() {
-    let db = TestDb::empty_postgres();
-    db.sql("CREATE SCHEMA audit").await.unwrap();
-    let url = format!("{}?options=-csearch_path%3Daudit", db.url);
-    let elsewhere = db_services::client::Database::from_url(&url).unwrap();
-    elsewhere.migrate().await.unwrap();
-    insert(&mut elsewhere.connection().await.unwrap(), &AuditEntry::new("x"))
-        .await
-        .unwrap();
-    // The owner's functions find the table whatever the caller's search_path is.
-    assert_eq!(
-        db.text("SELECT audit.audit_logs_ensure_partitions('2031-01-01', '2031-03-01')::text AS value")
-            .await,
-        "3"
+async fn the_table_may_be_in_another_schema() {
+    for schema in ["audit", "Audit-1"] {
+        let db = TestDb::empty_postgres();
+        db.sql(&format!("CREATE SCHEMA \"{schema}\"")).await.unwrap();
+        let url = format!("{}?options=-csearch_path%3D%22{schema}%22", db.url);
+        let elsewhere = db_services::client::Database::from_url(&url).unwrap();
+        elsewhere.migrate().await.unwrap();
+        insert(&mut elsewhere.connection().await.unwrap(), &AuditEntry::new("x"))
+            .await
+            .unwrap();
+        // The owner's functions find the table whatever the caller's search_path is.
+        let created = format!(
+            "SELECT \"{schema}\".audit_logs_ensure_partitions('2031-01-01', '2031-03-01')::text AS value"
+        );
+        assert_eq!(db.text(&created).await, "3");
+        let plan = format!("SELECT count(*)::text AS value FROM \"{schema}\".audit_retention_plan(13)");
+        assert_ne!(db.text(&plan).await, "0");
+        let count_rows = format!("SELECT count(*)::text AS value FROM \"{schema}\".audit_logs");
+        assert_eq!(db.text(&count_rows).await, "1");
+        // The roles may use the schema, which is not open to all.
+        let rows = for_tenant(&elsewhere, "nobody", async |conn| count(conn).await)
+            .await
+            .unwrap();
+        assert_eq!(rows, 0);
+    }
+}
+
+/// Every migration completes the functions that it creates.
+#[tokio::test]
+async fn no_function_is_left_with_a_placeholder() {
+    let db = TestDb::postgres().await;
+    let functions = "SELECT count(*)::text AS value FROM pg_proc WHERE pronamespace = 'public'::regnamespace";
+    assert_ne!(
+        db.text(&format!("{functions} AND prosrc LIKE '%public.%'")).await,
+        "0"
     );
     assert_eq!(
-        db.text("SELECT count(*)::text AS value FROM audit.audit_logs")
+        db.text(&format!("{functions} AND prosrc LIKE '%@schema@%'"))
             .await,
-        "1"
+        "0"
     );
-    // The roles may use the schema, which is not open to all.
-    let rows = for_tenant(&elsewhere, "nobody", async |conn| count(conn).await)
-        .await
-        .unwrap();
-    assert_eq!(rows, 0);
 }

@@ -234,7 +234,7 @@ async fn a_value_too_long_for_an_index_does_not_stop_the_others() {
 /// Leaves only the months up to the next one.
 async fn shorten(db: &TestDb) {
     db.sql(
-        "DO $$ DECLARE part text; BEGIN FOR part IN SELECT m.part FROM audit_logs_months() m WHERE from_time > now() + interval '1 month' \
+        "DO $$ DECLARE part text; BEGIN FOR part IN SELECT m.partition FROM audit_logs_months() m WHERE from_time > now() + interval '1 month' \
          LOOP EXECUTE format('DROP TABLE %I', part); END LOOP; END $$",
     )
     .await

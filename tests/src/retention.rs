@@ -18,7 +18,7 @@ pub async fn aged(months: i32) -> (TestDb, Vec<String>) {
     ))
     .await
     .unwrap();
-    let names = "SELECT string_agg(part, ',' ORDER BY from_time) AS value FROM audit_logs_months() WHERE to_time <= now()";
+    let names = "SELECT string_agg(partition, ',' ORDER BY from_time) AS value FROM audit_logs_months() WHERE to_time <= now()";
     let parts: Vec<_> = db.text(names).await.split(',').map(str::to_owned).collect();
     assert_eq!(parts.len(), months as usize);
     (db, parts)
@@ -40,7 +40,7 @@ pub async fn verdict(db: &TestDb, part: &str) -> String {
         .await
         .unwrap();
     plan.into_iter()
-        .find(|month| month.part == part)
+        .find(|month| month.partition == part)
         .map_or_else(|| "gone".to_owned(), |month| month.verdict)
 }
 
@@ -73,7 +73,7 @@ async fn the_plan_tells_what_would_go() {
     let going: Vec<_> = plan
         .iter()
         .filter(|month| month.goes())
-        .map(|month| &month.part)
+        .map(|month| &month.partition)
         .collect();
     // A month that ended 13 months ago to the day goes; every other one is younger.
     assert_eq!(going, parts[..parts.len() - 13].iter().collect::<Vec<_>>());
@@ -84,8 +84,8 @@ async fn the_plan_tells_what_would_go() {
     );
     assert_eq!(
         plan.last()
-            .map(|last| (last.part.as_str(), last.verdict.as_str())),
-        Some(("audit_logs_default", "not_a_month"))
+            .map(|last| (last.partition.as_str(), last.verdict.as_str())),
+        Some(("audit_logs_default", "not_monthly"))
     );
     assert_eq!(db.count().await, 63, "and changes nothing");
 }
@@ -250,7 +250,7 @@ async fn no_more_than_a_few_months_go_in_a_day() {
     }
     let error = drop_month(&db, &parts[3], &rule()).await.unwrap_err();
     assert!(
-        error.contains("3 months were dropped within a day, no more than 3 may be"),
+        error.contains("3 months were dropped within a day, the limit is 3"),
         "{error}"
     );
     assert_eq!(verdict(&db, &parts[3]).await, "drop");
@@ -300,7 +300,7 @@ async fn a_leap_of_the_clock_does_not_empty_the_trail() {
         24 - 12,
         "thirteen months with rows are left: twelve old ones, and the present"
     );
-    assert_eq!(verdict(&db, "audit_logs_2021_01").await, "few_later");
+    assert_eq!(verdict(&db, "audit_logs_2021_01").await, "too_few_recent");
     // A trail that really ended is the operator's word.
     assert!(
         drop_month(
@@ -337,7 +337,7 @@ async fn a_row_that_comes_meanwhile_stops_the_drop() {
     let (db, parts) = aged(20).await;
     let mut late = AsyncPgConnection::establish(&db.url).await.unwrap();
     let insert = format!(
-        "BEGIN; INSERT INTO audit_logs (created_at, action) SELECT from_time, 'late' FROM audit_logs_months() WHERE part = '{}'",
+        "BEGIN; INSERT INTO audit_logs (created_at, action) SELECT from_time, 'late' FROM audit_logs_months() WHERE partition = '{}'",
         parts[0]
     );
     late.batch_execute(&insert).await.unwrap();
@@ -353,7 +353,7 @@ async fn a_row_that_comes_meanwhile_stops_the_drop() {
     late.batch_execute("COMMIT").await.unwrap();
     let refused = dropping.await.unwrap().unwrap_err().to_string();
     assert!(
-        refused.contains("rows came to") && refused.contains("Repeat it"),
+        refused.contains("rows were inserted into") && refused.contains("Repeat it"),
         "{refused}"
     );
     assert_eq!(db.count().await, 64);
@@ -383,7 +383,7 @@ async fn nothing_is_dropped_while_something_is_restored() {
     let (db, parts) = aged(20).await;
     let mut restorer = AsyncPgConnection::establish(&db.url).await.unwrap();
     restorer
-        .batch_execute("BEGIN; SELECT audit_retention_turn()")
+        .batch_execute("BEGIN; SELECT audit_retention_lock()")
         .await
         .unwrap();
     refused(
@@ -405,7 +405,7 @@ async fn what_was_dropped_is_not_missing() {
     // 13 missing.
     let writer = "0198c0de-0000-7000-8000-000000000001";
     db.sql(&format!(
-        "CREATE TEMP TABLE old AS SELECT from_time AS t FROM audit_logs_months() WHERE part = '{}'; \
+        "CREATE TEMP TABLE old AS SELECT from_time AS t FROM audit_logs_months() WHERE partition = '{}'; \
          INSERT INTO audit_logs (created_at, action, writer_id, writer_seq) \
          SELECT t + n * interval '1 second', 'x', '{writer}', n FROM old, generate_series(1, 10) n WHERE n NOT IN (4, 7, 9); \
          INSERT INTO audit_logs (created_at, action, writer_id, metadata) SELECT t, action, '{writer}', metadata::jsonb FROM old, (VALUES \
@@ -467,7 +467,7 @@ async fn what_was_dropped_is_not_missing() {
 async fn a_complete_writer_stays_complete() {
     let (db, parts) = aged(20).await;
     let (writer, guard) = db.writer();
-    let begin: String = db.text(&format!("SELECT to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS value FROM audit_logs_months() WHERE part = '{}'", parts[0])).await;
+    let begin: String = db.text(&format!("SELECT to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS value FROM audit_logs_months() WHERE partition = '{}'", parts[0])).await;
     let old = begin.parse::<chrono::DateTime<chrono::Utc>>().unwrap();
     for nth in 0..300_i64 {
         let at = if nth % 3 == 0 {
@@ -497,8 +497,8 @@ async fn the_maintainer_can_and_nobody_else() {
     let calls = [
         "SELECT audit_logs_months()".to_owned(),
         "SELECT audit_retention_plan(13)".to_owned(),
-        "SELECT audit_logs_stray_months()".to_owned(),
-        "SELECT audit_logs_adopt_month('2019-02-01')".to_owned(),
+        "SELECT audit_logs_default_months()".to_owned(),
+        "SELECT audit_logs_move_month('2019-02-01')".to_owned(),
         "SELECT audit_hold_add('x', 'nobody')".to_owned(),
         "SELECT audit_hold_release(1, 'x')".to_owned(),
         "SELECT audit_logs_digest(now() - interval '1 month', now())".to_owned(),
@@ -529,8 +529,8 @@ async fn the_maintainer_can_and_nobody_else() {
             "INSERT INTO audit_legal_holds (id, reason) VALUES (9, 'x')",
             "INSERT INTO audit_retention_ledger (id, event, month, from_time, to_time, row_count, digest, reason) VALUES (9, 'dropped', 'x', now(), now(), 0, sha256(''), 'x')",
             "SELECT audit_holds_on('audit_logs', now(), now())",
-            "SELECT audit_retention_take('audit_logs_default', now(), now(), pg_current_snapshot())",
-            "SELECT audit_retention_record(NULL)",
+            "SELECT audit_retention_drop('audit_logs_default', now(), now(), pg_current_snapshot())",
+            "SELECT audit_retention_log(NULL)",
             "SELECT audit_retention_check(13, true, 100)",
         ] {
             let error = apart(&db, &format!("SET ROLE audit_{role}; {hidden}"))

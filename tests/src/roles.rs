@@ -114,8 +114,8 @@ async fn databases_may_be_migrated_and_reverted_at_once() {
     // All of them make the roles, then two of them want to drop what the others begin to use.
     for _ in 0..5 {
         let (a, b) = tokio::join!(one.migrate(), two.migrate());
-        // The roles, and the retention, the duplicates and the look-up that build on them.
-        assert_eq!((a.unwrap().len(), b.unwrap().len()), (4, 4));
+        // The roles, and the retention that builds on them.
+        assert_eq!((a.unwrap().len(), b.unwrap().len()), (2, 2));
         let (_, _, c, d) = tokio::join!(
             revert_roles(one),
             revert_roles(two),
@@ -291,25 +291,56 @@ async fn the_owners_functions_call_nobody_elses() {
 
     admin(&server, name, "GRANT audit_writer TO app").await;
     app.batch_execute(month).await.unwrap();
-    assert_eq!(reached().await, "false", "by making a month");
+    assert_eq!(reached().await, "false", "by creating a partition");
     owner.batch_execute(row).await.unwrap();
     assert_eq!(reached().await, "false", "by the default of an id");
 
-    // That it is an attack: without this migration it succeeds.
-    revert_roles(&database(&url)).await;
-    admin(
-        &server,
-        name,
-        "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions TO app",
-    )
-    .await;
-    app.batch_execute("BEGIN").await.unwrap();
+    // It is an attack: with the table's schema in the search_path, and with a body that is not bound, it succeeds.
+    owner
+        .batch_execute(
+            "ALTER FUNCTION audit_logs_create_partition(timestamp) SET search_path = pg_catalog, public, pg_temp;
+             CREATE OR REPLACE FUNCTION audit_uuid_v7() RETURNS uuid LANGUAGE sql
+                 AS $$ SELECT encode(set_bit(uuid_send(gen_random_uuid()), 52, 1), 'hex')::uuid $$",
+        )
+        .await
+        .unwrap();
     app.batch_execute(&month.replace("2041", "2042")).await.unwrap();
-    app.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(reached().await, "true", "by making a month");
+    assert_eq!(reached().await, "true", "by creating a partition");
     admin(&server, name, "ALTER ROLE app NOSUPERUSER").await;
     owner.batch_execute(row).await.unwrap();
     assert_eq!(reached().await, "true", "by the default of an id");
+}
+
+/// `audit_qualify_functions` runs with the rights of whoever migrates, a superuser perhaps.
+#[tokio::test]
+async fn a_migration_leaves_the_functions_of_others_alone() {
+    let server = server();
+    let url = server.migrated().unwrap();
+    let name = url.rsplit_once('/').unwrap().1;
+    admin(
+        &server,
+        name,
+        "CREATE ROLE app LOGIN PASSWORD 'pw'; GRANT CREATE ON SCHEMA public TO app",
+    )
+    .await;
+    let app = connect(&server.url_as("app", "pw", name)).await;
+    let create = "SET check_function_bodies = off;
+        CREATE FUNCTION audit_mine() RETURNS text LANGUAGE sql AS $$ SELECT '@schema@' $$";
+    app.batch_execute(create).await.unwrap();
+    let owner = connect(&url).await;
+    let body = "SELECT prosrc FROM pg_proc WHERE proname = 'audit_mine'";
+    owner
+        .batch_execute("SELECT audit_qualify_functions()")
+        .await
+        .unwrap();
+    assert_eq!(text(&owner, body).await, [" SELECT '@schema@' "]);
+    // The owner's own it does complete.
+    admin(&server, name, "ALTER FUNCTION audit_mine() OWNER TO postgres").await;
+    owner
+        .batch_execute("SELECT audit_qualify_functions()")
+        .await
+        .unwrap();
+    assert_eq!(text(&owner, body).await, [" SELECT 'public' "]);
 }
 
 /// A database with a login that is a member of `audit_writer` and of nothing else.

@@ -218,7 +218,7 @@ async fn a_month_that_cannot_be_made_moves_nothing() {
     assert_eq!(place_of(&db).await, "audit_logs_default");
     for odd in ["NULL", "'2019-02-02'", "'infinity'"] {
         assert!(
-            db.sql(&format!("SELECT audit_logs_adopt_month({odd})"))
+            db.sql(&format!("SELECT audit_logs_move_month({odd})"))
                 .await
                 .is_err(),
             "{odd}"
@@ -238,7 +238,7 @@ async fn an_entry_that_waits_meanwhile_gets_into_the_month() {
     assert_eq!(writer.write(AuditEntry::new("before")).await, Delivery::Committed);
     let mut mover = AsyncPgConnection::establish(&db.url).await.unwrap();
     mover
-        .batch_execute("BEGIN; SELECT audit_logs_adopt_month('2019-02-01')")
+        .batch_execute("BEGIN; SELECT audit_logs_move_month('2019-02-01')")
         .await
         .unwrap();
     let late = AuditEntry::new("late").created_at("2019-02-20T00:00:00Z".parse().unwrap());

@@ -143,7 +143,7 @@ async fn writers_go_on_while_months_are_made_moved_and_dropped() {
         .into_iter()
         .filter(|month| month.goes())
         .take(2)
-        .map(|month| month.part)
+        .map(|month| month.partition)
         .collect();
     let database = db.database.clone();
     let dropping = async move {

@@ -72,8 +72,8 @@ fn cells(hold: &OnRecord) -> Vec<Cell> {
         text(&hold.from_time),
         text(&hold.to_time),
         Cell::plain(&hold.reason),
-        Cell::plain(&hold.made_by),
-        Cell::plain(&hold.made_at),
+        Cell::plain(&hold.created_by),
+        Cell::plain(&hold.created_at),
         Cell::plain(released),
     ]
 }

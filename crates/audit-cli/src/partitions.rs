@@ -42,8 +42,8 @@ async fn list(conn: &mut Connection, json: bool) -> Done {
 fn cells(partition: &Partition) -> Vec<Cell> {
     let name = match (&partition.month, partition.has_rows) {
         // Only the default partition and those made by hand are no month; rows in it have none.
-        (None, true) => Cell::doubtful(&partition.part),
-        _ => Cell::plain(&partition.part),
+        (None, true) => Cell::doubtful(&partition.partition),
+        _ => Cell::plain(&partition.partition),
     };
     vec![
         name,

@@ -53,7 +53,7 @@ fn planned(month: &PlannedMonth) -> Vec<Cell> {
         other => Cell::doubtful(other),
     };
     vec![
-        Cell::plain(month.month.as_ref().unwrap_or(&month.part)),
+        Cell::plain(month.month.as_ref().unwrap_or(&month.partition)),
         Cell::plain(output::number(month.row_count.unsigned_abs())),
         Cell::plain(output::size(month.bytes)),
         Cell::plain(holds.join(" ")),
@@ -70,7 +70,7 @@ fn explain(months: &[PlannedMonth]) -> bool {
             count("held")
         );
     }
-    let doubtful = count("few_later");
+    let doubtful = count("too_few_recent");
     if doubtful > 0 {
         eprintln!(
             "{doubtful} months are past their time by the server's clock, but fewer later months hold rows than are to \
@@ -146,7 +146,7 @@ async fn drop_month(
     rule: &Rule,
     dir: Option<&Path>,
 ) -> Result<(), Failure> {
-    let name = month.month.as_ref().unwrap_or(&month.part);
+    let name = month.month.as_ref().unwrap_or(&month.partition);
     let archived = match dir {
         Some(dir) => {
             let bar = output::progress(Some(month.row_count.unsigned_abs()), "archiving");
@@ -161,7 +161,7 @@ async fn drop_month(
         None => None,
     };
     let bar = output::waiting("dropping");
-    let entry = retention::drop_month(conn, &month.part, rule, archived.as_ref()).await;
+    let entry = retention::drop_month(conn, &month.partition, rule, archived.as_ref()).await;
     bar.finish_and_clear();
     let entry = entry.map_err(|error| Failure::new(format!("{name} was not dropped: {error}")))?;
     match archived {

@@ -137,7 +137,7 @@ async fn months_are_listed_and_made_and_strays_put_into_them() {
     let json: serde_json::Value =
         serde_json::from_str(place.done("partitions list --json").lines().next().unwrap()).unwrap();
     assert_eq!(
-        (&json["part"], &json["month"]),
+        (&json["partition"], &json["month"]),
         (&"audit_logs_2018_01".into(), &"2018-01".into())
     );
     place
@@ -239,7 +239,7 @@ async fn what_is_not_meant_is_not_done() {
             2,
             "cannot be used with",
         ),
-        ("hold release 1 --reason x", 3, "not a hold that stands"),
+        ("hold release 1 --reason x", 3, "not an active hold"),
         ("restore nowhere", 3, "nowhere"),
         ("partitions ensure --from yesterday", 2, "2024-01-31"),
     ] {

@@ -42,10 +42,10 @@ pub struct Hold {
     pub reason: String,
     /// The database user who made it.
     #[diesel(sql_type = Text)]
-    pub made_by: String,
+    pub created_by: String,
     /// When, by the database's clock.
     #[diesel(sql_type = Text)]
-    pub made_at: String,
+    pub created_at: String,
     /// Why it was released; none while it stands.
     #[diesel(sql_type = Nullable<Text>)]
     pub release_reason: Option<String>,
@@ -103,10 +103,10 @@ pub async fn list(conn: &mut Connection) -> Result<Vec<Hold>, OpsError> {
         utc!("h.from_time"),
         " AS from_time, ",
         utc!("h.to_time"),
-        " AS to_time, h.reason, h.made_by::text AS made_by, ",
-        utc!("h.made_at"),
-        " AS made_at, r.reason AS release_reason, r.made_by::text AS released_by, ",
-        utc!("r.made_at"),
+        " AS to_time, h.reason, h.created_by::text AS created_by, ",
+        utc!("h.created_at"),
+        " AS created_at, r.reason AS release_reason, r.created_by::text AS released_by, ",
+        utc!("r.created_at"),
         " AS released_at FROM audit_legal_holds h LEFT JOIN audit_legal_holds r ON r.releases = h.id \
          WHERE h.releases IS NULL ORDER BY h.id"
     ));

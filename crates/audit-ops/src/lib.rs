@@ -8,7 +8,7 @@
 //! 5. [`doctor`] examines whether the trail is as safe as it is meant to be, on SQLite as well.
 //!
 //! What may be done is decided by functions in the database, which its owner owns
-//! (`migrations/postgres/2026-11-25-000004_retention`): this crate calls them. Whoever logs in must be
+//! (`migrations/postgres/2026-11-28-000004_retention`): this crate calls them. Whoever logs in must be
 //! the owner or a member of `audit_maintainer`; who writes an archive must be able to read every row as
 //! well (`audit_auditor`), and who restores one must be the owner.
 //!

@@ -17,7 +17,7 @@ use crate::pg::{Number, postgres, utc};
 pub struct Partition {
     /// The table's name.
     #[diesel(sql_type = Text)]
-    pub part: String,
+    pub partition: String,
     /// The month, as `2024-01`; none for the default partition and for partitions that are no month.
     #[diesel(sql_type = Nullable<Text>)]
     pub month: Option<String>,
@@ -63,11 +63,11 @@ pub struct StrayMonth {
 /// Dropping the future loses nothing.
 pub async fn list(conn: &mut Connection) -> Result<Vec<Partition>, OpsError> {
     let query = diesel::sql_query(concat!(
-        "SELECT part::text AS part, month, ",
+        "SELECT partition::text AS partition, month, ",
         utc!("from_time"),
         " AS from_time, ",
         utc!("to_time"),
-        " AS to_time, has_rows, row_count, bytes FROM audit_logs_months() AS months ORDER BY months.from_time, months.part"
+        " AS to_time, has_rows, row_count, bytes FROM audit_logs_months() AS months ORDER BY months.from_time, months.partition"
     ));
     Ok(query.load(postgres(conn)?).await?)
 }
@@ -119,7 +119,7 @@ fn months(from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<DateTime<Utc>> {
 pub async fn strays(conn: &mut Connection) -> Result<Vec<StrayMonth>, OpsError> {
     let query = diesel::sql_query(
         "SELECT to_char(month_start, 'YYYY-MM') || CASE WHEN month_start < '0001-01-01' THEN ' BC' ELSE '' END AS month, row_count, \
-         extract(epoch FROM month_start)::bigint AS from_epoch FROM audit_logs_stray_months() ORDER BY month_start",
+         extract(epoch FROM month_start)::bigint AS from_epoch FROM audit_logs_default_months() ORDER BY month_start",
     );
     Ok(query.load(postgres(conn)?).await?)
 }
@@ -141,7 +141,7 @@ pub async fn adopt(conn: &mut Connection, month: &StrayMonth) -> Result<u64, Ops
         return Ok(0);
     };
     let query =
-        diesel::sql_query("SELECT audit_logs_adopt_month(to_timestamp($1) AT TIME ZONE 'UTC') AS value")
+        diesel::sql_query("SELECT audit_logs_move_month(to_timestamp($1) AT TIME ZONE 'UTC') AS value")
             .bind::<BigInt, _>(from);
     let moved: Number = query.get_result(conn).await?;
     Ok(moved.value.unsigned_abs())

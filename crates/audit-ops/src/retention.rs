@@ -66,7 +66,7 @@ impl Rule {
 pub struct PlannedMonth {
     /// The table's name.
     #[diesel(sql_type = Text)]
-    pub part: String,
+    pub partition: String,
     /// The month, as `2024-01`; none for partitions that are no month.
     #[diesel(sql_type = Nullable<Text>)]
     pub month: Option<String>,
@@ -85,8 +85,8 @@ pub struct PlannedMonth {
     /// The legal holds that cover it.
     #[diesel(sql_type = Array<BigInt>)]
     pub holds: Vec<i64>,
-    /// `drop`; `keep`, for its age; `held`; `few_later`: fewer later months hold rows than are to be kept;
-    /// `not_a_month`.
+    /// `drop`; `keep`, for its age; `held`; `too_few_recent`: fewer later months hold rows than are to be kept;
+    /// `not_monthly`.
     #[diesel(sql_type = Text)]
     pub verdict: String,
     /// Its bounds in seconds since 1970.
@@ -159,13 +159,13 @@ pub struct LedgerEntry {
 /// Dropping the future loses nothing.
 pub async fn plan(conn: &mut Connection, rule: &Rule) -> Result<Vec<PlannedMonth>, OpsError> {
     let query = diesel::sql_query(concat!(
-        "SELECT part::text AS part, month, ",
+        "SELECT partition::text AS partition, month, ",
         utc!("from_time"),
         " AS from_time, ",
         utc!("to_time"),
         " AS to_time, row_count, bytes, holds, verdict, extract(epoch FROM planned.from_time)::bigint AS from_epoch, \
          extract(epoch FROM planned.to_time)::bigint AS to_epoch \
-         FROM audit_retention_plan($1, $2) AS planned ORDER BY planned.from_time, planned.part"
+         FROM audit_retention_plan($1, $2) AS planned ORDER BY planned.from_time, planned.partition"
     ))
     .bind::<Integer, _>(rule.keep_months)
     .bind::<Bool, _>(rule.trust_clock);
@@ -187,13 +187,13 @@ pub async fn plan(conn: &mut Connection, rule: &Rule) -> Result<Vec<PlannedMonth
 /// Dropping the future leaves it open whether the month was dropped; the ledger tells.
 pub async fn drop_month(
     conn: &mut Connection,
-    part: &str,
+    partition: &str,
     rule: &Rule,
     archived: Option<&Archived>,
 ) -> Result<i64, OpsError> {
     let query =
         diesel::sql_query("SELECT audit_logs_drop_month($1::name, $2, $3, $4, $5, $6, $7, $8, $9) AS value")
-            .bind::<Text, _>(part)
+            .bind::<Text, _>(partition)
             .bind::<Integer, _>(rule.keep_months)
             .bind::<Text, _>(&rule.reason)
             .bind::<Bool, _>(rule.force)

@@ -48,11 +48,11 @@ pub(crate) enum Retention {
     /// Show what would be dropped, change nothing
     #[command(after_help = "\
 Verdicts:
-  drop         it is past its time
-  keep         it is not (months without rows that are kept are left out)
-  held         a legal hold covers rows of it: `auditlog hold list`
-  few_later    too few later months hold rows: is the server's clock right? See --trust-clock
-  not_a_month  the default partition, and partitions made by hand")]
+  drop            it is past its time
+  keep            it is not (months without rows that are kept are left out)
+  held            a legal hold covers rows of it: `auditlog hold list`
+  too_few_recent  too few later months hold rows: is the server's clock right? See --trust-clock
+  not_monthly     the default partition, and partitions that were created manually")]
     Plan {
         #[command(flatten)]
         keep: Keep,

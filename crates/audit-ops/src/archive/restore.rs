@@ -43,7 +43,7 @@ pub async fn restore(
 ) -> Result<Restored, OpsError> {
     let conn = postgres(conn)?;
     let made = diesel::sql_query(
-        "SELECT audit_logs_make_month($1::timestamptz AT TIME ZONE 'UTC')::int::bigint AS value",
+        "SELECT audit_logs_create_partition($1::timestamptz AT TIME ZONE 'UTC')::int::bigint AS value",
     )
     .bind::<Text, _>(&archived.manifest.from_time);
     made.get_result::<Number>(conn).await?;
@@ -58,7 +58,7 @@ async fn restore_all(
     archived: &Archived,
     told: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Restored, OpsError> {
-    conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_turn()")
+    conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_lock()")
         .await?;
     let mut lines = Lines::open(&archived.path)?;
     let mut total = Restored { new: 0, known: 0 };

@@ -45,7 +45,7 @@ pub async fn write(
     let (Some(name), Some(from), Some(to)) = (&month.month, month.from_epoch, month.to_epoch) else {
         return Err(OpsError::archive(
             dir,
-            format!("{} is not a whole month", month.part),
+            format!("{} is not a whole month", month.partition),
         ));
     };
     fs::create_dir_all(dir).map_err(OpsError::file(dir))?;

@@ -339,7 +339,7 @@ async fn partitions(session: &Session) -> Result<Finding, DoctorError> {
             "past audit_logs, and so past its rights and policies, this user may {}",
             listed(reached)
         ),
-        "-- as a superuser or the owner it can; else: SELECT audit_close_table('…'); for each of them",
+        "-- as a superuser or the owner it can; else: SELECT audit_lock_down_table('…'); for each of them",
     ))
 }
 

@@ -6,30 +6,22 @@ use super::session::Session;
 use crate::doctor::{Code, DoctorError, Finding, Severity};
 
 /// What each migration runs.
-const SQL: [(&str, &str); 6] = [
+const SQL: [(&str, &str); 4] = [
     (
-        "2026-11-24-000001_create_audit_logs",
-        include_str!("../../../../../migrations/postgres/2026-11-24-000001_create_audit_logs/up.sql"),
+        "2026-11-28-000001_audit_logs",
+        include_str!("../../../../../migrations/postgres/2026-11-28-000001_audit_logs/up.sql"),
     ),
     (
-        "2026-11-24-000002_partitions",
-        include_str!("../../../../../migrations/postgres/2026-11-24-000002_partitions/up.sql"),
+        "2026-11-28-000002_partitions",
+        include_str!("../../../../../migrations/postgres/2026-11-28-000002_partitions/up.sql"),
     ),
     (
-        "2026-11-25-000003_roles_and_tenants",
-        include_str!("../../../../../migrations/postgres/2026-11-25-000003_roles_and_tenants/up.sql"),
+        "2026-11-28-000003_roles_and_tenants",
+        include_str!("../../../../../migrations/postgres/2026-11-28-000003_roles_and_tenants/up.sql"),
     ),
     (
-        "2026-11-25-000004_retention",
-        include_str!("../../../../../migrations/postgres/2026-11-25-000004_retention/up.sql"),
-    ),
-    (
-        "2026-11-26-000005_duplicate_entries",
-        include_str!("../../../../../migrations/postgres/2026-11-26-000005_duplicate_entries/up.sql"),
-    ),
-    (
-        "2026-11-26-000006_lookup",
-        include_str!("../../../../../migrations/postgres/2026-11-26-000006_lookup/up.sql"),
+        "2026-11-28-000004_retention",
+        include_str!("../../../../../migrations/postgres/2026-11-28-000004_retention/up.sql"),
     ),
 ];
 
@@ -155,7 +147,7 @@ mod tests {
             .collect();
         there.sort();
         assert_eq!(SQL.map(|(name, _)| name.to_owned()).to_vec(), there);
-        assert_eq!(version("2026-11-24-000001_create_audit_logs"), "20261124000001");
+        assert_eq!(version("2026-11-28-000001_audit_logs"), "20261128000001");
     }
 
     #[test]

@@ -5,7 +5,7 @@ SELECT CASE WHEN t.tgtype & 6 = 6 AND t.tgenabled <> 'D' THEN 'critical' ELSE 'w
               CASE WHEN t.tgtype & 6 = 6 THEN ' before a row is stored, and can change or drop it' ELSE '' END),
        string_agg(format('DROP TRIGGER %I ON %s;', t.tgname, t.tgrelid::regclass), E'\n' ORDER BY t.tgrelid::regclass::text) FILTER (WHERE t.tgparentid = 0)
 FROM parts JOIN pg_trigger t ON t.tgrelid = parts.relid
-WHERE NOT t.tgisinternal AND t.tgfoid NOT IN (SELECT oid FROM pg_proc WHERE proname IN ('audit_logs_refuse_change', 'audit_logs_demand_moved')
+WHERE NOT t.tgisinternal AND t.tgfoid NOT IN (SELECT oid FROM pg_proc WHERE proname IN ('audit_logs_refuse_change', 'audit_logs_check_moved')
                                                 AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'audit_logs'::regclass))
 GROUP BY t.tgname, t.tgfoid, t.tgtype, t.tgenabled
 UNION ALL

@@ -1,3 +1,0 @@
-SET LOCAL lock_timeout = '2s';
-
-DROP FUNCTION audit_logs_lookup(uuid[], timestamptz[], uuid[], bigint[]);

@@ -1,0 +1,533 @@
+-- How long rows are kept: whole months are dropped, legal holds prevent it, and a ledger records what was
+-- dropped. docs/decisions/0011-retention.md has the reasons.
+
+-- Fail rather than make every writer queue behind this while it waits for a long query.
+SET LOCAL lock_timeout = '2s';
+
+CREATE TABLE audit_legal_holds (
+    id         bigint      PRIMARY KEY,
+    releases   bigint      UNIQUE REFERENCES audit_legal_holds (id),
+    tenant_id  text,
+    from_time  timestamptz,
+    to_time    timestamptz,
+    reason     text        NOT NULL CHECK (reason ~ '\S'),
+    created_by name        NOT NULL DEFAULT session_user,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (from_time < to_time),
+    CHECK (releases IS NULL OR (tenant_id IS NULL AND from_time IS NULL AND to_time IS NULL))
+);
+
+CREATE TABLE audit_retention_ledger (
+    id             bigint      PRIMARY KEY,
+    event          text        NOT NULL CHECK (event IN ('dropped', 'restored')),
+    month          text        NOT NULL,
+    from_time      timestamptz NOT NULL,
+    to_time        timestamptz NOT NULL,
+    row_count      bigint      NOT NULL,
+    digest         bytea       NOT NULL CHECK (octet_length(digest) = 32),
+    archive        text,
+    archive_sha256 bytea,
+    keep_months    integer,
+    forced         boolean     NOT NULL DEFAULT false,
+    reason         text        NOT NULL CHECK (reason ~ '\S'),
+    done_by        name        NOT NULL DEFAULT session_user,
+    done_at        timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE audit_retention_writers (
+    entry     bigint NOT NULL REFERENCES audit_retention_ledger (id),
+    writer_id uuid   NOT NULL,
+    row_count bigint NOT NULL,
+    numbers   int8multirange NOT NULL,
+    PRIMARY KEY (entry, writer_id)
+);
+
+CREATE TABLE audit_retention_declarations (
+    entry     bigint NOT NULL REFERENCES audit_retention_ledger (id),
+    writer_id uuid   NOT NULL,
+    action    text   NOT NULL,
+    metadata  jsonb  NOT NULL
+);
+CREATE INDEX audit_retention_declarations_entry ON audit_retention_declarations (entry);
+
+SELECT audit_revoke_all('TABLE', t)
+FROM unnest(ARRAY['audit_legal_holds', 'audit_retention_ledger', 'audit_retention_writers',
+                  'audit_retention_declarations']::regclass[]) AS t;
+
+CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON audit_legal_holds
+    FOR EACH ROW EXECUTE FUNCTION audit_logs_refuse_change();
+CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit_legal_holds
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_logs_refuse_change();
+ALTER TABLE audit_legal_holds
+    ENABLE ALWAYS TRIGGER audit_append_only, ENABLE ALWAYS TRIGGER audit_no_truncate;
+
+CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON audit_retention_ledger
+    FOR EACH ROW EXECUTE FUNCTION audit_logs_refuse_change();
+CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit_retention_ledger
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_logs_refuse_change();
+ALTER TABLE audit_retention_ledger
+    ENABLE ALWAYS TRIGGER audit_append_only, ENABLE ALWAYS TRIGGER audit_no_truncate;
+
+CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON audit_retention_writers
+    FOR EACH ROW EXECUTE FUNCTION audit_logs_refuse_change();
+CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit_retention_writers
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_logs_refuse_change();
+ALTER TABLE audit_retention_writers
+    ENABLE ALWAYS TRIGGER audit_append_only, ENABLE ALWAYS TRIGGER audit_no_truncate;
+
+CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON audit_retention_declarations
+    FOR EACH ROW EXECUTE FUNCTION audit_logs_refuse_change();
+CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit_retention_declarations
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_logs_refuse_change();
+ALTER TABLE audit_retention_declarations
+    ENABLE ALWAYS TRIGGER audit_append_only, ENABLE ALWAYS TRIGGER audit_no_truncate;
+
+-- row_security = off in the functions that follow: a query that a policy would restrict fails instead.
+SET LOCAL check_function_bodies = off;
+
+-- Holds the rows of a tenant, of a time range, or of both. Returns the number of the hold.
+CREATE FUNCTION audit_hold_add(
+    reason text, tenant_id text DEFAULT NULL, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL
+) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+    AS $$
+DECLARE
+    created bigint;
+BEGIN
+    LOCK TABLE @schema@.audit_legal_holds IN SHARE ROW EXCLUSIVE MODE;
+    INSERT INTO @schema@.audit_legal_holds (id, tenant_id, from_time, to_time, reason)
+    SELECT coalesce(max(h.id), 0) + 1, audit_hold_add.tenant_id, audit_hold_add.from_time, audit_hold_add.to_time,
+           audit_hold_add.reason
+    FROM @schema@.audit_legal_holds h
+    RETURNING id INTO created;
+    RETURN created;
+END
+$$;
+
+-- Ends a hold. Returns the number of the row that records it.
+CREATE FUNCTION audit_hold_release(hold bigint, reason text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+    AS $$
+DECLARE
+    created bigint;
+BEGIN
+    LOCK TABLE @schema@.audit_legal_holds IN SHARE ROW EXCLUSIVE MODE;
+    IF NOT EXISTS (SELECT FROM @schema@.audit_legal_holds h WHERE h.id = hold AND h.releases IS NULL
+                   AND NOT EXISTS (SELECT FROM @schema@.audit_legal_holds r WHERE r.releases = h.id)) THEN
+        RAISE EXCEPTION 'audit_hold_release: % is not an active hold', hold
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    INSERT INTO @schema@.audit_legal_holds (id, releases, reason)
+    SELECT max(h.id) + 1, hold, audit_hold_release.reason FROM @schema@.audit_legal_holds h
+    RETURNING id INTO created;
+    RETURN created;
+END
+$$;
+
+-- The holds that cover a partition. A tenant's hold does if the partition has a row that it covers.
+CREATE FUNCTION audit_holds_on(partition regclass, starts timestamptz, ends timestamptz) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+    AS $$
+DECLARE
+    hold   record;
+    covers boolean;
+    found  bigint[] := '{}';
+BEGIN
+    FOR hold IN
+        SELECT h.* FROM @schema@.audit_legal_holds h
+        WHERE h.releases IS NULL AND NOT EXISTS (SELECT FROM @schema@.audit_legal_holds r WHERE r.releases = h.id)
+          AND coalesce(h.from_time < ends, true) AND coalesce(h.to_time > starts, true)
+        ORDER BY h.id
+    LOOP
+        covers := hold.tenant_id IS NULL;
+        IF NOT covers THEN
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s
+                            WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3)', partition)
+                INTO covers
+                USING hold.tenant_id, greatest(hold.from_time, starts), least(hold.to_time, ends);
+        END IF;
+        IF covers THEN
+            found := found || hold.id;
+        END IF;
+    END LOOP;
+    RETURN found;
+END
+$$;
+
+-- The partitions. row_count is exact for a partition that was not analyzed yet, otherwise the planner's estimate.
+CREATE FUNCTION audit_logs_months() RETURNS TABLE (
+        partition name, month text, from_time timestamptz, to_time timestamptz, whole_month boolean,
+        has_rows boolean, row_count bigint, bytes bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC' SET datestyle = 'ISO'
+    AS $$
+DECLARE
+    p record;
+BEGIN
+    FOR p IN
+        SELECT c.oid::regclass AS rel, c.relname, c.reltuples, pg_get_expr(c.relpartbound, c.oid) AS bound
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = '@schema@.audit_logs'::regclass
+    LOOP
+        partition := p.relname;
+        from_time := substring(p.bound FROM 'FROM \(''([^'']+)''\)')::timestamptz;
+        to_time := substring(p.bound FROM 'TO \(''([^'']+)''\)')::timestamptz;
+        whole_month := coalesce(
+            from_time = date_trunc('month', from_time) AND to_time = from_time + interval '1 month', false);
+        month := CASE WHEN whole_month THEN
+            to_char(from_time, 'YYYY-MM') || CASE WHEN from_time < '0001-01-01' THEN ' BC' ELSE '' END END;
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', p.rel) INTO has_rows;
+        row_count := CASE WHEN has_rows THEN p.reltuples ELSE 0 END;
+        IF has_rows AND row_count <= 0 THEN
+            EXECUTE format('SELECT count(*) FROM %s', p.rel) INTO row_count;
+        END IF;
+        bytes := pg_total_relation_size(p.rel);
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+-- What would become of each partition if this number of months were kept. The verdicts:
+--     drop            it is old enough, and nothing prevents it
+--     keep            it is not old enough
+--     held            it is old enough, but a legal hold covers it
+--     too_few_recent  it is old enough, but fewer later months than are to be kept hold rows: the clock may be wrong
+--     not_monthly     it is not the partition of one whole month
+CREATE FUNCTION audit_retention_plan(keep_months integer, trust_clock boolean DEFAULT false) RETURNS TABLE (
+        partition name, month text, from_time timestamptz, to_time timestamptz, row_count bigint, bytes bigint,
+        holds bigint[], verdict text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC'
+    AS $$
+BEGIN
+    IF keep_months IS NULL OR keep_months < 1 THEN
+        RAISE EXCEPTION 'audit_logs: at least one month must be kept' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN QUERY
+        WITH months AS MATERIALIZED (
+            SELECT m.*, @schema@.audit_holds_on(
+                format('%s.%I', '@schema@', m.partition)::regclass, m.from_time, m.to_time) AS holds
+            FROM @schema@.audit_logs_months() m
+        )
+        SELECT m.partition, m.month, m.from_time, m.to_time, m.row_count, m.bytes, m.holds,
+               CASE WHEN NOT m.whole_month THEN 'not_monthly'
+                    WHEN m.to_time > now() - make_interval(months => keep_months) THEN 'keep'
+                    WHEN m.holds <> '{}' THEN 'held'
+                    WHEN NOT trust_clock AND keep_months > (
+                        SELECT count(*) FROM months l
+                        WHERE l.whole_month AND l.has_rows AND l.from_time >= m.to_time AND l.from_time <= now())
+                    THEN 'too_few_recent'
+                    ELSE 'drop' END
+        FROM months m
+        ORDER BY m.from_time, m.partition;
+END
+$$;
+
+CREATE FUNCTION audit_digest_step(digest bytea, line bytea) RETURNS bytea
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$ BEGIN RETURN pg_catalog.sha256(digest OPERATOR(pg_catalog.||) line); END $$;
+
+-- The digest of lines, given by the SHA-256 of each, in order. It begins with 32 zero bytes; each step is
+-- SHA-256(digest || SHA-256(line)).
+CREATE AGGREGATE audit_digest(bytea) (
+    SFUNC = audit_digest_step, STYPE = bytea, PARALLEL = SAFE,
+    INITCOND = '\x0000000000000000000000000000000000000000000000000000000000000000'
+);
+
+-- The number and the digest of the rows in [from_time, to_time): audit_digest over their lines in the order of
+-- (created_at, id). The line of a row is row_to_json(row), times in UTC, as UTF-8.
+CREATE FUNCTION audit_logs_digest(
+    from_time timestamptz, to_time timestamptz, OUT row_count bigint, OUT digest bytea
+)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC'
+    AS $$
+BEGIN
+    -- The hashes are sorted, not the lines. EXECUTE: the plan depends on the times.
+    EXECUTE 'SELECT count(*), @schema@.audit_digest(line ORDER BY created_at, id) FROM (
+                 SELECT sha256(convert_to(row_to_json(a)::text, ''UTF8'')) AS line, created_at, id
+                 FROM @schema@.audit_logs a WHERE created_at >= $1 AND created_at < $2 OFFSET 0) AS lines'
+        INTO row_count, digest USING from_time, to_time;
+END
+$$;
+
+-- One session at a time drops or restores. Released with the transaction.
+CREATE FUNCTION audit_retention_lock() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
+    AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(
+        hashtextextended('audit_logs retention', '@schema@.audit_logs'::regclass::oid::bigint));
+EXCEPTION WHEN lock_not_available THEN
+    RAISE EXCEPTION 'audit_logs: another session drops or restores a month' USING ERRCODE = 'lock_not_available';
+END
+$$;
+
+-- Raises an error if no month at all may be dropped now.
+CREATE FUNCTION audit_retention_check(keep_months integer, force boolean, max_months integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    last_time     constant timestamptz := (SELECT max(done_at) FROM @schema@.audit_retention_ledger);
+    dropped_today constant bigint := (
+        SELECT count(*) FROM @schema@.audit_retention_ledger
+        WHERE event = 'dropped' AND done_at > now() - interval '1 day');
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        -- Its one old snapshot would not show the rows that were inserted meanwhile.
+        RAISE EXCEPTION 'audit_logs: a month is dropped only in a READ COMMITTED transaction'
+            USING ERRCODE = 'UA002';
+    ELSIF keep_months < 12 AND force IS NOT TRUE THEN
+        RAISE EXCEPTION 'audit_logs: fewer than 12 months (%) are kept only if forced', keep_months
+            USING ERRCODE = 'UA002', HINT = 'PCI DSS 10.5.1 asks for twelve months of audit history.';
+    ELSIF last_time > clock_timestamp() THEN
+        RAISE EXCEPTION 'audit_logs: the clock shows %, but the ledger has an entry of %',
+            clock_timestamp(), last_time
+            USING ERRCODE = 'UA002', HINT = 'Correct the database server''s clock.';
+    ELSIF max_months IS NULL OR dropped_today >= max_months THEN
+        RAISE EXCEPTION 'audit_logs: % months were dropped within a day, the limit is %',
+            dropped_today, coalesce(max_months, 0)
+            USING ERRCODE = 'UA002', HINT = 'Look at what was dropped; then repeat with a higher max_months.';
+    END IF;
+END
+$$;
+
+-- Records in the ledger a month that is about to be dropped. Returns the number of the ledger's entry.
+CREATE FUNCTION audit_retention_log(entry audit_retention_ledger) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off
+    AS $$
+DECLARE
+    created bigint;
+BEGIN
+    INSERT INTO @schema@.audit_retention_ledger
+        (id, event, month, from_time, to_time, row_count, digest, archive, archive_sha256, keep_months, forced, reason)
+    SELECT coalesce(max(id), 0) + 1, 'dropped', entry.month, entry.from_time, entry.to_time, entry.row_count,
+           entry.digest, entry.archive, entry.archive_sha256, entry.keep_months, entry.forced, entry.reason
+    FROM @schema@.audit_retention_ledger
+    RETURNING id INTO created;
+    -- Runs of numbers are collected, not single numbers. A number beyond the limits of a range is no writer's.
+    EXECUTE 'INSERT INTO @schema@.audit_retention_writers (entry, writer_id, row_count, numbers)
+        SELECT $1, writer_id, sum(row_count), range_agg(int8range(first, last, ''[]'')) FROM (
+            SELECT writer_id, count(*) AS row_count, min(writer_seq) AS first, max(writer_seq) AS last FROM (
+                SELECT writer_id, writer_seq,
+                       writer_seq - dense_rank() OVER (PARTITION BY writer_id ORDER BY writer_seq) AS run
+                FROM @schema@.audit_logs WHERE created_at >= $2 AND created_at < $3 AND writer_id IS NOT NULL
+                  AND writer_seq BETWEEN 1 AND 9223372036854775806) AS numbered
+            GROUP BY writer_id, run) AS runs
+        GROUP BY writer_id' USING created, entry.from_time, entry.to_time;
+    -- Of the numbers that a writer attested (audit.writer_alive), the highest is enough.
+    EXECUTE 'INSERT INTO @schema@.audit_retention_declarations (entry, writer_id, action, metadata)
+        SELECT $1, writer_id, action, metadata FROM @schema@.audit_logs
+        WHERE created_at >= $2 AND created_at < $3 AND writer_id IS NOT NULL AND writer_seq IS NULL
+          AND metadata IS NOT NULL
+          AND action IN (''audit.writer_started'', ''audit.entries_lost'', ''audit.entry_quarantined'',
+                         ''audit.entries_duplicate'', ''audit.writer_stopped'')
+        UNION ALL
+        (SELECT DISTINCT ON (writer_id) $1, writer_id, action, metadata FROM @schema@.audit_logs
+         WHERE created_at >= $2 AND created_at < $3 AND writer_id IS NOT NULL AND writer_seq IS NULL
+           AND action = ''audit.writer_alive'' AND jsonb_typeof(metadata -> ''resolved_through'') = ''number''
+         ORDER BY writer_id, metadata -> ''resolved_through'' DESC)'
+        USING created, entry.from_time, entry.to_time;
+    RETURN created;
+END
+$$;
+
+-- Drops a partition, unless a hold covers it by now or rows were inserted since the snapshot. In every attempt
+-- the waits for locks take less than half a second in all, then the locks are released: that is how long a
+-- reader in the way can delay a writer. audit_logs before its partitions, the order in which writers lock.
+CREATE FUNCTION audit_retention_drop(
+    partition regclass, starts timestamptz, ends timestamptz, before pg_snapshot
+) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '100ms' SET enable_seqscan = off
+    AS $$
+DECLARE
+    parent            constant regclass := '@schema@.audit_logs'::regclass;
+    default_partition constant oid := (SELECT partdefid FROM pg_partitioned_table WHERE partrelid = parent);
+    attempts          int := 0;
+    late              boolean;
+    holds             bigint[];
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM pg_advisory_xact_lock(hashtextextended('audit_logs partitions', parent::oid::bigint));
+            -- Waits for a hold that is being added.
+            LOCK TABLE @schema@.audit_legal_holds IN SHARE MODE;
+            PERFORM set_config('lock_timeout', '250ms', true);
+            LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', '100ms', true);
+            IF default_partition <> 0 THEN
+                EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition::regclass);
+            END IF;
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', partition);
+            -- By the BRIN index on tx_id: milliseconds. Rows of another cluster may have any tx_id.
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE tx_id >= $1 AND tx_id < $2
+                            AND NOT pg_visible_in_snapshot(tx_id::text::xid8, $3))', partition)
+                INTO late
+                USING pg_snapshot_xmin(before)::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+                      before;
+            IF late THEN
+                RAISE EXCEPTION 'audit_logs: rows were inserted into % while it was being read; nothing was dropped',
+                    partition
+                    USING ERRCODE = 'UA003', HINT = 'Repeat it; an archive of it as well.';
+            END IF;
+            holds := @schema@.audit_holds_on(partition, starts, ends);
+            IF holds <> '{}' THEN
+                RAISE EXCEPTION 'audit_logs: % is under the legal holds %', partition, holds
+                    USING ERRCODE = 'UA002';
+            END IF;
+            EXECUTE format('DROP TABLE %s', partition);
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            attempts := attempts + 1;
+            IF attempts >= 60 THEN
+                RAISE EXCEPTION 'audit_logs: % was not dropped, other sessions locked the table during % attempts',
+                    partition, attempts
+                    USING ERRCODE = 'lock_not_available',
+                          HINT = 'Repeat it when the long queries on audit_logs have ended.';
+            END IF;
+            PERFORM pg_sleep(least(0.25 * attempts, 1));
+        END;
+    END LOOP;
+END
+$$;
+
+-- Drops the partition of one whole month. Returns the number of the ledger's entry about it. Refuses (SQLSTATE
+-- UA002) a partition whose verdict in audit_retention_plan is not drop, to keep fewer than 12 months unless
+-- forced, and to drop more than max_months within a day. An archive must have the digest of the rows.
+CREATE FUNCTION audit_logs_drop_month(
+    partition      name,
+    keep_months    integer,
+    reason         text,
+    force          boolean DEFAULT false,
+    max_months     integer DEFAULT 3,
+    trust_clock    boolean DEFAULT false,
+    archive        text    DEFAULT NULL,
+    archive_sha256 bytea   DEFAULT NULL,
+    archive_digest bytea   DEFAULT NULL
+) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+    AS $$
+DECLARE
+    before  constant pg_snapshot := pg_current_snapshot();
+    planned record;
+    found   record;
+    entry   @schema@.audit_retention_ledger;
+BEGIN
+    PERFORM @schema@.audit_retention_lock();
+    PERFORM @schema@.audit_retention_check(keep_months, force, max_months);
+    SELECT * INTO planned FROM @schema@.audit_retention_plan(keep_months, trust_clock) p
+    WHERE p.partition = audit_logs_drop_month.partition;
+    IF planned.verdict IS DISTINCT FROM 'drop' THEN
+        RAISE EXCEPTION 'audit_logs: % is not to be dropped (%)', partition,
+            CASE coalesce(planned.verdict, '')
+                WHEN '' THEN 'there is no such partition'
+                WHEN 'keep' THEN format('it holds rows of the last %s months', keep_months)
+                WHEN 'held' THEN format('under the legal holds %s', planned.holds)
+                WHEN 'too_few_recent' THEN
+                    format('fewer than %s later months hold rows: is the clock right?', keep_months)
+                ELSE 'it is not a whole month' END
+            USING ERRCODE = 'UA002';
+    END IF;
+    SELECT * INTO found FROM @schema@.audit_logs_digest(planned.from_time, planned.to_time);
+    IF archive IS NOT NULL AND archive_digest IS DISTINCT FROM found.digest THEN
+        RAISE EXCEPTION 'audit_logs: the archive of % does not have its rows; nothing was dropped', partition
+            USING ERRCODE = 'UA003',
+                  HINT = 'Rows were inserted meanwhile, or the archive''s reader does not see them all. '
+                         'Write the archive again.';
+    END IF;
+    entry.month := planned.month;
+    entry.from_time := planned.from_time;
+    entry.to_time := planned.to_time;
+    entry.row_count := found.row_count;
+    entry.digest := found.digest;
+    entry.archive := archive;
+    entry.archive_sha256 := archive_sha256;
+    entry.keep_months := keep_months;
+    entry.forced := keep_months < 12 OR trust_clock;
+    entry.reason := reason;
+    entry.id := @schema@.audit_retention_log(entry);
+    PERFORM @schema@.audit_retention_drop(
+        format('%s.%I', '@schema@', partition)::regclass, planned.from_time, planned.to_time, before);
+    RETURN entry.id;
+END
+$$;
+
+SELECT audit_qualify_functions();
+
+SELECT audit_revoke_all('FUNCTION', f)
+FROM unnest(ARRAY[
+    'audit_hold_add(text, text, timestamptz, timestamptz)',
+    'audit_hold_release(bigint, text)',
+    'audit_holds_on(regclass, timestamptz, timestamptz)',
+    'audit_logs_months()',
+    'audit_retention_plan(integer, boolean)',
+    'audit_digest_step(bytea, bytea)',
+    'audit_logs_digest(timestamptz, timestamptz)',
+    'audit_retention_lock()',
+    'audit_retention_check(integer, boolean, integer)',
+    'audit_retention_log(audit_retention_ledger)',
+    'audit_retention_drop(regclass, timestamptz, timestamptz, pg_snapshot)',
+    'audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea)'
+]::regprocedure[]) AS f;
+
+DO $do$
+DECLARE
+    auditor    constant name := audit_role('auditor');
+    maintainer constant name := audit_role('maintainer');
+BEGIN
+    EXECUTE format('GRANT SELECT ON audit_legal_holds, audit_retention_ledger, audit_retention_writers,
+                    audit_retention_declarations TO %I, %I', auditor, maintainer);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_months(), audit_retention_plan(integer, boolean),
+                    audit_logs_digest(timestamptz, timestamptz) TO %I, %I', maintainer, auditor);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION
+                    audit_hold_add(text, text, timestamptz, timestamptz), audit_hold_release(bigint, text),
+                    audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea)
+                    TO %I', maintainer);
+END
+$do$;
+
+COMMENT ON TABLE audit_legal_holds IS
+    'What must not be dropped, whatever its age. Append-only: a hold is a row, its release a further one.';
+COMMENT ON COLUMN audit_legal_holds.id IS 'Counted from 1 without gaps.';
+COMMENT ON COLUMN audit_legal_holds.releases IS
+    'The hold that this row ends; null in a row that begins one.';
+COMMENT ON COLUMN audit_legal_holds.tenant_id IS 'The tenant whose rows are held; null: all tenants.';
+COMMENT ON COLUMN audit_legal_holds.from_time IS 'Rows from this created_at on are held; null: from the first.';
+COMMENT ON COLUMN audit_legal_holds.to_time IS 'Rows before this created_at are held; null: up to the last.';
+COMMENT ON COLUMN audit_legal_holds.created_by IS 'The user who logged in, whatever role was set since.';
+
+COMMENT ON TABLE audit_retention_ledger IS
+    'Which months were dropped from audit_logs, or restored. Append-only.';
+COMMENT ON COLUMN audit_retention_ledger.id IS 'Counted from 1 without gaps.';
+COMMENT ON COLUMN audit_retention_ledger.row_count IS 'How many rows there were.';
+COMMENT ON COLUMN audit_retention_ledger.digest IS
+    'What audit_logs_digest(from_time, to_time) returned for them.';
+COMMENT ON COLUMN audit_retention_ledger.archive IS
+    'The name of the archive file, as the client gave it; its content had this digest.';
+COMMENT ON COLUMN audit_retention_ledger.archive_sha256 IS
+    'The SHA-256 of that file, as the client gave it.';
+COMMENT ON COLUMN audit_retention_ledger.keep_months IS 'How many months were to be kept.';
+COMMENT ON COLUMN audit_retention_ledger.forced IS
+    'True if fewer than twelve months were to be kept, or the clock was trusted against the rows.';
+COMMENT ON COLUMN audit_retention_ledger.done_by IS 'The user who logged in, whatever role was set since.';
+
+COMMENT ON TABLE audit_retention_writers IS
+    'Which writers'' entries were in a dropped month. Append-only.';
+COMMENT ON COLUMN audit_retention_writers.row_count IS
+    'How many rows; more than there are numbers if several rows claimed one.';
+COMMENT ON COLUMN audit_retention_writers.numbers IS 'Their writer_seq.';
+
+COMMENT ON TABLE audit_retention_declarations IS
+    'What writers recorded about themselves in dropped months: losses they declared stay declared. Append-only.';
+
+COMMENT ON FUNCTION audit_hold_add(text, text, timestamptz, timestamptz) IS
+    'Prevents the rows of a tenant or a time range from being dropped.';
+COMMENT ON FUNCTION audit_hold_release(bigint, text) IS 'Ends a hold.';
+COMMENT ON FUNCTION audit_logs_months() IS 'The partitions of audit_logs.';
+COMMENT ON FUNCTION audit_retention_plan(integer, boolean) IS
+    'What would become of each partition of audit_logs if this number of months were kept.';
+COMMENT ON FUNCTION audit_logs_digest(timestamptz, timestamptz) IS
+    'The number and the digest of the rows of audit_logs in a time range.';
+COMMENT ON FUNCTION audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea) IS
+    'Drops one whole month of audit_logs and records it in the ledger.';
