@@ -9,9 +9,11 @@ CREATE TABLE audit_logs (
                       || substr(x'808182838485868788898a8b8c8d8e8f', abs(random() % 16) + 1, 1) || randomblob(7)
                       AS BLOB)),
     created_at    BIGINT NOT NULL DEFAULT (
-                      CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000),
+                      CAST(strftime('%s', 'now') AS INTEGER) * 1000000
+                      + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000),
     recorded_at   BIGINT NOT NULL DEFAULT (
-                      CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000),
+                      CAST(strftime('%s', 'now') AS INTEGER) * 1000000
+                      + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000),
     tenant_id     TEXT,
     actor_id      TEXT,
     actor_type    TEXT,
