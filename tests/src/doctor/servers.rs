@@ -28,17 +28,17 @@ async fn a_server_that_forgets_and_lets_anybody_in() {
         (
             "host all all 0.0.0.0/0 trust",
             Severity::Critical,
-            "anybody on the network in without a password",
+            "admits anybody on the network without a password",
         ),
         (
             "host all all 10.0.0.0/8 scram-sha-256",
             Severity::Warning,
-            "lets clients in unencrypted",
+            "admits unencrypted connections",
         ),
         (
             "local all all trust",
             Severity::Warning,
-            "anybody on this machine in without a password",
+            "admits anybody on this machine without a password",
         ),
         ("local all all md5", Severity::Warning, "as MD5"),
     ] {

@@ -1,4 +1,4 @@
-//! What was found, how bad is it, and what is the way out?
+//! Findings, their severity, and their remedy.
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
@@ -8,13 +8,13 @@ use super::Code;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// As it is meant to be.
+    /// As intended.
     Ok,
-    /// Worth knowing; also a check that could not be made.
+    /// Worth knowing, or a check that could not be run.
     Info,
-    /// To be mended: a lock of two is open, or entries will be held up.
+    /// To be fixed: one of two protections is missing, or entries will be delayed.
     Warning,
-    /// Rows can be changed, forged or lost, or a tenant's seen by another.
+    /// Rows can be changed, forged or lost, or one tenant's rows seen by another.
     Critical,
 }
 
@@ -30,7 +30,7 @@ impl Severity {
     }
 }
 
-/// What a check found. As JSON: `code`, `severity`, `check`, `found`, `remedy`, `controls`.
+/// The result of a check. As JSON: `code`, `severity`, `check`, `found`, `remedy`, `controls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
@@ -38,10 +38,10 @@ pub struct Finding {
     pub code: Code,
     /// How bad it is.
     pub severity: Severity,
-    /// What it is, in a sentence.
+    /// What was found, as a sentence.
     pub found: String,
-    /// The way out: SQL to run as the table's owner, a command, or advice. Lines that begin with `--`
-    /// are words among SQL. None where nothing need be done.
+    /// The remedy: SQL to run as the table's owner, a command, or advice. Lines that begin with `--` are
+    /// comments. None if there is nothing to do.
     pub remedy: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl Finding {
         }
     }
 
-    /// What could not be looked at, and why.
+    /// A check that could not be run, and why.
     pub(super) fn unchecked(code: Code, why: impl Into<String>) -> Self {
         Self {
             code,

@@ -1,16 +1,15 @@
-//! Is the trail as safe as it is meant to be? Reads the catalog, and then tries.
+//! The doctor: examines whether the trail is protected as intended.
 //!
-//! [`examine`] connects as the application does, so that what it finds is what the application's login
-//! may do. On PostgreSQL each check of the catalog is a query in `postgres/checks`; then the doctor tries
-//! to change, delete, forge and read what it should not, against rows that it has just inserted itself,
-//! in a transaction that is rolled back. Every statement of it waits at most 200 ms for a lock, and names
-//! no rows but its own.
+//! [`examine`] connects as the application does, so that it finds what the application's login may do. On
+//! PostgreSQL each check of the catalog is a query in `postgres/checks`. Then the doctor tries to change,
+//! delete, forge and read rows that this login should not, in a transaction that is rolled back. It targets
+//! only rows that it inserted itself in that transaction, and no statement waits for a lock for longer than
+//! 200 ms.
 //!
-//! A [`Finding`] has a [`Code`], which `docs/doctor.md` explains, a [`Severity`] and the way out. A check
-//! that found nothing to complain of is a finding too, [`Severity::Ok`]; one that could not be made says
-//! so, [`Severity::Info`].
+//! A [`Finding`] has a [`Code`], which `docs/doctor.md` explains, a [`Severity`] and a remedy. A check that
+//! passes is a finding too ([`Severity::Ok`]), and so is one that could not be run ([`Severity::Info`]).
 
-mod code;
+mod checks;
 mod error;
 mod finding;
 mod postgres;
@@ -20,7 +19,7 @@ mod sqlite;
 use chrono::Utc;
 use db_services::client::Database;
 
-pub use code::Code;
+pub use checks::Code;
 pub use error::DoctorError;
 pub use finding::{Finding, Severity};
 pub use report::Report;
@@ -29,31 +28,31 @@ pub use report::Report;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
-    /// Also tries what takes the strongest lock on the table, for which writers queue up for a moment:
-    /// TRUNCATE, ALTER TABLE, DETACH. PostgreSQL only.
+    /// Also tries statements that take an ACCESS EXCLUSIVE lock on the table, for which writers wait briefly:
+    /// TRUNCATE, ALTER TABLE, DETACH, DROP TABLE. PostgreSQL only.
     pub invasive: bool,
-    /// A tenant that has rows. A login that may read but not write cannot insert rows of its own to be
-    /// looked for; given a tenant, it is tried whether that one's rows are seen and no other's.
+    /// A tenant that has rows. A login that may read but not write cannot insert rows to look for. With a
+    /// tenant, the doctor checks that the login sees that tenant's rows and no other's.
     pub tenant: Option<String>,
 }
 
-/// Examines the trail in a database, with the rights of the user in its URL, and gives a finding or more
-/// for each check, the worst first. Needs a tokio runtime around it.
+/// Examines the trail in a database with the rights of the user in its URL, and returns at least one finding
+/// for each check, the worst first. Must be called within a tokio runtime.
 ///
-/// Leaves nothing behind: what it inserts is rolled back. The server's log shows what was refused.
+/// Changes nothing: its inserts are rolled back. The server's log shows the refused statements.
 ///
 /// # Errors
-/// When the database cannot be reached, or the connection breaks. What is wrong with the trail is a
-/// finding, never an error.
+/// When the database cannot be reached, or the connection fails. A fault of the trail is a finding, never an
+/// error.
 ///
 /// # Cancel safety
-/// Dropping the future closes its connections, which rolls everything back; on SQLite the attempts go on
-/// to their end, which takes them back, on a thread of their own.
+/// Dropping the future closes its connections, which rolls everything back. On SQLite the examination
+/// continues on a thread of its own until it has rolled back.
 pub async fn examine(database: &Database, options: &Options) -> Result<Report, DoctorError> {
     let began = Utc::now();
-    let examined = match database.postgres_client().await? {
+    let raw = match database.postgres_client().await? {
         Some(client) => postgres::examine(database, client, options).await?,
         None => sqlite::examine(database).await?,
     };
-    Ok(Report::new(began, database.to_string(), options, examined))
+    Ok(Report::new(began, database.to_string(), options, raw))
 }

@@ -1,4 +1,4 @@
-//! What does an assessor file? The whole of an examination, as Markdown.
+//! The report of an examination, and its Markdown form for an assessor.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{Finding, Options, Severity};
 
-/// An examination: what was looked at, as whom, and what was found.
+/// The result of an examination: its circumstances and its findings.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -15,30 +15,30 @@ pub struct Report {
     pub began: DateTime<Utc>,
     /// The database's URL without credentials.
     pub database: String,
-    /// What answered, and its version.
+    /// The database server and its version.
     pub server: String,
-    /// The user whose rights were tried.
+    /// The user whose rights were examined.
     pub user: String,
-    /// Whether the strongest statements were tried as well.
+    /// Whether the invasive statements were tried as well.
     pub invasive: bool,
-    /// A finding or more for each check, the worst first.
+    /// At least one finding for each check, the worst first.
     pub findings: Vec<Finding>,
 }
 
-/// What an examination of either database brings home.
-pub(super) struct Examined {
+/// The findings of one database, in the order of the checks.
+pub(super) struct RawFindings {
     pub(super) server: String,
     pub(super) user: String,
     pub(super) findings: Vec<Finding>,
 }
 
 impl Report {
-    pub(super) fn new(began: DateTime<Utc>, database: String, options: &Options, examined: Examined) -> Self {
-        let Examined {
+    pub(super) fn new(began: DateTime<Utc>, database: String, options: &Options, raw: RawFindings) -> Self {
+        let RawFindings {
             server,
             user,
             mut findings,
-        } = examined;
+        } = raw;
         findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.code));
         Self {
             began,
@@ -90,9 +90,10 @@ impl Report {
 
     fn head(&self, text: &mut String) {
         let began = self.began.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let tried = match self.invasive {
-            true => "all, also what takes the strongest lock (--invasive)",
-            false => "all but what takes the strongest lock (--invasive)",
+        let tried = if self.invasive {
+            "all statements, including those that take the strongest lock (--invasive)"
+        } else {
+            "all statements except those that take the strongest lock (--invasive)"
         };
         text.push_str("| | |\n| --- | --- |\n");
         for (name, value) in [
@@ -107,22 +108,22 @@ impl Report {
             line(text, &[name, value]);
         }
         text.push_str(
-            "\nWhat was tried was tried with the rights of this user, against rows inserted for it, in a \
-             transaction that was rolled back. Each code is explained in docs/doctor.md.\n",
+            "\nStatements were tried with the rights of this user, against rows inserted for the purpose, in a \
+             transaction that was rolled back. docs/doctor.md explains each code.\n",
         );
     }
 
     fn verdict(&self) -> &'static str {
         match self.worst() {
             Severity::Critical => {
-                "critical: rows can be changed, forged or lost, or a tenant's seen by another"
+                "critical: rows can be changed, forged or lost, or one tenant's rows seen by another"
             }
-            Severity::Warning => "warning: something is to be mended",
-            Severity::Info | Severity::Ok => "nothing to mend was found",
+            Severity::Warning => "warning: there are findings to fix",
+            Severity::Info | Severity::Ok => "nothing to fix",
         }
     }
 
-    /// Each requirement, with the checks that touch it and the worst of their results.
+    /// Writes a row for each control, with the checks that relate to it and their worst result.
     fn controls(&self, text: &mut String) {
         text.push_str("\n## Controls\n\n| control | result | checks |\n| --- | --- | --- |\n");
         let all: BTreeSet<&str> = self
@@ -132,17 +133,17 @@ impl Report {
             .copied()
             .collect();
         for control in all {
-            let touching: Vec<_> = self
+            let related: Vec<_> = self
                 .findings
                 .iter()
                 .filter(|finding| finding.code.controls().contains(&control))
                 .collect();
-            let worst = touching
+            let worst = related
                 .iter()
                 .map(|finding| finding.severity)
                 .max()
                 .unwrap_or(Severity::Ok);
-            let codes: BTreeSet<&str> = touching.iter().map(|finding| finding.code.as_str()).collect();
+            let codes: BTreeSet<&str> = related.iter().map(|finding| finding.code.as_str()).collect();
             line(
                 text,
                 &[control, worst.as_str(), &Vec::from_iter(codes).join(", ")],
@@ -154,7 +155,7 @@ impl Report {
 fn detail(text: &mut String, finding: &Finding) {
     let (code, severity) = (finding.code.as_str(), finding.severity.as_str());
     // Writing to a String cannot fail.
-    let _ = write!(text, "\n### {code} ({severity})\n\n{}.\n", plain(&finding.found));
+    let _ = write!(text, "\n### {code} ({severity})\n\n{}.\n", escape(&finding.found));
     if let Some(remedy) = &finding.remedy {
         text.push_str("\nRemedy:\n\n");
         for row in remedy.lines() {
@@ -167,19 +168,19 @@ fn detail(text: &mut String, finding: &Finding) {
 fn line(text: &mut String, cells: &[&str]) {
     for cell in cells {
         text.push_str("| ");
-        text.push_str(&plain(cell));
+        text.push_str(&escape(cell));
         text.push(' ');
     }
     text.push_str("|\n");
 }
 
-/// Text that Markdown takes as it is: a table's name may hold anything.
-fn plain(text: &str) -> String {
+/// Escapes text for Markdown, because the name of a table may contain any character.
+fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
-            // Within a word it means nothing.
+            // No markup within a word.
             '_' if out.ends_with(char::is_alphanumeric)
                 && chars.peek().is_some_and(|c| c.is_alphanumeric()) =>
             {
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_comes_first_and_nothing_breaks_out_of_a_table() {
+    fn findings_are_sorted_by_severity_and_escaped() {
         let findings = vec![
             Finding::ok(Code::Clock, "fine"),
             Finding::new(
@@ -211,17 +212,12 @@ mod tests {
             ),
             Finding::new(Code::Triggers, Severity::Critical, "none", "CREATE"),
         ];
-        let examined = Examined {
+        let raw = RawFindings {
             server: "PostgreSQL 17".into(),
             user: "app".into(),
             findings,
         };
-        let report = Report::new(
-            Utc::now(),
-            "postgres://***@h/db".into(),
-            &Options::default(),
-            examined,
-        );
+        let report = Report::new(Utc::now(), "postgres://***@h/db".into(), &Options::default(), raw);
         assert_eq!(report.worst(), Severity::Critical);
         let order: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
         assert_eq!(order, [Code::Triggers, Code::Grants, Code::Clock]);

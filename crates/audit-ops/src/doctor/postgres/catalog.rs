@@ -1,5 +1,4 @@
-//! What does the catalog say? Each check is one query, which gives a row for each fault: how bad, what,
-//! and the way out.
+//! The checks of the catalog. Each is one query that returns a row for each fault: severity, text and remedy.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +7,7 @@ use super::session::{Row, Session};
 use crate::doctor::Code::{self, *};
 use crate::doctor::{DoctorError, Finding, Severity};
 
-/// A check: its code, its query, and what is said when the query gives no row.
+/// A check: its code, its query, and the text to report if the query returns no row.
 type Check = (Code, &'static str, &'static str);
 
 const CHECKS: [Check; 11] = [
@@ -20,13 +19,13 @@ const CHECKS: [Check; 11] = [
     (
         Membership,
         include_str!("checks/membership.sql"),
-        "its roles fit together",
+        "its roles are compatible",
     ),
     (Roles, include_str!("checks/roles.sql"), "all four"),
     (
         Grants,
         include_str!("checks/grants.sql"),
-        "none that is too much, none missing",
+        "no excess rights, none missing",
     ),
     (
         RowSecurity,
@@ -36,7 +35,7 @@ const CHECKS: [Check; 11] = [
     (
         Triggers,
         include_str!("checks/triggers.sql"),
-        "on every partition, always on",
+        "on every partition, always enabled",
     ),
     (
         StrangeTriggers,
@@ -46,12 +45,12 @@ const CHECKS: [Check; 11] = [
     (
         Functions,
         include_str!("checks/functions.sql"),
-        "as they were made",
+        "as the migrations created them",
     ),
     (
         Indexes,
         include_str!("checks/indexes.sql"),
-        "all there, all valid",
+        "all exist and are valid",
     ),
     (
         MonthsAhead,
@@ -64,45 +63,45 @@ const CHECKS: [Check; 11] = [
 const HOST_RULES: Check = (
     HostRules,
     include_str!("checks/host_rules.sql"),
-    "none lets anybody in unencrypted or unknown",
+    "every rule requires encryption and authentication",
 );
 
-/// From here on names mean the trail's own schema and the built-in ones, whatever is in the user's
-/// search_path. Gives null if there is no table.
-const PIN: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, ' || pg_catalog.quote_ident(n.nspname) || ', pg_temp', true) \
+/// Restricts names to the built-in schema and the trail's, independent of the user's search_path. Returns null
+/// if there is no table.
+const PIN_SEARCH_PATH: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, ' || pg_catalog.quote_ident(n.nspname) || ', pg_temp', true) \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.oid = pg_catalog.to_regclass('audit_logs')";
 
-/// Takes the transaction into the table's schema; false if there is no table.
-pub(super) async fn pin(session: &Session) -> Result<bool, DoctorError> {
-    Ok(session.value(PIN).await?.is_some())
+/// Pins the transaction's search_path to the table's schema. Returns false if there is no table.
+pub(super) async fn pin_search_path(session: &Session) -> Result<bool, DoctorError> {
+    Ok(session.value(PIN_SEARCH_PATH).await?.is_some())
 }
 
-/// Runs all checks in a transaction whose search_path is pinned.
+/// Runs all checks. The caller has pinned the search_path.
 pub(super) async fn examine(session: &Session) -> Result<Vec<Finding>, DoctorError> {
     let mut findings = Vec::new();
     for check in &CHECKS {
         findings.extend(run(session, check).await?);
     }
     findings.extend(migrations::examine(session).await?);
-    let bodies = migrations::bodies(session).await?;
-    if !bodies.is_empty() {
+    let changed = migrations::compare_functions(session).await?;
+    if !changed.is_empty() {
         findings.retain(|finding| finding.code != Functions || finding.severity > Severity::Ok);
-        findings.extend(bodies);
+        findings.extend(changed);
     }
     findings.extend(default_partition(session).await?);
     Ok(findings)
 }
 
-/// Who may enter by pg_hba.conf; needs no table.
+/// Checks pg_hba.conf. Does not need the table.
 pub(super) async fn host_rules(session: &Session) -> Result<Vec<Finding>, DoctorError> {
     run(session, &HOST_RULES).await
 }
 
-async fn run(session: &Session, &(code, sql, fine): &Check) -> Result<Vec<Finding>, DoctorError> {
-    Ok(match session.asked(sql).await? {
-        Err(why) => vec![Finding::unchecked(code, why)],
-        Ok(rows) if rows.is_empty() => vec![Finding::ok(code, fine)],
+async fn run(session: &Session, &(code, sql, ok_text): &Check) -> Result<Vec<Finding>, DoctorError> {
+    Ok(match session.query_in_savepoint(sql).await? {
+        Err(message) => vec![Finding::unchecked(code, message)],
+        Ok(rows) if rows.is_empty() => vec![Finding::ok(code, ok_text)],
         Ok(rows) => rows.into_iter().map(|row| finding(code, row)).collect(),
     })
 }
@@ -118,16 +117,18 @@ fn finding(code: Code, row: Row) -> Finding {
     Finding::new(code, severity, found, remedy)
 }
 
-/// Its state by the catalog: whether it is there, its size, and the planner's count of its rows.
-const DEFAULT: &str = "SELECT p.partdefid::text, pg_relation_size(c.oid)::text, c.reltuples::bigint::text, \
+/// The default partition by the catalog: whether it exists, its size, the planner's count of its rows, and a
+/// query that counts them.
+const DEFAULT_PARTITION: &str = "SELECT p.partdefid::text, pg_relation_size(c.oid)::text, c.reltuples::bigint::text, \
             format('SELECT count(*) FROM (SELECT FROM %s LIMIT 1000) AS few', c.oid::regclass) \
      FROM pg_partitioned_table p LEFT JOIN pg_class c ON c.oid = p.partdefid \
      WHERE p.partrelid = 'audit_logs'::regclass";
 
-/// Whether the default partition is there and holds nothing. Who may not read it goes by its size.
+/// Checks that the default partition exists and is empty: by its rows, or by its size if this user may not read
+/// it.
 async fn default_partition(session: &Session) -> Result<Vec<Finding>, DoctorError> {
-    let row = match session.asked(DEFAULT).await? {
-        Err(why) => return Ok(vec![Finding::unchecked(DefaultPartition, why)]),
+    let row = match session.query_in_savepoint(DEFAULT_PARTITION).await? {
+        Err(message) => return Ok(vec![Finding::unchecked(DefaultPartition, message)]),
         Ok(rows) => rows.into_iter().next().unwrap_or_default(),
     };
     let cells: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
@@ -143,24 +144,23 @@ async fn default_partition(session: &Session) -> Result<Vec<Finding>, DoctorErro
             Severity::Warning,
             "there is no default partition: a row of a month without a partition is refused",
             "CREATE TABLE audit_logs_default PARTITION OF audit_logs DEFAULT;\n\
-             -- then what the checks TRIGGERS, GRANTS and ROW_SECURITY name",
+             -- then apply the remedies of TRIGGERS, GRANTS and ROW_SECURITY",
         )]);
     }
-    let rows = match session.asked(count).await? {
+    let rows = match session.query_in_savepoint(count).await? {
         Ok(rows) => rows
             .first()
             .and_then(|row| row.first().cloned().flatten())
             .unwrap_or_default(),
-        // Never vacuumed, or with rows by the last vacuum.
+        // Never vacuumed, or not empty at the last vacuum.
         Err(_) if size != "0" && planned != "0" => {
-            let why =
-                format!("its file has {size} bytes, so that it may hold rows; this user cannot read it");
-            return Ok(vec![Finding::unchecked(DefaultPartition, why)]);
+            let reason = format!("its file has {size} bytes, so it may hold rows; this user cannot read it");
+            return Ok(vec![Finding::unchecked(DefaultPartition, reason)]);
         }
         Err(_) => "0".to_owned(),
     };
     Ok(vec![match rows.as_str() {
-        "0" => Finding::ok(DefaultPartition, "there, and empty"),
+        "0" => Finding::ok(DefaultPartition, "exists and is empty"),
         rows => Finding::new(
             DefaultPartition,
             Severity::Warning,
@@ -168,11 +168,11 @@ async fn default_partition(session: &Session) -> Result<Vec<Finding>, DoctorErro
                 "the default partition holds rows: {rows}{}",
                 if rows == "1000" { " or more" } else { "" }
             ),
-            "SELECT month_start, audit_logs_move_month(month_start) FROM audit_logs_default_months() WHERE month_start IS NOT NULL;\n\
-             -- the same by the command: auditlog partitions adopt-strays",
+            "SELECT month_start, audit_logs_adopt_month(month_start) FROM audit_logs_stray_months() WHERE month_start IS NOT NULL;\n\
+             -- or with the command: auditlog partitions adopt-strays",
         ),
     }])
 }
 
-/// Settings by their names.
+/// Settings by name.
 pub(super) type Settings = BTreeMap<String, String>;

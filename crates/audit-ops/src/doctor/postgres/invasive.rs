@@ -1,11 +1,13 @@
-//! Can the trail be emptied, altered or taken apart? Each statement takes the strongest lock there is, for
-//! which writers queue up until it is undone; hence only when asked for.
+//! Tries statements that only the owner should be able to run.
+//!
+//! Each takes an ACCESS EXCLUSIVE lock, for which writers wait until it is rolled back. Therefore they run only
+//! on request.
 
-use super::session::{Session, Tried};
+use super::session::{Attempt, Session};
 use crate::doctor::Code::OwnerStatements;
 use crate::doctor::{DoctorError, Finding, Severity};
 
-/// Made by the server, so that names are written as SQL wants them.
+/// The server formats the statements, so that names are quoted as necessary.
 const STATEMENTS: &str = "WITH part AS ( \
          SELECT c.oid::regclass AS named FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
          WHERE i.inhparent = 'audit_logs'::regclass \
@@ -15,30 +17,30 @@ const STATEMENTS: &str = "WITH part AS ( \
          'ALTER TABLE audit_logs DISABLE ROW LEVEL SECURITY', 'ALTER TABLE audit_logs DROP COLUMN actor_id', \
          'ALTER TABLE audit_logs DETACH PARTITION %s', 'DROP TABLE %s', 'DROP TABLE audit_logs']) AS statement";
 
-/// Tries them in a transaction that the caller rolls back and whose search_path is pinned. Gives up when
-/// one has to wait: then a writer or a reader holds the table, and those behind it are not to be held.
+/// Tries them. The caller has pinned the search_path and rolls the transaction back. Stops at the first one
+/// that has to wait: another session holds the table, and every statement after it would block others again.
 pub(super) async fn examine(session: &Session) -> Result<Vec<Finding>, DoctorError> {
-    let statements = match session.asked(STATEMENTS).await? {
+    let statements = match session.query_in_savepoint(STATEMENTS).await? {
         Ok(rows) => rows,
-        Err(why) => return Ok(vec![Finding::unchecked(OwnerStatements, why)]),
+        Err(message) => return Ok(vec![Finding::unchecked(OwnerStatements, message)]),
     };
-    let (mut done, mut refused, mut open) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut done, mut refused, mut inconclusive) = (Vec::new(), Vec::new(), Vec::new());
     for statement in statements.into_iter().flatten().flatten() {
-        match session.tried(&statement).await? {
-            Tried::Done { .. } => done.push(statement),
-            Tried::Refused { sqlstate, .. } if sqlstate == "42501" || sqlstate == "UA001" => {
+        match session.run_and_undo(&statement).await? {
+            Attempt::Done { .. } => done.push(statement),
+            Attempt::Refused { sqlstate, .. } if sqlstate == "42501" || sqlstate == "UA001" => {
                 refused.push(statement)
             }
-            Tried::Refused { sqlstate, message } => {
-                open.push(format!("{statement}: {message} ({sqlstate})"));
-                // It ran into the time limit, and the next one would.
+            Attempt::Refused { sqlstate, message } => {
+                inconclusive.push(format!("{statement}: {message} ({sqlstate})"));
+                // It reached the statement timeout, and so would the next one.
                 if sqlstate == "57014" {
                     break;
                 }
             }
-            Tried::Waited => {
-                open.push(format!(
-                    "gave up at {statement}: another session held the table for longer than 200 ms"
+            Attempt::LockTimeout => {
+                inconclusive.push(format!(
+                    "stopped at {statement}: another session held the table for longer than 200 ms"
                 ));
                 break;
             }
@@ -53,8 +55,8 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Finding>, DoctorErr
             "-- let the application log in as a member of audit_writer, not as the owner; see the check USER",
         ));
     }
-    if !open.is_empty() {
-        findings.push(Finding::unchecked(OwnerStatements, open.join("; ")));
+    if !inconclusive.is_empty() {
+        findings.push(Finding::unchecked(OwnerStatements, inconclusive.join("; ")));
     }
     if findings.is_empty() {
         findings.push(Finding::ok(

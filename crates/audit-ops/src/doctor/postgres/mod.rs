@@ -1,10 +1,13 @@
-//! What is a PostgreSQL server asked, in which order?
+//! Examines a PostgreSQL trail: the order of the checks, and the transactions that they run in.
 
-mod attempts;
 mod catalog;
+mod changes;
 mod invasive;
 mod migrations;
 mod pooler;
+mod privileges;
+mod probe_rows;
+mod probes;
 mod server;
 mod session;
 mod tenants;
@@ -14,60 +17,61 @@ use tokio_postgres::Client;
 
 use self::server::Server;
 use self::session::Session;
-use super::report::Examined;
+use super::report::RawFindings;
 use super::{Code, DoctorError, Finding, Options, Severity};
 
-/// Runs all checks with one connection, and a second one beside it to see whether they are two.
+/// Runs all checks on one connection. A second connection serves to detect a pooler.
 pub(super) async fn examine(
     database: &Database,
     client: Client,
     options: &Options,
-) -> Result<Examined, DoctorError> {
+) -> Result<RawFindings, DoctorError> {
     let session = Session::new(client);
-    let server = Server::ask(&session).await?;
+    let server = Server::query(&session).await?;
     let mut findings = server.findings();
-    findings.extend(way(database, &session).await?);
-    if read(&session, &mut findings).await? {
-        attempt(&session, &server, options, &mut findings).await?;
+    findings.extend(connection_path(database, &session).await?);
+    if examine_catalog(&session, &mut findings).await? {
+        try_statements(&session, &server, options, &mut findings).await?;
     }
-    Ok(Examined {
+    Ok(RawFindings {
         server: server.name(),
         user: server.user,
         findings,
     })
 }
 
-/// The way to the server: what is in between.
-async fn way(database: &Database, session: &Session) -> Result<Vec<Finding>, DoctorError> {
+/// Checks for a pooler between this client and the server.
+async fn connection_path(database: &Database, session: &Session) -> Result<Vec<Finding>, DoctorError> {
     let Ok(Some(other)) = database.postgres_client().await else {
         return Ok(vec![Finding::unchecked(
             Code::Pooler,
-            "a second connection was not to be had",
+            "a second connection could not be opened",
         )]);
     };
     pooler::examine(session.client(), &other).await
 }
 
-/// Reads the catalog; false if there is no trail.
-async fn read(session: &Session, findings: &mut Vec<Finding>) -> Result<bool, DoctorError> {
+/// Runs the checks of the catalog. Returns false if the table does not exist.
+async fn examine_catalog(session: &Session, findings: &mut Vec<Finding>) -> Result<bool, DoctorError> {
     session.begin().await?;
     findings.extend(catalog::host_rules(session).await?);
-    let there = catalog::pin(session).await?;
-    match there {
-        true => findings.extend(catalog::examine(session).await?),
-        false => findings.push(Finding::new(
+    let exists = catalog::pin_search_path(session).await?;
+    if exists {
+        findings.extend(catalog::examine(session).await?);
+    } else {
+        findings.push(Finding::new(
             Code::Migrations,
             Severity::Critical,
             "there is no table audit_logs in this user's search_path",
             "auditlog migrate\n-- as the table's owner; or put its schema into the URL: ?options=-c%20search_path%3Daudit",
-        )),
+        ));
     }
     session.roll_back().await?;
-    Ok(there)
+    Ok(exists)
 }
 
-/// Tries. What takes the strongest lock comes last, in a transaction that holds no other.
-async fn attempt(
+/// Tries statements. The invasive ones come last, in a transaction that holds no other lock.
+async fn try_statements(
     session: &Session,
     server: &Server,
     options: &Options,
@@ -78,36 +82,37 @@ async fn attempt(
         return Ok(());
     }
     session.begin().await?;
-    catalog::pin(session).await?;
-    findings.extend(attempts::examine(session, options).await?);
+    catalog::pin_search_path(session).await?;
+    findings.extend(probes::examine(session, options).await?);
     session.roll_back().await?;
     if !options.invasive {
-        let why = "it takes the strongest lock, for which writers queue up; --invasive tries it all the same";
-        findings.push(Finding::unchecked(Code::OwnerStatements, why));
+        let reason =
+            "these statements take the strongest lock, for which writers wait; --invasive tries them";
+        findings.push(Finding::unchecked(Code::OwnerStatements, reason));
         return Ok(());
     }
     session.begin().await?;
-    catalog::pin(session).await?;
+    catalog::pin_search_path(session).await?;
     findings.extend(invasive::examine(session).await?);
     session.roll_back().await?;
     Ok(())
 }
 
-/// A standby, or a user whose transactions only read: nothing can be tried there.
+/// The finding for a standby, or for a user whose transactions are read-only: no statement can be tried.
 async fn read_only(session: &Session) -> Result<Finding, DoctorError> {
-    let writes = session
+    let may_write = session
         .value("SELECT has_any_column_privilege('audit_logs', 'INSERT')::text")
         .await?;
-    Ok(match writes.as_deref() {
+    Ok(match may_write.as_deref() {
         Some("true") => Finding::new(
             Code::Writable,
             Severity::Warning,
-            "this user may write, but the server is a standby or its transactions are read-only; nothing was tried",
+            "this user may write, but the server is a standby or its transactions are read-only; no statement was tried",
             "-- point the URL at the primary; or ALTER ROLE … RESET default_transaction_read_only",
         ),
         _ => Finding::unchecked(
             Code::Writable,
-            "a standby, or read-only transactions: nothing was tried",
+            "a standby, or read-only transactions: no statement was tried",
         ),
     })
 }

@@ -1,8 +1,8 @@
-//! Does a connection keep its session, or does a pooler change it between transactions?
+//! Detects a pooler that assigns sessions per transaction.
 //!
-//! Two connections that are open at the same time have two sessions, and each always the same one,
-//! unless a pooler hands sessions out by the transaction. Then prepared statements, which audit writers
-//! live by, may be on another session than the one that is asked to run them.
+//! Two open connections have two different sessions, and each keeps its own, unless a pooler assigns a session
+//! for each transaction. Then a prepared statement, which audit writers depend on, may belong to another
+//! session than the one that is to run it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use tokio_postgres::{Client, Error};
 use crate::doctor::Code::Pooler;
 use crate::doctor::{DoctorError, Finding, Severity};
 
-const SESSION: &str = "SELECT pg_catalog.pg_backend_pid()";
-/// How long a second session may be waited for: a pooler with only one never gives it.
-const LIMIT: Duration = Duration::from_secs(2);
-/// How often it is tried to catch the same session twice, while others use the pooler.
-const TRIES: usize = 5;
+const SESSION_ID: &str = "SELECT pg_catalog.pg_backend_pid()";
+/// How long to wait for a second session: a pooler that has only one never assigns it.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often to try to get the same session twice, while other clients use the pooler.
+const MAX_ATTEMPTS: usize = 5;
 
-/// Examines the way that two connections to the same database take.
+/// Compares the sessions of two connections to the same database.
 pub(super) async fn examine(one: &Client, other: &Client) -> Result<Vec<Finding>, DoctorError> {
     if !shares_sessions(one, other).await? {
         return Ok(vec![Finding::ok(Pooler, "each connection keeps its session")]);
@@ -27,48 +27,49 @@ pub(super) async fn examine(one: &Client, other: &Client) -> Result<Vec<Finding>
         Some(true) => Finding::new(
             Pooler,
             Severity::Info,
-            "a pooler hands sessions out by the transaction, and keeps prepared statements: writers and \
-             tenant reads work; what is set for a session, such as the writer's own synchronous_commit, is \
-             not kept and may reach others",
-            "-- connect directly for migrations, whose lock is a session's; set synchronous_commit for the user",
+            "a pooler assigns sessions per transaction, and keeps prepared statements: writers and tenant \
+             reads work; settings of a session, such as the synchronous_commit that a writer sets, are lost \
+             and may affect other clients",
+            "-- connect directly for migrations, which use a session's lock; set synchronous_commit for the user",
         ),
-        Some(false) => Finding::new(Pooler, Severity::Critical, LOSES, WAY_OUT),
-        None => Finding::new(Pooler, Severity::Warning, UNTRIED, WAY_OUT),
+        Some(false) => Finding::new(Pooler, Severity::Critical, LOSES, REMEDY),
+        None => Finding::new(Pooler, Severity::Warning, UNKNOWN, REMEDY),
     }])
 }
 
-const LOSES: &str = "a pooler hands sessions out by the transaction, and loses prepared statements: writers fail now \
-     and then";
-const UNTRIED: &str = "a pooler hands sessions out by the transaction; whether it keeps prepared statements could not \
-     be tried, so writers may fail now and then";
-const WAY_OUT: &str = "-- PgBouncer in transaction mode needs 1.21 or newer with max_prepared_statements > 0; or session mode;\n\
+const LOSES: &str =
+    "a pooler assigns sessions per transaction, and loses prepared statements: writers fail intermittently";
+const UNKNOWN: &str = "a pooler assigns sessions per transaction; whether it keeps prepared statements could not be \
+     tested, so writers may fail intermittently";
+const REMEDY: &str = "-- PgBouncer in transaction mode needs 1.21 or newer with max_prepared_statements > 0; or use session mode;\n\
      -- or connect the audit writer directly";
 
 async fn session(client: &Client) -> Result<Option<String>, Error> {
-    let messages = client.simple_query(SESSION).await?;
+    let messages = client.simple_query(SESSION_ID).await?;
     Ok(messages.iter().find_map(|message| match message {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     }))
 }
 
-/// True if one session served both, or one connection was served by two. In an order without rhythm:
-/// a pooler that takes turns would not be noticed by strict alternation.
+/// True if one session served both connections, or two sessions served one connection. The order is irregular,
+/// because strict alternation would not detect a pooler that assigns sessions in turn.
 async fn shares_sessions(one: &Client, other: &Client) -> Result<bool, Error> {
     let (mut ones, mut others) = (BTreeSet::new(), BTreeSet::new());
     for first in [true, false, false, true, true, true, false, true, false, false] {
-        match first {
-            true => ones.insert(session(one).await?),
-            false => others.insert(session(other).await?),
-        };
+        if first {
+            ones.insert(session(one).await?);
+        } else {
+            others.insert(session(other).await?);
+        }
     }
     Ok(ones.len() > 1 || others.len() > 1 || !ones.is_disjoint(&others))
 }
 
-/// Whether a statement that was prepared in one session is there in the next; none if no second session
-/// was to be had. The statement is closed where it was prepared.
+/// Whether a statement that was prepared in one session exists in the next; none if there is no second session.
+/// The statement is closed in the session that prepared it.
 async fn keeps_statements(one: &Client, other: &Client) -> Result<Option<bool>, Error> {
-    for _ in 0..TRIES {
+    for _ in 0..MAX_ATTEMPTS {
         one.batch_execute("BEGIN").await?;
         let prepared_in = session(one).await?;
         let prepared = one.prepare("SELECT 1").await;
@@ -78,14 +79,15 @@ async fn keeps_statements(one: &Client, other: &Client) -> Result<Option<bool>, 
             Err(error) if is_lost(&error) => return Ok(Some(false)),
             Err(error) => return Err(error),
         };
-        // The other takes the session, and keeps it while the first must go on with another one.
+        // The other connection takes the session and keeps it, so that the first one has to use another.
         other.batch_execute("BEGIN").await?;
         let moved = session(other).await? == prepared_in;
-        let run = match moved {
-            true => tokio::time::timeout(LIMIT, one.execute(&statement, &[]))
+        let run = if moved {
+            tokio::time::timeout(SESSION_TIMEOUT, one.execute(&statement, &[]))
                 .await
-                .ok(),
-            false => None,
+                .ok()
+        } else {
+            None
         };
         other.batch_execute("ROLLBACK").await?;
         close(one, other, statement, prepared_in.as_deref()).await?;
@@ -93,7 +95,7 @@ async fn keeps_statements(one: &Client, other: &Client) -> Result<Option<bool>, 
             Some(Ok(_)) => return Ok(Some(true)),
             Some(Err(error)) if is_lost(&error) => return Ok(Some(false)),
             Some(Err(error)) => return Err(error),
-            // Waited for in vain: there is no second session.
+            // The timeout passed: there is no second session.
             None if moved => return Ok(None),
             None => {}
         }
@@ -101,32 +103,32 @@ async fn keeps_statements(one: &Client, other: &Client) -> Result<Option<bool>, 
     Ok(None)
 }
 
-/// Closes a statement in the session that has it. A pooler that gives out first what came back last
-/// would give the same wrong session again, so the other connection takes that meanwhile.
+/// Closes a statement in the session that has it. A pooler that reuses the most recently returned session would
+/// assign the same wrong one again, so every second time the other connection holds it meanwhile.
 async fn close(
     one: &Client,
     other: &Client,
     statement: tokio_postgres::Statement,
     prepared_in: Option<&str>,
 ) -> Result<(), Error> {
-    for held in [false, true].into_iter().cycle().take(2 * TRIES) {
+    for held in [false, true].into_iter().cycle().take(2 * MAX_ATTEMPTS) {
         if held {
             other.batch_execute("BEGIN").await?;
         }
-        let there = tokio::time::timeout(LIMIT, async {
+        let is_right_session = tokio::time::timeout(SESSION_TIMEOUT, async {
             one.batch_execute("BEGIN").await?;
             Ok::<_, Error>(session(one).await?.as_deref() == prepared_in)
         })
         .await;
-        if matches!(there, Ok(Ok(true))) {
+        if matches!(is_right_session, Ok(Ok(true))) {
             drop(statement);
             one.batch_execute("ROLLBACK").await?;
             return other.batch_execute("ROLLBACK").await;
         }
-        // First the other: the one may still wait for its session.
+        // The other connection first: this one may still wait for a session.
         other.batch_execute("ROLLBACK").await?;
         one.batch_execute("ROLLBACK").await?;
-        there.unwrap_or(Ok(false))?;
+        is_right_session.unwrap_or(Ok(false))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What is the server, and how is this user's session set up?
+//! Checks of the server and of this user's session: version, TLS, clock, and settings.
 
 use chrono::{DateTime, Utc};
 
@@ -7,12 +7,12 @@ use super::session::Session;
 use crate::doctor::Code::*;
 use crate::doctor::{DoctorError, Finding, Severity};
 
-/// The oldest version that is supported, as `server_version_num` counts.
-const OLDEST: u32 = 140_000;
-/// How far the clocks may be apart before it is a finding.
-const SKEW: f64 = 5.0;
+/// The oldest supported version, as a `server_version_num`.
+const MIN_VERSION: u32 = 140_000;
+/// The largest difference of the clocks that is not a finding.
+const MAX_SKEW_SECS: f64 = 5.0;
 
-/// Asked outside of a transaction, before the doctor sets limits of its own.
+/// Queried outside a transaction, before the doctor changes settings.
 const SETTINGS: &str = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN ( \
      'default_transaction_read_only', 'fsync', 'full_page_writes', 'idle_session_timeout', 'lock_timeout', \
      'log_duration', 'log_min_duration_sample', 'log_min_duration_statement', 'log_parameter_max_length', \
@@ -20,24 +20,24 @@ const SETTINGS: &str = "SELECT name, setting FROM pg_catalog.pg_settings WHERE n
      'session_replication_role', 'ssl', 'statement_timeout', 'synchronous_commit', 'synchronous_standby_names', \
      'transaction_timeout')";
 
-/// How this connection reaches the server, and the server's clock.
-const HERE: &str = "SELECT s.ssl::text, s.version, host(pg_catalog.inet_client_addr()), \
+/// This connection, and the server's clock.
+const CONNECTION: &str = "SELECT s.ssl::text, s.version, host(pg_catalog.inet_client_addr()), \
      extract(epoch FROM pg_catalog.clock_timestamp())::text, pg_catalog.pg_is_in_recovery()::text, current_user::text, pg_catalog.quote_ident(current_user) \
      FROM pg_catalog.pg_stat_ssl s WHERE s.pid = pg_catalog.pg_backend_pid()";
 
-/// What the server is.
+/// The server, as this user's session sees it.
 pub(super) struct Server {
     pub(super) settings: Settings,
     pub(super) user: String,
-    /// A standby, or a session that may only read.
+    /// It is a standby, or transactions are read-only.
     pub(super) read_only: bool,
     findings: Vec<Finding>,
-    /// The user's name as SQL takes it.
-    role: String,
+    /// The user's name, quoted for SQL.
+    quoted_user: String,
 }
 
 impl Server {
-    pub(super) async fn ask(session: &Session) -> Result<Self, DoctorError> {
+    pub(super) async fn query(session: &Session) -> Result<Self, DoctorError> {
         let rows = session.rows(SETTINGS).await?;
         let pairs = rows
             .into_iter()
@@ -47,9 +47,14 @@ impl Server {
             });
         let settings: Settings = pairs.collect();
         let before = Utc::now();
-        let here = session.rows(HERE).await?.into_iter().next().unwrap_or_default();
+        let connection = session
+            .rows(CONNECTION)
+            .await?
+            .into_iter()
+            .next()
+            .unwrap_or_default();
         let after = Utc::now();
-        let cell = |at: usize| here.get(at).cloned().flatten();
+        let cell = |at: usize| connection.get(at).cloned().flatten();
         let standby = cell(4).as_deref() == Some("true");
         let read_only = standby || is_on(&settings, "default_transaction_read_only");
         let findings = vec![
@@ -65,7 +70,7 @@ impl Server {
             user: cell(5).unwrap_or_default(),
             read_only,
             findings,
-            role: cell(6).unwrap_or_default(),
+            quoted_user: cell(6).unwrap_or_default(),
         })
     }
 
@@ -79,10 +84,10 @@ impl Server {
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut all = self.findings.clone();
         all.push(version(&self.settings, &self.name()));
-        all.extend(durability(&self.settings, &self.role));
-        all.push(replica_mode(&self.settings, &self.role));
+        all.extend(durability(&self.settings, &self.quoted_user));
+        all.push(replica_mode(&self.settings, &self.quoted_user));
         all.extend(server_log(&self.settings));
-        all.extend(timeouts(&self.settings, &self.role));
+        all.extend(timeouts(&self.settings, &self.quoted_user));
         all
     }
 }
@@ -98,8 +103,8 @@ fn number(settings: &Settings, name: &str) -> i64 {
         .unwrap_or(0)
 }
 
-fn or_fine(findings: Vec<Finding>, fine: Finding) -> Vec<Finding> {
-    if findings.is_empty() { vec![fine] } else { findings }
+fn or_ok(findings: Vec<Finding>, ok: Finding) -> Vec<Finding> {
+    if findings.is_empty() { vec![ok] } else { findings }
 }
 
 fn version(settings: &Settings, name: &str) -> Finding {
@@ -107,17 +112,17 @@ fn version(settings: &Settings, name: &str) -> Finding {
         .get("server_version_num")
         .and_then(|text| text.parse::<u32>().ok())
     {
-        Some(number) if number < OLDEST => Finding::new(
+        Some(number) if number < MIN_VERSION => Finding::new(
             ServerVersion,
             Severity::Warning,
-            format!("{name} is older than 14, the oldest that is supported"),
+            format!("{name} is older than 14, the oldest supported version"),
             "-- upgrade the server",
         ),
         _ => Finding::ok(ServerVersion, name),
     }
 }
 
-/// Whether the way to the server is encrypted, where it leaves the machine. No address: a socket.
+/// Checks that a connection to another machine is encrypted. A client without an address uses a Unix socket.
 fn transport(ssl: bool, version: Option<&str>, client: Option<&str>) -> Finding {
     let local = client.map(|text| {
         text.parse::<std::net::IpAddr>()
@@ -125,8 +130,8 @@ fn transport(ssl: bool, version: Option<&str>, client: Option<&str>) -> Finding 
     });
     match (ssl, local) {
         (true, _) => Finding::ok(Tls, version.unwrap_or("encrypted")),
-        (false, None) => Finding::ok(Tls, "by a Unix socket of this machine"),
-        (false, Some(true)) => Finding::ok(Tls, "on the loopback address of this machine"),
+        (false, None) => Finding::ok(Tls, "over a Unix socket of this machine"),
+        (false, Some(true)) => Finding::ok(Tls, "over the loopback address of this machine"),
         (false, Some(false)) => Finding::new(
             Tls,
             Severity::Warning,
@@ -134,54 +139,54 @@ fn transport(ssl: bool, version: Option<&str>, client: Option<&str>) -> Finding 
                 "entries go over the network unencrypted; the server sees this client as {}",
                 client.unwrap_or("?")
             ),
-            "-- in the application's URL: sslmode=verify-full, with sslrootcert=/path/ca.pem for an authority of your own;\n\
+            "-- in the application's URL: sslmode=verify-full, with sslrootcert=/path/ca.pem for a private certificate authority;\n\
              -- on the server: ssl = on, and hostssl in pg_hba.conf",
         ),
     }
 }
 
-/// Compares clocks: the server's, in seconds since 1970, lies between two moments of this machine's.
+/// Compares the server's time, in seconds since 1970, with this machine's before and after the query.
 fn clock(before: DateTime<Utc>, server: Option<f64>, after: DateTime<Utc>) -> Finding {
     let Some(server) = server else {
-        return Finding::unchecked(Clock, "the server told no time");
+        return Finding::unchecked(Clock, "the server returned no time");
     };
     let seconds = |time: DateTime<Utc>| time.timestamp_micros() as f64 / 1e6;
-    // Nothing is known better than to the time that the answer took.
+    // The time that the query took limits the precision.
     let ahead = server - seconds(after);
     let behind = seconds(before) - server;
-    let (apart, side) = if ahead > behind {
+    let (skew, side) = if ahead > behind {
         (ahead, "ahead of")
     } else {
         (behind, "behind")
     };
-    if apart < SKEW {
-        return Finding::ok(Clock, format!("less than {SKEW} seconds apart"));
+    if skew < MAX_SKEW_SECS {
+        return Finding::ok(Clock, format!("less than {MAX_SKEW_SECS} seconds apart"));
     }
     Finding::new(
         Clock,
         Severity::Warning,
-        format!("the server's clock is {apart:.0} seconds {side} this machine's"),
-        "-- run an NTP client on both machines: created_at is by the application's clock, recorded_at by the server's",
+        format!("the server's clock is {skew:.0} seconds {side} this machine's"),
+        "-- run an NTP client on both machines: created_at comes from the application's clock, recorded_at from the server's",
     )
 }
 
 fn durability(settings: &Settings, role: &str) -> Vec<Finding> {
     let mut found = Vec::new();
-    for (name, what) in [
+    for (name, consequence) in [
         (
             "fsync",
-            "a crash of the machine loses what was committed, and can ruin the whole database",
+            "a crash of the machine loses commits, and can corrupt the whole database",
         ),
         (
             "full_page_writes",
-            "a crash of the machine can leave pages half written",
+            "a crash of the machine can leave partially written pages",
         ),
     ] {
         if !is_on(settings, name) {
             found.push(Finding::new(
                 Durability,
                 Severity::Critical,
-                format!("{name} is off: {what}"),
+                format!("{name} is off: {consequence}"),
                 format!("ALTER SYSTEM SET {name} = on;\nSELECT pg_reload_conf();"),
             ));
         }
@@ -191,8 +196,8 @@ fn durability(settings: &Settings, role: &str) -> Vec<Finding> {
         found.push(Finding::new(
             Durability,
             Severity::Warning,
-            "synchronous_commit is off for this user: an entry written in a transaction of the application's \
-             own can be lost although it was committed (audit writers set it to local for themselves)",
+            "synchronous_commit is off for this user: an entry written in a transaction of the application can be \
+             lost although it was committed (audit writers set it to local)",
             format!("ALTER ROLE {role} SET synchronous_commit = on;"),
         ));
     }
@@ -203,11 +208,11 @@ fn durability(settings: &Settings, role: &str) -> Vec<Finding> {
         found.push(Finding::new(
             Durability,
             Severity::Info,
-            "synchronous_commit is local: what is committed need not be on the synchronous standby yet",
+            "synchronous_commit is local: commits do not wait for the synchronous standby",
             "",
         ));
     }
-    or_fine(
+    or_ok(
         found,
         Finding::ok(
             Durability,
@@ -223,7 +228,7 @@ fn replica_mode(settings: &Settings, role: &str) -> Finding {
             ReplicaMode,
             Severity::Warning,
             format!(
-                "session_replication_role is {mode} for this user: other tables' triggers and foreign keys sleep"
+                "session_replication_role is {mode} for this user: other tables' triggers and foreign keys are disabled"
             ),
             format!("ALTER ROLE {role} SET session_replication_role = origin;"),
         ),
@@ -235,20 +240,20 @@ fn server_log(settings: &Settings) -> Vec<Finding> {
     let parameters = number(settings, "log_parameter_max_length") != 0;
     let logs = |name: &str| number(settings, name) >= 0 && settings.contains_key(name);
     let statement = settings.get("log_statement").map_or("", String::as_str);
-    let mut told = |what: String| {
+    let mut add = |cause: String| {
         found.push(Finding::new(
             ServerLog,
             Severity::Info,
-            format!("{what}: rows stand in the server's log, where no role keeps them from being read"),
+            format!("{cause}: rows are in the server's log, where no role protects them"),
             "ALTER SYSTEM SET log_parameter_max_length = 0;\nSELECT pg_reload_conf();",
         ));
     };
     if parameters && matches!(statement, "mod" | "all") {
-        told(format!("log_statement is {statement}, with parameters"));
+        add(format!("log_statement is {statement}, with parameters"));
     }
     for name in ["log_min_duration_statement", "log_min_duration_sample"] {
         if parameters && logs(name) {
-            told(format!(
+            add(format!(
                 "{name} is {} ms, with parameters",
                 number(settings, name)
             ));
@@ -258,57 +263,60 @@ fn server_log(settings: &Settings) -> Vec<Finding> {
         found.push(Finding::new(
             ServerLog,
             Severity::Info,
-            "log_parameter_max_length_on_error is not 0: rows that are refused stand in the server's log",
+            "log_parameter_max_length_on_error is not 0: refused rows are in the server's log",
             "ALTER SYSTEM SET log_parameter_max_length_on_error = 0;\nSELECT pg_reload_conf();",
         ));
     }
-    or_fine(
+    or_ok(
         found,
         Finding::ok(ServerLog, "statements' parameters are not logged"),
     )
 }
 
-/// What a writer needs: it sends up to a thousand rows in a statement, and keeps its connections.
-const LEAST: [(&str, i64, Severity, &str); 4] = [
+/// The shortest timeouts that a writer works with: setting, milliseconds, severity, consequence. A writer sends
+/// up to a thousand rows in a statement, and keeps its connections open.
+const MIN_TIMEOUTS: [(&str, i64, Severity, &str); 4] = [
     (
         "statement_timeout",
         5_000,
         Severity::Warning,
-        "a batch of a thousand rows on a busy server is cut short",
+        "a batch of a thousand rows on a busy server is cancelled",
     ),
     (
         "transaction_timeout",
         5_000,
         Severity::Warning,
-        "a batch of a thousand rows on a busy server is cut short",
+        "a batch of a thousand rows on a busy server is cancelled",
     ),
     (
         "lock_timeout",
         1_000,
         Severity::Warning,
-        "batches fail while a month is made or dropped",
+        "batches fail while a partition is created or dropped",
     ),
     (
         "idle_session_timeout",
         60_000,
         Severity::Info,
-        "the writer has to connect again after each pause",
+        "the writer has to reconnect after each pause",
     ),
 ];
 
 fn timeouts(settings: &Settings, role: &str) -> Vec<Finding> {
-    let short = LEAST.iter().filter_map(|(name, least, severity, what)| {
-        let set = number(settings, name);
-        (set > 0 && set < *least).then(|| {
-            Finding::new(
-                Timeouts,
-                *severity,
-                format!("{name} is {set} ms for this user: {what}"),
-                format!("ALTER ROLE {role} SET {name} = {least};\n-- or 0, for none"),
-            )
-        })
-    });
-    or_fine(short.collect(), Finding::ok(Timeouts, "none, or long enough"))
+    let short = MIN_TIMEOUTS
+        .iter()
+        .filter_map(|(name, least, severity, consequence)| {
+            let set = number(settings, name);
+            (set > 0 && set < *least).then(|| {
+                Finding::new(
+                    Timeouts,
+                    *severity,
+                    format!("{name} is {set} ms for this user: {consequence}"),
+                    format!("ALTER ROLE {role} SET {name} = {least};\n-- or 0, for none"),
+                )
+            })
+        });
+    or_ok(short.collect(), Finding::ok(Timeouts, "none is too short"))
 }
 
 #[cfg(test)]
@@ -320,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_the_machine_is_to_be_encrypted() {
+    fn only_connections_to_another_machine_must_be_encrypted() {
         let plain = |client| severity(&transport(false, None, client));
         assert_eq!(plain(Some("10.0.0.7")), Severity::Warning);
         assert_eq!(plain(Some("2001:db8::1")), Severity::Warning);
@@ -334,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_are_compared_no_better_than_the_answer_took() {
+    fn clock_comparison_allows_for_the_duration_of_the_query() {
         let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         let server = |seconds: i64| Some((1_800_000_000 + seconds) as f64);
         assert_eq!(severity(&clock(at(0), server(4), at(0))), Severity::Ok);
@@ -353,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_version_is_told() {
+    fn an_unsupported_server_version_is_a_warning() {
         let of = |number: &str| {
             severity(&version(
                 &[("server_version_num".to_owned(), number.to_owned())].into(),

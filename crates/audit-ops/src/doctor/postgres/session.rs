@@ -1,21 +1,19 @@
-//! How does the doctor speak to a server, so that nothing of it stays?
-
-use std::fmt::Write;
+//! A connection whose statements leave nothing behind: they run in a transaction that is rolled back.
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use crate::doctor::DoctorError;
 
-/// A row as text, in which PostgreSQL answers plain queries.
+/// A row as text, the format of PostgreSQL's simple query protocol.
 pub(super) type Row = Vec<Option<String>>;
 
-/// One connection. Statements go as plain text, which neither PostgreSQL nor a pooler in between
-/// prepares or keeps. Text is this crate's, or made by the server from its own catalog.
+/// One connection. Statements use the simple query protocol, so that neither PostgreSQL nor a pooler prepares
+/// or keeps them. Their text is a constant, or was formatted by the server from its catalog.
 pub(super) struct Session(Client);
 
-/// For one transaction only. A lock is given up before those who queue behind it notice; what follows
-/// reads times as it is written here.
+/// Settings for one transaction. The lock timeout is short, so that sessions that queue behind a lock are not
+/// delayed noticeably. The checks parse times in this format.
 const BEGIN: &str = "BEGIN; \
      SET LOCAL lock_timeout = '200ms'; \
      SET LOCAL statement_timeout = '10s'; \
@@ -24,15 +22,18 @@ const BEGIN: &str = "BEGIN; \
      SET LOCAL timezone = 'UTC'; \
      SET LOCAL datestyle = 'ISO'";
 
-/// What became of a statement that was tried, and undone.
-pub(super) enum Tried {
+/// The result of trying a statement.
+pub(super) enum Attempt {
     /// It was carried out, on this number of rows.
     Done { rows: u64 },
     /// It was refused.
     Refused { sqlstate: String, message: String },
-    /// Others held what it needs for longer than it may wait.
-    Waited,
+    /// Another session held a lock for longer than the timeout.
+    LockTimeout,
 }
+
+/// The reason to report for [`Attempt::LockTimeout`].
+pub(super) const LOCK_TIMEOUT_REASON: &str = "another session held the table for longer than 200 ms";
 
 impl Session {
     pub(super) fn new(client: Client) -> Self {
@@ -52,7 +53,7 @@ impl Session {
         self.0.batch_execute("ROLLBACK").await
     }
 
-    /// Asks, and gives all rows.
+    /// Runs a query and returns all rows.
     pub(super) async fn rows(&self, sql: &str) -> Result<Vec<Row>, Error> {
         let messages = self.0.simple_query(sql).await?;
         let rows = messages.into_iter().filter_map(|message| match message {
@@ -64,7 +65,7 @@ impl Session {
         Ok(rows.collect())
     }
 
-    /// Asks for one value; none if it is null or there is no row.
+    /// Runs a query for one value; none if it is null or there is no row.
     pub(super) async fn value(&self, sql: &str) -> Result<Option<String>, Error> {
         Ok(self
             .rows(sql)
@@ -74,8 +75,12 @@ impl Session {
             .and_then(|row| row.into_iter().next().flatten()))
     }
 
-    /// Asks within a transaction that goes on if this is refused.
-    pub(super) async fn asked(&self, sql: &str) -> Result<Result<Vec<Row>, String>, DoctorError> {
+    /// Runs a query in a savepoint, so that the transaction continues after a refusal. Returns the rows, or
+    /// the server's message.
+    pub(super) async fn query_in_savepoint(
+        &self,
+        sql: &str,
+    ) -> Result<Result<Vec<Row>, String>, DoctorError> {
         self.0.batch_execute("SAVEPOINT doctor").await?;
         match self.rows(sql).await {
             Ok(rows) => {
@@ -90,56 +95,56 @@ impl Session {
         }
     }
 
-    /// Tries a statement within a transaction, and undoes it with the locks that it took.
-    pub(super) async fn tried(&self, sql: &str) -> Result<Tried, DoctorError> {
-        self.attempt(sql, "ROLLBACK TO doctor; RELEASE doctor").await
+    /// Runs a statement in a savepoint, and rolls back its effect and its locks.
+    pub(super) async fn run_and_undo(&self, sql: &str) -> Result<Attempt, DoctorError> {
+        self.run(sql, "ROLLBACK TO doctor; RELEASE doctor").await
     }
 
-    /// Runs a statement whose effect lasts until the transaction is rolled back.
-    pub(super) async fn kept(&self, sql: &str) -> Result<Tried, DoctorError> {
-        self.attempt(sql, "RELEASE doctor").await
+    /// Runs a statement in a savepoint. Its effect lasts until the transaction is rolled back.
+    pub(super) async fn run_in_savepoint(&self, sql: &str) -> Result<Attempt, DoctorError> {
+        self.run(sql, "RELEASE doctor").await
     }
 
-    async fn attempt(&self, sql: &str, on_success: &str) -> Result<Tried, DoctorError> {
+    async fn run(&self, sql: &str, on_success: &str) -> Result<Attempt, DoctorError> {
         self.0.batch_execute("SAVEPOINT doctor").await?;
-        let answer = self.0.simple_query(sql).await;
-        let end = if answer.is_ok() {
+        let result = self.0.simple_query(sql).await;
+        let end = if result.is_ok() {
             on_success
         } else {
             "ROLLBACK TO doctor; RELEASE doctor"
         };
         if let Err(error) = self.0.batch_execute(end).await {
-            // The first error tells more than that there is no connection any more.
-            return Err(answer.err().unwrap_or(error).into());
+            // The first error says more than that the connection is closed.
+            return Err(result.err().unwrap_or(error).into());
         }
-        match answer {
+        match result {
             Ok(messages) => Ok(done(&messages)),
             Err(error) => {
                 let (sqlstate, message) = refusal(error)?;
                 match sqlstate.as_str() {
-                    "55P03" | "40P01" => Ok(Tried::Waited),
-                    _ => Ok(Tried::Refused { sqlstate, message }),
+                    "55P03" | "40P01" => Ok(Attempt::LockTimeout),
+                    _ => Ok(Attempt::Refused { sqlstate, message }),
                 }
             }
         }
     }
 }
 
-fn done(messages: &[SimpleQueryMessage]) -> Tried {
+fn done(messages: &[SimpleQueryMessage]) -> Attempt {
     let counts = messages.iter().filter_map(|message| match message {
         SimpleQueryMessage::CommandComplete(count) => Some(*count),
         _ => None,
     });
-    Tried::Done {
+    Attempt::Done {
         rows: counts.last().unwrap_or(0),
     }
 }
 
-/// The SQLSTATE and the server's words, unless the connection is what failed.
+/// The SQLSTATE and the server's message, unless the error ended the session.
 fn refusal(error: Error) -> Result<(String, String), DoctorError> {
     match error.as_db_error() {
-        Some(said) if !ends_session(said.code()) => {
-            Ok((said.code().code().to_owned(), said.message().to_owned()))
+        Some(refused) if !ends_session(refused.code()) => {
+            Ok((refused.code().code().to_owned(), refused.message().to_owned()))
         }
         _ => Err(error.into()),
     }
@@ -148,15 +153,4 @@ fn refusal(error: Error) -> Result<(String, String), DoctorError> {
 fn ends_session(code: &SqlState) -> bool {
     let code = code.code();
     code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03")
-}
-
-impl From<Error> for DoctorError {
-    fn from(error: Error) -> Self {
-        let mut text = error.to_string();
-        // "db error" and "error communicating with the server" alone help nobody.
-        if let Some(cause) = std::error::Error::source(&error) {
-            let _ = write!(text, ": {cause}");
-        }
-        Self::Postgres(text)
-    }
 }

@@ -1,13 +1,14 @@
-//! Does this user see rows of a tenant that is not its own?
+//! Tries to read rows of another tenant.
 
 use tokio_postgres::types::Type;
 
-use super::attempts::{Probe, Standing};
-use super::session::{Session, Tried};
+use super::privileges::Privileges;
+use super::probe_rows::ProbeRows;
+use super::session::{Attempt, LOCK_TIMEOUT_REASON, Session};
 use crate::doctor::Code::TenantRead;
 use crate::doctor::{DoctorError, Finding, Severity};
 
-/// Sets the tenant for the transaction. A parameter of a statement without a name: nothing of it stays.
+/// Sets the tenant for the transaction. It is a parameter of an unnamed statement, so nothing is kept.
 pub(super) async fn set(session: &Session, tenant: &str) -> Result<(), DoctorError> {
     let sql = "SELECT set_config('audit.tenant_id', $1, true)";
     session
@@ -19,21 +20,21 @@ pub(super) async fn set(session: &Session, tenant: &str) -> Result<(), DoctorErr
 
 pub(super) async fn examine(
     session: &Session,
-    standing: &Standing,
-    probe: Option<&Probe>,
+    privileges: &Privileges,
+    probe: Option<&ProbeRows>,
     tenant: Option<&str>,
 ) -> Result<Vec<Finding>, DoctorError> {
-    if !standing.selects {
+    if !privileges.may_select {
         return Ok(vec![cannot_read(session).await?]);
     }
-    let seen = match (probe, tenant) {
-        (Some(probe), _) => with_rows(session, probe).await,
+    let visibility = match (probe, tenant) {
+        (Some(probe), _) => with_probe_rows(session, probe).await,
         (None, Some(tenant)) => with_tenant(session, tenant).await,
-        (None, None) => without_rows(session).await,
+        (None, None) => without_probe_rows(session).await,
     };
-    let mut findings = vec![told(seen)?.finding(standing)];
-    // What audit::for_tenant does, for those whom row security does not bind.
-    if let Some(probe) = probe.filter(|_| !standing.bound || standing.audits) {
+    let mut findings = vec![or_inconclusive(visibility)?.finding(privileges)];
+    // Users that row security does not restrict read a tenant's rows as audit::for_tenant does.
+    if let Some(probe) = probe.filter(|_| !privileges.row_security_applies || privileges.is_auditor) {
         findings.extend(as_reader(session, probe).await?);
     }
     Ok(findings)
@@ -42,112 +43,120 @@ pub(super) async fn examine(
 async fn cannot_read(session: &Session) -> Result<Finding, DoctorError> {
     Ok(
         match session
-            .tried("SELECT count(*) FROM audit_logs WHERE false")
+            .run_and_undo("SELECT count(*) FROM audit_logs WHERE false")
             .await?
         {
-            Tried::Refused { sqlstate, .. } if sqlstate == "42501" => {
+            Attempt::Refused { sqlstate, .. } if sqlstate == "42501" => {
                 Finding::ok(TenantRead, "this user may not read: refused (42501)")
             }
-            Tried::Refused { sqlstate, message } => {
+            Attempt::Refused { sqlstate, message } => {
                 Finding::unchecked(TenantRead, format!("{message} ({sqlstate})"))
             }
-            Tried::Done { .. } => {
-                Finding::unchecked(TenantRead, "this user may read columns, but was not granted them")
-            }
-            Tried::Waited => Finding::unchecked(
-                TenantRead,
-                "another session held the table for longer than 200 ms",
-            ),
+            Attempt::Done { .. } => Finding::unchecked(TenantRead, "this user may read some columns only"),
+            Attempt::LockTimeout => Finding::unchecked(TenantRead, LOCK_TIMEOUT_REASON),
         },
     )
 }
 
-/// What was seen.
-enum Seen {
-    /// The tenant's own row, and no other.
-    Own(&'static str),
-    /// A row of another tenant, or one without a tenant being set.
+/// Which rows are visible to a tenant.
+enum Visibility {
+    /// Its own row, and no other.
+    OwnOnly(&'static str),
+    /// A row of another tenant, or a row while no tenant is set.
     Others(&'static str),
-    /// Not even a row of its own, so that nothing is proven.
+    /// No row, not even its own, so the result is inconclusive.
     Nothing(String),
 }
 
-impl Seen {
-    fn finding(self, standing: &Standing) -> Finding {
+impl Visibility {
+    fn finding(self, privileges: &Privileges) -> Finding {
         match self {
-            Self::Own(how) => Finding::ok(TenantRead, how),
+            Self::OwnOnly(how) => Finding::ok(TenantRead, how),
             Self::Nothing(why) => Finding::unchecked(TenantRead, why),
-            Self::Others(how) if standing.bound && standing.audits => Finding {
+            Self::Others(how) if privileges.row_security_applies && privileges.is_auditor => Finding {
                 code: TenantRead,
                 severity: Severity::Info,
-                found: format!("{how}, as an auditor should"),
+                found: format!("{how}, as expected of an auditor"),
                 remedy: None,
             },
-            Self::Others(how) if standing.bound => Finding::new(
+            Self::Others(how) if privileges.row_security_applies => Finding::new(
                 TenantRead,
                 Severity::Critical,
-                format!("{how}: the policies let it through"),
+                format!("{how}: the policies allow it"),
                 "-- see what the check ROW_SECURITY found",
             ),
             Self::Others(how) => Finding::new(
                 TenantRead,
                 Severity::Critical,
-                format!("{how}: row security does not hold for this user"),
-                "-- see what the checks USER and ROW_SECURITY found; audit::for_tenant takes the reader's place for a query",
+                format!("{how}: row security does not apply to this user"),
+                "-- see what the checks USER and ROW_SECURITY found; audit::for_tenant assumes the reader's role for a query",
             ),
         }
     }
 }
 
-/// Why nothing was seen, or not looked for any further.
-enum Unseen {
+/// Why the visibility could not be determined.
+enum ProbeError {
+    /// The server refused the query, with this message.
     Refused(String),
-    Broken(DoctorError),
+    /// The examination cannot continue.
+    Fatal(DoctorError),
 }
 
-impl From<DoctorError> for Unseen {
+impl From<DoctorError> for ProbeError {
     fn from(error: DoctorError) -> Self {
-        Self::Broken(error)
+        Self::Fatal(error)
     }
 }
 
-fn told(seen: Result<Seen, Unseen>) -> Result<Seen, DoctorError> {
-    match seen {
-        Ok(seen) => Ok(seen),
-        Err(Unseen::Refused(why)) => Ok(Seen::Nothing(why)),
-        Err(Unseen::Broken(error)) => Err(error),
+/// Treats a refused query as inconclusive.
+fn or_inconclusive(result: Result<Visibility, ProbeError>) -> Result<Visibility, DoctorError> {
+    match result {
+        Ok(visibility) => Ok(visibility),
+        Err(ProbeError::Refused(message)) => Ok(Visibility::Nothing(message)),
+        Err(ProbeError::Fatal(error)) => Err(error),
     }
 }
 
-async fn exists(session: &Session, condition: &str) -> Result<bool, Unseen> {
+async fn exists(session: &Session, condition: &str) -> Result<bool, ProbeError> {
     let sql = format!("SELECT EXISTS (SELECT FROM audit_logs WHERE {condition})::text");
-    let rows = session.asked(&sql).await?.map_err(Unseen::Refused)?;
+    let rows = session
+        .query_in_savepoint(&sql)
+        .await?
+        .map_err(ProbeError::Refused)?;
     Ok(rows
         .first()
         .and_then(|row| row.first())
         .is_some_and(|cell| cell.as_deref() == Some("true")))
 }
 
-/// Looks for the two rows of two tenants that were just inserted.
-async fn with_rows(session: &Session, probe: &Probe) -> Result<Seen, Unseen> {
-    let is = |id| format!("id = '{id}' AND created_at = now()");
-    set(session, &probe.mine.to_string()).await?;
-    let own = exists(session, &is(probe.mine)).await?;
-    if exists(session, &is(probe.others)).await? {
-        return Ok(Seen::Others("as one tenant, this user sees a row of another"));
+/// Looks for the two probe rows of two tenants.
+async fn with_probe_rows(session: &Session, probe: &ProbeRows) -> Result<Visibility, ProbeError> {
+    let row = |id| format!("id = '{id}' AND created_at = now()");
+    set(session, &probe.own.to_string()).await?;
+    let own = exists(session, &row(probe.own)).await?;
+    if exists(session, &row(probe.other)).await? {
+        return Ok(Visibility::Others(
+            "as one tenant, this user sees a row of another",
+        ));
     }
     set(session, "").await?;
-    if exists(session, &is(probe.mine)).await? {
-        return Ok(Seen::Others("with no tenant set, this user sees a tenant's row"));
+    if exists(session, &row(probe.own)).await? {
+        return Ok(Visibility::Others(
+            "with no tenant set, this user sees a tenant's row",
+        ));
     }
-    Ok(match own {
-        true => Seen::Own("of two rows that are there, one tenant's own is seen, and none without a tenant"),
-        false => Seen::Nothing("this user sees no row at all, not even its own tenant's".to_owned()),
+    Ok(if own {
+        Visibility::OwnOnly(
+            "of two stored rows, a tenant sees only its own, and none is visible without a tenant",
+        )
+    } else {
+        Visibility::Nothing("this user sees no row at all, not even its own tenant's".to_owned())
     })
 }
 
-/// For who may not insert: a tenant that is known to have rows.
-async fn with_tenant(session: &Session, tenant: &str) -> Result<Seen, Unseen> {
+/// For a user that may not insert: looks for rows of a tenant that is known to have some.
+async fn with_tenant(session: &Session, tenant: &str) -> Result<Visibility, ProbeError> {
     set(session, tenant).await?;
     if exists(
         session,
@@ -155,33 +164,38 @@ async fn with_tenant(session: &Session, tenant: &str) -> Result<Seen, Unseen> {
     )
     .await?
     {
-        return Ok(Seen::Others(
-            "as the tenant given, this user sees a row of another",
+        return Ok(Visibility::Others(
+            "as the given tenant, this user sees a row of another",
         ));
     }
     let own = exists(session, "true").await?;
     set(session, "").await?;
     if exists(session, "true").await? {
-        return Ok(Seen::Others("with no tenant set, this user sees a row"));
+        return Ok(Visibility::Others("with no tenant set, this user sees a row"));
     }
-    Ok(match own {
-        true => Seen::Own("rows of the tenant given are seen, of no other, and none without a tenant"),
-        false => Seen::Nothing("the tenant given has no rows".to_owned()),
+    Ok(if own {
+        Visibility::OwnOnly("the given tenant sees its own rows only, and none is visible without a tenant")
+    } else {
+        Visibility::Nothing("the given tenant has no rows".to_owned())
     })
 }
 
-/// For who may not insert and knows no tenant: there are rows, by the files' sizes, and none is seen.
-async fn without_rows(session: &Session) -> Result<Seen, Unseen> {
+/// For a user that may not insert, without a known tenant: the size of the files shows that there are rows, and
+/// none must be visible.
+async fn without_probe_rows(session: &Session) -> Result<Visibility, ProbeError> {
     for tenant in ["", &uuid::Uuid::new_v4().to_string()] {
         set(session, tenant).await?;
         if exists(session, "true").await? {
-            return Ok(Seen::Others(
+            return Ok(Visibility::Others(
                 "with no tenant set, or an unknown one, this user sees a row",
             ));
         }
     }
-    let sized = "SELECT coalesce(sum(pg_relation_size(relid)), 0)::text FROM pg_partition_tree('audit_logs') WHERE isleaf";
-    let size = session.asked(sized).await?.map_err(Unseen::Refused)?;
+    let total_size = "SELECT coalesce(sum(pg_relation_size(relid)), 0)::text FROM pg_partition_tree('audit_logs') WHERE isleaf";
+    let size = session
+        .query_in_savepoint(total_size)
+        .await?
+        .map_err(ProbeError::Refused)?;
     Ok(
         match size
             .first()
@@ -189,44 +203,44 @@ async fn without_rows(session: &Session) -> Result<Seen, Unseen> {
             .as_deref()
         {
             None | Some("0") => {
-                Seen::Nothing("there are no rows, and this user may not insert any".to_owned())
+                Visibility::Nothing("there are no rows, and this user may not insert any".to_owned())
             }
-            Some(_) => Seen::Own(
-                "there are rows, and none is seen without a tenant or as an unknown one (--tenant tries a known one)",
+            Some(_) => Visibility::OwnOnly(
+                "there are rows, and none is visible without a tenant or as an unknown one (--tenant tries a known one)",
             ),
         },
     )
 }
 
-/// Whether the reader's role is bound, where this user may take it.
-async fn as_reader(session: &Session, probe: &Probe) -> Result<Option<Finding>, DoctorError> {
-    let place = "SELECT set_config('role', audit_role('reader'), true)";
-    session.client().batch_execute("SAVEPOINT place").await?;
-    let taken = matches!(session.kept(place).await?, Tried::Done { .. });
-    let seen = if taken {
-        Some(told(with_rows(session, probe).await)?)
+/// Checks row security in the reader's role, if this user may assume it.
+async fn as_reader(session: &Session, probe: &ProbeRows) -> Result<Option<Finding>, DoctorError> {
+    let set_role = "SELECT set_config('role', audit_role('reader'), true)";
+    session.client().batch_execute("SAVEPOINT reader").await?;
+    let assumed = matches!(session.run_in_savepoint(set_role).await?, Attempt::Done { .. });
+    let visibility = if assumed {
+        Some(or_inconclusive(with_probe_rows(session, probe).await)?)
     } else {
         None
     };
     session
         .client()
-        .batch_execute("ROLLBACK TO place; RELEASE place")
+        .batch_execute("ROLLBACK TO reader; RELEASE reader")
         .await?;
-    Ok(seen.map(|seen| match seen {
-        Seen::Own(_) => Finding::ok(
+    Ok(visibility.map(|visibility| match visibility {
+        Visibility::OwnOnly(_) => Finding::ok(
             TenantRead,
-            "in the reader's place, one tenant's own row is seen and no other",
+            "in the reader's role, a tenant sees its own row and no other",
         ),
-        Seen::Nothing(_) => Finding::new(
+        Visibility::Nothing(_) => Finding::new(
             TenantRead,
             Severity::Warning,
-            "in the reader's place no row is seen, not even its own tenant's",
+            "in the reader's role no row is visible, not even its own tenant's",
             "-- see what the checks ROW_SECURITY and GRANTS found",
         ),
-        Seen::Others(_) => Finding::new(
+        Visibility::Others(_) => Finding::new(
             TenantRead,
             Severity::Critical,
-            "in the reader's place, as audit::for_tenant reads, a row of another tenant is seen",
+            "in the reader's role, as audit::for_tenant reads, a row of another tenant is visible",
             "-- see what the check ROW_SECURITY found",
         ),
     }))

@@ -1,13 +1,20 @@
-//! Who may get at the file, and how does it keep its journal?
+//! Permissions and journal mode of an SQLite file.
 
 use std::io::Read;
 use std::path::Path;
 
 use super::{Finding, Severity, SqliteFile};
 
-/// Whether the file keeps a write-ahead log: byte 18 of its header
-/// (<https://www.sqlite.org/fileformat2.html>) is 2. Read without opening the database.
-pub(super) fn is_wal(path: &Path) -> std::io::Result<bool> {
+/// How SQLite makes commits durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JournalMode {
+    Wal,
+    Rollback,
+}
+
+/// Reads the journal mode from byte 18 of the header (<https://www.sqlite.org/fileformat2.html>), without
+/// opening the database.
+pub(super) fn journal_mode(path: &Path) -> std::io::Result<JournalMode> {
     let mut header = [0; 20];
     std::fs::File::open(path)?.read_exact(&mut header)?;
     if !header.starts_with(b"SQLite format 3\0") {
@@ -16,10 +23,14 @@ pub(super) fn is_wal(path: &Path) -> std::io::Result<bool> {
             "not an SQLite database",
         ));
     }
-    Ok(header[18] == 2)
+    Ok(if header[18] == 2 {
+        JournalMode::Wal
+    } else {
+        JournalMode::Rollback
+    })
 }
 
-/// The permissions of the file and of its directory.
+/// Checks the permissions of the file and of its directory.
 #[cfg(unix)]
 pub(super) fn examine(path: &Path) -> Vec<Finding> {
     use std::os::unix::fs::MetadataExt;
@@ -28,8 +39,8 @@ pub(super) fn examine(path: &Path) -> Vec<Finding> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let (file, around) = match (std::fs::metadata(path), std::fs::metadata(directory)) {
-        (Ok(file), Ok(around)) => (file, around),
+    let (file, directory) = match (std::fs::metadata(path), std::fs::metadata(directory)) {
+        (Ok(file), Ok(directory)) => (file, directory),
         (Err(error), _) | (_, Err(error)) => return vec![Finding::unchecked(SqliteFile, error.to_string())],
     };
     let mut findings = Vec::new();
@@ -38,25 +49,25 @@ pub(super) fn examine(path: &Path) -> Vec<Finding> {
         findings.push(Finding::new(
             SqliteFile,
             Severity::Critical,
-            format!("others may write the file (mode {mode:03o}), and so anything into it"),
+            format!("others may write the file (mode {mode:03o}), and change any row"),
             "chmod 600 FILE",
         ));
     } else if mode & 0o044 != 0 {
         findings.push(Finding::new(
             SqliteFile,
             Severity::Warning,
-            format!("others may read the file (mode {mode:03o}), every tenant's rows"),
+            format!("others may read the file (mode {mode:03o}), and so every tenant's rows"),
             "chmod 600 FILE",
         ));
     }
-    // In a directory with the sticky bit only the owner of a file may replace it.
-    if around.mode() & 0o022 != 0 && around.mode() & 0o1000 == 0 {
+    // In a directory with the sticky bit, only a file's owner may replace it.
+    if directory.mode() & 0o022 != 0 && directory.mode() & 0o1000 == 0 {
         findings.push(Finding::new(
             SqliteFile,
             Severity::Critical,
             format!(
                 "others may replace the file: they may write its directory (mode {:03o})",
-                around.mode() & 0o777
+                directory.mode() & 0o777
             ),
             "chmod 700 DIRECTORY",
         ));
@@ -64,7 +75,7 @@ pub(super) fn examine(path: &Path) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::ok(
             SqliteFile,
-            format!("its user alone (mode {mode:03o})"),
+            format!("only its owner (mode {mode:03o})"),
         ));
     }
     findings
@@ -74,6 +85,6 @@ pub(super) fn examine(path: &Path) -> Vec<Finding> {
 pub(super) fn examine(_path: &Path) -> Vec<Finding> {
     vec![Finding::unchecked(
         SqliteFile,
-        "permissions are looked at on Unix only",
+        "permissions are checked on Unix only",
     )]
 }

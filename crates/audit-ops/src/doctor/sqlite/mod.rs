@@ -1,8 +1,10 @@
-//! What is an SQLite file asked? It knows no rights: who may write the file may write anything into it,
-//! so that its triggers stand against mistakes, and the file's permissions against people.
+//! Examines an SQLite file.
+//!
+//! SQLite has no roles: a user who may write the file can put anything into it. Its triggers protect against
+//! mistakes, and the file's permissions against other users.
 
-mod attempts;
 mod file;
+mod probes;
 
 use std::path::Path;
 
@@ -12,68 +14,61 @@ use diesel::sql_types::Text;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 
 use super::Code::*;
-use super::report::Examined;
+use super::report::RawFindings;
 use super::{DoctorError, Finding, Severity};
+use file::JournalMode;
 
-/// What the migrations run.
-const SQL: [(&str, &str); 1] = [(
+/// The migrations: name and SQL.
+const MIGRATIONS: [(&str, &str); 1] = [(
     "2026-11-24-000001_create_audit_logs",
     include_str!("../../../../../migrations/sqlite/2026-11-24-000001_create_audit_logs/up.sql"),
 )];
 
-/// A value of a query.
+/// A row with a single text.
 #[derive(QueryableByName)]
 struct Value {
     #[diesel(sql_type = Text)]
     value: String,
 }
 
-/// Runs all checks, on a connection of its own: the pool's would change the file's journal.
-pub(super) async fn examine(database: &Database) -> Result<Examined, DoctorError> {
+/// Runs all checks on a separate connection, because one of the pool would change the file's journal mode.
+pub(super) async fn examine(database: &Database) -> Result<RawFindings, DoctorError> {
     let Some(path) = database.sqlite_path().map(Path::to_owned) else {
-        let reason = "a database in memory ends with its process and keeps no evidence".to_owned();
-        return Err(DoctorError::Sqlite {
-            path: database.to_string(),
-            reason,
-        });
+        return Err(DoctorError::InMemory(database.to_string()));
     };
-    let failed = |reason: String| DoctorError::Sqlite {
-        path: path.display().to_string(),
-        reason,
+    let journal_mode = match file::journal_mode(&path) {
+        Ok(mode) => mode,
+        Err(source) => return Err(DoctorError::File { path, source }),
     };
-    let wal = file::is_wal(&path).map_err(|error| failed(error.to_string()))?;
     let mut findings = file::examine(&path);
-    findings.push(journal(wal));
+    findings.push(journal(journal_mode));
     let file = path.clone();
-    let examined = tokio::task::spawn_blocking(move || look(&file)).await;
-    let (version, looked) = examined
-        .map_err(|error| failed(error.to_string()))?
-        .map_err(|error| failed(error.to_string()))?;
-    findings.extend(looked);
-    // Opening it as the application does would turn another journal into this one.
-    if wal {
+    let examined = tokio::task::spawn_blocking(move || examine_file(&file)).await?;
+    let (version, of_file) = examined.map_err(|source| DoctorError::Sqlite { path, source })?;
+    findings.extend(of_file);
+    // Opening the file as the application does would switch another journal mode to WAL.
+    if journal_mode == JournalMode::Wal {
         findings.extend(settings(database).await?);
     }
-    let user = "whoever may open the file".to_owned();
-    Ok(Examined {
+    Ok(RawFindings {
         server: format!("SQLite {version}"),
-        user,
+        user: "any user who may open the file".to_owned(),
         findings,
     })
 }
 
-fn look(path: &Path) -> diesel::ConnectionResult<(String, Vec<Finding>)> {
-    // "./" keeps SQLite from reading a name like "file:x" as a URI.
+fn examine_file(path: &Path) -> diesel::ConnectionResult<(String, Vec<Finding>)> {
+    // Prefix "./" so that SQLite does not parse a name like "file:x" as a URI.
     let name = if path.is_relative() {
         format!("./{}", path.display())
     } else {
         path.display().to_string()
     };
     let mut conn = SqliteConnection::establish(&name)?;
-    ask(&mut conn).map_err(diesel::ConnectionError::CouldntSetupConfiguration)
+    examine_connection(&mut conn).map_err(diesel::ConnectionError::CouldntSetupConfiguration)
 }
 
-fn ask(conn: &mut SqliteConnection) -> diesel::QueryResult<(String, Vec<Finding>)> {
+fn examine_connection(conn: &mut SqliteConnection) -> diesel::QueryResult<(String, Vec<Finding>)> {
     conn.batch_execute("PRAGMA busy_timeout = 200")?;
     let version = value(conn, "SELECT sqlite_version() AS value")?.unwrap_or_default();
     let mut findings = schema(conn)?;
@@ -83,7 +78,7 @@ fn ask(conn: &mut SqliteConnection) -> diesel::QueryResult<(String, Vec<Finding>
     )?
     .is_some()
     {
-        findings.extend(attempts::examine(conn)?);
+        findings.extend(probes::examine(conn)?);
     }
     Ok((version, findings))
 }
@@ -100,81 +95,85 @@ fn value(conn: &mut SqliteConnection, sql: &str) -> diesel::QueryResult<Option<S
     Ok(values(conn, sql)?.into_iter().next())
 }
 
-fn journal(wal: bool) -> Finding {
-    match wal {
-        true => Finding::ok(SqliteJournal, "a write-ahead log"),
-        false => Finding::new(
+fn journal(mode: JournalMode) -> Finding {
+    match mode {
+        JournalMode::Wal => Finding::ok(SqliteJournal, "a write-ahead log"),
+        JournalMode::Rollback => Finding::new(
             SqliteJournal,
             Severity::Warning,
-            "the file has no write-ahead log: a reader holds up the writer, and the writer all readers",
+            "the file has no write-ahead log: a reader blocks the writer, and the writer blocks all readers",
             "sqlite3 FILE 'PRAGMA journal_mode = WAL'\n-- or start an audit writer on it, which does the same",
         ),
     }
 }
 
-/// The noted migrations, the table and its triggers, against those of this version.
+/// Compares the recorded migrations, the table and its triggers with those of this version.
 fn schema(conn: &mut SqliteConnection) -> diesel::QueryResult<Vec<Finding>> {
-    let noted = values(conn, "SELECT version AS value FROM __diesel_schema_migrations").unwrap_or_default();
-    let made = values(
+    let recorded =
+        values(conn, "SELECT version AS value FROM __diesel_schema_migrations").unwrap_or_default();
+    let existing = values(
         conn,
         "SELECT coalesce(sql, '') AS value FROM sqlite_master WHERE tbl_name = 'audit_logs' AND type IN ('table', 'trigger')",
     )?;
-    let ours: Vec<&str> = SQL.iter().flat_map(|(_, sql)| statements(sql)).collect();
-    let mut findings = vec![pending(&noted)];
-    findings.extend(missing(&ours, &made));
-    findings.extend(strange(&ours, &made));
+    let expected: Vec<&str> = MIGRATIONS.iter().flat_map(|(_, sql)| statements(sql)).collect();
+    let mut findings = vec![pending(&recorded)];
+    findings.extend(missing(&expected, &existing));
+    findings.extend(unexpected(&expected, &existing));
     for code in [Triggers, StrangeTriggers] {
         if !findings.iter().any(|finding| finding.code == code) {
-            findings.push(Finding::ok(code, "as they were made"));
+            findings.push(Finding::ok(code, "as the migrations created them"));
         }
     }
     Ok(findings)
 }
 
-fn pending(noted: &[String]) -> Finding {
-    let versions = SQL
+fn pending(recorded: &[String]) -> Finding {
+    let versions = MIGRATIONS
         .iter()
         .map(|(name, _)| name.split('_').next().unwrap_or_default().replace('-', ""));
-    let pending: Vec<String> = versions.filter(|version| !noted.contains(version)).collect();
-    match pending.is_empty() {
-        true => Finding::ok(Migrations, format!("all {}", SQL.len())),
-        false => Finding::new(
-            Migrations,
-            Severity::Warning,
-            format!("the database lacks the migrations {}", pending.join(", ")),
-            "auditlog migrate",
-        ),
+    let pending: Vec<String> = versions.filter(|version| !recorded.contains(version)).collect();
+    if pending.is_empty() {
+        return Finding::ok(Migrations, format!("all {}", MIGRATIONS.len()));
     }
+    Finding::new(
+        Migrations,
+        Severity::Warning,
+        format!("the database lacks the migrations {}", pending.join(", ")),
+        "auditlog migrate",
+    )
 }
 
-/// What this version makes, and is not there to the letter.
-fn missing(ours: &[&str], made: &[String]) -> Vec<Finding> {
-    let missing = ours.iter().filter(|sql| !made.iter().any(|made| made == *sql));
+/// Statements of this version whose table or trigger does not exist with the same text.
+fn missing(expected: &[&str], existing: &[String]) -> Vec<Finding> {
+    let missing = expected
+        .iter()
+        .filter(|sql| !existing.iter().any(|existing| existing == *sql));
     missing
         .map(|sql| {
-            let (code, severity) = match sql.starts_with("CREATE TRIGGER") {
-                true => (Triggers, Severity::Critical),
-                false => (Migrations, Severity::Warning),
+            let (code, severity) = if sql.starts_with("CREATE TRIGGER") {
+                (Triggers, Severity::Critical)
+            } else {
+                (Migrations, Severity::Warning)
             };
-            let found = format!("missing, or not as it was made: {}", first_line(sql));
+            let found = format!("missing or changed: {}", first_line(sql));
             Finding::new(code, severity, found, format!("{sql};"))
         })
         .collect()
 }
 
-/// Triggers that this version does not make.
-fn strange(ours: &[&str], made: &[String]) -> Vec<Finding> {
-    let strange = made
+/// Triggers that this version does not create.
+fn unexpected(expected: &[&str], existing: &[String]) -> Vec<Finding> {
+    let unexpected = existing
         .iter()
-        .filter(|made| made.starts_with("CREATE TRIGGER") && !ours.contains(&made.as_str()));
-    strange
+        .filter(|sql| sql.starts_with("CREATE TRIGGER") && !expected.contains(&sql.as_str()));
+    unexpected
         .map(|sql| {
-            let found = format!("a trigger that is none of the trail's: {}", first_line(sql));
+            let found = format!("a trigger that is not part of the trail: {}", first_line(sql));
             Finding::new(
                 StrangeTriggers,
                 Severity::Warning,
                 found,
-                "-- DROP TRIGGER, if nobody needs it",
+                "-- DROP TRIGGER, unless it is needed",
             )
         })
         .collect()
@@ -184,7 +183,7 @@ fn first_line(sql: &str) -> &str {
     sql.lines().next().unwrap_or_default()
 }
 
-/// The statements of a migration that make the table and its triggers, as SQLite keeps them.
+/// The statements of a migration that create the table and its triggers, as SQLite stores them.
 fn statements(sql: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for (at, _) in sql.match_indices("CREATE T") {
@@ -199,12 +198,12 @@ fn statements(sql: &str) -> Vec<&str> {
     found
 }
 
-/// What the application's own connections are set to. Other programs' have their own settings.
+/// Checks the settings of the application's connections. Connections of other programs may differ.
 async fn settings(database: &Database) -> Result<Vec<Finding>, DoctorError> {
     let Connection::Sqlite(mut conn) = database.connection().await? else {
         return Ok(Vec::new());
     };
-    let asked = conn
+    let queried = conn
         .spawn_blocking(|conn| {
             let text = |name: &str| format!("SELECT CAST({name} AS TEXT) AS value FROM pragma_{name}");
             Ok((
@@ -213,8 +212,8 @@ async fn settings(database: &Database) -> Result<Vec<Finding>, DoctorError> {
             ))
         })
         .await;
-    let (synchronous, recursive) = match asked {
-        Ok(asked) => asked,
+    let (synchronous, recursive) = match queried {
+        Ok(settings) => settings,
         Err(error) => return Ok(vec![Finding::unchecked(Durability, error.to_string())]),
     };
     let mut findings = Vec::new();
@@ -234,11 +233,14 @@ async fn settings(database: &Database) -> Result<Vec<Finding>, DoctorError> {
         ),
     });
     findings.push(match recursive.as_deref() {
-        Some("1") => Finding::ok(ReplicaMode, "recursive_triggers is on: REPLACE asks the DELETE trigger too"),
+        Some("1") => Finding::ok(
+            ReplicaMode,
+            "recursive_triggers is on: REPLACE fires the DELETE trigger too",
+        ),
         _ => Finding::new(
             ReplicaMode,
             Severity::Info,
-            "recursive_triggers is off on the application's connections: REPLACE is refused by one trigger only",
+            "recursive_triggers is off on the application's connections: only one trigger refuses REPLACE",
             "PRAGMA recursive_triggers = ON;",
         ),
     });
@@ -250,30 +252,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_migration_is_forgotten() {
+    fn every_sqlite_migration_is_known_to_the_doctor() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite");
-        let mut there: Vec<_> = std::fs::read_dir(root)
+        let mut names: Vec<_> = std::fs::read_dir(root)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        there.sort();
-        assert_eq!(SQL.map(|(name, _)| name.to_owned()).to_vec(), there);
+        names.sort();
+        assert_eq!(MIGRATIONS.map(|(name, _)| name.to_owned()).to_vec(), names);
     }
 
     #[test]
-    fn the_table_and_its_triggers_are_found() {
-        let found: Vec<_> = SQL
+    fn the_statements_of_table_and_triggers_are_extracted() {
+        let found: Vec<_> = MIGRATIONS
             .iter()
             .flat_map(|(_, sql)| statements(sql))
             .map(first_line)
             .collect();
         assert_eq!(found.len(), 4, "{found:?}");
         assert!(
-            statements(SQL[0].1)
+            statements(MIGRATIONS[0].1)
                 .iter()
                 .skip(1)
                 .all(|sql| sql.ends_with("END"))
         );
-        assert!(statements(SQL[0].1)[0].ends_with("WITHOUT ROWID"));
+        assert!(statements(MIGRATIONS[0].1)[0].ends_with("WITHOUT ROWID"));
     }
 }

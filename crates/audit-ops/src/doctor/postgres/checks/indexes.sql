@@ -1,4 +1,4 @@
--- Is each index there, on every partition, and usable?
+-- Each index must exist on every partition and be valid.
 WITH wanted (name, body, primary_key) AS (
          VALUES ('audit_logs_pkey', '', true),
                 ('audit_logs_tenant_timeline', '(tenant_id, created_at)', false),

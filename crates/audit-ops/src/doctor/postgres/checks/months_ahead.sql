@@ -1,4 +1,4 @@
--- How many months, from this one on, have a partition without a gap?
+-- Partitions must exist for this month and the next three. Counts the months up to the first gap.
 WITH bounds AS (
          SELECT pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'audit_logs'::regclass),
      ranges AS (
@@ -11,6 +11,6 @@ WITH bounds AS (
          SELECT coalesce(min(n), 37) AS n FROM months
          WHERE NOT EXISTS (SELECT FROM ranges WHERE starts <= month AT TIME ZONE 'UTC' AND ends >= (month + interval '1 month') AT TIME ZONE 'UTC'))
 SELECT 'warning',
-       CASE WHEN n = 0 THEN 'this month has no partition: its rows go into the default partition' ELSE format('months are made only up to %s', to_char(now() AT TIME ZONE 'UTC' + make_interval(months => n - 1), 'YYYY-MM')) END,
-       E'SELECT audit_logs_ensure_partitions();\n-- each month; or let the command do it: auditlog partitions ensure'
+       CASE WHEN n = 0 THEN 'this month has no partition: its rows go into the default partition' ELSE format('partitions exist only up to %s', to_char(now() AT TIME ZONE 'UTC' + make_interval(months => n - 1), 'YYYY-MM')) END,
+       E'SELECT audit_logs_ensure_partitions();\n-- each month; or with the command: auditlog partitions ensure'
 FROM first_gap WHERE n <= 3

@@ -1,8 +1,8 @@
--- Are the four roles there, and are they no more than that?
+-- The four roles must exist, without privileges of their own.
 WITH wanted (kind) AS (VALUES ('writer'), ('reader'), ('auditor'), ('maintainer'))
 SELECT 'warning',
-       CASE WHEN a.kind IS NULL THEN format('there is no role for the %s', w.kind) ELSE format('the %s''s role was dropped', w.kind) END,
-       format(E'CREATE ROLE %I NOLOGIN;\nINSERT INTO audit_roles VALUES (%L, %L) ON CONFLICT (kind) DO UPDATE SET role = excluded.role;\n-- then its rights and policies, as the migration 000003 gives them',
+       CASE WHEN a.kind IS NULL THEN format('the role for the %s is missing', w.kind) ELSE format('the role for the %s was dropped', w.kind) END,
+       format(E'CREATE ROLE %I NOLOGIN;\nINSERT INTO audit_roles VALUES (%L, %L) ON CONFLICT (kind) DO UPDATE SET role = excluded.role;\n-- then grant it the rights and policies of the migrations',
               'audit_' || w.kind, w.kind, 'audit_' || w.kind)
 FROM wanted w LEFT JOIN audit_roles a USING (kind) LEFT JOIN pg_roles r ON r.oid = a.role
 WHERE r.oid IS NULL

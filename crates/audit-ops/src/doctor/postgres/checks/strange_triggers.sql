@@ -1,4 +1,4 @@
--- Does anything else act on the rows? A trigger can change a new row or drop it, a rule can turn an INSERT into nothing.
+-- The trail must have no other triggers or rules: a trigger can change or drop a new row, a rule can suppress an INSERT.
 WITH parts AS (SELECT relid FROM pg_partition_tree('audit_logs'))
 SELECT CASE WHEN t.tgtype & 6 = 6 AND t.tgenabled <> 'D' THEN 'critical' ELSE 'warning' END,
        format('the trigger %s on %s runs %s%s', t.tgname, string_agg(t.tgrelid::regclass::text, ', ' ORDER BY t.tgrelid::regclass::text), t.tgfoid::regprocedure,

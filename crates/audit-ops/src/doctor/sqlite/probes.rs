@@ -1,4 +1,4 @@
-//! What can be done to a row that is there?
+//! Tries to change and delete a row of an SQLite trail.
 
 use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection;
@@ -8,7 +8,7 @@ use super::value;
 use crate::doctor::Code::{self, RowDelete, RowUpdate, Writable};
 use crate::doctor::{Finding, Severity};
 
-/// `$key` finds the row. The last setting holds for what is prepared after it.
+/// `$key` selects the row. The last setting also applies to statements that are prepared after it.
 const ATTEMPTS: [(Code, &str); 5] = [
     (RowUpdate, "UPDATE audit_logs SET action = 'x' WHERE $key"),
     (
@@ -26,41 +26,41 @@ const ATTEMPTS: [(Code, &str); 5] = [
     (RowDelete, "DELETE FROM audit_logs WHERE $key"),
 ];
 
-/// Inserts a row, attacks it, and takes everything back.
+/// Inserts a row, tries to change and delete it, and rolls everything back.
 pub(super) fn examine(conn: &mut SqliteConnection) -> diesel::QueryResult<Vec<Finding>> {
     if let Err(error) = conn.batch_execute("BEGIN IMMEDIATE") {
         return Ok(vec![Finding::new(
             Writable,
             Severity::Warning,
-            format!("nothing could be tried: {error}"),
-            "-- another program writes at the moment: repeat it; or the file may not be written by this user",
+            format!("no statement could be tried: {error}"),
+            "-- another program is writing: run the doctor again; or this user may not write the file",
         )]);
     }
-    let tried = attack(conn);
+    let findings = probe(conn);
     conn.batch_execute("ROLLBACK")?;
-    tried
+    findings
 }
 
-/// The row that is attacked.
-struct Probe {
+/// The row that the statements target.
+struct ProbeRow {
     key: String,
     count: String,
 }
 
-impl Probe {
-    fn is_there(&self, conn: &mut SqliteConnection) -> diesel::QueryResult<bool> {
+impl ProbeRow {
+    fn is_unchanged(&self, conn: &mut SqliteConnection) -> diesel::QueryResult<bool> {
         Ok(value(conn, &self.count)?.as_deref() == Some("1"))
     }
 }
 
-fn attack(conn: &mut SqliteConnection) -> diesel::QueryResult<Vec<Finding>> {
-    // This process's own random number.
+fn probe(conn: &mut SqliteConnection) -> diesel::QueryResult<Vec<Finding>> {
+    // A random id, so that it matches no existing row.
     let id = format!("x'{}'", Uuid::new_v4().simple());
     let key = format!("id = {id} AND created_at = 0");
     let count = format!(
         "SELECT CAST(count(*) AS TEXT) AS value FROM audit_logs WHERE {key} AND action = 'audit.probe'"
     );
-    let probe = Probe { key, count };
+    let row = ProbeRow { key, count };
     let insert = format!("INSERT INTO audit_logs (id, created_at, action) VALUES ({id}, 0, 'audit.probe')");
     let lost = |found: String| {
         let remedy = "-- see what the checks STRANGE_TRIGGERS and MIGRATIONS found";
@@ -69,46 +69,46 @@ fn attack(conn: &mut SqliteConnection) -> diesel::QueryResult<Vec<Finding>> {
     if let Err(error) = conn.batch_execute(&insert) {
         return lost(format!("rows are refused: {error}"));
     }
-    if !probe.is_there(conn)? {
-        return lost("a row that was inserted did not arrive".to_owned());
+    if !row.is_unchanged(conn)? {
+        return lost("an inserted row was not stored".to_owned());
     }
     let mut findings = vec![Finding::ok(Writable, "a row was inserted")];
     for (code, attempt) in ATTEMPTS {
-        findings.extend(try_one(conn, &probe, code, attempt)?);
+        findings.extend(try_statement(conn, &row, code, attempt)?);
     }
     for code in [RowUpdate, RowDelete] {
         if !findings.iter().any(|finding| finding.code == code) {
-            findings.push(Finding::ok(code, "refused on a row that is there"));
+            findings.push(Finding::ok(code, "refused on a stored row"));
         }
     }
     Ok(findings)
 }
 
-/// None if it is refused by the trail's own triggers.
-fn try_one(
+/// Tries a statement and undoes it. Returns none if the trail's triggers refuse it.
+fn try_statement(
     conn: &mut SqliteConnection,
-    probe: &Probe,
+    row: &ProbeRow,
     code: Code,
     attempt: &str,
 ) -> diesel::QueryResult<Option<Finding>> {
     conn.batch_execute("SAVEPOINT doctor")?;
-    let answer = conn.batch_execute(&attempt.replace("$key", &probe.key));
-    let unchanged = probe.is_there(conn)?;
+    let result = conn.batch_execute(&attempt.replace("$key", &row.key));
+    let unchanged = row.is_unchanged(conn)?;
     conn.batch_execute("ROLLBACK TO doctor; RELEASE doctor")?;
     let statement = attempt.rsplit("; ").next().unwrap_or(attempt);
     let verb = statement.split(" audit_logs").next().unwrap_or_default();
-    let done = if unchanged {
+    let effect = if unchanged {
         ", and changed nothing"
     } else {
         " on a stored row"
     };
-    Ok(match answer {
+    Ok(match result {
         Err(error) if error.to_string().contains("append-only") => None,
         Err(error) => Some(Finding::unchecked(code, error.to_string())),
         Ok(()) => Some(Finding::new(
             code,
             Severity::Critical,
-            format!("{verb} was carried out{done}"),
+            format!("{verb} was carried out{effect}"),
             "-- see what the check TRIGGERS found",
         )),
     })

@@ -1,11 +1,11 @@
-//! What is looked at, and which controls does it touch? The codes, which never change their meaning.
+//! The checks: the code of each, what it verifies, and the controls that it relates to.
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $check:literal, [$($control:literal),*];)*) => {
-        /// Which check it is. Codes keep their meaning; `docs/doctor.md` explains each.
+        /// The code of a check. A code never changes its meaning; `docs/doctor.md` explains each.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
-        #[allow(missing_docs)] // what each stands for is its own text, below
+        #[allow(missing_docs)] // `check` says what each verifies
         pub enum Code { $($name),* }
 
         impl Code {
@@ -17,12 +17,12 @@ macro_rules! codes {
                 match self { $(Self::$name => $text),* }
             }
 
-            /// What is looked at.
+            /// What the check verifies.
             pub fn check(self) -> &'static str {
                 match self { $(Self::$name => $check),* }
             }
 
-            /// The requirements that it touches: SOC 2 (2017), ISO/IEC 27001:2022, PCI DSS 4.0.1, HIPAA
+            /// The requirements that it relates to: SOC 2 (2017), ISO/IEC 27001:2022, PCI DSS 4.0.1, HIPAA
             /// (45 CFR) and NIST SP 800-53 Rev. 5.
             pub fn controls(self) -> &'static [&'static str] {
                 match self { $(Self::$name => &[$($control),*]),* }
@@ -32,77 +32,77 @@ macro_rules! codes {
 }
 
 codes! {
-    // Tried.
+    // Statements that are tried.
     RowUpdate = "ROW_UPDATE", "a stored row cannot be changed",
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
     RowDelete = "ROW_DELETE", "a stored row cannot be deleted",
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
-    Forgery = "FORGERY", "recorded_at and tx_id are the database's own",
+    Forgery = "FORGERY", "only the database sets recorded_at and tx_id",
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-8", "NIST AU-9", "NIST AU-10"];
-    TenantRead = "TENANT_READ", "a tenant's rows are seen by no other",
+    TenantRead = "TENANT_READ", "no tenant sees another tenant's rows",
         ["SOC 2 CC6.1", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "HIPAA 164.312(b)", "NIST AU-9(4)"];
-    PartitionAccess = "PARTITION_ACCESS", "no partition is reached past the table",
+    PartitionAccess = "PARTITION_ACCESS", "partitions cannot be accessed directly",
         ["SOC 2 CC6.1", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
-    CreateTable = "CREATE_TABLE", "this user cannot make tables beside the trail",
+    CreateTable = "CREATE_TABLE", "this user cannot create tables in the trail's schema",
         ["SOC 2 CC6.3", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "NIST AU-9"];
-    OwnerStatements = "OWNER_STATEMENTS", "the trail cannot be emptied, altered or taken apart",
+    OwnerStatements = "OWNER_STATEMENTS", "the trail cannot be truncated, altered or dropped",
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
-    Writable = "WRITABLE", "entries can be written where this user may write",
+    Writable = "WRITABLE", "a user with the right to write can write",
         ["SOC 2 CC7.2", "ISO 27001 A.8.15", "PCI DSS 10.7.2", "HIPAA 164.312(b)", "NIST AU-5", "NIST AU-12"];
 
-    // Who.
-    User = "USER", "this user has no power over the trail",
+    // Roles and rights.
+    User = "USER", "this user cannot remove the trail's protection",
         ["SOC 2 CC6.3", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9(4)"];
     Membership = "MEMBERSHIP", "this user has the roles it needs and no others",
         ["SOC 2 CC6.3", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "NIST AU-9(4)"];
-    Roles = "ROLES", "writer, reader, auditor and maintainer are there",
+    Roles = "ROLES", "the roles writer, reader, auditor and maintainer exist",
         ["SOC 2 CC6.3", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "NIST AU-9(4)"];
-    Grants = "GRANTS", "rights on the trail are those of its roles and no others",
+    Grants = "GRANTS", "only the trail's roles have rights on it",
         ["SOC 2 CC6.3", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
-    RowSecurity = "ROW_SECURITY", "row security is on, its policies as they were made",
+    RowSecurity = "ROW_SECURITY", "row security is on and its policies are unchanged",
         ["SOC 2 CC6.1", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "HIPAA 164.312(b)", "NIST AU-9(4)"];
 
-    // What is built.
-    Migrations = "MIGRATIONS", "the tables are those of this version",
+    // Tables, triggers and functions.
+    Migrations = "MIGRATIONS", "the database has the migrations of this version",
         ["SOC 2 CC7.1", "ISO 27001 A.8.15", "NIST AU-12"];
-    Triggers = "TRIGGERS", "every partition has the triggers that refuse change, always on",
+    Triggers = "TRIGGERS", "every partition has the append-only triggers, always enabled",
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
-    StrangeTriggers = "STRANGE_TRIGGERS", "no other trigger or rule acts on the trail",
+    StrangeTriggers = "STRANGE_TRIGGERS", "the trail has no other triggers or rules",
         ["SOC 2 CC7.1", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9", "NIST AU-12"];
-    Functions = "FUNCTIONS", "the owner's functions are as they were made",
+    Functions = "FUNCTIONS", "the trail's functions are unchanged",
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "PCI DSS 10.3.4", "NIST AU-9"];
-    Indexes = "INDEXES", "the indexes are there and valid",
+    Indexes = "INDEXES", "the indexes exist and are valid",
         ["SOC 2 CC7.2", "PCI DSS 10.4.1", "NIST AU-7"];
-    MonthsAhead = "MONTHS_AHEAD", "months are made ahead",
+    MonthsAhead = "MONTHS_AHEAD", "partitions exist for the coming months",
         ["SOC 2 CC7.2", "ISO 27001 A.8.15", "PCI DSS 10.5.1", "NIST AU-4", "NIST AU-11"];
-    DefaultPartition = "DEFAULT_PARTITION", "the default partition is there, and empty",
+    DefaultPartition = "DEFAULT_PARTITION", "the default partition exists and is empty",
         ["ISO 27001 A.8.15", "PCI DSS 10.5.1", "NIST AU-4", "NIST AU-11"];
-    StrayTables = "STRAY_TABLES", "no part of the trail lies beside it, none was made by hand",
+    StrayTables = "STRAY_TABLES", "every monthly table is attached, and none was created manually",
         ["ISO 27001 A.8.15", "PCI DSS 10.5.1", "NIST AU-9", "NIST AU-11"];
 
-    // Where it runs.
+    // Server and session.
     ServerVersion = "SERVER_VERSION", "the server's version is supported",
         ["SOC 2 CC7.1", "NIST AU-12"];
-    Tls = "TLS", "this connection is encrypted where it leaves the machine",
+    Tls = "TLS", "a connection to another machine is encrypted",
         ["SOC 2 CC6.7", "PCI DSS 10.3.2", "HIPAA 164.312(e)(1)", "NIST AU-9"];
-    HostRules = "HOST_RULES", "the server asks for TLS and for a proof of identity",
+    HostRules = "HOST_RULES", "the server requires TLS and authentication",
         ["SOC 2 CC6.6", "SOC 2 CC6.7", "PCI DSS 10.3.2", "NIST AU-9"];
-    Clock = "CLOCK", "the clocks here and on the server agree",
+    Clock = "CLOCK", "this machine's clock and the server's agree",
         ["SOC 2 CC7.2", "PCI DSS 10.6.1", "NIST AU-8"];
-    Durability = "DURABILITY", "what is committed survives a crash",
+    Durability = "DURABILITY", "commits survive a crash",
         ["SOC 2 CC7.2", "ISO 27001 A.8.15", "PCI DSS 10.3.3", "HIPAA 164.312(b)", "NIST AU-4", "NIST AU-9"];
-    ReplicaMode = "REPLICA_MODE", "triggers are not switched off for this session",
+    ReplicaMode = "REPLICA_MODE", "triggers are enabled in this session",
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "NIST AU-9"];
-    ServerLog = "SERVER_LOG", "the server's log does not repeat audit rows",
+    ServerLog = "SERVER_LOG", "the server's log does not contain audit rows",
         ["SOC 2 CC6.1", "PCI DSS 10.3.1", "NIST AU-9"];
-    Timeouts = "TIMEOUTS", "no timeout cuts the writer short",
+    Timeouts = "TIMEOUTS", "no timeout interrupts the writer",
         ["SOC 2 CC7.2", "PCI DSS 10.7.2", "NIST AU-5"];
-    Pooler = "POOLER", "a connection keeps its session",
+    Pooler = "POOLER", "each connection keeps its session",
         ["SOC 2 CC7.2", "PCI DSS 10.7.2", "NIST AU-5", "NIST AU-12"];
 
-    // On SQLite.
-    SqliteFile = "SQLITE_FILE", "only its user may write and read the file",
+    // SQLite.
+    SqliteFile = "SQLITE_FILE", "only its owner may read and write the file",
         ["SOC 2 CC6.1", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
-    SqliteJournal = "SQLITE_JOURNAL", "readers and the writer do not wait for each other",
+    SqliteJournal = "SQLITE_JOURNAL", "readers and the writer do not block each other",
         ["SOC 2 CC7.2", "NIST AU-4"];
 }
