@@ -2,29 +2,29 @@
 
 use std::path::Path;
 
-use audit_ops::archive::{self, Archived};
-use audit_ops::retention::{self, PlannedMonth, Rule};
+use audit_ops::archive::{self, VerifiedArchive};
+use audit_ops::retention::{self, PartitionVerdict, PlannedPartition, RetentionPolicy};
 use audit_ops::{OpsError, holds, partitions};
 use tempfile::TempDir;
 
 use crate::retention::{aged, apart, rule};
 use crate::support::TestDb;
 
-async fn planned(db: &TestDb, part: &str) -> PlannedMonth {
+async fn planned(db: &TestDb, part: &str) -> PlannedPartition {
     let plan = retention::plan(&mut db.connection().await, &rule())
         .await
         .unwrap();
-    plan.into_iter().find(|month| month.partition == part).unwrap()
+    plan.into_iter().find(|month| month.name == part).unwrap()
 }
 
-async fn write(db: &TestDb, part: &str, dir: &Path) -> Result<Archived, OpsError> {
+async fn write(db: &TestDb, part: &str, dir: &Path) -> Result<VerifiedArchive, OpsError> {
     let month = planned(db, part).await;
     archive::write(&mut db.connection().await, &month, dir, &mut |_| {}).await
 }
 
-async fn restore(db: &TestDb, archived: &Archived) -> Result<(u64, u64), String> {
+async fn restore(db: &TestDb, archived: &VerifiedArchive) -> Result<(u64, u64), String> {
     let done = archive::restore(&mut db.connection().await, archived, &mut |_| {}).await;
-    done.map(|done| (done.new, done.known))
+    done.map(|done| (done.inserted, done.already_stored))
         .map_err(|error| error.to_string())
 }
 
@@ -55,8 +55,8 @@ async fn nasty() -> TestDb {
     .await
     .unwrap();
     let mut conn = db.connection().await;
-    for month in partitions::strays(&mut conn).await.unwrap() {
-        partitions::adopt(&mut conn, &month).await.unwrap();
+    for month in partitions::default_partition_months(&mut conn).await.unwrap() {
+        partitions::move_month(&mut conn, &month).await.unwrap();
     }
     db
 }
@@ -66,7 +66,7 @@ async fn every_row_comes_back_as_it_was() {
     let (db, dir) = (nasty().await, TempDir::new().unwrap());
     let before = all(&db).await;
     assert_eq!(before.lines().count(), 13);
-    let trusting = Rule {
+    let trusting = RetentionPolicy {
         trust_clock: true,
         max_months: 100,
         ..rule()
@@ -236,9 +236,9 @@ async fn who_is_shown_a_part_of_the_rows_archives_none() {
     let ((db, parts), dir) = (aged(14).await, TempDir::new().unwrap());
     let month = planned(&db, &parts[0]).await;
     for (role, why) in [
-        ("reader", "not shown them all"),
-        ("maintainer", "not shown them all"),
-        ("writer", "not shown them all"),
+        ("reader", "cannot see all of them"),
+        ("maintainer", "cannot see all of them"),
+        ("writer", "cannot see all of them"),
     ] {
         let url = format!("{}?options=-c%20role%3Daudit_{role}", db.url);
         let database = db_services::client::Database::from_url(&url).unwrap();
@@ -293,7 +293,7 @@ async fn a_row_that_differs_is_neither_restored_nor_overwritten() {
     let before = all(&db).await;
     let error = restore(&db, &archived).await.unwrap_err();
     assert!(
-        error.starts_with("1 rows of the archive") && error.contains("nothing was restored"),
+        error.starts_with("1 archived rows conflict") && error.contains("nothing was restored"),
         "{error}"
     );
     assert_eq!(all(&db).await, before);
@@ -346,11 +346,11 @@ async fn a_restored_month_is_accounted_for_once() {
     assert_eq!(restore(&db, &archived).await, Ok((6, 0)));
     assert_eq!(account().await, before);
 
-    assert_eq!(planned(&db, &parts[0]).await.verdict, "drop");
-    holds::add(&mut conn, &holds::Covers::default(), "restored for the case")
+    assert_eq!(planned(&db, &parts[0]).await.verdict, PartitionVerdict::Drop);
+    holds::add(&mut conn, &holds::HoldScope::default(), "restored for the case")
         .await
         .unwrap();
-    assert_eq!(planned(&db, &parts[0]).await.verdict, "held");
+    assert_eq!(planned(&db, &parts[0]).await.verdict, PartitionVerdict::Held);
     // A hand in the ledger's past would be seen: its numbers have no gaps.
     assert!(
         apart(

@@ -1,12 +1,12 @@
 //! Does a legal hold hold, and can nobody take it out of the record?
 
-use audit_ops::holds::{self, Covers};
+use audit_ops::holds::{self, HoldScope};
 use audit_ops::retention;
 
 use crate::retention::{aged, rule, verdict};
 use crate::support::TestDb;
 
-async fn hold(db: &TestDb, covers: Covers) -> i64 {
+async fn hold(db: &TestDb, covers: HoldScope) -> i64 {
     holds::add(&mut db.connection().await, &covers, "case 4711")
         .await
         .unwrap()
@@ -27,10 +27,10 @@ async fn a_hold_on_a_time_range_covers_the_months_it_touches() {
     // [just before, begin) touches the month before alone, [begin, …) this one.
     let second = hold(
         &db,
-        Covers {
+        HoldScope {
             from_time: Some(just_before),
             to_time: Some(from),
-            ..Covers::default()
+            ..HoldScope::default()
         },
     )
     .await;
@@ -40,10 +40,10 @@ async fn a_hold_on_a_time_range_covers_the_months_it_touches() {
     );
     let third = hold(
         &db,
-        Covers {
+        HoldScope {
             from_time: Some(from),
             to_time: Some(from + chrono::TimeDelta::days(1)),
-            ..Covers::default()
+            ..HoldScope::default()
         },
     )
     .await;
@@ -97,15 +97,15 @@ async fn a_hold_on_a_tenant_covers_the_months_with_rows_of_it() {
     ))
     .await
     .unwrap();
-    let on = |tenant: &str| Covers {
+    let on = |tenant: &str| HoldScope {
         tenant_id: Some(tenant.to_owned()),
-        ..Covers::default()
+        ..HoldScope::default()
     };
     hold(&db, on("nobody")).await;
     let acme = hold(&db, on("acme")).await;
     let until = hold(
         &db,
-        Covers {
+        HoldScope {
             to_time: Some(begins(&db, &parts[1]).await + chrono::TimeDelta::days(3)),
             ..on("acme")
         },
@@ -154,13 +154,13 @@ async fn what_makes_no_sense_is_refused() {
     let mut conn = db.connection().await;
     let now = chrono::Utc::now();
     for (covers, reason) in [
-        (Covers::default(), ""),
-        (Covers::default(), "  \n"),
+        (HoldScope::default(), ""),
+        (HoldScope::default(), "  \n"),
         (
-            Covers {
+            HoldScope {
                 from_time: Some(now),
                 to_time: Some(now),
-                ..Covers::default()
+                ..HoldScope::default()
             },
             "backwards",
         ),
@@ -179,9 +179,9 @@ async fn holds_and_ledger_are_append_only() {
     let (db, parts) = aged(20).await;
     hold(
         &db,
-        Covers {
+        HoldScope {
             tenant_id: Some("acme".to_owned()),
-            ..Covers::default()
+            ..HoldScope::default()
         },
     )
     .await;

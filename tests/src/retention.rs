@@ -1,7 +1,7 @@
 //! Are whole months dropped, when they may be, and on record?
 
 use audit_ops::OpsError;
-use audit_ops::retention::{self, Rule};
+use audit_ops::retention::{self, RetentionPolicy};
 use db_services::audit::{Verdict, verify_writers};
 
 use crate::support::TestDb;
@@ -31,8 +31,8 @@ pub async fn apart(db: &TestDb, sql: &str) -> Result<(), String> {
     conn.batch_execute(sql).await.map_err(|error| error.to_string())
 }
 
-pub fn rule() -> Rule {
-    Rule::keep(13)
+pub fn rule() -> RetentionPolicy {
+    RetentionPolicy::keep(13)
 }
 
 pub async fn verdict(db: &TestDb, part: &str) -> String {
@@ -40,17 +40,17 @@ pub async fn verdict(db: &TestDb, part: &str) -> String {
         .await
         .unwrap();
     plan.into_iter()
-        .find(|month| month.partition == part)
-        .map_or_else(|| "gone".to_owned(), |month| month.verdict)
+        .find(|month| month.name == part)
+        .map_or_else(|| "gone".to_owned(), |month| month.verdict.as_str().to_owned())
 }
 
-async fn drop_month(db: &TestDb, part: &str, rule: &Rule) -> Result<i64, String> {
+async fn drop_month(db: &TestDb, part: &str, rule: &RetentionPolicy) -> Result<i64, String> {
     let dropped = retention::drop_month(&mut db.connection().await, part, rule, None).await;
     dropped.map_err(|error| error.to_string())
 }
 
 /// Tries to drop a month of which rows are proven to be there, and proves that they still are.
-async fn refused(db: &TestDb, part: &str, rule: &Rule, why: &str) {
+async fn refused(db: &TestDb, part: &str, rule: &RetentionPolicy, why: &str) {
     let rows = format!("SELECT string_agg(a::text, '' ORDER BY id) AS value FROM {part} a");
     let before = db.text(&rows).await;
     assert!(before.contains("row"), "there is no row in {part}");
@@ -72,19 +72,19 @@ async fn the_plan_tells_what_would_go() {
         .unwrap();
     let going: Vec<_> = plan
         .iter()
-        .filter(|month| month.goes())
-        .map(|month| &month.partition)
+        .filter(|month| month.is_droppable())
+        .map(|month| &month.name)
         .collect();
     // A month that ended 13 months ago to the day goes; every other one is younger.
     assert_eq!(going, parts[..parts.len() - 13].iter().collect::<Vec<_>>());
     assert!(
         plan.iter()
-            .filter(|month| month.goes())
+            .filter(|month| month.is_droppable())
             .all(|month| month.row_count == 3 && month.bytes > 0)
     );
     assert_eq!(
         plan.last()
-            .map(|last| (last.partition.as_str(), last.verdict.as_str())),
+            .map(|last| (last.name.as_str(), last.verdict.as_str())),
         Some(("audit_logs_default", "not_monthly"))
     );
     assert_eq!(db.count().await, 63, "and changes nothing");
@@ -102,7 +102,7 @@ async fn a_dropped_month_is_gone_and_on_record() {
              SELECT encode(d, 'hex') AS value FROM steps ORDER BY nth DESC LIMIT 1"
         ))
         .await;
-    let rule = Rule {
+    let rule = RetentionPolicy {
         reason: "as the policy says".to_owned(),
         ..rule()
     };
@@ -154,7 +154,7 @@ async fn what_must_be_kept_is_kept() {
     refused(
         &db,
         &parts[19],
-        &Rule {
+        &RetentionPolicy {
             trust_clock: true,
             force: true,
             ..rule()
@@ -163,7 +163,7 @@ async fn what_must_be_kept_is_kept() {
     )
     .await;
     // Fewer than twelve months.
-    let eleven = Rule::keep(11);
+    let eleven = RetentionPolicy::keep(11);
     refused(
         &db,
         &parts[0],
@@ -175,9 +175,9 @@ async fn what_must_be_kept_is_kept() {
         refused(
             &db,
             &parts[0],
-            &Rule {
+            &RetentionPolicy {
                 force: true,
-                ..Rule::keep(months)
+                ..RetentionPolicy::keep(months)
             },
             "at least one month",
         )
@@ -209,7 +209,7 @@ async fn what_must_be_kept_is_kept() {
         drop_month(
             &db,
             &parts[0],
-            &Rule {
+            &RetentionPolicy {
                 reason: " ".to_owned(),
                 ..rule()
             }
@@ -231,7 +231,7 @@ async fn what_must_be_kept_is_kept() {
         drop_month(
             &db,
             &parts[0],
-            &Rule {
+            &RetentionPolicy {
                 force: true,
                 ..eleven
             }
@@ -258,7 +258,7 @@ async fn no_more_than_a_few_months_go_in_a_day() {
         drop_month(
             &db,
             &parts[3],
-            &Rule {
+            &RetentionPolicy {
                 max_months: 4,
                 ..rule()
             }
@@ -279,7 +279,7 @@ async fn a_leap_of_the_clock_does_not_empty_the_trail() {
     )
     .await
     .unwrap();
-    let many = Rule {
+    let many = RetentionPolicy {
         max_months: 1_000,
         ..rule()
     };
@@ -306,7 +306,7 @@ async fn a_leap_of_the_clock_does_not_empty_the_trail() {
         drop_month(
             &db,
             "audit_logs_2021_01",
-            &Rule {
+            &RetentionPolicy {
                 trust_clock: true,
                 ..many
             }

@@ -25,8 +25,8 @@ async fn place_of(db: &TestDb) -> String {
 async fn adopt_all(db: &TestDb) -> u64 {
     let mut conn = db.connection().await;
     let mut moved = 0;
-    for month in partitions::strays(&mut conn).await.unwrap() {
-        moved += partitions::adopt(&mut conn, &month).await.unwrap();
+    for month in partitions::default_partition_months(&mut conn).await.unwrap() {
+        moved += partitions::move_month(&mut conn, &month).await.unwrap();
     }
     moved
 }
@@ -46,7 +46,9 @@ async fn strays_move_into_months_as_they_are() {
     let rows =
         "SELECT md5(string_agg(row_to_json(a)::text, '' ORDER BY created_at, id)) AS value FROM audit_logs a";
     let before = db.text(rows).await;
-    let strays = partitions::strays(&mut db.connection().await).await.unwrap();
+    let strays = partitions::default_partition_months(&mut db.connection().await)
+        .await
+        .unwrap();
     let months: Vec<_> = strays
         .iter()
         .map(|stray| (stray.month.as_deref(), stray.row_count))
@@ -209,8 +211,8 @@ async fn a_month_that_cannot_be_made_moves_nothing() {
     // Somebody has taken the name.
     db.sql("CREATE TABLE audit_logs_2019_02 (x int)").await.unwrap();
     let mut conn = db.connection().await;
-    let strays = partitions::strays(&mut conn).await.unwrap();
-    let error = partitions::adopt(&mut conn, &strays[0])
+    let strays = partitions::default_partition_months(&mut conn).await.unwrap();
+    let error = partitions::move_month(&mut conn, &strays[0])
         .await
         .unwrap_err()
         .to_string();
@@ -225,7 +227,7 @@ async fn a_month_that_cannot_be_made_moves_nothing() {
         );
     }
     db.sql("DROP TABLE audit_logs_2019_02").await.unwrap();
-    assert_eq!(partitions::adopt(&mut conn, &strays[0]).await.unwrap(), 1);
+    assert_eq!(partitions::move_month(&mut conn, &strays[0]).await.unwrap(), 1);
 }
 
 /// The entry waits for the default partition, and its month is another one when it may go on.

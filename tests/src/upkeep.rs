@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use audit_ops::retention::{self, Rule};
+use audit_ops::retention::{self, RetentionPolicy};
 use audit_ops::{OpsError, partitions};
 use chrono::{DateTime, Utc};
 use db_services::audit::{AuditEntry, AuditWriter, Delivery, Verdict, verify_writers};
@@ -135,15 +135,15 @@ async fn writers_go_on_while_months_are_made_moved_and_dropped() {
         .map(|_| producer(writer.clone(), Arc::clone(&stop), stray))
         .collect();
 
-    let rule = Rule::keep(13);
+    let rule = RetentionPolicy::keep(13);
     let plan = retention::plan(&mut db.database.connection().await.unwrap(), &rule)
         .await
         .unwrap();
     let due: Vec<_> = plan
         .into_iter()
-        .filter(|month| month.goes())
+        .filter(|month| month.is_droppable())
         .take(2)
-        .map(|month| month.partition)
+        .map(|month| month.name)
         .collect();
     let database = db.database.clone();
     let dropping = async move {
@@ -170,9 +170,9 @@ async fn writers_go_on_while_months_are_made_moved_and_dropped() {
     let database = db.database.clone();
     let moving = async move {
         let mut conn = database.connection().await.unwrap();
-        let strays = partitions::strays(&mut conn).await?;
+        let strays = partitions::default_partition_months(&mut conn).await?;
         assert_eq!(strays.len(), 1);
-        assert!(partitions::adopt(&mut conn, &strays[0]).await? > 0);
+        assert!(partitions::move_month(&mut conn, &strays[0]).await? > 0);
         Ok(())
     };
     with_a_reader_in_the_way(&db, &writer, "audit_logs_default", moving).await;

@@ -1,4 +1,4 @@
-//! What does a CloudTrail event say in the words of the trail?
+//! Converts CloudTrail records to audit entries.
 //!
 //! Field meanings: AWS CloudTrail User Guide, "CloudTrail record contents".
 
@@ -7,9 +7,8 @@ use db_services::audit::{AuditEntry, Outcome};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// Request parameters that name the thing acted on, for events without `resources`; the first that
-/// is there counts.
-const NAMES: [&str; 12] = [
+/// Request parameters that name the resource, for events without `resources`. The first one present is used.
+const RESOURCE_PARAMETERS: [&str; 12] = [
     "bucketName",
     "secretId",
     "instanceId",
@@ -24,14 +23,14 @@ const NAMES: [&str; 12] = [
     "name",
 ];
 
-/// Makes the entry of a record. The error says what it lacks.
+/// Converts a record. The error says which field is missing or invalid.
 pub(crate) fn entry(record: Value) -> Result<AuditEntry, String> {
     let Value::Object(mut record) = record else {
         return Err("not an object".to_owned());
     };
     let id: Uuid = required(&mut record, "eventID")?
         .parse()
-        .map_err(|_| "eventID is no UUID".to_owned())?;
+        .map_err(|_| "eventID is not a UUID".to_owned())?;
     let time: DateTime<Utc> = required(&mut record, "eventTime")?
         .parse()
         .map_err(|error| format!("eventTime: {error}"))?;
@@ -67,7 +66,7 @@ fn required(record: &mut Map<String, Value>, key: &str) -> Result<String, String
     take(record, key).ok_or_else(|| format!("{key} is missing"))
 }
 
-/// Takes a member out if it is text that says something.
+/// Removes and returns a member if it is text and not empty.
 fn take(record: &mut Map<String, Value>, key: &str) -> Option<String> {
     match record.remove(key) {
         Some(Value::String(text)) if !text.is_empty() => Some(text),
@@ -84,7 +83,7 @@ fn text(value: &Value, key: &str) -> Option<String> {
 }
 
 fn outcome(record: &Map<String, Value>) -> Outcome {
-    // A failed sign-in at the console carries no error code.
+    // A failed sign-in to the console has no error code.
     let sign_in = record
         .get("responseElements")
         .and_then(|response| text(response, "ConsoleLogin"));
@@ -96,7 +95,7 @@ fn outcome(record: &Map<String, Value>) -> Outcome {
     }
 }
 
-/// Whether an error code says that the caller was not allowed. Services spell it in several ways:
+/// Whether an error code means that the caller lacked a permission. Services spell it differently:
 /// AccessDenied, AccessDeniedException, Client.UnauthorizedOperation, NotAuthorizedException.
 fn is_denial(code: &str) -> bool {
     ["AccessDenied", "Unauthorized", "NotAuthorized", "Forbidden"]
@@ -115,14 +114,14 @@ fn actor_type(identity: &Value) -> &'static str {
     }
 }
 
-/// The kind and the id of the thing acted on.
+/// The type and the id of the resource.
 fn resource(record: &Map<String, Value>, service: &str) -> Option<(String, String)> {
     let listed = record.get("resources").and_then(|resources| resources.get(0));
     if let Some((resource, arn)) = listed.and_then(|resource| Some((resource, text(resource, "ARN")?))) {
         return Some((text(resource, "type").unwrap_or_else(|| service.to_owned()), arn));
     }
     let parameters = record.get("requestParameters")?;
-    NAMES
+    RESOURCE_PARAMETERS
         .iter()
         .find_map(|name| Some((service.to_owned(), text(parameters, name)?)))
 }
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_the_trail() {
+    fn a_record_becomes_an_entry() {
         let entry = entry(record(json!({
             "userIdentity": {"type": "IAMUser", "arn": "arn:aws:iam::1:user/ben", "userName": "ben"},
             "recipientAccountId": "1", "sourceIPAddress": "AWS Internal", "userAgent": "cli", "requestID": null,
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes() {
+    fn the_outcome_follows_from_the_error_code() {
         let of = |more| entry(record(more)).unwrap().outcome;
         assert_eq!(of(json!({})), Outcome::Success);
         assert_eq!(
@@ -192,12 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_record_lacks_is_named() {
+    fn a_missing_or_invalid_field_is_named() {
         assert_eq!(entry(json!([])).unwrap_err(), "not an object");
         assert_eq!(entry(json!({"eventID": 1})).unwrap_err(), "eventID is missing");
         assert_eq!(
             entry(record(json!({"eventID": "x"}))).unwrap_err(),
-            "eventID is no UUID"
+            "eventID is not a UUID"
         );
         assert!(
             entry(record(json!({"eventTime": "noon"})))

@@ -1,29 +1,29 @@
-//! Which database is meant, and may it be created?
+//! The database that the options name: opens or creates it, and connects.
 
 use db_services::client::{Connection, Database};
 
-use crate::failure::Failure;
+use crate::args::DatabaseArgs;
+use crate::error::{CliError, USAGE};
 
-/// The database when neither an option nor the environment names one.
-const DEFAULT: &str = "sqlite://audit.db";
+/// The database if neither an option nor the environment names one.
+const DEFAULT_URL: &str = "sqlite://audit.db";
 
-/// Takes the database that the option names, else the environment, else the default.
-pub(crate) fn named(url: Option<&str>) -> Result<Database, Failure> {
-    let database = match url {
-        Some(url) => Database::from_url(url).map_err(|error| Failure::usage(error.to_string()))?,
-        None => match Database::from_env()? {
-            Some(database) => database,
-            None => Database::from_url(DEFAULT)?,
-        },
-    };
-    Ok(database)
+/// The database that the option names, else the environment, else the default. Does not connect.
+pub(crate) fn from_args(args: &DatabaseArgs) -> Result<Database, CliError> {
+    if let Some(url) = &args.database_url {
+        return Database::from_url(url).map_err(|error| CliError::from(error).with_exit_code(USAGE));
+    }
+    Ok(match Database::from_env()? {
+        Some(database) => database,
+        None => Database::from_url(DEFAULT_URL)?,
+    })
 }
 
-/// The same, for commands that must not create it.
-pub(crate) fn existing(url: Option<&str>) -> Result<Database, Failure> {
-    let database = named(url)?;
+/// The database for commands that must not create it: an SQLite file has to exist.
+pub(crate) fn open_existing(args: &DatabaseArgs) -> Result<Database, CliError> {
+    let database = from_args(args)?;
     match database.sqlite_path() {
-        Some(path) if !path.exists() => Err(Failure::new(format!(
+        Some(path) if !path.exists() => Err(CliError::new(format!(
             "{} does not exist; create it with `auditlog migrate`, or name another with --database-url",
             path.display()
         ))),
@@ -31,9 +31,9 @@ pub(crate) fn existing(url: Option<&str>) -> Result<Database, Failure> {
     }
 }
 
-/// The same, for commands that write: an SQLite file that does not exist is created with its table.
-pub(crate) async fn writable(url: Option<&str>) -> Result<Database, Failure> {
-    let database = named(url)?;
+/// The database for commands that write: an SQLite file that does not exist is created with its table.
+pub(crate) async fn open_or_create(args: &DatabaseArgs) -> Result<Database, CliError> {
+    let database = from_args(args)?;
     if database.sqlite_path().is_some_and(|path| !path.exists()) {
         database.migrate().await?;
         eprintln!("created {database}");
@@ -41,31 +41,32 @@ pub(crate) async fn writable(url: Option<&str>) -> Result<Database, Failure> {
     Ok(database)
 }
 
-/// Takes a connection, having made sure that the tables are there: nothing is more often missing.
-pub(crate) async fn connect(database: &Database) -> Result<Connection, Failure> {
+/// Connects, after checking that no migration is pending: that is the most frequent mistake.
+pub(crate) async fn connect(database: &Database) -> Result<Connection, CliError> {
     let pending = match database.migration_status().await {
         Ok(states) => states.iter().filter(|migration| !migration.applied).count(),
-        // The list of migrations is the owner's. Whoever may not see it is told by what comes next
-        // whether a table is missing.
+        // Only the owner may read the list of migrations. For other users a missing table shows in the next
+        // statement.
         Err(_) if database.sqlite_path().is_none() => 0,
         Err(error) => return Err(error.into()),
     };
     if pending > 0 {
-        return Err(Failure::new(format!(
+        return Err(CliError::new(format!(
             "{database} lacks {pending} migrations; run `auditlog migrate` on it first"
         )));
     }
     Ok(database.connection().await?)
 }
 
-/// The same, for who keeps the trail: a maintainer may not look at the list of migrations.
-pub(crate) async fn for_upkeep(url: Option<&str>) -> Result<Connection, Failure> {
-    let database = named(url)?;
+/// Connects for the commands that only PostgreSQL supports. Does not read the list of migrations, because a
+/// maintainer may not.
+pub(crate) async fn maintenance_connection(args: &DatabaseArgs) -> Result<Connection, CliError> {
+    let database = from_args(args)?;
     if database.sqlite_path().is_some() {
         // Before connecting, which would create the file.
         return Err(audit_ops::OpsError::Sqlite.into());
     }
     let mut conn = database.connection().await?;
-    audit_ops::ready(&mut conn).await?;
+    audit_ops::ensure_migrated(&mut conn).await?;
     Ok(conn)
 }

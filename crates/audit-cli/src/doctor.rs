@@ -1,33 +1,63 @@
-//! `auditlog doctor`: is the trail as safe as it is meant to be?
+//! `auditlog doctor`: examines whether the trail is protected as intended.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use audit_ops::doctor::{self, Finding, Options, Report, Severity};
 
-use crate::args::Doctor;
-use crate::database::existing;
-use crate::failure::{Done, Failure};
+use crate::args::DatabaseArgs;
+use crate::database::open_existing;
+use crate::error::{CommandResult, Context, FAILED};
 use crate::output::{self, Cell};
 
-/// On a terminal; what is to be mended stands below the table.
-const TABLE: [&str; 3] = ["result", "code", "found"];
+/// On a terminal, where the findings to fix follow below the table.
+const TABLE_HEADER: [&str; 3] = ["result", "code", "found"];
 /// For programs that read lines.
-const LINE: [&str; 5] = ["result", "code", "found", "remedy", "controls"];
+const LINE_HEADER: [&str; 5] = ["result", "code", "found", "remedy", "controls"];
 
-/// Warnings, and nothing worse.
-const WARNINGS: u8 = 2;
 const CRITICAL: u8 = 1;
+/// Warnings, and nothing critical.
+const WARNINGS: u8 = 2;
 
-pub(crate) async fn run(url: Option<&str>, args: Doctor) -> Done {
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  DATABASE_URL=$AUDIT_DATABASE_URL auditlog doctor     with the application's own rights
+  auditlog doctor --json | jq 'select(.severity == \"critical\")'
+  auditlog doctor --markdown report.md                 a report for an assessor
+  auditlog doctor --invasive                           all statements, at a quiet time
+
+It reads the catalog, and then tries to change, delete, forge and read rows that this user should not. It
+targets only rows that it inserted itself, in a transaction that is rolled back. No statement waits for a
+lock for longer than 200 ms. The server's log shows the refused statements. docs/doctor.md explains each code.
+
+Exit codes: 0 fine, 1 critical (rows can be changed, forged or lost, or one tenant's rows seen by another),
+2 warnings only, 3 invalid arguments, or it could not be run.")]
+pub(crate) struct Args {
+    /// Also try TRUNCATE, ALTER, DETACH and DROP, for which writers wait briefly; rolled back as well
+    #[arg(long)]
+    invasive: bool,
+    /// A tenant that has rows, for a user who may read but not write
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// Print JSON lines, one for each finding
+    #[arg(long)]
+    json: bool,
+    /// Also write a report in Markdown to this file
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     let mut options = Options::default();
     options.invasive = args.invasive;
     options.tenant = args.tenant;
-    let database = existing(url).map_err(Failure::into_failed)?;
+    // The exit code for invalid arguments would mean warnings here.
+    let database = open_existing(database).map_err(|error| error.with_exit_code(FAILED))?;
     let report = doctor::examine(&database, &options).await?;
     if let Some(path) = &args.markdown {
-        std::fs::write(path, report.markdown())
-            .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        std::fs::write(path, report.markdown()).context(|| path.display().to_string())?;
     }
     if args.json {
         for finding in &report.findings {
@@ -35,17 +65,17 @@ pub(crate) async fn run(url: Option<&str>, args: Doctor) -> Done {
         }
     } else if std::io::stdout().is_terminal() {
         output::table(
-            &TABLE,
+            &TABLE_HEADER,
             report.findings.iter().map(|finding| cells(finding).collect()),
         );
         explain(&report);
     } else {
         output::table(
-            &LINE,
+            &LINE_HEADER,
             report
                 .findings
                 .iter()
-                .map(|finding| cells(finding).chain(more(finding)).collect()),
+                .map(|finding| cells(finding).chain(extra_cells(finding)).collect()),
         );
     }
     Ok(match report.worst() {
@@ -58,10 +88,10 @@ pub(crate) async fn run(url: Option<&str>, args: Doctor) -> Done {
 fn cells(finding: &Finding) -> impl Iterator<Item = Cell> {
     let severity = finding.severity.as_str();
     let severity = match finding.severity {
-        Severity::Ok => Cell::good(severity),
+        Severity::Ok => Cell::ok(severity),
         Severity::Info => Cell::plain(severity),
-        Severity::Warning => Cell::doubtful(severity),
-        Severity::Critical => Cell::bad(severity),
+        Severity::Warning => Cell::warn(severity),
+        Severity::Critical => Cell::error(severity),
     };
     [
         severity,
@@ -71,7 +101,7 @@ fn cells(finding: &Finding) -> impl Iterator<Item = Cell> {
     .into_iter()
 }
 
-fn more(finding: &Finding) -> impl Iterator<Item = Cell> {
+fn extra_cells(finding: &Finding) -> impl Iterator<Item = Cell> {
     let remedy = finding.remedy.as_deref().unwrap_or_default().replace('\n', "\\n");
     [
         Cell::plain(remedy),
@@ -80,7 +110,7 @@ fn more(finding: &Finding) -> impl Iterator<Item = Cell> {
     .into_iter()
 }
 
-/// What is to be mended, in full, each with its way out.
+/// Prints each warning and critical finding in full, with its remedy, and a summary.
 fn explain(report: &Report) {
     for finding in report
         .findings
@@ -107,7 +137,7 @@ fn explain(report: &Report) {
     };
     output::text("");
     output::text(&output::printable(&format!(
-        "{} on {} as {}: {} critical, {} warnings, {} checks fine",
+        "{} on {} as {}: {} critical, {} warnings, {} checks passed",
         report.server,
         report.database,
         report.user,

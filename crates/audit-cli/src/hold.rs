@@ -1,12 +1,13 @@
-//! `auditlog hold`: what must not be dropped?
+//! `auditlog hold`: creates, lists and releases legal holds.
 
 use std::process::ExitCode;
 
-use audit_ops::holds::{self, Hold as OnRecord};
+use audit_ops::holds::{self, Hold, HoldScope};
+use chrono::{DateTime, Utc};
 
-use crate::args::{Covers, Hold};
-use crate::database::for_upkeep;
-use crate::failure::Done;
+use crate::args::{DatabaseArgs, date};
+use crate::database::maintenance_connection;
+use crate::error::CommandResult;
 use crate::output::{self, Cell};
 
 const HEADER: [&str; 8] = [
@@ -20,31 +21,88 @@ const HEADER: [&str; 8] = [
     "released",
 ];
 
-pub(crate) async fn run(url: Option<&str>, action: Hold) -> Done {
-    let mut conn = for_upkeep(url).await?;
-    match action {
-        Hold::Add {
-            covers:
-                Covers {
-                    tenant,
-                    from,
-                    to,
-                    everything: _,
-                },
-            reason,
-        } => {
-            let covers = holds::Covers {
-                tenant_id: tenant,
-                from_time: from,
-                to_time: to,
-            };
-            println!("made hold {}", holds::add(&mut conn, &covers, &reason).await?);
+#[derive(Debug, clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  auditlog hold add --tenant acme --reason 'case 4711'
+  auditlog hold add --from 2024-01-01 --to 2024-07-01 --reason 'audit of the first half-year'
+  auditlog hold list
+  auditlog hold release 1 --reason 'case 4711 was closed'
+
+A month is not dropped while a hold covers a row of it. Holds and releases are never removed from the
+record. Requires the table's owner or a member of audit_maintainer. PostgreSQL only.")]
+pub(crate) enum Args {
+    /// Create a hold, which keeps rows whatever their age
+    Add {
+        #[command(flatten)]
+        scope: ScopeArgs,
+        /// The reason, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Show the active holds
+    List {
+        /// Include released holds
+        #[arg(long)]
+        all: bool,
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Release a hold
+    Release {
+        /// Its number
+        #[arg(value_name = "HOLD")]
+        id: i64,
+        /// The reason, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+/// The rows that a hold covers.
+#[derive(Debug, clap::Args)]
+#[group(id = "scope", required = true, multiple = true)]
+pub(crate) struct ScopeArgs {
+    /// The rows of this tenant
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// Rows from this time on
+    #[arg(long, value_name = "DATE", value_parser = date)]
+    from: Option<DateTime<Utc>>,
+    /// Rows before this time
+    #[arg(long, value_name = "DATE", value_parser = date)]
+    to: Option<DateTime<Utc>>,
+    /// All rows, including future ones
+    #[arg(long, conflicts_with_all = ["tenant", "from", "to"])]
+    everything: bool,
+}
+
+impl From<ScopeArgs> for HoldScope {
+    fn from(args: ScopeArgs) -> Self {
+        // `everything` only replaces the restrictions: without one, a hold covers all rows.
+        Self {
+            tenant_id: args.tenant,
+            from_time: args.from,
+            to_time: args.to,
         }
-        Hold::Release { id, reason } => {
+    }
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
+    let mut conn = maintenance_connection(database).await?;
+    match args {
+        Args::Add { scope, reason } => {
+            println!(
+                "created hold {}",
+                holds::add(&mut conn, &scope.into(), &reason).await?
+            );
+        }
+        Args::Release { id, reason } => {
             holds::release(&mut conn, id, &reason).await?;
             println!("released hold {id}");
         }
-        Hold::List { all, json } => {
+        Args::List { all, json } => {
             let mut holds = holds::list(&mut conn).await?;
             holds.retain(|hold| all || hold.released_at.is_none());
             if json {
@@ -59,7 +117,7 @@ pub(crate) async fn run(url: Option<&str>, action: Hold) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn cells(hold: &OnRecord) -> Vec<Cell> {
+fn cells(hold: &Hold) -> Vec<Cell> {
     let text = |value: &Option<String>| Cell::plain(value.as_deref().unwrap_or_default());
     let released = match (&hold.released_at, &hold.released_by, &hold.release_reason) {
         (Some(at), Some(by), Some(reason)) => format!("{at} by {by}: {reason}"),

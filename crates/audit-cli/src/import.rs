@@ -1,8 +1,8 @@
-//! `auditlog import`: another system's events, each with its own id and time.
+//! `auditlog import`: imports the events of another system, each with its own id and time.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use db_services::audit::{self, AuditEntry};
@@ -11,23 +11,44 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::args::{Import, Source};
+use crate::args::DatabaseArgs;
 use crate::cloudtrail;
-use crate::database::{connect, writable};
-use crate::failure::{Done, Failure, IN_PART};
+use crate::database::{connect, open_or_create};
+use crate::error::{CliError, CommandResult, Context, PARTIAL, chain};
 use crate::output;
 
-/// Events of which the import is told so far.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  auditlog import cloudtrail trail/*.json trail/*.json.gz
+
+An import can be repeated: each event keeps its id and time, and is stored once.")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    source: Source,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Source {
+    /// AWS CloudTrail log files as AWS delivers them, .json or .json.gz
+    Cloudtrail {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// How many events were imported so far.
 #[derive(Default)]
 struct Totals {
     events: u64,
     new: u64,
-    bad: u64,
+    rejected: u64,
 }
 
-pub(crate) async fn run(url: Option<&str>, args: Import) -> Done {
+pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     let Source::Cloudtrail { files } = args.source;
-    let mut conn = connect(&writable(url).await?).await?;
+    let mut conn = connect(&open_or_create(database).await?).await?;
     let bar = output::progress(Some(files.len() as u64), "importing");
     let mut totals = Totals::default();
     for file in &files {
@@ -39,15 +60,15 @@ pub(crate) async fn run(url: Option<&str>, args: Import) -> Done {
     }
     bar.finish_and_clear();
     println!(
-        "read {} events from {} files: {} new, {} there already, {} bad",
-        output::number(totals.events + totals.bad),
+        "read {} events from {} files: {} new, {} already stored, {} rejected",
+        output::number(totals.events + totals.rejected),
         output::number(files.len() as u64),
         output::number(totals.new),
         output::number(totals.events - totals.new),
-        output::number(totals.bad)
+        output::number(totals.rejected)
     );
-    Ok(if totals.bad > 0 {
-        ExitCode::from(IN_PART)
+    Ok(if totals.rejected > 0 {
+        ExitCode::from(PARTIAL)
     } else {
         ExitCode::SUCCESS
     })
@@ -57,13 +78,13 @@ async fn import_file(
     conn: &mut Connection,
     file: &Path,
     totals: &mut Totals,
-    say: &dyn Fn(String),
-) -> Result<(), Failure> {
+    report: &dyn Fn(String),
+) -> Result<(), CliError> {
     let records = match read(file) {
         Ok(records) => records,
-        Err(reason) => {
-            say(format!("{}: {reason}", file.display()));
-            totals.bad += 1;
+        Err(error) => {
+            report(format!("{}: {error}", file.display()));
+            totals.rejected += 1;
             return Ok(());
         }
     };
@@ -72,20 +93,21 @@ async fn import_file(
         match cloudtrail::entry(record) {
             Ok(entry) => entries.push(entry),
             Err(reason) => {
-                say(format!("{}: record {}: {reason}", file.display(), at + 1));
-                totals.bad += 1;
+                report(format!("{}: record {}: {reason}", file.display(), at + 1));
+                totals.rejected += 1;
             }
         }
     }
     if let Err(error) = audit::ensure_partitions(conn, entries.iter().map(|entry| entry.created_at)).await {
-        say(format!(
-            "{}: its months were not made, the default partition takes them: {error}",
-            file.display()
+        report(format!(
+            "{}: partitions for its months could not be created, so its events go to the default partition: {}",
+            file.display(),
+            chain(&error)
         ));
     }
     let new = audit::insert_many(conn, &entries)
         .await
-        .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+        .context(|| file.display().to_string())?;
     totals.events += entries.len() as u64;
     totals.new += new as u64;
     Ok(())
@@ -98,15 +120,13 @@ struct LogFile {
     records: Vec<Value>,
 }
 
-fn read(file: &Path) -> Result<Vec<Value>, String> {
-    let open = BufReader::new(File::open(file).map_err(|error| error.to_string())?);
+fn read(file: &Path) -> Result<Vec<Value>, CliError> {
+    let open = BufReader::new(File::open(file)?);
     let input: Box<dyn Read> = if file.extension().is_some_and(|extension| extension == "gz") {
         Box::new(BufReader::new(MultiGzDecoder::new(open)))
     } else {
         Box::new(open)
     };
-    let parsed: Result<LogFile, _> = serde_json::from_reader(input);
-    parsed
-        .map(|log| log.records)
-        .map_err(|error| format!("no CloudTrail log file: {error}"))
+    let log: LogFile = serde_json::from_reader(input).context(|| "not a CloudTrail log file".to_owned())?;
+    Ok(log.records)
 }

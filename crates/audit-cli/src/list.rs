@@ -1,13 +1,13 @@
-//! `auditlog list`: what happened lately?
+//! `auditlog list`: shows the newest entries.
 
 use std::process::ExitCode;
 
 use chrono::SecondsFormat;
 use db_services::audit::{self, AuditLog};
 
-use crate::args::List;
-use crate::database::{connect, existing};
-use crate::failure::Done;
+use crate::args::DatabaseArgs;
+use crate::database::{connect, open_existing};
+use crate::error::CommandResult;
 use crate::output::{self, Cell};
 
 const HEADER: [&str; 7] = [
@@ -20,13 +20,29 @@ const HEADER: [&str; 7] = [
     "address",
 ];
 
-pub(crate) async fn run(url: Option<&str>, args: List) -> Done {
-    let database = existing(url)?;
-    let mut conn = connect(&database).await?;
-    let rows = match args.all {
-        true => audit::latest_with_records(&mut conn, args.limit).await?,
-        false => audit::latest(&mut conn, args.limit).await?,
-    };
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  auditlog list --limit 100
+  auditlog list --json | jq 'select(.outcome == \"denied\")'
+
+On a terminal the output is a table; otherwise it is a line for each entry with tabs between the columns.
+--json prints JSON lines with all columns, and metadata as the database holds it.")]
+pub(crate) struct Args {
+    /// How many entries
+    #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    /// Print JSON lines with all columns
+    #[arg(long)]
+    json: bool,
+    /// Include the entries that writers record about themselves (actions that begin with audit.)
+    #[arg(long)]
+    all: bool,
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
+    let database = open_existing(database)?;
+    let rows = audit::latest(&mut connect(&database).await?, args.limit, args.all).await?;
     if args.json {
         for row in &rows {
             output::text(&serde_json::to_string(row)?);

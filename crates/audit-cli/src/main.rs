@@ -1,13 +1,14 @@
-//! The `auditlog` command: who operates the trail.
+//! The `auditlog` command, for operators of an audit trail.
 //!
-//! Exit codes: 0 done; 1 done in part, some input was bad, or something is missing or stays undone; 2 wrong arguments;
-//! 3 the database or a file failed. Of `doctor`: 0 fine; 1 critical; 2 warnings; 3 it could not be run.
+//! Exit codes: 0 done; 1 partly done: input was rejected, entries are missing, or something remains to be done;
+//! 2 invalid arguments; 3 the database or a file failed. Of `doctor`: 0 fine; 1 critical; 2 warnings; 3 it could
+//! not be run.
 
 mod args;
 mod cloudtrail;
 mod database;
 mod doctor;
-mod failure;
+mod error;
 mod hold;
 mod import;
 mod list;
@@ -22,55 +23,53 @@ mod write;
 
 use std::process::ExitCode;
 
-use args::{Args, Command};
+use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
+use error::CliError;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => return misused(&error),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage_error(&error),
     };
-    // Warnings of the library reach people; RUST_LOG changes what is shown.
+    // Show the library's warnings; RUST_LOG selects other levels.
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
         .format_timestamp(None)
         .format_target(false)
         .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failure::Failure::from(error).report(),
+        Err(error) => return CliError::from(error).report(),
     };
-    let url = args.database_url.as_deref();
-    let done = runtime.block_on(async {
-        match args.command {
-            Command::Migrate(args) => migrate::run(url, args).await,
-            Command::Write(args) => write::run(url, *args).await,
-            Command::Import(args) => import::run(url, args).await,
-            Command::List(args) => list::run(url, args).await,
-            Command::Spool(args) => spool::run(url, args).await,
-            Command::Verify(args) => verify::run(url, args).await,
-            Command::Partitions(action) => partitions::run(url, action).await,
-            Command::Retention(action) => retention::run(url, action).await,
-            Command::Hold(action) => hold::run(url, action).await,
-            Command::Restore(args) => restore::run(url, args).await,
-            Command::Doctor(args) => doctor::run(url, args).await,
+    let Cli { database, command } = cli;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Migrate(args) => migrate::run(&database, args).await,
+            Command::Write(args) => write::run(&database, *args).await,
+            Command::Import(args) => import::run(&database, args).await,
+            Command::List(args) => list::run(&database, args).await,
+            Command::Spool(args) => spool::run(&database, args).await,
+            Command::Verify(args) => verify::run(&database, args).await,
+            Command::Partitions(args) => partitions::run(&database, args).await,
+            Command::Retention(args) => retention::run(&database, args).await,
+            Command::Hold(args) => hold::run(&database, args).await,
+            Command::Restore(args) => restore::run(&database, args).await,
+            Command::Doctor(args) => doctor::run(&database, args).await,
         }
     });
-    match done {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
-    }
+    result.unwrap_or_else(|error| error.report())
 }
 
-/// Says what is wrong with the arguments, or the help that was asked for. The exit code is clap's, except
-/// where that one is a verdict.
-fn misused(error: &clap::Error) -> ExitCode {
-    let asked = Args::command().ignore_errors(true).try_get_matches();
-    let of_doctor = asked.is_ok_and(|matches| matches.subcommand_name() == Some("doctor"));
-    // Nothing can be done about a standard error that is closed.
+/// Prints clap's message: an error in the arguments, or the help. The exit code is clap's, except for `doctor`,
+/// where that code means warnings.
+fn usage_error(error: &clap::Error) -> ExitCode {
+    let matches = Cli::command().ignore_errors(true).try_get_matches();
+    let is_doctor = matches.is_ok_and(|matches| matches.subcommand_name() == Some("doctor"));
+    // There is no way to report that standard error is closed.
     let _ = error.print();
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
-        _ if of_doctor => ExitCode::from(failure::FAILED),
-        _ => ExitCode::from(failure::USAGE),
+        _ if is_doctor => ExitCode::from(error::FAILED),
+        _ => ExitCode::from(error::USAGE),
     }
 }

@@ -1,23 +1,40 @@
-//! `auditlog migrate`: which tables does the database have?
+//! `auditlog migrate`: applies, reverts and lists migrations.
 
 use std::process::ExitCode;
 
 use db_services::audit;
 use db_services::client::{Database, MigrationState};
 
-use crate::args::Migrate;
-use crate::database::{existing, named};
-use crate::failure::{Done, Failure};
-use crate::output;
+use crate::args::DatabaseArgs;
+use crate::database::{from_args, open_existing};
+use crate::error::{CliError, CommandResult};
+use crate::output::{self, Cell};
 
-pub(crate) async fn run(url: Option<&str>, args: Migrate) -> Done {
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  auditlog migrate              apply the pending migrations
+  auditlog migrate --status     list the migrations, applied or pending
+  auditlog migrate --revert     revert the newest one")]
+pub(crate) struct Args {
+    /// Revert the newest migration instead
+    #[arg(long, conflicts_with = "status")]
+    revert: bool,
+    /// With --revert: even if the table holds entries, which may be lost with it
+    #[arg(long, requires = "revert")]
+    force: bool,
+    /// List the migrations, change nothing
+    #[arg(long)]
+    status: bool,
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     if args.status {
-        let states = existing(url)?.migration_status().await?;
-        print_states(&states);
+        print_states(&open_existing(database)?.migration_status().await?);
     } else if args.revert {
-        revert(&existing(url)?, args.force).await?;
+        revert(&open_existing(database)?, args.force).await?;
     } else {
-        let database = named(url)?;
+        let database = from_args(database)?;
         let versions = database.migrate().await?;
         for version in &versions {
             println!("applied {version}");
@@ -29,20 +46,16 @@ pub(crate) async fn run(url: Option<&str>, args: Migrate) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Undoes the newest migration, unless entries could be lost with it.
-async fn revert(database: &Database, force: bool) -> Result<(), Failure> {
-    let entries = match database
-        .migration_status()
-        .await?
-        .iter()
-        .any(|migration| migration.applied)
-    {
-        true => audit::count(&mut database.connection().await?).await?,
-        false => return Err(Failure::new(format!("{database} has no migration to undo"))),
-    };
+/// Reverts the newest migration, unless entries could be lost with it.
+async fn revert(database: &Database, force: bool) -> Result<(), CliError> {
+    let states = database.migration_status().await?;
+    if !states.iter().any(|migration| migration.applied) {
+        return Err(CliError::new(format!("{database} has no migration to revert")));
+    }
+    let entries = audit::count(&mut database.connection().await?).await?;
     if entries > 0 && !force {
-        return Err(Failure::new(format!(
-            "audit_logs holds {} entries, which a revert may destroy; add --force if that is meant",
+        return Err(CliError::new(format!(
+            "audit_logs holds {} entries, which may be lost with the migration; add --force to revert it anyway",
             output::number(entries.unsigned_abs())
         )));
     }
@@ -53,7 +66,7 @@ async fn revert(database: &Database, force: bool) -> Result<(), Failure> {
 fn print_states(states: &[MigrationState]) {
     let rows = states.iter().map(|state| {
         let word = if state.applied { "applied" } else { "pending" };
-        vec![output::Cell::plain(word), output::Cell::plain(&state.name)]
+        vec![Cell::plain(word), Cell::plain(&state.name)]
     });
     output::table(&["state", "migration"], rows);
 }

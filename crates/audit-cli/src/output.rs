@@ -1,11 +1,11 @@
-//! How does the command speak: tables to people, plain lines to programs?
+//! Output: tables on a terminal, plain lines for programs, progress on standard error.
 
 use std::io::{IsTerminal, Write};
 
 use comfy_table::{Attribute, Color, ContentArrangement, LineStyle, Row, Table, presets};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
-use crate::failure::Failure;
+use crate::error::CliError;
 
 /// A cell of a table: the text, and a colour on a terminal.
 pub(crate) struct Cell {
@@ -21,28 +21,28 @@ impl Cell {
         }
     }
 
-    pub(crate) fn good(text: &str) -> Self {
+    pub(crate) fn ok(text: &str) -> Self {
         Self {
             color: Some(Color::Green),
             ..Self::plain(text)
         }
     }
 
-    pub(crate) fn doubtful(text: &str) -> Self {
+    pub(crate) fn warn(text: &str) -> Self {
         Self {
             color: Some(Color::Yellow),
             ..Self::plain(text)
         }
     }
 
-    pub(crate) fn bad(text: &str) -> Self {
+    pub(crate) fn error(text: &str) -> Self {
         Self {
             color: Some(Color::Red),
             ..Self::plain(text)
         }
     }
 
-    /// An outcome, in its colour.
+    /// An outcome in its colour.
     pub(crate) fn outcome(outcome: &str) -> Self {
         let color = match outcome {
             "success" => Color::Green,
@@ -57,7 +57,7 @@ impl Cell {
     }
 }
 
-/// Prints an aligned table on a terminal, else lines with tabs between the columns.
+/// Prints an aligned table on a terminal, otherwise lines with tabs between the columns.
 pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<Cell>>) {
     if !std::io::stdout().is_terminal() {
         line(header.iter().copied());
@@ -80,7 +80,7 @@ pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<Cell>>) {
             Some(color) => comfy_table::Cell::new(cell.text).fg(color),
             None => comfy_table::Cell::new(cell.text),
         }));
-        // An entry a line, cut with … where the terminal is too narrow.
+        // One line per row, truncated with … where the terminal is too narrow.
         row.max_height(1);
         table.add_row(row);
     }
@@ -91,15 +91,15 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>) {
     text(&cells.collect::<Vec<_>>().join("\t"));
 }
 
-/// Prints a line; a reader who has seen enough (`| head`) ends the program in peace.
+/// Prints a line. If the reader has closed the pipe (`| head`), the program ends without an error.
 pub(crate) fn text(line: &str) {
     if writeln!(std::io::stdout(), "{line}").is_err() {
         std::process::exit(0);
     }
 }
 
-/// Text without control characters and without those that turn the direction of writing: what is in
-/// an audit trail comes from outside, and must not move the cursor of who reads it.
+/// Replaces control characters and those that change the writing direction. An audit trail contains text from
+/// untrusted sources, which must not control the terminal.
 pub(crate) fn printable(text: &str) -> String {
     let harmful = |c: char| c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     text.chars()
@@ -107,7 +107,7 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// A number with its thousands apart.
+/// A number with thousands separators.
 pub(crate) fn number(count: u64) -> String {
     HumanCount(count).to_string()
 }
@@ -117,39 +117,41 @@ pub(crate) fn size(bytes: i64) -> String {
     HumanBytes(bytes.unsigned_abs()).to_string()
 }
 
-/// Asks at the terminal; an error unless the answer is yes.
-pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
+/// Asks at the terminal. Returns an error unless the answer is yes.
+pub(crate) fn confirm(question: &str) -> Result<(), CliError> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("there is nobody to ask: add --yes"));
+        return Err(CliError::usage(
+            "standard input is not a terminal, so this cannot be confirmed: add --yes",
+        ));
     }
     eprint!("{question} [y/N] ");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     match answer.trim().to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Failure::new("not confirmed, nothing was changed")),
+        _ => Err(CliError::new("not confirmed; nothing was changed")),
     }
 }
 
-/// A sign on standard error that something goes on.
-pub(crate) fn waiting(what: &'static str) -> ProgressBar {
-    let bar = progress(None, what);
+/// A spinner on standard error.
+pub(crate) fn spinner(message: &'static str) -> ProgressBar {
+    let bar = progress(None, message);
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
     bar
 }
 
-/// A bar on standard error, where that is a terminal; of unknown length it turns.
-pub(crate) fn progress(length: Option<u64>, what: &'static str) -> ProgressBar {
+/// A progress bar on standard error, or a spinner if the length is unknown. Hidden unless it is a terminal.
+pub(crate) fn progress(length: Option<u64>, message: &'static str) -> ProgressBar {
     let (bar, template) = match length {
         Some(length) => (ProgressBar::new(length), "{msg} {wide_bar} {percent}% {eta}"),
         None => (ProgressBar::new_spinner(), "{spinner} {msg} {elapsed}"),
     };
-    // The templates are constants; one that did not parse would leave the default style.
+    // The templates are constants. If one did not parse, the default style would remain.
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
-    .with_message(what)
+    .with_message(message)
 }
 
 #[cfg(test)]
@@ -157,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_moves_the_cursor() {
+    fn printable_text_has_no_control_characters() {
         assert_eq!(
             printable("a\x1b[2Jb\r\n\tc\u{9b}d\u{202E}e"),
             "a\u{FFFD}[2Jb\u{FFFD}\u{FFFD}\u{FFFD}c\u{FFFD}d\u{FFFD}e"

@@ -1,4 +1,4 @@
-//! `auditlog partitions`: which months are there?
+//! `auditlog partitions`: lists and creates monthly partitions, and empties the default partition.
 
 use std::process::ExitCode;
 
@@ -6,25 +6,54 @@ use audit_ops::partitions::{self, Partition};
 use chrono::{DateTime, Months, Utc};
 use db_services::client::Connection;
 
-use crate::args::Partitions;
-use crate::database::for_upkeep;
-use crate::failure::{Done, IN_PART};
+use crate::args::{DatabaseArgs, date};
+use crate::database::maintenance_connection;
+use crate::error::{CommandResult, PARTIAL};
 use crate::output::{self, Cell};
 
-pub(crate) async fn run(url: Option<&str>, action: Partitions) -> Done {
-    let mut conn = for_upkeep(url).await?;
-    match action {
-        Partitions::List { json } => list(&mut conn, json).await,
-        Partitions::Ensure { from, to } => {
+#[derive(Debug, clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  auditlog partitions list
+  auditlog partitions ensure                      for the next 24 months
+  auditlog partitions ensure --from 2019-01       before an import of old events
+  auditlog partitions adopt-strays                empties the default partition
+
+Requires the table's owner or a member of audit_maintainer. PostgreSQL only.")]
+pub(crate) enum Args {
+    /// Show the partitions with their rows and sizes
+    List {
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create the missing partitions
+    Ensure {
+        /// From the month of this date on [default: now]
+        #[arg(long, value_name = "DATE", value_parser = date)]
+        from: Option<DateTime<Utc>>,
+        /// Up to the month of this date [default: 24 months from now]
+        #[arg(long, value_name = "DATE", value_parser = date)]
+        to: Option<DateTime<Utc>>,
+    },
+    /// Move rows from the default partition to monthly partitions, which it creates
+    AdoptStrays,
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
+    let mut conn = maintenance_connection(database).await?;
+    match args {
+        Args::List { json } => list(&mut conn, json).await,
+        Args::Ensure { from, to } => {
             let now = Utc::now();
-            let ahead = now.checked_add_months(Months::new(24)).unwrap_or(now);
-            ensure(&mut conn, from.unwrap_or(now), to.unwrap_or(ahead)).await
+            let in_two_years = now.checked_add_months(Months::new(24)).unwrap_or(now);
+            ensure(&mut conn, from.unwrap_or(now), to.unwrap_or(in_two_years)).await
         }
-        Partitions::AdoptStrays => adopt(&mut conn).await,
+        Args::AdoptStrays => empty_default_partition(&mut conn).await,
     }
 }
 
-async fn list(conn: &mut Connection, json: bool) -> Done {
+async fn list(conn: &mut Connection, json: bool) -> CommandResult {
     let all = partitions::list(conn).await?;
     if json {
         for partition in &all {
@@ -41,9 +70,9 @@ async fn list(conn: &mut Connection, json: bool) -> Done {
 
 fn cells(partition: &Partition) -> Vec<Cell> {
     let name = match (&partition.month, partition.has_rows) {
-        // Only the default partition and those made by hand are no month; rows in it have none.
-        (None, true) => Cell::doubtful(&partition.partition),
-        _ => Cell::plain(&partition.partition),
+        // The default partition should be empty, and so should one that is not a whole month.
+        (None, true) => Cell::warn(&partition.name),
+        _ => Cell::plain(&partition.name),
     };
     vec![
         name,
@@ -53,56 +82,52 @@ fn cells(partition: &Partition) -> Vec<Cell> {
     ]
 }
 
-async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -> Done {
-    let bar = output::progress(Some(0), "making months");
-    let made = partitions::ensure(conn, from, to, |done, of| {
-        bar.set_length(of);
+async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -> CommandResult {
+    let bar = output::progress(Some(0), "creating partitions");
+    let created = partitions::ensure(conn, from, to, |done, total| {
+        bar.set_length(total);
         bar.set_position(done);
     })
     .await;
     bar.finish_and_clear();
-    println!("made {} months", output::number(made?));
-    // Who may make months need not be allowed to look.
-    if let Ok(strays) = partitions::strays(conn).await
-        && !strays.is_empty()
+    println!("created {} partitions", output::number(created?));
+    // A user who may create partitions may lack the right to read the default partition.
+    if let Ok(months) = partitions::default_partition_months(conn).await
+        && !months.is_empty()
     {
         eprintln!(
-            "rows of {} months lie in the default partition; these months were left out: `auditlog partitions adopt-strays`",
-            strays.len()
+            "the default partition has rows of {} months; these months were skipped: `auditlog partitions adopt-strays`",
+            months.len()
         );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn adopt(conn: &mut Connection) -> Done {
-    let strays = partitions::strays(conn).await?;
-    let bar = output::progress(Some(strays.len() as u64), "moving rows");
-    let (mut moved, mut months, mut left) = (0, 0, 0);
-    for stray in &strays {
-        match &stray.month {
-            Some(_) => {
-                moved += partitions::adopt(conn, stray).await?;
-                months += 1;
-            }
-            None => left += stray.row_count.unsigned_abs(),
+async fn empty_default_partition(conn: &mut Connection) -> CommandResult {
+    let months = partitions::default_partition_months(conn).await?;
+    let bar = output::progress(Some(months.len() as u64), "moving rows");
+    let (mut moved_rows, mut moved_months, mut remaining_rows) = (0, 0, 0);
+    for month in &months {
+        if month.month.is_some() {
+            moved_rows += partitions::move_month(conn, month).await?;
+            moved_months += 1;
+        } else {
+            remaining_rows += month.row_count.unsigned_abs();
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
     println!(
-        "moved {} rows into {} months",
-        output::number(moved),
-        output::number(months)
+        "moved {} rows to {} partitions",
+        output::number(moved_rows),
+        output::number(moved_months)
     );
-    if left > 0 {
-        eprintln!(
-            "{} rows have times that no month can hold, and stay in the default partition",
-            output::number(left)
-        );
+    if remaining_rows == 0 {
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(if left > 0 {
-        ExitCode::from(IN_PART)
-    } else {
-        ExitCode::SUCCESS
-    })
+    eprintln!(
+        "{} rows have times outside every possible month, and stay in the default partition",
+        output::number(remaining_rows)
+    );
+    Ok(ExitCode::from(PARTIAL))
 }

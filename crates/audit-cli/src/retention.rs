@@ -1,139 +1,239 @@
-//! `auditlog retention`: which months are past their time, and how do they go?
+//! `auditlog retention`: shows which months are due, drops them, and shows the ledger.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use audit_ops::archive;
-use audit_ops::retention::{self, LedgerEntry, PlannedMonth, Rule};
+use audit_ops::retention::{self, LedgerEntry, PartitionVerdict, PlannedPartition, RetentionPolicy};
 use db_services::client::Connection;
 
-use crate::args::{Apply, Keep, Retention};
-use crate::database::for_upkeep;
-use crate::failure::{Done, Failure, IN_PART};
+use crate::args::DatabaseArgs;
+use crate::database::maintenance_connection;
+use crate::error::{CliError, CommandResult, Context, PARTIAL};
 use crate::output::{self, Cell};
 
-const PLAN: [&str; 5] = ["month", "rows", "size", "holds", "verdict"];
+const PLAN_HEADER: [&str; 5] = ["month", "rows", "size", "holds", "verdict"];
 
-const LEDGER: [&str; 8] = [
+const LEDGER_HEADER: [&str; 8] = [
     "entry", "event", "month", "rows", "digest", "by", "at (UTC)", "reason",
 ];
 
-pub(crate) async fn run(url: Option<&str>, action: Retention) -> Done {
-    let mut conn = for_upkeep(url).await?;
-    match action {
-        Retention::Plan { keep, json } => plan(&mut conn, keep, json).await,
-        Retention::Apply(args) => apply(&mut conn, args).await,
-        Retention::Ledger { json } => ledger(&mut conn, json).await,
+#[derive(Debug, clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  auditlog retention plan --keep 13months
+  auditlog retention apply --keep 13months --archive /var/backups/audit
+  auditlog retention apply --keep 13months --archive /var/backups/audit --yes     in a monthly job
+  auditlog retention ledger --json
+
+Whole months are dropped, never single rows. Only an archive can restore them: `auditlog restore`.
+Requires the table's owner or a member of audit_maintainer, and for --archive of audit_auditor as well.
+PostgreSQL only. Exit code 1: some months that are due were not dropped, see the message.")]
+pub(crate) enum Args {
+    /// Show what would be dropped, change nothing
+    #[command(after_help = "\
+Verdicts:
+  drop            it is due
+  keep            it is not old enough (such months without rows are not listed)
+  held            a legal hold covers rows of it: `auditlog hold list`
+  too_few_recent  too few later months hold rows, so the server's clock may be wrong. See --trust-clock
+  not_monthly     the default partition, and partitions that were created manually")]
+    Plan {
+        #[command(flatten)]
+        keep: KeepArgs,
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drop the months that are due, and record each in the ledger
+    Apply(ApplyArgs),
+    /// Show what was dropped and restored
+    Ledger {
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to keep.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct KeepArgs {
+    /// How long rows are kept, as 13months or 7years
+    #[arg(long = "keep", value_name = "TIME", value_parser = months)]
+    months: i32,
+    /// The server's clock is right: count months without rows as kept
+    #[arg(long)]
+    trust_clock: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    keep: KeepArgs,
+    /// Write each month to an archive in this directory before it is dropped
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
+    /// The reason, for the record [default: older than … months]
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// How many months may be dropped within a day
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..))]
+    max_months: i32,
+    /// Keep fewer than 12 months (PCI DSS 10.5.1 requires twelve)
+    #[arg(long)]
+    force: bool,
+    /// Do not ask for confirmation
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl From<KeepArgs> for RetentionPolicy {
+    fn from(args: KeepArgs) -> Self {
+        Self {
+            trust_clock: args.trust_clock,
+            ..Self::keep(args.months)
+        }
     }
 }
 
-async fn plan(conn: &mut Connection, keep: Keep, json: bool) -> Done {
-    let rule = Rule {
-        trust_clock: keep.trust_clock,
-        ..Rule::keep(keep.months)
+/// Parses a duration in whole months.
+fn months(text: &str) -> Result<i32, String> {
+    let text = text.trim();
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = text[..text.len() - unit.len()].parse::<i32>().ok();
+    let months = match unit.trim() {
+        "month" | "months" => number,
+        "year" | "years" => number.and_then(|years| years.checked_mul(12)),
+        _ => None,
     };
-    let months = retention::plan(conn, &rule).await?;
+    months
+        .filter(|months| *months > 0)
+        .ok_or_else(|| "expected whole months or years, as 13months or 7years".to_owned())
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
+    let mut conn = maintenance_connection(database).await?;
+    match args {
+        Args::Plan { keep, json } => plan(&mut conn, keep, json).await,
+        Args::Apply(args) => apply(&mut conn, args).await,
+        Args::Ledger { json } => ledger(&mut conn, json).await,
+    }
+}
+
+async fn plan(conn: &mut Connection, keep: KeepArgs, json: bool) -> CommandResult {
+    let partitions = retention::plan(conn, &keep.into()).await?;
     if json {
-        for month in &months {
-            output::text(&serde_json::to_string(month)?);
+        for partition in &partitions {
+            output::text(&serde_json::to_string(partition)?);
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let worth_a_line = |month: &&PlannedMonth| month.verdict != "keep" || month.row_count > 0;
-    output::table(&PLAN, months.iter().filter(worth_a_line).map(planned));
-    explain(&months);
+    let is_listed = |partition: &&PlannedPartition| {
+        partition.verdict != PartitionVerdict::Keep || partition.row_count > 0
+    };
+    output::table(&PLAN_HEADER, partitions.iter().filter(is_listed).map(plan_cells));
+    explain(&partitions);
     Ok(ExitCode::SUCCESS)
 }
 
-fn planned(month: &PlannedMonth) -> Vec<Cell> {
-    let holds: Vec<_> = month.holds.iter().map(ToString::to_string).collect();
-    let verdict = match month.verdict.as_str() {
-        "drop" => Cell::bad("drop"),
-        "keep" => Cell::good("keep"),
-        other => Cell::doubtful(other),
+fn plan_cells(partition: &PlannedPartition) -> Vec<Cell> {
+    let holds: Vec<_> = partition.holds.iter().map(ToString::to_string).collect();
+    let word = partition.verdict.as_str();
+    let verdict = match partition.verdict {
+        PartitionVerdict::Drop => Cell::error(word),
+        PartitionVerdict::Keep => Cell::ok(word),
+        _ => Cell::warn(word),
     };
     vec![
-        Cell::plain(month.month.as_ref().unwrap_or(&month.partition)),
-        Cell::plain(output::number(month.row_count.unsigned_abs())),
-        Cell::plain(output::size(month.bytes)),
+        Cell::plain(month_or_name(partition)),
+        Cell::plain(output::number(partition.row_count.unsigned_abs())),
+        Cell::plain(output::size(partition.bytes)),
         Cell::plain(holds.join(" ")),
         verdict,
     ]
 }
 
-/// Says on standard error what stays although it is old; true if that asks for somebody's attention.
-fn explain(months: &[PlannedMonth]) -> bool {
-    let count = |verdict: &str| months.iter().filter(|month| month.verdict == verdict).count();
-    if count("held") > 0 {
-        eprintln!(
-            "{} months are past their time and under a legal hold",
-            count("held")
-        );
-    }
-    let doubtful = count("too_few_recent");
-    if doubtful > 0 {
-        eprintln!(
-            "{doubtful} months are past their time by the server's clock, but fewer later months hold rows than are to \
-             be kept; if the clock is right, add --trust-clock"
-        );
-    }
-    doubtful > 0
+fn month_or_name(partition: &PlannedPartition) -> &str {
+    partition.month.as_ref().unwrap_or(&partition.name)
 }
 
-async fn apply(conn: &mut Connection, args: Apply) -> Done {
-    let mut rule = Rule {
+/// Explains on standard error why old months are not dropped. Returns true if that needs attention.
+fn explain(partitions: &[PlannedPartition]) -> bool {
+    let count = |verdict| {
+        partitions
+            .iter()
+            .filter(|partition| partition.verdict == verdict)
+            .count()
+    };
+    let held = count(PartitionVerdict::Held);
+    if held > 0 {
+        eprintln!("{held} months are due, but under a legal hold");
+    }
+    let too_few_recent = count(PartitionVerdict::TooFewRecent);
+    if too_few_recent > 0 {
+        eprintln!(
+            "{too_few_recent} months are due by the server's clock, but fewer later months hold rows than are to be \
+             kept; if the clock is right, add --trust-clock"
+        );
+    }
+    too_few_recent > 0
+}
+
+async fn apply(conn: &mut Connection, args: ApplyArgs) -> CommandResult {
+    let mut policy = RetentionPolicy {
         force: args.force,
         max_months: args.max_months,
-        trust_clock: args.keep.trust_clock,
-        ..Rule::keep(args.keep.months)
+        ..args.keep.into()
     };
     if let Some(reason) = args.reason {
-        rule.reason = reason;
+        policy.reason = reason;
     }
-    if rule.keep_months < 12 && !rule.force {
-        return Err(Failure::usage(
-            "fewer than 12 months are kept only with --force (PCI DSS 10.5.1 asks for twelve)",
+    if policy.keep_months < 12 && !policy.force {
+        return Err(CliError::usage(
+            "keeping fewer than 12 months requires --force (PCI DSS 10.5.1 requires twelve)",
         ));
     }
-    let months = retention::plan(conn, &rule).await?;
-    let mut in_part = explain(&months);
-    let mut due: Vec<_> = months.iter().filter(|month| month.goes()).collect();
-    if due.len() > args.max_months.unsigned_abs() as usize {
+    let partitions = retention::plan(conn, &policy).await?;
+    let mut is_partial = explain(&partitions);
+    let mut due: Vec<_> = partitions
+        .iter()
+        .filter(|partition| partition.is_droppable())
+        .collect();
+    let max_months = args.max_months.unsigned_abs() as usize;
+    if due.len() > max_months {
         eprintln!(
-            "{} months are due, the oldest {} go now (--max-months)",
-            due.len(),
-            args.max_months
+            "{} months are due; only the oldest {max_months} are dropped now (--max-months)",
+            due.len()
         );
-        due.truncate(args.max_months.unsigned_abs() as usize);
-        in_part = true;
+        due.truncate(max_months);
+        is_partial = true;
     }
     if due.is_empty() {
-        println!("no month is to be dropped");
+        println!("no month is due");
     } else {
-        confirm(&due, args.archive.as_deref(), args.yes)?;
-        for month in due {
-            drop_month(conn, month, &rule, args.archive.as_deref()).await?;
+        if !args.yes {
+            confirm(&due, args.archive.as_deref())?;
+        }
+        for partition in due {
+            drop_month(conn, partition, &policy, args.archive.as_deref()).await?;
         }
     }
-    Ok(if in_part {
-        ExitCode::from(IN_PART)
+    Ok(if is_partial {
+        ExitCode::from(PARTIAL)
     } else {
         ExitCode::SUCCESS
     })
 }
 
-fn confirm(due: &[&PlannedMonth], archive: Option<&Path>, yes: bool) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    output::table(&PLAN, due.iter().map(|month| planned(month)));
-    let rows: i64 = due.iter().map(|month| month.row_count).sum();
-    let kept = match archive {
+fn confirm(due: &[&PlannedPartition], archive_dir: Option<&Path>) -> Result<(), CliError> {
+    output::table(&PLAN_HEADER, due.iter().map(|partition| plan_cells(partition)));
+    let rows: i64 = due.iter().map(|partition| partition.row_count).sum();
+    let archiving = match archive_dir {
         Some(dir) => format!("after archiving them in {}", dir.display()),
         None => "without an archive".to_owned(),
     };
     let question = format!(
-        "Drop {} months with about {} rows, {kept}?",
+        "Drop {} months with about {} rows, {archiving}?",
         due.len(),
         output::number(rows.unsigned_abs())
     );
@@ -142,58 +242,56 @@ fn confirm(due: &[&PlannedMonth], archive: Option<&Path>, yes: bool) -> Result<(
 
 async fn drop_month(
     conn: &mut Connection,
-    month: &PlannedMonth,
-    rule: &Rule,
-    dir: Option<&Path>,
-) -> Result<(), Failure> {
-    let name = month.month.as_ref().unwrap_or(&month.partition);
-    let archived = match dir {
+    partition: &PlannedPartition,
+    policy: &RetentionPolicy,
+    archive_dir: Option<&Path>,
+) -> Result<(), CliError> {
+    let month = month_or_name(partition);
+    let archive = match archive_dir {
         Some(dir) => {
-            let bar = output::progress(Some(month.row_count.unsigned_abs()), "archiving");
-            let told = &mut |rows| bar.set_position(rows);
-            let archived = archive::write(conn, month, dir, told).await;
+            let bar = output::progress(Some(partition.row_count.unsigned_abs()), "archiving");
+            let progress = &mut |rows| bar.set_position(rows);
+            let written = archive::write(conn, partition, dir, progress).await;
             bar.finish_and_clear();
-            Some(
-                archived
-                    .map_err(|error| Failure::new(format!("{name} was not archived, and stays: {error}")))?,
-            )
+            Some(written.context(|| format!("{month} was not archived, and not dropped"))?)
         }
         None => None,
     };
-    let bar = output::waiting("dropping");
-    let entry = retention::drop_month(conn, &month.partition, rule, archived.as_ref()).await;
+    let bar = output::spinner("dropping");
+    let entry = retention::drop_month(conn, &partition.name, policy, archive.as_ref()).await;
     bar.finish_and_clear();
-    let entry = entry.map_err(|error| Failure::new(format!("{name} was not dropped: {error}")))?;
-    match archived {
-        Some(archived) => println!(
-            "dropped {name}, entry {entry} of the ledger; its {} rows are in {}",
-            output::number(archived.manifest.rows),
-            archived.path.display()
+    let entry = entry.context(|| format!("{month} was not dropped"))?;
+    match archive {
+        Some(archive) => println!(
+            "dropped {month}, ledger entry {entry}; its {} rows are in {}",
+            output::number(archive.manifest.rows),
+            archive.path.display()
         ),
-        None => println!("dropped {name}, entry {entry} of the ledger"),
+        None => println!("dropped {month}, ledger entry {entry}"),
     }
     Ok(())
 }
 
-async fn ledger(conn: &mut Connection, json: bool) -> Done {
+async fn ledger(conn: &mut Connection, json: bool) -> CommandResult {
     let entries = retention::ledger(conn).await?;
     if json {
         for entry in &entries {
             output::text(&serde_json::to_string(entry)?);
         }
     } else {
-        output::table(&LEDGER, entries.iter().map(on_record));
+        output::table(&LEDGER_HEADER, entries.iter().map(ledger_cells));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn on_record(entry: &LedgerEntry) -> Vec<Cell> {
+fn ledger_cells(entry: &LedgerEntry) -> Vec<Cell> {
+    let event = entry.event.as_str();
     vec![
         Cell::plain(entry.id.to_string()),
         if entry.forced {
-            Cell::doubtful(&format!("{} (forced)", entry.event))
+            Cell::warn(&format!("{event} (forced)"))
         } else {
-            Cell::plain(&entry.event)
+            Cell::plain(event)
         },
         Cell::plain(&entry.month),
         Cell::plain(output::number(entry.row_count.unsigned_abs())),
@@ -202,4 +300,30 @@ fn on_record(entry: &LedgerEntry) -> Vec<Cell> {
         Cell::plain(&entry.done_at),
         Cell::plain(&entry.reason),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retention_period_is_whole_months_or_years() {
+        for (text, expected) in [("13months", 13), ("1 month", 1), ("7years", 84), ("1year", 12)] {
+            assert_eq!(months(text), Ok(expected));
+        }
+        for text in [
+            "",
+            "13",
+            "0months",
+            "-1months",
+            "13m",
+            "400days",
+            "1.5years",
+            "months",
+            "999999999999years",
+            "900000000years",
+        ] {
+            assert!(months(text).is_err(), "{text}");
+        }
+    }
 }

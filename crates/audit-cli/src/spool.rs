@@ -1,33 +1,87 @@
-//! `auditlog spool`: entries that wait on this machine's disk, and their way into the database.
+//! `auditlog spool`: shows the entries that are spooled on this machine's disk, and replays them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chrono::SecondsFormat;
 use db_services::audit::spool::{self, Quarantine, Quarantined, ReplayScope, SpoolState, SpoolStatus};
 use serde_json::{Value, json};
 
-use crate::args::{Spool, SpoolAction};
-use crate::database::{connect, named};
-use crate::failure::{Done, Failure, IN_PART};
+use crate::args::DatabaseArgs;
+use crate::database::{connect, from_args};
+use crate::error::{CliError, CommandResult, PARTIAL};
 use crate::output::{self, Cell};
 
-pub(crate) async fn run(url: Option<&str>, Spool { dir, action }: Spool) -> Done {
+const STATUS_HEADER: [&str; 5] = ["file", "state", "entries", "bytes", "for"];
+const QUARANTINE_HEADER: [&str; 5] = ["number", "quarantined (UTC)", "code", "action", "reason"];
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  auditlog spool --dir /var/spool/shop status
+  auditlog spool --dir /var/spool/shop replay
+  auditlog spool --dir /var/spool/shop replay --damaged
+  auditlog spool --dir /var/spool/shop quarantine --json
+  auditlog spool --dir /var/spool/shop quarantine --retry
+
+A service replays its own spool; `replay` is for the spool of a service that will not run again. It skips the
+files of a running service.")]
+pub(crate) struct Args {
+    /// The spool directory
+    #[arg(long, env = "AUDIT_SPOOL_DIR")]
+    dir: PathBuf,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show the spool files and the number of entries in them
+    Status {
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the entries of files that no process uses to the database, and remove the files
+    Replay(ReplayArgs),
+    /// Show the entries that the database rejected
+    Quarantine {
+        /// Print JSON lines, each with the entry as it was quarantined
+        #[arg(long)]
+        json: bool,
+        /// Try to write them again, after the cause was fixed
+        #[arg(long, conflicts_with = "json")]
+        retry: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ReplayArgs {
+    /// Include files that are for another database, or do not say for which
+    #[arg(long)]
+    any_target: bool,
+    /// Include files that were renamed to .damaged: readable entries are written again, and those that are
+    /// already stored stay unchanged
+    #[arg(long)]
+    damaged: bool,
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, Args { dir, action }: Args) -> CommandResult {
     if !dir.is_dir() {
-        return Err(Failure::new(format!(
+        return Err(CliError::new(format!(
             "{}: there is no such directory",
             dir.display()
         )));
     }
     match action {
-        SpoolAction::Status { json } => status(&dir, json),
-        SpoolAction::Replay { any_target, damaged } => replay(url, &dir, any_target, damaged).await,
-        SpoolAction::Quarantine { retry: true, .. } => retry(url, &dir).await,
-        SpoolAction::Quarantine { json, .. } => quarantine(&dir, json),
+        Action::Status { json } => status(&dir, json),
+        Action::Replay(args) => replay(database, &dir, &args).await,
+        Action::Quarantine { retry: true, .. } => retry(database, &dir).await,
+        Action::Quarantine { json, .. } => list_quarantine(&dir, json),
     }
 }
 
-fn status(dir: &Path, json: bool) -> Done {
+fn status(dir: &Path, json: bool) -> CommandResult {
     let files = spool::status(dir)?;
     if json {
         files
@@ -35,15 +89,10 @@ fn status(dir: &Path, json: bool) -> Done {
             .for_each(|file| output::text(&status_json(file).to_string()));
         return Ok(ExitCode::SUCCESS);
     }
-    let header = ["file", "state", "entries", "bytes", "for"];
-    output::table(&header, files.iter().map(status_cells));
-    let aside = if Quarantine::exists(dir) {
-        Quarantine::open(dir)?.list()?.len()
-    } else {
-        0
-    };
-    if aside > 0 {
-        eprintln!("{aside} entries are in quarantine: `auditlog spool quarantine` shows them");
+    output::table(&STATUS_HEADER, files.iter().map(status_cells));
+    let quarantined = quarantined(dir)?.len();
+    if quarantined > 0 {
+        eprintln!("{quarantined} entries are in quarantine: `auditlog spool quarantine` shows them");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -58,9 +107,9 @@ fn status_cells(file: &SpoolStatus) -> Vec<Cell> {
             ..
         } => {
             let state = if *in_use {
-                Cell::good("in use")
+                Cell::ok("in use")
             } else {
-                Cell::doubtful("orphan")
+                Cell::warn("orphan")
             };
             (
                 state,
@@ -70,12 +119,17 @@ fn status_cells(file: &SpoolStatus) -> Vec<Cell> {
             )
         }
         SpoolState::NewerVersion(version) => {
-            let why = format!("format version {version}: replay it with a newer auditlog");
-            (Cell::doubtful("newer"), String::new(), String::new(), why)
+            let hint = format!("format version {version}: replay it with a newer auditlog");
+            (Cell::warn("newer"), String::new(), String::new(), hint)
         }
-        SpoolState::Damaged => (Cell::bad("damaged"), String::new(), String::new(), String::new()),
+        SpoolState::Damaged => (
+            Cell::error("damaged"),
+            String::new(),
+            String::new(),
+            String::new(),
+        ),
         SpoolState::Unreadable(reason) => (
-            Cell::bad("unreadable"),
+            Cell::error("unreadable"),
             String::new(),
             String::new(),
             reason.clone(),
@@ -118,18 +172,13 @@ fn status_json(file: &SpoolStatus) -> Value {
     }
 }
 
-async fn replay(url: Option<&str>, dir: &Path, any_target: bool, damaged: bool) -> Done {
-    let database = named(url)?;
-    let scope = if any_target {
-        ReplayScope::AnyDatabase
-    } else {
-        ReplayScope::SameDatabase
-    };
-    if damaged {
-        let restored = spool::restore_damaged(dir, &database, scope)?;
-        println!("{} damaged files are read again", output::number(restored));
+async fn replay(database: &DatabaseArgs, dir: &Path, args: &ReplayArgs) -> CommandResult {
+    let database = from_args(database)?;
+    if args.damaged {
+        let renamed = spool::restore_damaged(dir, &database, args.any_target)?;
+        println!("reading {} damaged files again", output::number(renamed));
     }
-    let waiting = |file: SpoolStatus| match file.state {
+    let orphaned_entries = |file: SpoolStatus| match file.state {
         SpoolState::Waiting {
             in_use: false,
             entries,
@@ -137,96 +186,109 @@ async fn replay(url: Option<&str>, dir: &Path, any_target: bool, damaged: bool) 
         } => entries,
         _ => 0,
     };
-    let total = spool::status(dir)?.into_iter().map(waiting).sum();
+    let total = spool::status(dir)?.into_iter().map(orphaned_entries).sum();
     let bar = output::progress(Some(total), "replaying");
-    let done = spool::replay(dir, &database, scope, |entries| bar.set_position(entries)).await;
+    let report = spool::replay(dir, &database, args.any_target, |entries| {
+        bar.set_position(entries)
+    })
+    .await;
     bar.finish_and_clear();
-    let done = done?;
+    let report = report?;
     println!(
-        "wrote {} entries of {} files; {} were put into quarantine; {} files were left alone: in use, for another database, of a newer version, or unreadable now",
-        output::number(done.entries),
-        output::number(done.files),
-        output::number(done.quarantined),
-        output::number(done.left)
+        "wrote {} entries of {} files; {} were quarantined; {} files were skipped: in use, for another database, of a newer version, or unreadable",
+        output::number(report.entries),
+        output::number(report.files),
+        output::number(report.quarantined),
+        output::number(report.left)
     );
-    let is_bad = |file: &SpoolStatus| matches!(file.state, SpoolState::Damaged | SpoolState::Unreadable(_));
-    let is_any_bad = spool::status(dir)?.iter().any(is_bad);
-    if done.damaged > 0 {
+    let is_damaged =
+        |file: &SpoolStatus| matches!(file.state, SpoolState::Damaged | SpoolState::Unreadable(_));
+    let any_damaged = spool::status(dir)?.iter().any(is_damaged);
+    if report.damaged > 0 {
         eprintln!(
             "{} files are damaged and were renamed: `auditlog spool status` shows them",
-            done.damaged
+            report.damaged
         );
-    } else if is_any_bad {
-        eprintln!("damaged or unreadable files are left: `auditlog spool status` shows them");
+    } else if any_damaged {
+        eprintln!("damaged or unreadable files remain: `auditlog spool status` shows them");
     }
-    match done.failure {
-        Some(reason) => Err(Failure::new(format!(
-            "{database} takes no more, the rest stays in the spool: {reason}"
-        ))),
-        None if done.quarantined + done.damaged > 0 || is_any_bad => Ok(ExitCode::from(IN_PART)),
-        None => Ok(ExitCode::SUCCESS),
+    if let Some(reason) = report.failure {
+        return Err(CliError::new(format!(
+            "{database} does not accept entries, the remaining ones stay in the spool: {reason}"
+        )));
     }
+    Ok(if report.quarantined + report.damaged > 0 || any_damaged {
+        ExitCode::from(PARTIAL)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
-fn quarantine(dir: &Path, json: bool) -> Done {
-    // Looking must not make one.
-    let entries = if Quarantine::exists(dir) {
-        Quarantine::open(dir)?.list()?
-    } else {
-        Vec::new()
-    };
+/// The quarantined entries. Does not create the quarantine if there is none.
+fn quarantined(dir: &Path) -> Result<Vec<Quarantined>, CliError> {
+    if !Quarantine::exists(dir) {
+        return Ok(Vec::new());
+    }
+    Ok(Quarantine::open(dir)?.list()?)
+}
+
+fn list_quarantine(dir: &Path, json: bool) -> CommandResult {
+    let entries = quarantined(dir)?;
     if json {
         entries
             .iter()
-            .for_each(|entry| output::text(&quarantined_json(entry).to_string()));
+            .for_each(|entry| output::text(&quarantine_json(entry).to_string()));
     } else {
-        let header = ["number", "set aside (UTC)", "code", "action", "reason"];
-        output::table(&header, entries.iter().map(quarantined_cells));
+        output::table(&QUARANTINE_HEADER, entries.iter().map(quarantine_cells));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn quarantined_cells(kept: &Quarantined) -> Vec<Cell> {
-    let action = kept
+fn quarantine_cells(quarantined: &Quarantined) -> Vec<Cell> {
+    let action = quarantined
         .entry
         .as_ref()
         .map_or("(cannot be read)", |entry| &entry.action);
     vec![
-        Cell::plain(kept.id.to_string()),
-        Cell::plain(kept.set_aside_at.to_rfc3339_opts(SecondsFormat::Secs, true)),
-        Cell::plain(kept.sqlstate.as_deref().unwrap_or_default()),
+        Cell::plain(quarantined.id.to_string()),
+        Cell::plain(
+            quarantined
+                .set_aside_at
+                .to_rfc3339_opts(SecondsFormat::Secs, true),
+        ),
+        Cell::plain(quarantined.sqlstate.as_deref().unwrap_or_default()),
         Cell::plain(action),
-        Cell::plain(&kept.reason),
+        Cell::plain(&quarantined.reason),
     ]
 }
 
-fn quarantined_json(kept: &Quarantined) -> Value {
+fn quarantine_json(quarantined: &Quarantined) -> Value {
     json!({
-        "number": kept.id,
-        "set_aside_at": kept.set_aside_at.to_rfc3339(),
-        "sqlstate": kept.sqlstate,
-        "reason": kept.reason,
-        // The sum of the line, a space, the entry.
-        "line": String::from_utf8_lossy(&kept.line),
+        "number": quarantined.id,
+        "quarantined_at": quarantined.set_aside_at.to_rfc3339(),
+        "sqlstate": quarantined.sqlstate,
+        "reason": quarantined.reason,
+        // The checksum of the entry, a space, the entry.
+        "line": String::from_utf8_lossy(&quarantined.line),
     })
 }
 
-async fn retry(url: Option<&str>, dir: &Path) -> Done {
+async fn retry(database: &DatabaseArgs, dir: &Path) -> CommandResult {
     if !Quarantine::exists(dir) {
-        println!("wrote 0 entries, 0 stay in quarantine");
+        println!("wrote 0 entries, 0 remain in quarantine");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut conn = connect(&named(url)?).await?;
+    let mut conn = connect(&from_args(database)?).await?;
     let mut quarantine = Quarantine::open(dir)?;
-    let stored = quarantine.retry(&mut conn).await?;
-    let rest = quarantine.list()?.len() as u64;
+    let written = quarantine.retry(&mut conn).await?;
+    let remaining = quarantine.list()?.len() as u64;
     println!(
-        "wrote {} entries, {} stay in quarantine",
-        output::number(stored),
-        output::number(rest)
+        "wrote {} entries, {} remain in quarantine",
+        output::number(written),
+        output::number(remaining)
     );
-    Ok(if rest > 0 {
-        ExitCode::from(IN_PART)
+    Ok(if remaining > 0 {
+        ExitCode::from(PARTIAL)
     } else {
         ExitCode::SUCCESS
     })

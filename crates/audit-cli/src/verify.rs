@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use chrono::SecondsFormat;
 use db_services::audit::{self, Verdict, WriterAccount};
 
-use crate::args::Verify;
-use crate::database::{connect, existing};
-use crate::failure::{Done, IN_PART};
+use crate::args::DatabaseArgs;
+use crate::database::{connect, open_existing};
+use crate::error::{CommandResult, PARTIAL};
 use crate::output::{self, Cell};
 
 const HEADER: [&str; 11] = [
@@ -24,9 +24,37 @@ const HEADER: [&str; 11] = [
     "unknown",
 ];
 
-pub(crate) async fn run(url: Option<&str>, Verify::Writers { json }: Verify) -> Done {
-    let mut conn = connect(&existing(url)?).await?;
-    let bar = output::waiting("accounting");
+/// How many missing ranges of a writer are printed.
+const MAX_RANGES: usize = 10;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Args {
+    /// Account for the sequence numbers of each writer
+    #[command(after_help = "\
+Examples:
+  auditlog verify writers
+  auditlog verify writers --json | jq 'select(.verdict == \"missing\")'
+
+Verdicts:
+  complete   it stopped cleanly, and every entry is stored, or was dropped by retention with a record
+  declared   the same, except that some entries were declared lost or rejected (`quarantined`)
+  open       it is still running, or did not stop cleanly: at most `unknown` accepted entries are missing
+  missing    entries are neither stored nor declared, or several rows have the same number (exit code 1)
+
+`repeated` entries were submitted twice and are stored once, under another number.
+`unknown` does not include entries that a full queue dropped and that the writer could not declare before it
+was killed: it declares them within about a second, or after an outage once the database accepts rows again.
+There is no bound on their number. It does not include entries in a spool either: see `auditlog spool`.")]
+    Writers {
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, Args::Writers { json }: Args) -> CommandResult {
+    let mut conn = connect(&open_existing(database)?).await?;
+    let bar = output::spinner("accounting");
     let accounts = audit::verify_writers(&mut conn).await;
     bar.finish_and_clear();
     let accounts = accounts?;
@@ -40,7 +68,7 @@ pub(crate) async fn run(url: Option<&str>, Verify::Writers { json }: Verify) -> 
     }
     let missing = accounts.iter().any(|account| account.verdict == Verdict::Missing);
     Ok(if missing {
-        ExitCode::from(IN_PART)
+        ExitCode::from(PARTIAL)
     } else {
         ExitCode::SUCCESS
     })
@@ -48,9 +76,9 @@ pub(crate) async fn run(url: Option<&str>, Verify::Writers { json }: Verify) -> 
 
 fn cells(account: &WriterAccount) -> Vec<Cell> {
     let verdict = match account.verdict {
-        Verdict::Complete => Cell::good("complete"),
-        Verdict::Missing => Cell::bad("missing"),
-        other => Cell::doubtful(other.as_str()),
+        Verdict::Complete => Cell::ok("complete"),
+        Verdict::Missing => Cell::error("missing"),
+        other => Cell::warn(other.as_str()),
     };
     let unknown = match account.accepted_unknown_at_most {
         Some(0) => "0".to_owned(),
@@ -72,7 +100,7 @@ fn cells(account: &WriterAccount) -> Vec<Cell> {
     ]
 }
 
-/// Explains on standard error what is missing and what the figures do not include.
+/// Prints to standard error which numbers are missing, and what the figures do not include.
 fn explain(accounts: &[WriterAccount]) {
     for account in accounts
         .iter()
@@ -81,7 +109,7 @@ fn explain(accounts: &[WriterAccount]) {
         let ranges: Vec<String> = account
             .missing_ranges
             .iter()
-            .take(10)
+            .take(MAX_RANGES)
             .map(|(first, last)| format!("{first}-{last}"))
             .collect();
         eprintln!(
@@ -89,7 +117,7 @@ fn explain(accounts: &[WriterAccount]) {
             account.writer_id,
             output::number(account.missing),
             ranges.join(", "),
-            if account.missing_ranges.len() > 10 {
+            if account.missing_ranges.len() > MAX_RANGES {
                 ", …"
             } else {
                 ""
@@ -105,7 +133,7 @@ fn explain(accounts: &[WriterAccount]) {
     }
 }
 
-/// What the bound of a writer without a clean end leaves out.
+/// What the bound of a writer that did not stop cleanly does not include.
 const UNBOUNDED: &str = "\
-unknown: entries that the writer's queue accepted. Not included, and not bounded: entries that a full queue refused
-and the writer could not declare any more. Entries that wait in a spool directory are in `auditlog spool`.";
+unknown: entries that the writer's queue accepted. Not included, and not bounded: entries that a full queue dropped
+and the writer could not declare. For entries in a spool directory see `auditlog spool`.";

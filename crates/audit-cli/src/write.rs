@@ -2,48 +2,125 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use db_services::audit::{self, AuditEntry};
+use chrono::{DateTime, Utc};
+use db_services::audit::{self, AuditEntry, CompactString, Outcome};
 use db_services::client::Connection;
 use diesel_async::AsyncConnection;
 use indicatif::ProgressBar;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::args::{Event, Write};
-use crate::database::{connect, writable};
-use crate::failure::{Done, Failure, IN_PART};
+use crate::args::DatabaseArgs;
+use crate::database::{connect, open_or_create};
+use crate::error::{CliError, CommandResult, Context, PARTIAL, chain};
 use crate::output;
 
-/// The longest line that is read, in bytes: far beyond any entry, far below the memory.
-const LINE_LIMIT: usize = 16 << 20;
+/// The longest line in bytes: far longer than any entry, and far smaller than the memory.
+const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// Lines that are sent together, and how many bytes they may have before they are.
-const BATCH: usize = 1_000;
-const BATCH_BYTES: usize = 4 << 20;
+/// Lines are sent in batches of this many, or fewer once they have this many bytes.
+const MAX_BATCH_LINES: usize = 1_000;
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
-pub(crate) async fn run(url: Option<&str>, args: Write) -> Done {
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  auditlog write --action auth.login --actor alice --ip 203.0.113.7
+  auditlog write --action api_key.revoke --outcome denied --metadata '{\"key\":\"k1\"}'
+  auditlog write events.ndjson
+  journalctl -o cat -u shop-audit | auditlog write -
+
+Each line of a file is a JSON object with the names of the columns: action (required), id, created_at,
+tenant_id, actor_id, actor_type, on_behalf_of, outcome, resource_type, resource_id, ip_address, user_agent,
+request_id, trace_id, operation_id, metadata. Lines with both id and created_at can be written again: they
+are stored once. A line that is not such an object, or is longer than 16 MiB, is reported with its number and
+skipped; the exit code is then 1. If metadata has a key twice, the last value is used.")]
+#[command(override_usage = "auditlog write --action <ACTION> [OPTIONS]\n       auditlog write <FILE>")]
+pub(crate) struct Args {
+    /// A file of JSON lines, one event per line; - for standard input
+    #[arg(conflicts_with = "event", required_unless_present = "action")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    event: Event,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(id = "event", multiple = true)]
+struct Event {
+    /// The action, as noun.verb
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    action: Option<String>,
+    /// The actor who did it
+    #[arg(long, value_name = "ID")]
+    actor: Option<CompactString>,
+    /// The kind of actor: user, service, api_key, system, anonymous
+    #[arg(long, value_name = "KIND")]
+    actor_type: Option<CompactString>,
+    /// The user that the actor acted for
+    #[arg(long, value_name = "ID")]
+    on_behalf_of: Option<CompactString>,
+    /// The customer or account it belongs to
+    #[arg(long, value_name = "ID")]
+    tenant: Option<CompactString>,
+    /// The outcome: success, failure, denied, unknown
+    #[arg(long)]
+    outcome: Option<Outcome>,
+    /// The kind of resource that it was done to
+    #[arg(long, value_name = "KIND")]
+    resource_type: Option<CompactString>,
+    /// The resource that it was done to
+    #[arg(long, value_name = "ID")]
+    resource_id: Option<CompactString>,
+    /// The network address it came from
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<IpAddr>,
+    /// The client software
+    #[arg(long, value_name = "NAME")]
+    user_agent: Option<CompactString>,
+    /// The request it was part of
+    #[arg(long, value_name = "ID")]
+    request_id: Option<CompactString>,
+    /// The distributed trace it was part of
+    #[arg(long, value_name = "ID")]
+    trace_id: Option<CompactString>,
+    /// The operation that joins several events
+    #[arg(long, value_name = "UUID")]
+    operation_id: Option<Uuid>,
+    /// Further details, a JSON object
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<String>,
+    /// When it happened, RFC 3339 [default: now]
+    #[arg(long, value_name = "TIME")]
+    created_at: Option<DateTime<Utc>>,
+    /// The event's id [default: a new UUID version 7]
+    #[arg(long, value_name = "UUID")]
+    id: Option<Uuid>,
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     match args.file {
-        Some(file) => write_lines(url, &file).await,
+        Some(file) => write_lines(database, &file).await,
         None => {
             let mut entry = entry(args.event)?;
             let id = *entry.id.get_or_insert_with(Uuid::now_v7);
-            let mut conn = connect(&writable(url).await?).await?;
-            let new = audit::insert_many(&mut conn, &[entry]).await?;
-            println!("{} {id}", if new == 1 { "wrote" } else { "already there:" });
+            let mut conn = connect(&open_or_create(database).await?).await?;
+            let inserted = audit::insert_many(&mut conn, &[entry]).await?;
+            println!("{} {id}", if inserted == 1 { "wrote" } else { "already stored:" });
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn entry(event: Event) -> Result<AuditEntry, Failure> {
+fn entry(event: Event) -> Result<AuditEntry, CliError> {
     let metadata = match event.metadata.as_deref().map(serde_json::from_str) {
         None => Value::Null,
         Some(Ok(object @ Value::Object(_))) => object,
-        Some(Ok(_)) => return Err(Failure::usage("--metadata: expected a JSON object, {…}")),
-        Some(Err(error)) => return Err(Failure::usage(format!("--metadata: {error}"))),
+        Some(Ok(_)) => return Err(CliError::usage("--metadata: expected a JSON object, {…}")),
+        Some(Err(error)) => return Err(CliError::usage(format!("--metadata: {error}"))),
     };
     let mut entry = AuditEntry::new(event.action.unwrap_or_default())
         .outcome(event.outcome.unwrap_or_default())
@@ -64,11 +141,11 @@ fn entry(event: Event) -> Result<AuditEntry, Failure> {
     Ok(entry)
 }
 
-async fn write_lines(url: Option<&str>, file: &Path) -> Done {
+async fn write_lines(database: &DatabaseArgs, file: &Path) -> CommandResult {
     let (input, length): (Box<dyn Read>, _) = if file == Path::new("-") {
         (Box::new(std::io::stdin()), None)
     } else {
-        let open = File::open(file).map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+        let open = File::open(file).context(|| file.display().to_string())?;
         let length = open
             .metadata()
             .ok()
@@ -76,8 +153,8 @@ async fn write_lines(url: Option<&str>, file: &Path) -> Done {
             .map(|data| data.len());
         (Box::new(open), length)
     };
-    let conn = connect(&writable(url).await?).await?;
-    let mut writing = Writing {
+    let conn = connect(&open_or_create(database).await?).await?;
+    let mut writer = LineWriter {
         conn,
         name: if length.is_some() {
             file.display().to_string()
@@ -85,67 +162,67 @@ async fn write_lines(url: Option<&str>, file: &Path) -> Done {
             "line".to_owned()
         },
         bar: output::progress(length, "writing"),
-        ready: Vec::with_capacity(BATCH),
-        ready_bytes: 0,
+        batch: Vec::with_capacity(MAX_BATCH_LINES),
+        batch_bytes: 0,
         written: 0,
-        known: 0,
-        bad: 0,
+        already_stored: 0,
+        rejected: 0,
     };
-    let result = writing.all(BufReader::new(input)).await;
-    writing.bar.finish_and_clear();
+    let result = writer.write_all(BufReader::new(input)).await;
+    writer.bar.finish_and_clear();
     let summary = format!(
-        "wrote {} entries, {} were there already, {} lines were bad",
-        output::number(writing.written),
-        output::number(writing.known),
-        output::number(writing.bad)
+        "wrote {} entries, {} were already stored, {} lines were rejected",
+        output::number(writer.written),
+        output::number(writer.already_stored),
+        output::number(writer.rejected)
     );
     match result {
         Ok(()) => println!("{summary}"),
-        Err(Failure { .. }) => eprintln!("{summary}, the rest was not tried"),
+        Err(_) => eprintln!("{summary}, the remaining lines were not processed"),
     }
     result?;
-    Ok(if writing.bad > 0 {
-        ExitCode::from(IN_PART)
+    Ok(if writer.rejected > 0 {
+        ExitCode::from(PARTIAL)
     } else {
         ExitCode::SUCCESS
     })
 }
 
-/// Lines on their way from a file to the database.
-struct Writing {
+/// Writes the lines of a file to the database, in batches.
+struct LineWriter {
     conn: Connection,
-    /// What stands before a line's number in a message.
+    /// The name of the input in messages, before a line's number.
     name: String,
     bar: ProgressBar,
-    /// Entries to be sent, with their line numbers.
-    ready: Vec<(u64, AuditEntry)>,
-    /// How long those lines were.
-    ready_bytes: usize,
+    /// Entries that were not sent yet, with their line numbers.
+    batch: Vec<(u64, AuditEntry)>,
+    /// The size of their lines.
+    batch_bytes: usize,
     written: u64,
-    known: u64,
-    bad: u64,
+    already_stored: u64,
+    rejected: u64,
 }
 
-impl Writing {
-    async fn all(&mut self, mut input: impl BufRead) -> Result<(), Failure> {
+impl LineWriter {
+    async fn write_all(&mut self, mut input: impl BufRead) -> Result<(), CliError> {
         for number in 1.. {
             match next_line(&mut input)? {
                 Line::End => break,
-                Line::TooLong => self.reject(number, &format!("longer than {} MiB", LINE_LIMIT >> 20)),
+                Line::TooLong => self.reject(number, &format!("longer than {} MiB", MAX_LINE_BYTES >> 20)),
                 Line::Text(bytes) => {
                     self.bar.inc(bytes.len() as u64);
-                    self.take(number, &bytes);
+                    self.parse(number, &bytes);
                 }
             }
-            if self.ready.len() == BATCH || self.ready_bytes >= BATCH_BYTES {
+            if self.batch.len() == MAX_BATCH_LINES || self.batch_bytes >= MAX_BATCH_BYTES {
                 self.send().await?;
             }
         }
         self.send().await
     }
 
-    fn take(&mut self, number: u64, bytes: &[u8]) {
-        // A byte order mark may begin a file.
+    fn parse(&mut self, number: u64, bytes: &[u8]) {
+        // A file may begin with a byte order mark.
         let bytes = if number == 1 {
             bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
         } else {
@@ -156,13 +233,13 @@ impl Writing {
         }
         match serde_json::from_slice::<AuditEntry>(bytes) {
             Ok(mut entry) => {
-                // It may be sent twice: with others, and then alone.
+                // An entry may be sent twice: in its batch, and then alone.
                 entry.id.get_or_insert_with(Uuid::now_v7);
-                self.ready.push((number, entry));
-                self.ready_bytes += bytes.len();
+                self.batch.push((number, entry));
+                self.batch_bytes += bytes.len();
             }
             Err(error) => {
-                // Each line is a document of its own: its place is the column alone.
+                // Each line is a document of its own, so only the column is of use.
                 let text = error.to_string();
                 let reason = text.split(" at line ").next().unwrap_or(&text);
                 self.reject(number, &format!("{reason} (column {})", error.column()));
@@ -170,42 +247,42 @@ impl Writing {
         }
     }
 
-    /// Sends what is ready. If the database rejects it, sends each entry alone, so that only the
-    /// rejected ones are left out.
-    async fn send(&mut self) -> Result<(), Failure> {
-        let (numbers, entries): (Vec<_>, Vec<_>) = self.ready.drain(..).unzip();
-        self.ready_bytes = 0;
-        if let Ok(new) = insert_all(&mut self.conn, &entries).await {
-            self.count(new, entries.len());
+    /// Sends the batch. If the database rejects it, sends each entry alone, so that only the rejected entries
+    /// are skipped.
+    async fn send(&mut self) -> Result<(), CliError> {
+        let (numbers, entries): (Vec<_>, Vec<_>) = self.batch.drain(..).unzip();
+        self.batch_bytes = 0;
+        if let Ok(inserted) = insert_all(&mut self.conn, &entries).await {
+            self.count(inserted, entries.len());
             return Ok(());
         }
         for (number, entry) in numbers.into_iter().zip(entries) {
             match audit::insert_many(&mut self.conn, std::slice::from_ref(&entry)).await {
-                Ok(new) => self.count(new, 1),
+                Ok(inserted) => self.count(inserted, 1),
                 Err(error) => {
-                    // Does the database still answer? If not, the line is not to blame.
-                    audit::latest(&mut self.conn, 1).await?;
-                    self.reject(number, &error.to_string());
+                    // If the database no longer answers, the line is not the cause.
+                    audit::latest(&mut self.conn, 1, false).await?;
+                    self.reject(number, &chain(&error));
                 }
             }
         }
         Ok(())
     }
 
-    fn count(&mut self, new: usize, of: usize) {
-        self.written += new as u64;
-        self.known += (of - new) as u64;
+    fn count(&mut self, inserted: usize, sent: usize) {
+        self.written += inserted as u64;
+        self.already_stored += (sent - inserted) as u64;
     }
 
     fn reject(&mut self, number: u64, reason: &str) {
-        self.bad += 1;
+        self.rejected += 1;
         self.bar.suspend(|| eprintln!("{}:{number}: {reason}", self.name));
     }
 }
 
-/// Inserts all entries of a batch or, on an error, none, so that they can be counted when they are sent
+/// Inserts all entries of a batch or, on an error, none, so that they are counted correctly when they are sent
 /// again one by one.
-async fn insert_all(conn: &mut Connection, entries: &[AuditEntry]) -> Result<usize, Failure> {
+async fn insert_all(conn: &mut Connection, entries: &[AuditEntry]) -> Result<usize, CliError> {
     Ok(match conn {
         Connection::Postgres(conn) => {
             AsyncConnection::transaction(conn, async |conn| audit::insert_many(conn, entries).await).await?
@@ -221,14 +298,14 @@ enum Line {
     End,
 }
 
-/// Reads a line with its end; of one beyond the limit nothing is kept.
+/// Reads a line with its newline. Reads over a line that exceeds the limit.
 fn next_line(input: &mut impl BufRead) -> std::io::Result<Line> {
     let mut line = Vec::new();
-    let limit = LINE_LIMIT as u64 + 1;
+    let limit = MAX_LINE_BYTES as u64 + 1;
     if input.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
         return Ok(Line::End);
     }
-    if line.len() <= LINE_LIMIT || line.ends_with(b"\n") {
+    if line.len() <= MAX_LINE_BYTES || line.ends_with(b"\n") {
         return Ok(Line::Text(line));
     }
     while !line.ends_with(b"\n") {

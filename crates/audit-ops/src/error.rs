@@ -1,81 +1,134 @@
-//! Why was it not done, and what helps?
+//! The errors of maintenance, each with the remedy in its message.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use diesel::result::{DatabaseErrorInformation, Error};
 
-/// Why a step of the trail's upkeep was not done.
+/// Why a maintenance operation failed.
+///
+/// The cause is in [`source`](std::error::Error::source), not in the message: print the whole chain.
+/// [`Database`](Self::Database) is the exception, since the server's message is the error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpsError {
     /// The trail is in SQLite.
     #[error(
-        "SQLite has no partitions, and its rows are never deleted one by one, so there is nothing to make, hold \
-         or drop there; to begin a new trail, stop the programs that write, move the file away as its own \
+        "SQLite has no partitions, and its rows are never deleted one by one, so there is nothing to create, \
+         hold or drop; to begin a new trail, stop the programs that write, move the file away as its own \
          archive, and run `auditlog migrate`"
     )]
     Sqlite,
     /// The database lacks the functions.
     #[error(
-        "this database has no retention yet, or not in this user's search_path; run `auditlog migrate` on it first"
+        "this database has no retention functions, or they are not in this user's search_path; run \
+         `auditlog migrate` on it first"
     )]
     NotMigrated,
-    /// The database refused, or did not answer.
-    #[error("{}", said(.0))]
+    /// The database refused the operation, or did not answer. The message is the server's, with its hint.
+    #[error("{}", server_message(.0))]
     Database(#[from] Error),
-    /// A file of an archive could not be read or written.
-    #[error("{}: {source}", .path.display())]
+    /// A file or directory could not be read or written.
+    #[error("cannot read or write {}", .path.display())]
     File {
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
+        /// The error of the operating system.
+        source: io::Error,
     },
-    /// An archive is not what its manifest says, or cannot be understood.
-    #[error("{}: {reason}", .path.display())]
+    /// An archive cannot be written or used.
+    #[error("archive {}", .path.display())]
     Archive {
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
         /// What is wrong with it.
-        reason: String,
+        source: ArchiveProblem,
     },
-    /// The user does not see every row of the trail.
+    /// The user cannot see every row of the trail.
     #[error(
-        "an archive must have every row, and this user is not shown them all: connect as the owner of audit_logs, \
-         or as a member of both the maintainer's and the auditor's role"
+        "an archive must have every row, and this user cannot see all of them: connect as the owner of \
+         audit_logs, or as a member of both the maintainer's and the auditor's role"
     )]
-    PartlySeen,
-    /// The trail holds another row where an archive has one.
+    IncompleteView,
+    /// The trail has different rows where an archive has these.
     #[error(
-        "{rows} rows of the archive have the id and time of a row in the trail that differs from them; nothing \
-         was restored"
+        "{rows} archived rows conflict with existing rows that have the same id and created_at; nothing was \
+         restored"
     )]
-    Differs {
+    RowConflict {
         /// How many.
         rows: i64,
     },
 }
 
+/// What is wrong with an archive, or prevents writing one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveProblem {
+    /// There is no manifest at the path.
+    #[error("there is no archive here (a file whose name ends with {suffix})")]
+    Missing {
+        /// How the names of manifests end.
+        suffix: &'static str,
+    },
+    /// The partition that was to be archived is not a whole month.
+    #[error("the partition {partition} is not a whole month")]
+    NotMonthly {
+        /// The partition.
+        partition: String,
+    },
+    /// Another process is writing to the directory.
+    #[error("another process is writing an archive to this directory")]
+    Locked,
+    /// The manifest is of another version.
+    #[error("its format is {found:?}, this version supports {supported:?}")]
+    Format {
+        /// The manifest's format.
+        found: String,
+        /// The format that this version reads.
+        supported: &'static str,
+    },
+    /// The manifest is not the JSON that it should be.
+    #[error("invalid manifest")]
+    Manifest(#[source] serde_json::Error),
+    /// The lines cannot be decompressed, or are not text.
+    #[error("damaged")]
+    Damaged(#[source] io::Error),
+    /// A figure differs from the manifest's.
+    #[error("changed or damaged: {figure} is {found}, its manifest says {expected}")]
+    Mismatch {
+        /// The manifest's field.
+        figure: &'static str,
+        /// The figure of the file.
+        found: String,
+        /// The figure in the manifest.
+        expected: String,
+    },
+    /// The file is not the one that was checked.
+    #[error("changed since it was checked")]
+    Changed,
+}
+
 impl OpsError {
-    pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { path, source }
     }
 
-    pub(crate) fn archive(path: &Path, reason: impl Into<String>) -> Self {
+    pub(crate) fn archive(path: &Path, source: ArchiveProblem) -> Self {
         Self::Archive {
             path: path.to_owned(),
-            reason: reason.into(),
+            source,
         }
     }
 }
 
-/// The server's message and its hint. Not its detail, which can quote a row.
-fn said(error: &Error) -> String {
+/// The server's message and hint. Its detail is left out because it can quote a row.
+fn server_message(error: &Error) -> String {
     match error {
-        Error::DatabaseError(_, said) => match DatabaseErrorInformation::hint(&**said) {
-            Some(hint) => format!("{} ({hint})", said.message()),
-            None => said.message().to_owned(),
+        Error::DatabaseError(_, info) => match DatabaseErrorInformation::hint(&**info) {
+            Some(hint) => format!("{} ({hint})", info.message()),
+            None => info.message().to_owned(),
         },
         other => other.to_string(),
     }

@@ -1,4 +1,4 @@
-//! What must not be dropped, whatever its age?
+//! Legal holds: rows that must not be dropped, whatever their age.
 
 use chrono::{DateTime, Utc};
 use db_services::client::Connection;
@@ -8,11 +8,11 @@ use diesel_async::RunQueryDsl;
 use serde::Serialize;
 
 use crate::OpsError;
-use crate::pg::{Number, postgres, utc};
+use crate::postgres::{Number, postgres, utc_text};
 
-/// What a hold covers: everything, unless a tenant or a time says less.
+/// The rows that a hold covers: all of them, unless a tenant or a time restricts it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Covers {
+pub struct HoldScope {
     /// The rows of this tenant only.
     pub tenant_id: Option<String>,
     /// Rows with a `created_at` from this time on.
@@ -21,32 +21,32 @@ pub struct Covers {
     pub to_time: Option<DateTime<Utc>>,
 }
 
-/// A legal hold on record.
+/// A legal hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName)]
 #[non_exhaustive]
 pub struct Hold {
     /// Its number.
     #[diesel(sql_type = BigInt)]
     pub id: i64,
-    /// Whose rows are held; none: everybody's.
+    /// The tenant whose rows are held; none: all tenants.
     #[diesel(sql_type = Nullable<Text>)]
     pub tenant_id: Option<String>,
-    /// From which `created_at` on.
+    /// The earliest `created_at` that is held; none: no lower bound.
     #[diesel(sql_type = Nullable<Text>)]
     pub from_time: Option<String>,
-    /// Before which `created_at`.
+    /// The first `created_at` that is no longer held; none: no upper bound.
     #[diesel(sql_type = Nullable<Text>)]
     pub to_time: Option<String>,
-    /// Why.
+    /// The reason.
     #[diesel(sql_type = Text)]
     pub reason: String,
-    /// The database user who made it.
+    /// The database user who created it.
     #[diesel(sql_type = Text)]
     pub created_by: String,
     /// When, by the database's clock.
     #[diesel(sql_type = Text)]
-    pub created_at: String,
-    /// Why it was released; none while it stands.
+    pub made_at: String,
+    /// Why it was released; none while it is active.
     #[diesel(sql_type = Nullable<Text>)]
     pub release_reason: Option<String>,
     /// Who released it.
@@ -57,28 +57,28 @@ pub struct Hold {
     pub released_at: Option<String>,
 }
 
-/// Holds rows, and gives back the hold's number. A month is not dropped while a hold covers a row of it;
-/// one without a tenant covers the months that its time touches, also where no row is.
+/// Creates a hold and returns its number. A month is not dropped while a hold covers a row of it. A hold
+/// without a tenant covers every month that its time range touches, even one without rows.
 ///
 /// # Errors
 /// When the reason is empty, the times are in the wrong order, or the database refuses.
 ///
 /// # Cancel safety
-/// Dropping the future leaves it open whether the hold was made.
-pub async fn add(conn: &mut Connection, covers: &Covers, reason: &str) -> Result<i64, OpsError> {
+/// Dropping the future leaves it open whether the hold was created.
+pub async fn add(conn: &mut Connection, scope: &HoldScope, reason: &str) -> Result<i64, OpsError> {
     let query = diesel::sql_query("SELECT audit_hold_add($1, $2, $3, $4) AS value")
         .bind::<Text, _>(reason)
-        .bind::<Nullable<Text>, _>(&covers.tenant_id)
-        .bind::<Nullable<Timestamptz>, _>(covers.from_time)
-        .bind::<Nullable<Timestamptz>, _>(covers.to_time);
-    let made: Number = query.get_result(postgres(conn)?).await?;
-    Ok(made.value)
+        .bind::<Nullable<Text>, _>(&scope.tenant_id)
+        .bind::<Nullable<Timestamptz>, _>(scope.from_time)
+        .bind::<Nullable<Timestamptz>, _>(scope.to_time);
+    let hold: Number = query.get_result(postgres(conn)?).await?;
+    Ok(hold.value)
 }
 
-/// Ends a hold. Both stay on record.
+/// Releases a hold. The hold and its release both stay in the record.
 ///
 /// # Errors
-/// When the reason is empty, there is no such hold, it was released before, or the database refuses.
+/// When the reason is empty, the hold does not exist or was released before, or the database refuses.
 ///
 /// # Cancel safety
 /// Dropping the future leaves it open whether it was released.
@@ -90,7 +90,7 @@ pub async fn release(conn: &mut Connection, hold: i64, reason: &str) -> Result<(
     Ok(())
 }
 
-/// Lists all holds, also those that were released, by number.
+/// Lists all holds by number, including those that were released.
 ///
 /// # Errors
 /// When the database does not answer, or refuses.
@@ -100,13 +100,13 @@ pub async fn release(conn: &mut Connection, hold: i64, reason: &str) -> Result<(
 pub async fn list(conn: &mut Connection) -> Result<Vec<Hold>, OpsError> {
     let query = diesel::sql_query(concat!(
         "SELECT h.id, h.tenant_id, ",
-        utc!("h.from_time"),
+        utc_text!("h.from_time"),
         " AS from_time, ",
-        utc!("h.to_time"),
-        " AS to_time, h.reason, h.created_by::text AS created_by, ",
-        utc!("h.created_at"),
-        " AS created_at, r.reason AS release_reason, r.created_by::text AS released_by, ",
-        utc!("r.created_at"),
+        utc_text!("h.to_time"),
+        " AS to_time, h.reason, h.made_by::text AS made_by, ",
+        utc_text!("h.made_at"),
+        " AS made_at, r.reason AS release_reason, r.made_by::text AS released_by, ",
+        utc_text!("r.made_at"),
         " AS released_at FROM audit_legal_holds h LEFT JOIN audit_legal_holds r ON r.releases = h.id \
          WHERE h.releases IS NULL ORDER BY h.id"
     ));

@@ -1,4 +1,4 @@
-//! Which months are there, and how do rows get into them that came before their month was made?
+//! Partitions by month: lists them, creates missing ones, and empties the default partition.
 
 use chrono::{DateTime, Datelike, Months, Utc};
 use db_services::audit;
@@ -9,28 +9,29 @@ use diesel_async::RunQueryDsl;
 use serde::Serialize;
 
 use crate::OpsError;
-use crate::pg::{Number, postgres, utc};
+use crate::postgres::{Number, postgres, utc_text};
 
 /// A partition of `audit_logs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName)]
 #[non_exhaustive]
 pub struct Partition {
     /// The table's name.
-    #[diesel(sql_type = Text)]
-    pub partition: String,
-    /// The month, as `2024-01`; none for the default partition and for partitions that are no month.
+    #[serde(rename = "part")]
+    #[diesel(sql_type = Text, column_name = part)]
+    pub name: String,
+    /// The month, as `2024-01`; none for the default partition and others that are not a whole month.
     #[diesel(sql_type = Nullable<Text>)]
     pub month: Option<String>,
-    /// The first `created_at` that belongs in it.
+    /// The first `created_at` of its range.
     #[diesel(sql_type = Nullable<Text>)]
     pub from_time: Option<String>,
-    /// The first that no longer does.
+    /// The first `created_at` after its range.
     #[diesel(sql_type = Nullable<Text>)]
     pub to_time: Option<String>,
-    /// Whether there is any row in it.
+    /// Whether it holds any row.
     #[diesel(sql_type = Bool)]
     pub has_rows: bool,
-    /// How many rows, about: the planner's figure, exact where there is none yet.
+    /// The approximate number of rows: the planner's figure, or the exact count where it has none yet.
     #[diesel(sql_type = BigInt)]
     pub row_count: i64,
     /// Its size on disk, with its indexes.
@@ -38,18 +39,18 @@ pub struct Partition {
     pub bytes: i64,
 }
 
-/// A month of which rows lie in the default partition.
+/// A month that has rows in the default partition.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 #[non_exhaustive]
-pub struct StrayMonth {
-    /// The month, as `2024-01`; none: times that no month can hold, such as `infinity`, whose rows stay
-    /// where they are.
+pub struct DefaultPartitionMonth {
+    /// The month, as `2024-01`; none for times that no monthly partition can hold, such as `infinity`. Rows
+    /// with such times stay in the default partition.
     #[diesel(sql_type = Nullable<Text>)]
     pub month: Option<String>,
     /// How many rows.
     #[diesel(sql_type = BigInt)]
     pub row_count: i64,
-    /// Its beginning in seconds since 1970.
+    /// Its start in seconds since 1970.
     #[diesel(sql_type = Nullable<BigInt>)]
     from_epoch: Option<i64>,
 }
@@ -63,40 +64,40 @@ pub struct StrayMonth {
 /// Dropping the future loses nothing.
 pub async fn list(conn: &mut Connection) -> Result<Vec<Partition>, OpsError> {
     let query = diesel::sql_query(concat!(
-        "SELECT partition::text AS partition, month, ",
-        utc!("from_time"),
+        "SELECT part::text AS part, month, ",
+        utc_text!("from_time"),
         " AS from_time, ",
-        utc!("to_time"),
-        " AS to_time, has_rows, row_count, bytes FROM audit_logs_months() AS months ORDER BY months.from_time, months.partition"
+        utc_text!("to_time"),
+        " AS to_time, has_rows, row_count, bytes FROM audit_logs_months() AS months ORDER BY months.from_time, months.part"
     ));
     Ok(query.load(postgres(conn)?).await?)
 }
 
-/// Makes the months from one time to another where there are none, tells how many of how many are
-/// looked at, and gives back how many were made.
+/// Creates the missing partitions for the months from one time to another, and returns how many it created.
+/// Calls `progress` with the number of months done and their total.
 ///
-/// A month of which rows lie in the default partition is left out, with a warning of the server:
-/// [`adopt`] makes it.
+/// A month that has rows in the default partition is skipped, with a warning of the server:
+/// [`move_month`] creates its partition.
 ///
 /// # Errors
 /// When the database refuses, or other sessions hold the table for too long.
 ///
 /// # Cancel safety
-/// Each month is a transaction of its own: those made stay.
+/// Each month is a transaction of its own: partitions already created stay.
 pub async fn ensure(
     conn: &mut Connection,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
-    mut told: impl FnMut(u64, u64),
+    mut progress: impl FnMut(u64, u64),
 ) -> Result<u64, OpsError> {
     postgres(conn)?;
     let months = months(from, to);
-    let mut made = 0;
+    let mut created = 0;
     for (done, month) in months.iter().enumerate() {
-        told(done as u64, months.len() as u64);
-        made += audit::ensure_partitions(conn, [*month]).await?.unsigned_abs() as u64;
+        progress(done as u64, months.len() as u64);
+        created += audit::ensure_partitions(conn, [*month]).await?.unsigned_abs() as u64;
     }
-    Ok(made)
+    Ok(created)
 }
 
 /// A moment in every month from one time to another, both included.
@@ -109,14 +110,14 @@ fn months(from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<DateTime<Utc>> {
         .collect()
 }
 
-/// Lists the months of which rows lie in the default partition.
+/// Lists the months that have rows in the default partition.
 ///
 /// # Errors
 /// When the database does not answer, or refuses.
 ///
 /// # Cancel safety
 /// Dropping the future loses nothing.
-pub async fn strays(conn: &mut Connection) -> Result<Vec<StrayMonth>, OpsError> {
+pub async fn default_partition_months(conn: &mut Connection) -> Result<Vec<DefaultPartitionMonth>, OpsError> {
     let query = diesel::sql_query(
         "SELECT to_char(month_start, 'YYYY-MM') || CASE WHEN month_start < '0001-01-01' THEN ' BC' ELSE '' END AS month, row_count, \
          extract(epoch FROM month_start)::bigint AS from_epoch FROM audit_logs_default_months() ORDER BY month_start",
@@ -124,18 +125,18 @@ pub async fn strays(conn: &mut Connection) -> Result<Vec<StrayMonth>, OpsError> 
     Ok(query.load(postgres(conn)?).await?)
 }
 
-/// Moves a month's rows out of the default partition into a partition of their own, and gives back how
-/// many.
+/// Moves a month's rows from the default partition to a partition of their own, which it creates, and
+/// returns how many it moved.
 ///
-/// All or nothing, in one transaction. Readers of the table, and writers of rows that belong into the
-/// default partition, wait for it, about 3 s for 100,000 rows; writers of other months do not.
+/// Runs in one transaction. Readers of the table and writers to the default partition wait for it, about 3 s
+/// for 100,000 rows; writers to other partitions do not.
 ///
 /// # Errors
 /// When the database refuses, or other sessions hold the table for too long.
 ///
 /// # Cancel safety
 /// Dropping the future leaves it open whether they were moved.
-pub async fn adopt(conn: &mut Connection, month: &StrayMonth) -> Result<u64, OpsError> {
+pub async fn move_month(conn: &mut Connection, month: &DefaultPartitionMonth) -> Result<u64, OpsError> {
     let conn = postgres(conn)?;
     let Some(from) = month.from_epoch else {
         return Ok(0);
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_month_once() {
+    fn each_month_of_a_range_is_listed_once() {
         let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let of = |from, to| {
             months(time(from), time(to))

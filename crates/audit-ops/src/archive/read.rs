@@ -1,20 +1,20 @@
-//! Is an archive what its manifest says?
+//! Finds archives, and checks that each matches its manifest.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::sums::{LineSums, Summed, hex};
-use super::{Archived, FORMAT, MANIFEST, Manifest};
-use crate::OpsError;
+use super::digest::{HashingStream, LineDigest, hex};
+use super::{FORMAT, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
+use crate::{ArchiveProblem, OpsError};
 
-/// Finds the manifests at a path: all of a directory by name, the one of a file with lines, or the file
-/// itself.
+/// Finds the manifests at a path: all manifests of a directory in the order of their names, the manifest that
+/// belongs to a file with lines, or the path itself.
 ///
 /// # Errors
-/// When there is no such path, or no manifest there.
+/// When a directory cannot be read, or has no manifest.
 pub fn manifests(path: &Path) -> Result<Vec<PathBuf>, OpsError> {
     let name = path
         .file_name()
@@ -22,26 +22,24 @@ pub fn manifests(path: &Path) -> Result<Vec<PathBuf>, OpsError> {
         .to_string_lossy()
         .into_owned();
     let found: Vec<PathBuf> = if path.is_dir() {
-        let entries = fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let paths = entries
             .map_err(OpsError::file(path))?
             .into_iter()
             .map(|entry| entry.path());
         let mut paths: Vec<_> = paths
-            .filter(|path| path.to_string_lossy().ends_with(MANIFEST))
+            .filter(|path| path.to_string_lossy().ends_with(MANIFEST_SUFFIX))
             .collect();
         paths.sort();
         paths
     } else if let Some(stem) = name.strip_suffix(".ndjson.gz") {
-        vec![path.with_file_name(format!("{stem}{MANIFEST}"))]
+        vec![path.with_file_name(format!("{stem}{MANIFEST_SUFFIX}"))]
     } else {
         vec![path.to_owned()]
     };
     if found.is_empty() {
-        return Err(OpsError::archive(
-            path,
-            format!("there is no archive here (a file that ends with {MANIFEST})"),
-        ));
+        let suffix = MANIFEST_SUFFIX;
+        return Err(OpsError::archive(path, ArchiveProblem::Missing { suffix }));
     }
     Ok(found)
 }
@@ -49,102 +47,104 @@ pub fn manifests(path: &Path) -> Result<Vec<PathBuf>, OpsError> {
 /// Reads an archive to its end and compares it with its manifest.
 ///
 /// # Errors
-/// When a file cannot be read, or is not what the manifest says.
-pub fn check(manifest_path: &Path) -> Result<Archived, OpsError> {
+/// When a file cannot be read, or does not match the manifest.
+pub fn check(manifest_path: &Path) -> Result<VerifiedArchive, OpsError> {
     let text = fs::read_to_string(manifest_path).map_err(OpsError::file(manifest_path))?;
-    let manifest: Manifest =
-        serde_json::from_str(&text).map_err(|error| OpsError::archive(manifest_path, error.to_string()))?;
+    let manifest: Manifest = serde_json::from_str(&text)
+        .map_err(|error| OpsError::archive(manifest_path, ArchiveProblem::Manifest(error)))?;
     if manifest.format != FORMAT {
-        let reason = format!(
-            "its format is {:?}, this version knows {FORMAT:?}",
-            manifest.format
-        );
-        return Err(OpsError::archive(manifest_path, reason));
+        let problem = ArchiveProblem::Format {
+            found: manifest.format,
+            supported: FORMAT,
+        };
+        return Err(OpsError::archive(manifest_path, problem));
     }
-    // A name alone: the archive may have been moved, and must not lead elsewhere.
+    // Use only the file name: the archive may have been moved, and must not refer to another directory.
     let name = Path::new(&manifest.file).file_name().unwrap_or_default();
     let path = manifest_path.with_file_name(name);
     let mut lines = Lines::open(&path)?;
     while lines.next()?.is_some() {}
-    let (sums, file_bytes, file_sha256) = lines.finish()?;
-    for (what, told, found) in [
+    let (digest, file_bytes, file_sha256) = lines.finish()?;
+    for (figure, expected, found) in [
         ("file_sha256", manifest.file_sha256.clone(), hex(&file_sha256)),
         (
             "file_bytes",
             manifest.file_bytes.to_string(),
             file_bytes.to_string(),
         ),
-        ("rows", manifest.rows.to_string(), sums.rows.to_string()),
-        ("bytes", manifest.bytes.to_string(), sums.bytes.to_string()),
-        ("sha256", manifest.sha256.clone(), hex(&sums.sha256())),
-        ("digest", manifest.digest.clone(), hex(&sums.digest)),
+        ("rows", manifest.rows.to_string(), digest.rows.to_string()),
+        ("bytes", manifest.bytes.to_string(), digest.bytes.to_string()),
+        ("sha256", manifest.sha256.clone(), hex(&digest.sha256())),
+        ("digest", manifest.digest.clone(), hex(&digest.digest)),
     ] {
-        if told != found {
-            let reason =
-                format!("it was changed, or is damaged: {what} is {found}, its manifest says {told}");
-            return Err(OpsError::archive(&path, reason));
+        if expected != found {
+            let problem = ArchiveProblem::Mismatch {
+                figure,
+                found,
+                expected,
+            };
+            return Err(OpsError::archive(&path, problem));
         }
     }
-    Ok(Archived {
+    Ok(VerifiedArchive {
         manifest,
         manifest_path: manifest_path.to_owned(),
         path,
-        digest: sums.digest,
+        digest: digest.digest,
         file_sha256,
     })
 }
 
-/// The lines of an archive, as they are read.
+/// The lines of an archive, read one by one.
 pub(super) struct Lines {
     path: PathBuf,
-    input: BufReader<MultiGzDecoder<BufReader<Summed<File>>>>,
-    sums: LineSums,
+    input: BufReader<MultiGzDecoder<BufReader<HashingStream<File>>>>,
+    digest: LineDigest,
     line: Vec<u8>,
 }
 
 impl Lines {
     pub(super) fn open(path: &Path) -> Result<Self, OpsError> {
         let file = File::open(path).map_err(OpsError::file(path))?;
-        let input = BufReader::new(MultiGzDecoder::new(BufReader::new(Summed::new(file))));
+        let input = BufReader::new(MultiGzDecoder::new(BufReader::new(HashingStream::new(file))));
         Ok(Self {
             path: path.to_owned(),
             input,
-            sums: LineSums::new(),
+            digest: LineDigest::new(),
             line: Vec::new(),
         })
     }
 
-    /// The next line, without its end; none after the last.
+    /// The next line without its newline; none after the last.
     pub(super) fn next(&mut self) -> Result<Option<&str>, OpsError> {
         self.line.clear();
+        let damaged = |error| OpsError::archive(&self.path, ArchiveProblem::Damaged(error));
         let read = self.input.read_until(b'\n', &mut self.line);
-        if read.map_err(|error| OpsError::archive(&self.path, format!("it is damaged: {error}")))? == 0 {
+        if read.map_err(damaged)? == 0 {
             return Ok(None);
         }
         if self.line.pop() != Some(b'\n') {
-            return Err(OpsError::archive(
-                &self.path,
-                "it is damaged: its last line has no end",
-            ));
+            let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the last line is not terminated");
+            return Err(damaged(error));
         }
-        self.sums.add(&self.line);
+        self.digest.add(&self.line);
         let line = std::str::from_utf8(&self.line);
         line.map(Some)
-            .map_err(|error| OpsError::archive(&self.path, format!("it is damaged: {error}")))
+            .map_err(|error| damaged(io::Error::new(io::ErrorKind::InvalidData, error)))
     }
 
     /// The digest of the lines so far.
     pub(super) fn digest(&self) -> [u8; 32] {
-        self.sums.digest
+        self.digest.digest
     }
 
-    /// The sums of the lines, and size and sum of the file, once all lines were read.
-    fn finish(self) -> Result<(LineSums, u64, [u8; 32]), OpsError> {
+    /// The digest of the lines, and the size and SHA-256 of the file. Call it after the last line.
+    fn finish(self) -> Result<(LineDigest, u64, [u8; 32]), OpsError> {
         let mut file = self.input.into_inner().into_inner();
-        // What might follow the compressed data belongs to the file's sum.
-        std::io::copy(&mut file.by_ref(), &mut std::io::sink()).map_err(OpsError::file(&self.path))?;
-        let summed = file.into_inner();
-        Ok((self.sums, summed.bytes, summed.sha256()))
+        // Include bytes that follow the compressed data.
+        io::copy(&mut file.by_ref(), &mut io::sink()).map_err(OpsError::file(&self.path))?;
+        let hashed = file.into_inner();
+        Ok((self.digest, hashed.bytes, hashed.sha256()))
     }
 }
 
@@ -158,12 +158,12 @@ mod tests {
 
     use super::*;
 
-    /// An archive of two lines, and its manifest's path.
+    /// Writes an archive of two lines and returns the path of its manifest.
     fn archive(dir: &TempDir, change: impl FnOnce(&mut Manifest)) -> PathBuf {
-        let mut sums = LineSums::new();
-        let mut file = GzEncoder::new(Summed::new(Vec::new()), Compression::fast());
+        let mut digest = LineDigest::new();
+        let mut file = GzEncoder::new(HashingStream::new(Vec::new()), Compression::fast());
         for line in ["{\"n\":1}", "{\"n\":2}"] {
-            sums.add(line.as_bytes());
+            digest.add(line.as_bytes());
             file.write_all(format!("{line}\n").as_bytes()).unwrap();
         }
         let file = file.finish().unwrap();
@@ -173,10 +173,10 @@ mod tests {
             month: "2024-01".to_owned(),
             from_time: "2024-01-01T00:00:00Z".to_owned(),
             to_time: "2024-02-01T00:00:00Z".to_owned(),
-            rows: sums.rows,
-            digest: hex(&sums.digest),
-            bytes: sums.bytes,
-            sha256: hex(&sums.sha256()),
+            rows: digest.rows,
+            digest: hex(&digest.digest),
+            bytes: digest.bytes,
+            sha256: hex(&digest.sha256()),
             file: name.to_owned(),
             file_bytes: file.bytes,
             file_sha256: hex(&file.sha256()),
@@ -184,13 +184,16 @@ mod tests {
         };
         change(&mut manifest);
         fs::write(dir.path().join(name), &file.inner).unwrap();
-        let path = dir.path().join(format!("audit_logs_2024-01.0{MANIFEST}"));
+        let path = dir.path().join(format!("audit_logs_2024-01.0{MANIFEST_SUFFIX}"));
         fs::write(&path, serde_json::to_string(&manifest).unwrap()).unwrap();
         path
     }
 
-    fn refusal(path: &Path) -> String {
-        check(path).map(|_| ()).unwrap_err().to_string()
+    fn problem(path: &Path) -> String {
+        match check(path).map(|_| ()).unwrap_err() {
+            OpsError::Archive { source, .. } => source.to_string(),
+            other => panic!("{other}"),
+        }
     }
 
     #[test]
@@ -222,9 +225,9 @@ mod tests {
             ("file_bytes", |m, _| m.file_bytes += 1),
             ("file_sha256", |m, other| m.file_sha256 = other.to_owned()),
         ];
-        for (what, change) in changes {
-            let said = refusal(&archive(&dir, |manifest| change(manifest, &other)));
-            assert!(said.contains(what), "{what}: {said}");
+        for (figure, change) in changes {
+            let problem = problem(&archive(&dir, |manifest| change(manifest, &other)));
+            assert!(problem.contains(figure), "{figure}: {problem}");
         }
     }
 
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_leads_nowhere_else() {
+    fn a_manifest_cannot_refer_to_another_directory() {
         let dir = TempDir::new().unwrap();
         let manifest = archive(&dir, |manifest| {
             manifest.file = "../../etc/audit_logs_2024-01.0.ndjson.gz".to_owned()

@@ -1,92 +1,92 @@
-//! How do archived rows come back?
+//! Restores an archive's rows into the trail.
 
 use db_services::client::Connection;
-use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Bytea, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
-use super::Archived;
+use super::VerifiedArchive;
 use super::read::Lines;
-use crate::OpsError;
-use crate::pg::{Number, postgres};
+use crate::postgres::{Number, postgres};
+use crate::{ArchiveProblem, OpsError};
 
-/// The most rows, and about the most bytes, of one statement.
-const CHUNK: (usize, usize) = (1_000, 8 << 20);
+/// Rows are inserted in chunks of this many, or fewer once they have this many bytes.
+const MAX_CHUNK_ROWS: usize = 1_000;
+const MAX_CHUNK_BYTES: usize = 8 << 20;
 
-/// What became of an archive's rows.
+/// How many rows of an archive were restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Restored {
-    /// Rows that were not there.
-    pub new: u64,
-    /// Rows that were there already, the same in every column.
-    pub known: u64,
+pub struct RestoreReport {
+    /// Rows that were inserted.
+    pub inserted: u64,
+    /// Rows that were stored already, the same in every column.
+    pub already_stored: u64,
 }
 
-/// Puts an archive's rows back, every column as it was, and tells how many were dealt with so far. All or
-/// nothing, in one transaction, with an entry in the ledger if any row was not there; a repeat changes
-/// nothing. Makes the month first, in a transaction of its own.
+/// Inserts an archive's rows, every column as it was, in one transaction. Calls `progress` with the number
+/// of rows processed. Records it in the ledger if any row was inserted; restoring again changes nothing.
+/// Creates the month's partition first, in a transaction of its own.
 ///
-/// A restored month is past its time still: the next retention drops it again, unless a hold covers it.
+/// A restored month is still due: the next retention run drops it again, unless a hold covers it.
 ///
 /// # Errors
-/// When the user may not set every column (only the table's owner may), a row with the same id and time
-/// is there that differs, the file is not the one that was checked, or another session drops or restores
-/// a month.
+/// When the user may not set every column (only the table's owner may), the trail has a different row with
+/// the same id and time, the file is not the one that was checked, or another session is dropping or
+/// restoring a month.
 ///
 /// # Cancel safety
 /// Dropping the future restores nothing, or leaves it open whether it was restored.
 pub async fn restore(
     conn: &mut Connection,
-    archived: &Archived,
-    told: &mut (dyn FnMut(u64) + Send),
-) -> Result<Restored, OpsError> {
+    archive: &VerifiedArchive,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<RestoreReport, OpsError> {
     let conn = postgres(conn)?;
-    let made = diesel::sql_query(
-        "SELECT audit_logs_create_partition($1::timestamptz AT TIME ZONE 'UTC')::int::bigint AS value",
+    let create_partition = diesel::sql_query(
+        "SELECT audit_logs_make_month($1::timestamptz AT TIME ZONE 'UTC')::int::bigint AS value",
     )
-    .bind::<Text, _>(&archived.manifest.from_time);
-    made.get_result::<Number>(conn).await?;
+    .bind::<Text, _>(&archive.manifest.from_time);
+    create_partition.get_result::<Number>(conn).await?;
     let mut transaction = conn.build_transaction();
     transaction
-        .run(async |conn: &mut AsyncPgConnection| restore_all(conn, archived, told).await)
+        .run(async |conn: &mut AsyncPgConnection| restore_all(conn, archive, progress).await)
         .await
 }
 
 async fn restore_all(
     conn: &mut AsyncPgConnection,
-    archived: &Archived,
-    told: &mut (dyn FnMut(u64) + Send),
-) -> Result<Restored, OpsError> {
-    conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_lock()")
+    archive: &VerifiedArchive,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<RestoreReport, OpsError> {
+    conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_turn()")
         .await?;
-    let mut lines = Lines::open(&archived.path)?;
-    let mut total = Restored { new: 0, known: 0 };
+    let mut lines = Lines::open(&archive.path)?;
+    let mut report = RestoreReport {
+        inserted: 0,
+        already_stored: 0,
+    };
     loop {
-        let chunk = chunk(&mut lines)?;
+        let chunk = next_chunk(&mut lines)?;
         if chunk.is_empty() {
             break;
         }
-        let new = insert(conn, &chunk).await?;
-        total.new += new;
-        total.known += chunk.len() as u64 - new;
-        told(total.new + total.known);
+        let inserted = insert(conn, &chunk).await?;
+        report.inserted += inserted;
+        report.already_stored += chunk.len() as u64 - inserted;
+        progress(report.inserted + report.already_stored);
     }
-    if lines.digest() != archived.digest {
-        return Err(OpsError::archive(
-            &archived.path,
-            "it was changed since it was checked",
-        ));
+    if lines.digest() != archive.digest {
+        return Err(OpsError::archive(&archive.path, ArchiveProblem::Changed));
     }
-    if total.new > 0 {
-        record(conn, archived).await?;
+    if report.inserted > 0 {
+        record(conn, archive).await?;
     }
-    Ok(total)
+    Ok(report)
 }
 
-fn chunk(lines: &mut Lines) -> Result<Vec<String>, OpsError> {
+fn next_chunk(lines: &mut Lines) -> Result<Vec<String>, OpsError> {
     let (mut chunk, mut bytes) = (Vec::new(), 0);
-    while chunk.len() < CHUNK.0 && bytes < CHUNK.1 {
+    while chunk.len() < MAX_CHUNK_ROWS && bytes < MAX_CHUNK_BYTES {
         let Some(line) = lines.next()? else { break };
         bytes += line.len();
         chunk.push(line.to_owned());
@@ -94,39 +94,34 @@ fn chunk(lines: &mut Lines) -> Result<Vec<String>, OpsError> {
     Ok(chunk)
 }
 
-#[derive(QueryableByName)]
-struct Inserted {
-    #[diesel(sql_type = BigInt)]
-    new: i64,
-}
-
-/// Inserts lines, and makes sure that the table then has these rows, to the bit.
+/// Inserts lines and returns how many were new. Checks that the table then has exactly these rows.
 async fn insert(conn: &mut AsyncPgConnection, lines: &[String]) -> Result<u64, OpsError> {
-    // By the names of the columns: a later version of the table may have more of them.
+    // By column name, because a later version of the table may have more columns.
     let insert = diesel::sql_query(
         "WITH inserted AS ( \
              INSERT INTO audit_logs SELECT r.* FROM unnest($1) AS line, json_populate_record(NULL::audit_logs, line::json) AS r \
              ON CONFLICT DO NOTHING RETURNING 1) \
-         SELECT count(*) AS new FROM inserted",
+         SELECT count(*) AS value FROM inserted",
     );
-    let inserted: Inserted = insert.bind::<Array<Text>, _>(lines).get_result(conn).await?;
-    let differing = diesel::sql_query(
+    let inserted: Number = insert.bind::<Array<Text>, _>(lines).get_result(conn).await?;
+    let conflicting = diesel::sql_query(
         "SELECT count(*) AS value FROM unnest($1) AS line, json_populate_record(NULL::audit_logs, line::json) AS r \
          WHERE NOT EXISTS (SELECT FROM audit_logs a WHERE a.id = r.id AND a.created_at = r.created_at AND a *= r)",
     );
-    match differing
+    match conflicting
         .bind::<Array<Text>, _>(lines)
         .get_result::<Number>(conn)
         .await?
         .value
     {
-        0 => Ok(inserted.new.unsigned_abs()),
-        rows => Err(OpsError::Differs { rows }),
+        0 => Ok(inserted.value.unsigned_abs()),
+        rows => Err(OpsError::RowConflict { rows }),
     }
 }
 
-async fn record(conn: &mut AsyncPgConnection, archived: &Archived) -> Result<(), OpsError> {
-    let manifest = &archived.manifest;
+/// Adds the entry to the ledger.
+async fn record(conn: &mut AsyncPgConnection, archive: &VerifiedArchive) -> Result<(), OpsError> {
+    let manifest = &archive.manifest;
     let query = diesel::sql_query(
         "INSERT INTO audit_retention_ledger (id, event, month, from_time, to_time, row_count, digest, archive, archive_sha256, reason) \
          SELECT coalesce(max(id), 0) + 1, 'restored', $1, $2::timestamptz, $3::timestamptz, $4, $5, $6, $7, 'restored from an archive' \
@@ -136,9 +131,9 @@ async fn record(conn: &mut AsyncPgConnection, archived: &Archived) -> Result<(),
     .bind::<Text, _>(&manifest.from_time)
     .bind::<Text, _>(&manifest.to_time)
     .bind::<BigInt, _>(manifest.rows as i64)
-    .bind::<Bytea, _>(&archived.digest[..])
+    .bind::<Bytea, _>(&archive.digest[..])
     .bind::<Text, _>(&manifest.file)
-    .bind::<Bytea, _>(&archived.file_sha256[..]);
+    .bind::<Bytea, _>(&archive.file_sha256[..]);
     query.execute(conn).await?;
     Ok(())
 }

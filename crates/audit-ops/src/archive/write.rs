@@ -1,4 +1,4 @@
-//! How does a month get into an archive?
+//! Writes a month's rows to an archive.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -13,52 +13,49 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::TryStreamExt;
 
-use super::sums::{LineSums, Summed, hex};
-use super::{Archived, FORMAT, MANIFEST, Manifest};
-use crate::OpsError;
-use crate::pg::{Number, postgres};
-use crate::retention::PlannedMonth;
+use super::digest::{HashingStream, LineDigest, hex};
+use super::{FORMAT, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
+use crate::postgres::{Number, postgres};
+use crate::retention::PlannedPartition;
+use crate::{ArchiveProblem, OpsError};
 
-/// Rows are read in slices of this length, in seconds: the server then sorts a day's rows at a time, not
-/// a month's.
-const SLICE: i64 = 86_400;
+/// Rows are read in slices of a day, so that the server sorts a day's rows at a time instead of a month's.
+const SLICE_SECS: i64 = 86_400;
 
-/// Writes a month to an archive in a directory, which is made if it is not there, and tells how many
-/// rows were written so far. An archive of the same rows that is there already is replaced by its equal.
+/// Writes a month to an archive in a directory, which it creates if necessary. Calls `progress` with the
+/// number of rows written. An existing archive of the same rows is replaced by an equal one.
 ///
-/// The connection's user must be the table's owner or an auditor: who is shown some rows only is refused.
-/// Files are written and compressed on the calling thread.
+/// The connection's user must be the table's owner or an auditor; a user who cannot see every row is
+/// refused. Files are written and compressed on the calling thread.
 ///
 /// # Errors
-/// When the database refuses, a file cannot be written, or another process writes into the directory.
-/// What was begun stays, under a name that ends with `.partial`.
+/// When the partition is not a month, the database refuses, a file cannot be written, or another process is
+/// writing to the directory. An incomplete file stays under a name that ends with `.partial`.
 ///
 /// # Cancel safety
 /// As with an error.
 pub async fn write(
     conn: &mut Connection,
-    month: &PlannedMonth,
+    month: &PlannedPartition,
     dir: &Path,
-    told: &mut (dyn FnMut(u64) + Send),
-) -> Result<Archived, OpsError> {
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<VerifiedArchive, OpsError> {
     let conn = postgres(conn)?;
     let (Some(name), Some(from), Some(to)) = (&month.month, month.from_epoch, month.to_epoch) else {
-        return Err(OpsError::archive(
-            dir,
-            format!("{} is not a whole month", month.partition),
-        ));
+        let partition = month.name.clone();
+        return Err(OpsError::archive(dir, ArchiveProblem::NotMonthly { partition }));
     };
     fs::create_dir_all(dir).map_err(OpsError::file(dir))?;
     let stem = format!("audit_logs_{}", name.replace(' ', "_"));
-    // One process at a time: two would write into one file.
-    let held = File::open(dir).map_err(OpsError::file(dir))?;
-    held.try_lock()
-        .map_err(|_| OpsError::archive(dir, "another process writes an archive into it"))?;
+    // One process at a time: two would write to the same file.
+    let lock = File::open(dir).map_err(OpsError::file(dir))?;
+    lock.try_lock()
+        .map_err(|_| OpsError::archive(dir, ArchiveProblem::Locked))?;
     let partial = dir.join(format!("{stem}.partial"));
     let mut output = Output::create(&partial)?;
     let mut transaction = conn.build_transaction().repeatable_read().read_only();
     transaction
-        .run(async |conn: &mut AsyncPgConnection| read(conn, from, to, &mut output, told).await)
+        .run(async |conn: &mut AsyncPgConnection| read(conn, from, to, &mut output, progress).await)
         .await?;
     let written = output.finish()?;
 
@@ -80,11 +77,11 @@ pub async fn write(
         file_sha256: hex(&written.file_sha256),
         made_at: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
     };
-    let manifest_path = dir.join(format!("{stem}{MANIFEST}"));
+    let manifest_path = dir.join(format!("{stem}{MANIFEST_SUFFIX}"));
     write_manifest(&manifest, &manifest_path, &partial)?;
-    // A rename is safe once its directory is.
-    held.sync_all().map_err(OpsError::file(dir))?;
-    Ok(Archived {
+    // A rename is durable once its directory is synced.
+    lock.sync_all().map_err(OpsError::file(dir))?;
+    Ok(VerifiedArchive {
         manifest,
         manifest_path,
         path,
@@ -105,18 +102,18 @@ async fn read(
     from: i64,
     to: i64,
     output: &mut Output,
-    told: &mut (dyn FnMut(u64) + Send),
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(), OpsError> {
     conn.batch_execute("SET LOCAL timezone = 'UTC'").await?;
     let sees_all = diesel::sql_query(
         "SELECT (NOT row_security_active('audit_logs') OR pg_has_role(audit_role('auditor'), 'USAGE'))::int::bigint AS value",
     );
     if sees_all.get_result::<Number>(conn).await?.value == 0 {
-        return Err(OpsError::PartlySeen);
+        return Err(OpsError::IncompleteView);
     }
     let mut begin = from;
     while begin < to {
-        let end = to.min(begin + SLICE);
+        let end = to.min(begin + SLICE_SECS);
         let lines = diesel::sql_query(
             "SELECT row_to_json(a)::text AS line FROM audit_logs a \
              WHERE created_at >= to_timestamp($1) AND created_at < to_timestamp($2) ORDER BY created_at, id",
@@ -127,36 +124,36 @@ async fn read(
         while let Some(Line { line }) = lines.try_next().await? {
             output.add(line.as_bytes())?;
             if output.lines.rows.is_multiple_of(1_000) {
-                told(output.lines.rows);
+                progress(output.lines.rows);
             }
         }
         begin = end;
     }
-    told(output.lines.rows);
+    progress(output.lines.rows);
     Ok(())
 }
 
-/// A file of compressed lines that is being written.
+/// The file of compressed lines while it is being written.
 struct Output {
     path: PathBuf,
-    lines: LineSums,
-    file: GzEncoder<Summed<BufWriter<File>>>,
+    lines: LineDigest,
+    file: GzEncoder<HashingStream<BufWriter<File>>>,
 }
 
-/// What was written.
+/// The digests of a finished file.
 struct Written {
-    lines: LineSums,
+    lines: LineDigest,
     file_bytes: u64,
     file_sha256: [u8; 32],
 }
 
 impl Output {
     fn create(path: &Path) -> Result<Self, OpsError> {
-        let file = private(path).map_err(OpsError::file(path))?;
-        let file = GzEncoder::new(Summed::new(BufWriter::new(file)), Compression::default());
+        let file = open_private(path).map_err(OpsError::file(path))?;
+        let file = GzEncoder::new(HashingStream::new(BufWriter::new(file)), Compression::default());
         Ok(Self {
             path: path.to_owned(),
-            lines: LineSums::new(),
+            lines: LineDigest::new(),
             file,
         })
     }
@@ -172,24 +169,24 @@ impl Output {
 
     fn finish(self) -> Result<Written, OpsError> {
         let Self { path, lines, file } = self;
-        let mut summed = file.finish().map_err(OpsError::file(&path))?;
-        summed
+        let mut hashed = file.finish().map_err(OpsError::file(&path))?;
+        hashed
             .flush()
-            .and_then(|()| summed.inner.get_ref().sync_all())
+            .and_then(|()| hashed.inner.get_ref().sync_all())
             .map_err(OpsError::file(&path))?;
         Ok(Written {
             lines,
-            file_bytes: summed.bytes,
-            file_sha256: summed.sha256(),
+            file_bytes: hashed.bytes,
+            file_sha256: hashed.sha256(),
         })
     }
 }
 
 fn write_manifest(manifest: &Manifest, path: &Path, partial: &Path) -> Result<(), OpsError> {
-    let text =
-        serde_json::to_string_pretty(manifest).map_err(|error| OpsError::archive(path, error.to_string()))?;
+    let text = serde_json::to_string_pretty(manifest)
+        .map_err(|error| OpsError::archive(path, ArchiveProblem::Manifest(error)))?;
     let write = || {
-        let mut file = private(partial)?;
+        let mut file = open_private(partial)?;
         file.write_all(text.as_bytes())?;
         file.write_all(b"\n")?;
         file.sync_all()?;
@@ -198,8 +195,8 @@ fn write_manifest(manifest: &Manifest, path: &Path, partial: &Path) -> Result<()
     write().map_err(OpsError::file(path))
 }
 
-/// Opens an empty file to write, for this user alone.
-fn private(path: &Path) -> std::io::Result<File> {
+/// Creates or truncates a file that only this user may read.
+fn open_private(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]

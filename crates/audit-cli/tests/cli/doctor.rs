@@ -1,24 +1,21 @@
-//! Does the doctor's command say in every way what the doctor found?
-#![allow(clippy::unwrap_used)]
+//! `auditlog doctor`: its exit code and its formats.
 
-mod support;
-
-use support::Place;
+use crate::fixture::CliFixture;
 
 #[test]
-fn the_doctors_exit_code_is_its_verdict() {
+fn the_exit_code_of_doctor_is_its_verdict() {
     use std::os::unix::fs::PermissionsExt;
 
-    let place = Place::new();
-    assert_eq!(place.run(&["doctor"]).0, 3, "there is no file");
-    assert_eq!(place.run(&["migrate"]).0, 0);
+    let cli = CliFixture::new();
+    assert_eq!(cli.run(&["doctor"]).0, 3, "there is no file");
+    assert_eq!(cli.run(&["migrate"]).0, 0);
     let mode = |mode| {
-        let path = place.dir.path().join("audit.db");
+        let path = cli.dir.path().join("audit.db");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     for (bits, code) in [(0o600, 0), (0o644, 2), (0o666, 1)] {
         mode(bits);
-        let (found, out, err) = place.run(&["doctor"]);
+        let (found, out, err) = cli.run(&["doctor"]);
         assert_eq!(found, code, "{bits:o}: {out}{err}");
         let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split('\t').collect()).collect();
         assert!(lines.iter().all(|line| line.len() == 5), "{out}");
@@ -40,23 +37,19 @@ fn the_doctors_exit_code_is_its_verdict() {
         ],
         &["doctor", "--markdown", "no/such/directory.md"],
     ] {
-        let (code, out, err) = place.run(arguments);
+        let (code, out, err) = cli.run(arguments);
         assert_eq!(code, 3, "{arguments:?}: {out}{err}");
         assert!(!err.contains("hush"), "{err}");
     }
-    assert_eq!(place.run(&["doctor", "--help"]).0, 0);
-    assert_eq!(
-        place.run(&["list", "--nonsense"]).0,
-        2,
-        "clap's own code elsewhere"
-    );
+    assert_eq!(cli.run(&["doctor", "--help"]).0, 0);
+    assert_eq!(cli.run(&["list", "--nonsense"]).0, 2, "clap's own code elsewhere");
 }
 
 #[test]
-fn the_doctor_speaks_json_and_writes_a_report() {
-    let place = Place::on_postgres();
-    assert_eq!(place.run(&["migrate"]).0, 0);
-    let (code, out, err) = place.run(&["doctor", "--json", "--markdown", "report.md"]);
+fn doctor_prints_json_and_writes_a_report() {
+    let cli = CliFixture::on_postgres();
+    assert_eq!(cli.run(&["migrate"]).0, 0);
+    let (code, out, err) = cli.run(&["doctor", "--json", "--markdown", "report.md"]);
     assert_eq!(code, 1, "as a superuser: {out}{err}");
     let findings: Vec<serde_json::Value> = out
         .lines()
@@ -87,7 +80,7 @@ fn the_doctor_speaks_json_and_writes_a_report() {
         (&update["severity"], &update["remedy"]),
         (&"ok".into(), &serde_json::Value::Null)
     );
-    let report = std::fs::read_to_string(place.dir.path().join("report.md")).unwrap();
+    let report = std::fs::read_to_string(cli.dir.path().join("report.md")).unwrap();
     assert!(
         report.contains("### USER (critical)") && report.contains("| ok | ROW_UPDATE |"),
         "{report}"

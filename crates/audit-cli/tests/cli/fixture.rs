@@ -1,7 +1,4 @@
-//! How does a test run the command, and in which place?
-
-// Each test program uses its share.
-#![allow(dead_code)]
+//! A directory, a database, and the command that runs there.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -9,13 +6,14 @@ use std::process::{Command, Output, Stdio};
 use db_test::Postgres;
 use tempfile::TempDir;
 
-/// A directory to work in, and the environment of a command run there.
-pub(crate) struct Place {
+/// The working directory and the environment of the command: an empty PostgreSQL database, or SQLite in the
+/// directory.
+pub(crate) struct CliFixture {
     pub(crate) dir: TempDir,
     pub(crate) postgres: Option<Postgres>,
 }
 
-impl Place {
+impl CliFixture {
     pub(crate) fn new() -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
@@ -30,6 +28,10 @@ impl Place {
         }
     }
 
+    pub(crate) fn on_both() -> [Self; 2] {
+        [Self::new(), Self::on_postgres()]
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_auditlog"));
         command.args(arguments).current_dir(&self.dir);
@@ -42,8 +44,9 @@ impl Place {
         command
     }
 
+    /// Runs the command. Returns its exit code, standard output and standard error.
     pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        told(self.command(arguments).output().unwrap())
+        output_of(self.command(arguments).output().unwrap())
     }
 
     pub(crate) fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> (i32, String, String) {
@@ -55,7 +58,7 @@ impl Place {
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(input).unwrap();
-        told(child.wait_with_output().unwrap())
+        output_of(child.wait_with_output().unwrap())
     }
 
     /// The rows as JSON, the newest first.
@@ -66,44 +69,44 @@ impl Place {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
+
+    /// Runs SQL on PostgreSQL.
+    pub(crate) fn execute(&self, sql: &str) {
+        let url = self.postgres.as_ref().unwrap().url();
+        let database = db_services::client::Database::from_url(url).unwrap();
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(async {
+                let mut conn = database.connection().await.unwrap();
+                let db_services::client::Connection::Postgres(conn) = &mut conn else {
+                    panic!("not PostgreSQL")
+                };
+                diesel_async::SimpleAsyncConnection::batch_execute(conn, sql)
+                    .await
+                    .unwrap();
+            });
+    }
+
+    /// Runs SQL on SQLite.
+    pub(crate) fn execute_sqlite(&self, sql: &str) {
+        use diesel::Connection;
+        use diesel::connection::SimpleConnection;
+        let path = self.dir.path().join("audit.db");
+        diesel::SqliteConnection::establish(&path.display().to_string())
+            .unwrap()
+            .batch_execute(sql)
+            .unwrap();
+    }
 }
 
-pub(crate) fn told(output: Output) -> (i32, String, String) {
+/// The exit code, standard output and standard error of a process.
+pub(crate) fn output_of(output: Output) -> (i32, String, String) {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (
         output.status.code().unwrap(),
         text(output.stdout),
         text(output.stderr),
     )
-}
-
-pub(crate) fn both() -> [Place; 2] {
-    [Place::new(), Place::on_postgres()]
-}
-
-pub(crate) fn execute(postgres: &Postgres, sql: &str) {
-    let database = db_services::client::Database::from_url(postgres.url()).unwrap();
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(async {
-            let mut conn = database.connection().await.unwrap();
-            let db_services::client::Connection::Postgres(conn) = &mut conn else {
-                panic!("not PostgreSQL")
-            };
-            diesel_async::SimpleAsyncConnection::batch_execute(conn, sql)
-                .await
-                .unwrap();
-        });
-}
-
-pub(crate) fn on_sqlite(place: &Place, sql: &str) {
-    use diesel::Connection;
-    use diesel::connection::SimpleConnection;
-    let path = place.dir.path().join("audit.db");
-    diesel::SqliteConnection::establish(&path.display().to_string())
-        .unwrap()
-        .batch_execute(sql)
-        .unwrap();
 }

@@ -1,12 +1,12 @@
-//! What are these lines, and these bytes, in 32 bytes? Pure.
+//! Counts and digests of an archive's lines and of its file. Pure.
 
 use std::io::{Read, Write};
 
 use sha2::{Digest, Sha256};
 
-/// The counts and sums of lines, in order.
+/// The count and digests of lines, in order.
 #[derive(Clone)]
-pub(super) struct LineSums {
+pub(super) struct LineDigest {
     pub(super) rows: u64,
     pub(super) bytes: u64,
     /// As the database computes it: see [`crate::retention`].
@@ -14,7 +14,7 @@ pub(super) struct LineSums {
     whole: Sha256,
 }
 
-impl LineSums {
+impl LineDigest {
     pub(super) fn new() -> Self {
         Self {
             rows: 0,
@@ -24,7 +24,7 @@ impl LineSums {
         }
     }
 
-    /// Takes in a line, without its end.
+    /// Adds a line, given without its newline.
     pub(super) fn add(&mut self, line: &[u8]) {
         let mut next = Sha256::new();
         next.update(self.digest);
@@ -36,39 +36,39 @@ impl LineSums {
         self.bytes += line.len() as u64 + 1;
     }
 
-    /// The SHA-256 of all lines, each with its end.
+    /// The SHA-256 of all lines, with their newlines.
     pub(super) fn sha256(&self) -> [u8; 32] {
         self.whole.clone().finalize().into()
     }
 }
 
-/// Counts and sums the bytes that pass through to a file, or from it.
-pub(super) struct Summed<T> {
+/// A reader or writer that counts and hashes the bytes that pass through it.
+pub(super) struct HashingStream<T> {
     pub(super) inner: T,
     pub(super) bytes: u64,
-    sum: Sha256,
+    hasher: Sha256,
 }
 
-impl<T> Summed<T> {
+impl<T> HashingStream<T> {
     pub(super) fn new(inner: T) -> Self {
         Self {
             inner,
             bytes: 0,
-            sum: Sha256::new(),
+            hasher: Sha256::new(),
         }
     }
 
     pub(super) fn sha256(&self) -> [u8; 32] {
-        self.sum.clone().finalize().into()
+        self.hasher.clone().finalize().into()
     }
 
     fn add(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
-        self.sum.update(bytes);
+        self.hasher.update(bytes);
     }
 }
 
-impl<T: Write> Write for Summed<T> {
+impl<T: Write> Write for HashingStream<T> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.inner.write(bytes)?;
         self.add(&bytes[..written]);
@@ -80,7 +80,7 @@ impl<T: Write> Write for Summed<T> {
     }
 }
 
-impl<T: Read> Read for Summed<T> {
+impl<T: Read> Read for HashingStream<T> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.add(&buffer[..read]);
@@ -98,25 +98,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sums_of_known_lines() {
-        let mut sums = LineSums::new();
-        assert_eq!(hex(&sums.digest), "00".repeat(32));
+    fn digests_of_known_lines_are_as_computed_by_other_tools() {
+        let mut lines = LineDigest::new();
+        assert_eq!(hex(&lines.digest), "00".repeat(32));
         // printf '' | sha256sum
         assert_eq!(
-            hex(&sums.sha256()),
+            hex(&lines.sha256()),
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
-        sums.add(b"{}");
-        sums.add(b"{\"a\":1}");
-        assert_eq!((sums.rows, sums.bytes), (2, 11));
+        lines.add(b"{}");
+        lines.add(b"{\"a\":1}");
+        assert_eq!((lines.rows, lines.bytes), (2, 11));
         // printf '{}\n{"a":1}\n' | sha256sum
         assert_eq!(
-            hex(&sums.sha256()),
+            hex(&lines.sha256()),
             "861ce3a350d41170da35881ae9a980305338b078c80cc61eb780da575c0d5e32"
         );
-        // By hand: d1 = SHA-256(00*32 || SHA-256("{}")); SHA-256(d1 || SHA-256("{\"a\":1}"))
+        // d1 = SHA-256(00*32 || SHA-256("{}")); SHA-256(d1 || SHA-256("{\"a\":1}"))
         assert_eq!(
-            hex(&sums.digest),
+            hex(&lines.digest),
             "aba4cff544a75e8148107d01313aa4287d9b73f623095eb3e42c2118cda5e9a4"
         );
     }

@@ -1,23 +1,23 @@
-//! Does the command survive whatever stands in its input, or in the table?
-#![allow(clippy::unwrap_used)]
-
-mod support;
+//! Malformed and oversized input of `auditlog write`, and rows that `auditlog list` must survive.
 
 use std::io::Write;
 use std::process::{ChildStdin, Stdio};
 
+use crate::fixture::{CliFixture, output_of};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use support::{Place, both, execute, on_sqlite, told};
 
 const MIB: usize = 1 << 20;
 
-/// What a program's memory may grow to while it reads, in MiB: far below what it is given.
-const MEMORY: u64 = 128;
+/// The limit of the command's memory in MiB: far below the size of its input.
+const MAX_MEMORY: u64 = 128;
 
-/// Feeds `auditlog write -`; gives what it said, and the most memory it held by then, in MiB.
-fn fed(place: &Place, feed: impl FnOnce(&mut ChildStdin)) -> ((i32, String, String), Option<u64>) {
-    let mut child = place
+/// Runs `auditlog write -` on the input. Returns its output, and its peak memory in MiB.
+fn run_with_peak_memory(
+    cli: &CliFixture,
+    feed: impl FnOnce(&mut ChildStdin),
+) -> ((i32, String, String), Option<u64>) {
+    let mut child = cli
         .command(&["write", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -26,7 +26,7 @@ fn fed(place: &Place, feed: impl FnOnce(&mut ChildStdin)) -> ((i32, String, Stri
         .unwrap();
     let mut input = child.stdin.take().unwrap();
     feed(&mut input);
-    // It waits for more, and has read all but what fits the pipe.
+    // The command waits for more input: it has read all but the content of the pipe.
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
     let peak = status
         .lines()
@@ -34,15 +34,15 @@ fn fed(place: &Place, feed: impl FnOnce(&mut ChildStdin)) -> ((i32, String, Stri
     let peak = peak.map(|kib| kib.trim().parse::<u64>().unwrap() / 1024);
     assert_eq!(peak.is_some(), cfg!(target_os = "linux"));
     drop(input);
-    (told(child.wait_with_output().unwrap()), peak)
+    (output_of(child.wait_with_output().unwrap()), peak)
 }
 
-fn say(input: &mut ChildStdin, line: &str) {
+fn write_line(input: &mut ChildStdin, line: &str) {
     writeln!(input, "{line}").unwrap();
 }
 
-fn actions(place: &Place) -> Vec<String> {
-    let mut actions: Vec<_> = place
+fn actions(cli: &CliFixture) -> Vec<String> {
+    let mut actions: Vec<_> = cli
         .rows()
         .iter()
         .map(|row| row["action"].as_str().unwrap().to_owned())
@@ -52,12 +52,12 @@ fn actions(place: &Place) -> Vec<String> {
 }
 
 #[test]
-fn lines_of_a_hundred_mebibytes_cost_no_memory_and_no_neighbour() {
-    for place in both() {
-        assert_eq!(place.run(&["migrate"]).0, 0);
-        let ((code, out, err), peak) = fed(&place, |input| {
-            say(input, r#"{"action":"first"}"#);
-            // A text without an end, and a number.
+fn lines_of_a_hundred_mebibytes_are_skipped_without_buffering() {
+    for cli in CliFixture::on_both() {
+        assert_eq!(cli.run(&["migrate"]).0, 0);
+        let ((code, out, err), peak) = run_with_peak_memory(&cli, |input| {
+            write_line(input, r#"{"action":"first"}"#);
+            // A string without an end, and a number.
             for filler in [b'x', b'1'] {
                 write!(
                     input,
@@ -66,31 +66,34 @@ fn lines_of_a_hundred_mebibytes_cost_no_memory_and_no_neighbour() {
                 )
                 .unwrap();
                 (0..100).for_each(|_| input.write_all(&[filler; MIB]).unwrap());
-                say(input, "");
-                say(input, r#"{"action":"neighbour"}"#);
+                write_line(input, "");
+                write_line(input, r#"{"action":"neighbour"}"#);
             }
-            // The last line has no end either.
+            // The last line has no newline.
             (0..100).for_each(|_| input.write_all(&[b'['; MIB]).unwrap());
         });
         assert_eq!(
             (code, out.as_str()),
-            (1, "wrote 3 entries, 0 were there already, 3 lines were bad\n")
+            (
+                1,
+                "wrote 3 entries, 0 were already stored, 3 lines were rejected\n"
+            )
         );
         let lines: Vec<_> = err.lines().filter(|line| !line.starts_with("created ")).collect();
-        let said = [2, 4, 6].map(|number| format!("line:{number}: longer than 16 MiB"));
-        assert_eq!(lines, said);
-        assert!(peak.is_none_or(|peak| peak < MEMORY), "{peak:?} MiB");
-        assert_eq!(actions(&place), ["first", "neighbour", "neighbour"]);
+        let expected = [2, 4, 6].map(|number| format!("line:{number}: longer than 16 MiB"));
+        assert_eq!(lines, expected);
+        assert!(peak.is_none_or(|peak| peak < MAX_MEMORY), "{peak:?} MiB");
+        assert_eq!(actions(&cli), ["first", "neighbour", "neighbour"]);
     }
 }
 
 #[test]
-fn many_long_lines_are_not_gathered() {
-    let place = Place::new();
+fn many_long_lines_are_not_buffered_together() {
+    let cli = CliFixture::new();
     let text = "x".repeat(4 * MIB);
-    let ((code, out, _), peak) = fed(&place, |input| {
+    let ((code, out, _), peak) = run_with_peak_memory(&cli, |input| {
         for n in 0..48 {
-            say(
+            write_line(
                 input,
                 &format!(r#"{{"action":"long","resource_id":"{n}","metadata":{{"text":"{text}"}}}}"#),
             );
@@ -98,13 +101,16 @@ fn many_long_lines_are_not_gathered() {
     });
     assert_eq!(
         (code, out.as_str()),
-        (0, "wrote 48 entries, 0 were there already, 0 lines were bad\n")
+        (
+            0,
+            "wrote 48 entries, 0 were already stored, 0 lines were rejected\n"
+        )
     );
-    assert!(peak.is_none_or(|peak| peak < MEMORY), "{peak:?} MiB");
+    assert!(peak.is_none_or(|peak| peak < MAX_MEMORY), "{peak:?} MiB");
 }
 
 #[test]
-fn bad_lines_are_named_each_and_good_ones_between_them_are_written() {
+fn each_invalid_line_is_reported_and_valid_ones_between_are_written() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let bad: Vec<(Vec<u8>, &str)> = vec![
         (
@@ -155,11 +161,14 @@ fn bad_lines_are_named_each_and_good_ones_between_them_are_written() {
         input.extend_from_slice(line);
         input.extend_from_slice(b"\n{\"action\":\"good\"}\n");
     }
-    for place in both() {
-        assert_eq!(place.run(&["migrate"]).0, 0);
-        let (code, out, err) = place.run_with_input(&["write", "-"], &input);
+    for cli in CliFixture::on_both() {
+        assert_eq!(cli.run(&["migrate"]).0, 0);
+        let (code, out, err) = cli.run_with_input(&["write", "-"], &input);
         assert_eq!(code, 1, "{err}");
-        assert_eq!(out, "wrote 15 entries, 0 were there already, 15 lines were bad\n");
+        assert_eq!(
+            out,
+            "wrote 15 entries, 0 were already stored, 15 lines were rejected\n"
+        );
         let lines: Vec<_> = err.lines().collect();
         assert_eq!(lines.len(), bad.len(), "{err}");
         for (nth, (line, (_, reason))) in lines.into_iter().zip(&bad).enumerate() {
@@ -168,12 +177,12 @@ fn bad_lines_are_named_each_and_good_ones_between_them_are_written() {
                 "{reason}: {line}"
             );
         }
-        assert_eq!(place.rows().len(), bad.len());
+        assert_eq!(cli.rows().len(), bad.len());
     }
 }
 
 #[test]
-fn lines_that_are_only_too_much_are_cut_and_written() {
+fn oversized_values_are_truncated_and_written() {
     let members: Vec<String> = (0..100_000).map(|n| format!("\"k{n}\":{n}")).collect();
     let input = [
         format!(
@@ -187,11 +196,11 @@ fn lines_that_are_only_too_much_are_cut_and_written() {
         format!(r#"{{"action":"{}"}}"#, "x".repeat(MIB)),
     ]
     .join("\n");
-    for place in both() {
-        assert_eq!(place.run(&["migrate"]).0, 0);
-        let (code, out, err) = place.run_with_input(&["write", "-"], input.as_bytes());
+    for cli in CliFixture::on_both() {
+        assert_eq!(cli.run(&["migrate"]).0, 0);
+        let (code, out, err) = cli.run_with_input(&["write", "-"], input.as_bytes());
         assert_eq!((code, err.as_str()), (0, ""), "{out}");
-        let rows = place.rows();
+        let rows = cli.rows();
         assert_eq!(rows.len(), 5);
         let of = |action: &str| {
             rows.iter()
@@ -212,30 +221,29 @@ fn lines_that_are_only_too_much_are_cut_and_written() {
     }
 }
 
-/// Lists in both forms; every line of the second must be JSON. Gives that.
-fn listed(place: &Place, rows: usize) -> String {
-    let (code, out, err) = place.run(&["list", "-n", "1000"]);
+/// Runs `list` in both formats and checks that every line of the second is JSON. Returns the JSON lines.
+fn listed(cli: &CliFixture, rows: usize) -> String {
+    let (code, out, err) = cli.run(&["list", "-n", "1000"]);
     assert_eq!(
         (code, err.as_str(), out.lines().count()),
         (0, "", rows + 1),
         "{out}"
     );
     assert!(!out.contains(|c: char| c.is_control() && c != '\n' && c != '\t'));
-    let (code, out, err) = place.run(&["list", "--json", "-n", "1000"]);
+    let (code, out, err) = cli.run(&["list", "--json", "-n", "1000"]);
     assert_eq!((code, err.as_str(), out.lines().count()), (0, "", rows));
     for line in out.lines() {
-        // Kept as text: it may hold numbers and depths that no value of ours can.
+        // As text, because a `Value` cannot represent every number and depth.
         serde_json::from_str::<&RawValue>(line).unwrap();
     }
     out
 }
 
 #[test]
-fn whatever_is_in_postgresql_is_listed() {
-    let place = Place::on_postgres();
-    assert_eq!(place.run(&["migrate"]).0, 0);
-    execute(
-        place.postgres.as_ref().unwrap(),
+fn any_row_of_postgresql_is_listed() {
+    let cli = CliFixture::on_postgres();
+    assert_eq!(cli.run(&["migrate"]).0, 0);
+    cli.execute(
         r#"INSERT INTO audit_logs (action, metadata) VALUES
              ('huge number', '{"n":1E400}'), ('long number', ('{"n":' || repeat('9', 100000) || '}')::jsonb),
              ('deep', ('{"d":' || repeat('[', 6000) || repeat(']', 6000) || '}')::jsonb),
@@ -244,14 +252,14 @@ fn whatever_is_in_postgresql_is_listed() {
              ('scalar', '"\n"'), ('null', 'null'), ('none', NULL), (E'moves\x1b[2J\r\n', '{"a":"\u001b[2J"}');
            INSERT INTO audit_logs (action, created_at) VALUES ('end', 'infinity'), ('begin', '-infinity')"#,
     );
-    let json = listed(&place, 11);
+    let json = listed(&cli, 11);
     assert!(json.contains(&format!("{{\"n\": 1{}}}", "0".repeat(400))) && json.contains(&"[".repeat(6_000)));
 }
 
 #[test]
-fn whatever_is_in_sqlite_is_listed() {
-    let place = Place::new();
-    assert_eq!(place.run(&["migrate"]).0, 0);
+fn any_row_of_sqlite_is_listed() {
+    let cli = CliFixture::new();
+    assert_eq!(cli.run(&["migrate"]).0, 0);
     let texts = [
         r#"'{"n":1E400}'"#,
         r#"'{"a":"\ud800"}'"#,
@@ -268,24 +276,20 @@ fn whatever_is_in_sqlite_is_listed() {
         "NULL",
     ];
     for text in texts {
-        on_sqlite(
-            &place,
-            &format!("INSERT INTO audit_logs (action, metadata) VALUES ('x', {text})"),
-        );
+        cli.execute_sqlite(&format!(
+            "INSERT INTO audit_logs (action, metadata) VALUES ('x', {text})"
+        ));
     }
     let deep = |depth: usize| format!("'{}{}'", "[".repeat(depth), "]".repeat(depth));
     for text in [deep(10_000), deep(100_000), format!("'\"{}\"'", "x".repeat(MIB))] {
-        on_sqlite(
-            &place,
-            &format!("INSERT INTO audit_logs (action, metadata) VALUES ('x', {text})"),
-        );
+        cli.execute_sqlite(&format!(
+            "INSERT INTO audit_logs (action, metadata) VALUES ('x', {text})"
+        ));
     }
-    on_sqlite(
-        &place,
-        "INSERT INTO audit_logs (action, actor_id, created_at, ip_address) VALUES (x'ff', x'00ff', 9223372036854775807, x'ff'), \
+    cli.execute_sqlite("INSERT INTO audit_logs (action, actor_id, created_at, ip_address) VALUES (x'ff', x'00ff', 9223372036854775807, x'ff'), \
          (CAST(x'1b5b324a' AS TEXT), 7, -9223372036854775808, 'unknown')",
     );
-    let json = listed(&place, texts.len() + 5);
+    let json = listed(&cli, texts.len() + 5);
     assert!(json.contains(r#""metadata":{"n":1E400}"#) && json.contains(r#""metadata":{"a":"\ud800"}"#));
     assert!(json.contains(r#""metadata":"no json""#) && json.contains(&"[".repeat(100_000)));
     let plain = json

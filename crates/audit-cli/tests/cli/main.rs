@@ -1,0 +1,14 @@
+//! Tests of the `auditlog` command as a process, on both databases.
+#![allow(clippy::unwrap_used)]
+
+mod arguments;
+mod doctor;
+mod fixture;
+mod import;
+mod list;
+mod maintenance;
+mod malformed_input;
+mod migrate;
+mod spool;
+mod verify;
+mod write;

@@ -1,0 +1,47 @@
+//! `auditlog partitions`.
+
+use super::MaintenanceFixture;
+
+#[tokio::test]
+async fn partitions_are_created_and_the_default_partition_is_emptied() {
+    let cli = MaintenanceFixture::new();
+    assert_eq!(
+        cli.run_ok("partitions ensure --from 2019-01 --to 2019-03-31"),
+        "created 3 partitions\n"
+    );
+    assert_eq!(cli.run_ok("partitions ensure"), "created 0 partitions\n");
+    cli.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2018-02-01', 'x'), ('2018-02-02', 'x')")
+        .await;
+    let (code, out, err) = cli.run("partitions ensure --from 2018-01 --to 2018-03");
+    assert!(
+        code == 0 && out == "created 2 partitions\n" && err.contains("adopt-strays"),
+        "{out}{err}"
+    );
+    assert!(
+        cli.run_ok("partitions list")
+            .contains("audit_logs_default\t\t2\t")
+    );
+    assert_eq!(
+        cli.run_ok("partitions adopt-strays"),
+        "moved 2 rows to 1 partitions\n"
+    );
+    let list = cli.run_ok("partitions list");
+    assert!(
+        list.starts_with("partition\tfrom (UTC)\trows\tsize\n")
+            && list.contains("\naudit_logs_2018_02\t2018-02-01T00:00:00Z\t2\t"),
+        "{list}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(cli.run_ok("partitions list --json").lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&json["part"], &json["month"]),
+        (&"audit_logs_2018_01".into(), &"2018-01".into())
+    );
+    cli.sql("INSERT INTO audit_logs (created_at, action) VALUES ('infinity', 'x')")
+        .await;
+    let (code, _, err) = cli.run("partitions adopt-strays");
+    assert!(
+        code == 1 && err.contains("1 rows have times outside every possible month"),
+        "{err}"
+    );
+}

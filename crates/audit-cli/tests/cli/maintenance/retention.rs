@@ -1,0 +1,197 @@
+//! `auditlog retention` and `auditlog restore`.
+
+use std::process::Stdio;
+
+use db_test::wait_for;
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+
+use super::{EVERY_ROW, MaintenanceFixture};
+
+#[tokio::test]
+async fn old_months_are_archived_dropped_and_restored() {
+    let cli = MaintenanceFixture::aged(16).await;
+    let before = cli.text(EVERY_ROW).await;
+    let plan = cli.run_ok("retention plan --keep 13months");
+    assert!(plan.starts_with("month\trows\tsize\tholds\tverdict\n"), "{plan}");
+    assert_eq!(
+        (plan.matches("\tdrop\n").count(), plan.matches("\tkeep\n").count()),
+        (3, 14),
+        "{plan}"
+    );
+    assert_eq!(cli.text(EVERY_ROW).await, before, "a plan changes nothing");
+    let json = cli.run_ok("retention plan --keep 13months --json");
+    let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["verdict"], &first["row_count"], &first["holds"]),
+        (&"drop".into(), &3.into(), &serde_json::json!([]))
+    );
+
+    let out = cli.run_ok("retention apply --keep 13months --archive kept --reason policy-7 --yes");
+    assert_eq!(out.lines().count(), 3, "{out}");
+    assert!(
+        out.contains("ledger entry 3; its 3 rows are in kept/audit_logs_20"),
+        "{out}"
+    );
+    assert_eq!(
+        (
+            cli.files(".ndjson.gz").len(),
+            cli.files(".manifest.json").len(),
+            cli.files("").len()
+        ),
+        (3, 3, 6)
+    );
+    assert_eq!(
+        cli.run_ok("retention apply --keep 13months --yes"),
+        "no month is due\n"
+    );
+    let ledger = cli.run_ok("retention ledger");
+    assert!(
+        ledger.lines().count() == 4 && ledger.lines().nth(1).unwrap().ends_with("\tpolicy-7"),
+        "{ledger}"
+    );
+    assert_eq!(cli.run_ok("retention ledger --json").lines().count(), 3);
+
+    // No row is restored from a file that was changed.
+    let file = cli.dir.path().join("kept").join(&cli.files(".ndjson.gz")[0]);
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[1..]).unwrap();
+    for arguments in ["restore --check kept", "restore kept"] {
+        let (code, _, err) = cli.run(arguments);
+        assert!(code == 3 && err.contains("damaged"), "{err}");
+    }
+    std::fs::write(&file, whole).unwrap();
+    assert_eq!(
+        cli.run_ok("restore --check kept")
+            .matches(": 3 rows, digest ")
+            .count(),
+        3
+    );
+    let out = cli.run_ok("restore kept");
+    assert_eq!(out.matches(": 3 rows, 0 were already stored").count(), 3, "{out}");
+    assert_eq!(cli.text(EVERY_ROW).await, before, "every column of every row");
+    assert_eq!(
+        cli.run_ok("restore kept")
+            .matches(": 0 rows, 3 were already stored")
+            .count(),
+        3
+    );
+    assert_eq!(cli.run_ok("retention ledger").matches("\trestored\t").count(), 3);
+}
+
+#[tokio::test]
+async fn invalid_and_unconfirmed_commands_change_nothing() {
+    let cli = MaintenanceFixture::aged(20).await;
+    let before = cli.text(EVERY_ROW).await;
+    for (arguments, code, why) in [
+        ("retention apply --keep 13months", 2, "add --yes"),
+        ("retention apply --keep 11months --yes", 2, "--force"),
+        ("retention apply --keep 13 --yes", 2, "13months"),
+        ("retention apply --keep 0months --yes", 2, "13months"),
+        ("retention apply --yes", 2, "--keep"),
+        ("hold add --reason x", 2, "--tenant"),
+        (
+            "hold add --everything --tenant x --reason x",
+            2,
+            "cannot be used with",
+        ),
+        ("hold release 1 --reason x", 3, "not a hold that stands"),
+        ("restore nowhere", 3, "nowhere"),
+        ("partitions ensure --from yesterday", 2, "2024-01-31"),
+    ] {
+        let (found, _, err) = cli.run(arguments);
+        assert!(found == code && err.contains(why), "{arguments}: {found} {err}");
+    }
+    assert_eq!(cli.text(EVERY_ROW).await, before);
+    // Three a day by default.
+    let (code, out, err) = cli.run("retention apply --keep 13months --yes");
+    assert!(
+        code == 1
+            && out.lines().count() == 3
+            && err.contains("7 months are due; only the oldest 3 are dropped now"),
+        "{out}{err}"
+    );
+    let (code, _, err) = cli.run("retention apply --keep 13months --yes");
+    assert!(
+        code == 3 && err.contains("3 months were dropped within a day"),
+        "{err}"
+    );
+    assert_eq!(
+        cli.run_ok("retention apply --keep 13months --yes --max-months 100")
+            .lines()
+            .count(),
+        4
+    );
+}
+
+#[tokio::test]
+async fn a_jump_of_the_clock_drops_no_month() {
+    let cli = MaintenanceFixture::new();
+    cli.sql("SELECT audit_logs_ensure_partitions('2020-01-01', '2020-12-01'); INSERT INTO audit_logs (created_at, action) VALUES ('2020-01-15', 'x'), (now(), 'x')").await;
+    let (code, out, err) = cli.run("retention apply --keep 13months --yes --max-months 100");
+    assert!(
+        code == 1 && out.contains("no month is due") && err.contains("--trust-clock"),
+        "{out}{err}"
+    );
+    assert_eq!(
+        cli.run_ok("retention apply --keep 13months --yes --max-months 100 --trust-clock")
+            .lines()
+            .count(),
+        12
+    );
+    assert!(cli.run_ok("retention ledger").contains("dropped (forced)"));
+}
+
+/// The command is killed after it wrote the archive and before the month is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_drop_can_be_repeated() {
+    let cli = MaintenanceFixture::aged(14).await;
+    let before = cli.text(EVERY_ROW).await;
+    let mut blocker = AsyncPgConnection::establish(cli.postgres.url()).await.unwrap();
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE audit_legal_holds IN ROW EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let mut apply = cli
+        .command("retention apply --keep 13months --archive kept --yes")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let dropping = "FROM pg_stat_activity WHERE query LIKE 'SELECT audit_logs_drop_month%' AND datname = current_database() AND state = 'active'";
+    wait_for("the drop to start", async || {
+        cli.text(&format!("SELECT count(*)::text AS value {dropping}"))
+            .await
+            == "1"
+    })
+    .await;
+    apply.kill().unwrap();
+    apply.wait().unwrap();
+    cli.sql(&format!("SELECT pg_terminate_backend(pid, 10000) {dropping}"))
+        .await;
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    let archives = cli.files(".manifest.json");
+    assert_eq!(archives.len(), 1, "it was killed after the archive was written");
+    assert_eq!(cli.text(EVERY_ROW).await, before);
+    assert_eq!(
+        cli.text("SELECT count(*)::text AS value FROM audit_retention_ledger")
+            .await,
+        "0"
+    );
+    // As if it had been killed once more while it wrote the archive.
+    let partial = format!("{}.partial", archives[0].split('.').next().unwrap());
+    std::fs::write(cli.dir.path().join("kept").join(partial), vec![b'x'; 100_000]).unwrap();
+
+    assert_eq!(
+        cli.run_ok("retention apply --keep 13months --archive kept --yes")
+            .lines()
+            .count(),
+        1
+    );
+    assert_eq!(
+        cli.files(".manifest.json"),
+        archives,
+        "the same rows, the same name"
+    );
+    assert_eq!(cli.files("").len(), 2, "no other file remains");
+    cli.run_ok("restore kept");
+    assert_eq!(cli.text(EVERY_ROW).await, before);
+}
