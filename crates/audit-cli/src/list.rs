@@ -42,7 +42,12 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     let database = open_existing(database)?;
-    let rows = audit::latest(&mut connect(&database).await?, args.limit, args.all).await?;
+    let mut conn = connect(&database).await?;
+    let rows = if args.all {
+        audit::latest_with_records(&mut conn, args.limit).await?
+    } else {
+        audit::latest(&mut conn, args.limit).await?
+    };
     if args.json {
         for row in &rows {
             output::text(&serde_json::to_string(row)?);

@@ -17,7 +17,7 @@ Examples:
   auditlog partitions list
   auditlog partitions ensure                      for the next 24 months
   auditlog partitions ensure --from 2019-01       before an import of old events
-  auditlog partitions adopt-strays                empties the default partition
+  auditlog partitions move-default                empties the default partition
 
 Requires the table's owner or a member of audit_maintainer. PostgreSQL only.")]
 pub(crate) enum Args {
@@ -37,7 +37,7 @@ pub(crate) enum Args {
         to: Option<DateTime<Utc>>,
     },
     /// Move rows from the default partition to monthly partitions, which it creates
-    AdoptStrays,
+    MoveDefault,
 }
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
@@ -49,7 +49,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
             let in_two_years = now.checked_add_months(Months::new(24)).unwrap_or(now);
             ensure(&mut conn, from.unwrap_or(now), to.unwrap_or(in_two_years)).await
         }
-        Args::AdoptStrays => empty_default_partition(&mut conn).await,
+        Args::MoveDefault => empty_default_partition(&mut conn).await,
     }
 }
 
@@ -96,7 +96,7 @@ async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -
         && !months.is_empty()
     {
         eprintln!(
-            "the default partition has rows of {} months; these months were skipped: `auditlog partitions adopt-strays`",
+            "the default partition has rows of {} months; these months were skipped: `auditlog partitions move-default`",
             months.len()
         );
     }

@@ -174,8 +174,12 @@ fn status_json(file: &SpoolStatus) -> Value {
 
 async fn replay(database: &DatabaseArgs, dir: &Path, args: &ReplayArgs) -> CommandResult {
     let database = from_args(database)?;
+    let scope = match args.any_target {
+        true => ReplayScope::AnyDatabase,
+        false => ReplayScope::SameDatabase,
+    };
     if args.damaged {
-        let renamed = spool::restore_damaged(dir, &database, args.any_target)?;
+        let renamed = spool::restore_damaged(dir, &database, scope)?;
         println!("reading {} damaged files again", output::number(renamed));
     }
     let orphaned_entries = |file: SpoolStatus| match file.state {
@@ -188,10 +192,7 @@ async fn replay(database: &DatabaseArgs, dir: &Path, args: &ReplayArgs) -> Comma
     };
     let total = spool::status(dir)?.into_iter().map(orphaned_entries).sum();
     let bar = output::progress(Some(total), "replaying");
-    let report = spool::replay(dir, &database, args.any_target, |entries| {
-        bar.set_position(entries)
-    })
-    .await;
+    let report = spool::replay(dir, &database, scope, |entries| bar.set_position(entries)).await;
     bar.finish_and_clear();
     let report = report?;
     println!(

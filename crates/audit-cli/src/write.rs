@@ -261,7 +261,7 @@ impl LineWriter {
                 Ok(inserted) => self.count(inserted, 1),
                 Err(error) => {
                     // If the database no longer answers, the line is not the cause.
-                    audit::latest(&mut self.conn, 1, false).await?;
+                    audit::latest(&mut self.conn, 1).await?;
                     self.reject(number, &chain(&error));
                 }
             }

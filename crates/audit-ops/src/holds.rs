@@ -45,7 +45,7 @@ pub struct Hold {
     pub created_by: String,
     /// When, by the database's clock.
     #[diesel(sql_type = Text)]
-    pub made_at: String,
+    pub created_at: String,
     /// Why it was released; none while it is active.
     #[diesel(sql_type = Nullable<Text>)]
     pub release_reason: Option<String>,
@@ -103,10 +103,10 @@ pub async fn list(conn: &mut Connection) -> Result<Vec<Hold>, OpsError> {
         utc_text!("h.from_time"),
         " AS from_time, ",
         utc_text!("h.to_time"),
-        " AS to_time, h.reason, h.made_by::text AS made_by, ",
-        utc_text!("h.made_at"),
-        " AS made_at, r.reason AS release_reason, r.made_by::text AS released_by, ",
-        utc_text!("r.made_at"),
+        " AS to_time, h.reason, h.created_by::text AS created_by, ",
+        utc_text!("h.created_at"),
+        " AS created_at, r.reason AS release_reason, r.created_by::text AS released_by, ",
+        utc_text!("r.created_at"),
         " AS released_at FROM audit_legal_holds h LEFT JOIN audit_legal_holds r ON r.releases = h.id \
          WHERE h.releases IS NULL ORDER BY h.id"
     ));

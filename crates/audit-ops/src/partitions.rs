@@ -16,8 +16,8 @@ use crate::postgres::{Number, postgres, utc_text};
 #[non_exhaustive]
 pub struct Partition {
     /// The table's name.
-    #[serde(rename = "part")]
-    #[diesel(sql_type = Text, column_name = part)]
+    #[serde(rename = "partition")]
+    #[diesel(sql_type = Text, column_name = partition)]
     pub name: String,
     /// The month, as `2024-01`; none for the default partition and others that are not a whole month.
     #[diesel(sql_type = Nullable<Text>)]
@@ -64,11 +64,11 @@ pub struct DefaultPartitionMonth {
 /// Dropping the future loses nothing.
 pub async fn list(conn: &mut Connection) -> Result<Vec<Partition>, OpsError> {
     let query = diesel::sql_query(concat!(
-        "SELECT part::text AS part, month, ",
+        "SELECT partition::text AS partition, month, ",
         utc_text!("from_time"),
         " AS from_time, ",
         utc_text!("to_time"),
-        " AS to_time, has_rows, row_count, bytes FROM audit_logs_months() AS months ORDER BY months.from_time, months.part"
+        " AS to_time, has_rows, row_count, bytes FROM audit_logs_months() AS months ORDER BY months.from_time, months.partition"
     ));
     Ok(query.load(postgres(conn)?).await?)
 }

@@ -23,7 +23,7 @@ pub(crate) fn postgres(conn: &mut Connection) -> Result<&mut AsyncPgConnection, 
 /// # Cancel safety
 /// Dropping the future loses nothing.
 pub async fn ensure_migrated(conn: &mut Connection) -> Result<(), OpsError> {
-    let query = diesel::sql_query("SELECT count(to_regproc('audit_retention_turn')) AS value");
+    let query = diesel::sql_query("SELECT count(to_regproc('audit_retention_lock')) AS value");
     match query.get_result::<Number>(postgres(conn)?).await?.value {
         0 => Err(OpsError::NotMigrated),
         _ => Ok(()),

@@ -62,9 +62,9 @@ impl RetentionPolicy {
     }
 }
 
-/// Defines an enum that is a word in JSON and in the database: `Variant = "printed" / "in SQL"`.
+/// Defines an enum that is a word in JSON and in the database: `Variant = "word"`.
 macro_rules! word_enum {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal / $sql:literal),* $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromSqlRow)]
         #[non_exhaustive]
@@ -84,7 +84,7 @@ macro_rules! word_enum {
         {
             fn from_sql(value: DB::RawValue<'_>) -> deserialize::Result<Self> {
                 match String::from_sql(value)?.as_str() {
-                    $($sql => Ok(Self::$variant),)*
+                    $($word => Ok(Self::$variant),)*
                     unknown => Err(format!(
                         "unknown {} {unknown:?}: the database may be newer than this program", stringify!($name),
                     ).into()),
@@ -104,15 +104,15 @@ word_enum! {
     /// Whether a partition can be dropped.
     PartitionVerdict {
         /// It is due.
-        Drop = "drop" / "drop",
+        Drop = "drop",
         /// It is not old enough.
-        Keep = "keep" / "keep",
+        Keep = "keep",
         /// It is due, and a legal hold covers rows of it.
-        Held = "held" / "held",
+        Held = "held",
         /// It is due, but fewer later months hold rows than are to be kept: the clock may be wrong.
-        TooFewRecent = "too_few_recent" / "few_later",
+        TooFewRecent = "too_few_recent",
         /// The default partition, or another one that is not a whole month.
-        NotMonthly = "not_monthly" / "not_a_month",
+        NotMonthly = "not_monthly",
     }
 }
 
@@ -120,9 +120,9 @@ word_enum! {
     /// What an entry of the ledger records.
     LedgerEvent {
         /// A month was dropped.
-        Dropped = "dropped" / "dropped",
+        Dropped = "dropped",
         /// A month was restored from an archive.
-        Restored = "restored" / "restored",
+        Restored = "restored",
     }
 }
 
@@ -131,8 +131,8 @@ word_enum! {
 #[non_exhaustive]
 pub struct PlannedPartition {
     /// The table's name.
-    #[serde(rename = "part")]
-    #[diesel(sql_type = Text, column_name = part)]
+    #[serde(rename = "partition")]
+    #[diesel(sql_type = Text, column_name = partition)]
     pub name: String,
     /// The month, as `2024-01`; none for a partition that is not a month.
     #[diesel(sql_type = Nullable<Text>)]
@@ -228,7 +228,7 @@ pub async fn plan(
     policy: &RetentionPolicy,
 ) -> Result<Vec<PlannedPartition>, OpsError> {
     let query = diesel::sql_query(concat!(
-        "SELECT part::text AS part, month, ",
+        "SELECT partition::text AS partition, month, ",
         utc_text!("from_time"),
         " AS from_time, ",
         utc_text!("to_time"),

@@ -43,7 +43,7 @@ pub async fn restore(
 ) -> Result<RestoreReport, OpsError> {
     let conn = postgres(conn)?;
     let create_partition = diesel::sql_query(
-        "SELECT audit_logs_make_month($1::timestamptz AT TIME ZONE 'UTC')::int::bigint AS value",
+        "SELECT audit_logs_create_partition($1::timestamptz AT TIME ZONE 'UTC')::int::bigint AS value",
     )
     .bind::<Text, _>(&archive.manifest.from_time);
     create_partition.get_result::<Number>(conn).await?;
@@ -58,7 +58,7 @@ async fn restore_all(
     archive: &VerifiedArchive,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<RestoreReport, OpsError> {
-    conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_turn()")
+    conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_lock()")
         .await?;
     let mut lines = Lines::open(&archive.path)?;
     let mut report = RestoreReport {

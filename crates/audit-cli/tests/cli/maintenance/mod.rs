@@ -110,7 +110,7 @@ async fn a_maintainer_can_run_every_maintenance_command() {
     for arguments in [
         "partitions list",
         "partitions ensure",
-        "partitions adopt-strays",
+        "partitions move-default",
         "retention plan --keep 13months",
         "retention ledger",
         "hold list",

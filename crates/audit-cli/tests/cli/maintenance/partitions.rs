@@ -14,7 +14,7 @@ async fn partitions_are_created_and_the_default_partition_is_emptied() {
         .await;
     let (code, out, err) = cli.run("partitions ensure --from 2018-01 --to 2018-03");
     assert!(
-        code == 0 && out == "created 2 partitions\n" && err.contains("adopt-strays"),
+        code == 0 && out == "created 2 partitions\n" && err.contains("move-default"),
         "{out}{err}"
     );
     assert!(
@@ -22,7 +22,7 @@ async fn partitions_are_created_and_the_default_partition_is_emptied() {
             .contains("audit_logs_default\t\t2\t")
     );
     assert_eq!(
-        cli.run_ok("partitions adopt-strays"),
+        cli.run_ok("partitions move-default"),
         "moved 2 rows to 1 partitions\n"
     );
     let list = cli.run_ok("partitions list");
@@ -34,12 +34,12 @@ async fn partitions_are_created_and_the_default_partition_is_emptied() {
     let json: serde_json::Value =
         serde_json::from_str(cli.run_ok("partitions list --json").lines().next().unwrap()).unwrap();
     assert_eq!(
-        (&json["part"], &json["month"]),
+        (&json["partition"], &json["month"]),
         (&"audit_logs_2018_01".into(), &"2018-01".into())
     );
     cli.sql("INSERT INTO audit_logs (created_at, action) VALUES ('infinity', 'x')")
         .await;
-    let (code, _, err) = cli.run("partitions adopt-strays");
+    let (code, _, err) = cli.run("partitions move-default");
     assert!(
         code == 1 && err.contains("1 rows have times outside every possible month"),
         "{err}"

@@ -94,7 +94,7 @@ async fn invalid_and_unconfirmed_commands_change_nothing() {
             2,
             "cannot be used with",
         ),
-        ("hold release 1 --reason x", 3, "not a hold that stands"),
+        ("hold release 1 --reason x", 3, "not an active hold"),
         ("restore nowhere", 3, "nowhere"),
         ("partitions ensure --from yesterday", 2, "2024-01-31"),
     ] {

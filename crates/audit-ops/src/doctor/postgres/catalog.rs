@@ -168,8 +168,8 @@ async fn default_partition(session: &Session) -> Result<Vec<Finding>, DoctorErro
                 "the default partition holds rows: {rows}{}",
                 if rows == "1000" { " or more" } else { "" }
             ),
-            "SELECT month_start, audit_logs_adopt_month(month_start) FROM audit_logs_stray_months() WHERE month_start IS NOT NULL;\n\
-             -- or with the command: auditlog partitions adopt-strays",
+            "SELECT month_start, audit_logs_move_month(month_start) FROM audit_logs_default_months() WHERE month_start IS NOT NULL;\n\
+             -- or with the command: auditlog partitions move-default",
         ),
     }])
 }

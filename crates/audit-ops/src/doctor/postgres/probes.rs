@@ -119,7 +119,7 @@ async fn probe_partitions(session: &Session) -> Result<Finding, DoctorError> {
             "bypassing the rights and policies of audit_logs, this user may {}",
             list_rights(accessible)
         ),
-        "-- expected of a superuser or the owner; otherwise: SELECT audit_close_table('…'); for each of them",
+        "-- expected of a superuser or the owner; otherwise: SELECT audit_lock_down_table('…'); for each of them",
     ))
 }
 

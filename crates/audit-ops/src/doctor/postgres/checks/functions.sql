@@ -10,11 +10,11 @@ UNION ALL
 SELECT 'critical', format('%s belongs to %s, not to the table''s owner', signature, pg_get_userbyid(proowner)), format('ALTER FUNCTION %s OWNER TO %I;', signature, pg_get_userbyid(relowner))
 FROM ours WHERE proowner <> relowner
 UNION ALL
-SELECT CASE WHEN proname ~ '^audit_logs_(make_month|ensure_partitions|index_closed_months)$' THEN 'warning' ELSE 'critical' END,
+SELECT CASE WHEN proname ~ '^audit_logs_(create_partition|ensure_partitions|index_closed_months)$' THEN 'warning' ELSE 'critical' END,
        format('everybody may execute %s, which has the owner''s rights', signature), format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC;', signature)
 FROM ours
 WHERE prosecdef AND prorettype <> 'trigger'::regtype
   AND EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) a WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE')
 UNION ALL
 SELECT 'warning', format('%s runs with the rights of its caller, which are not sufficient', signature), format('ALTER FUNCTION %s SECURITY DEFINER;', signature)
-FROM ours WHERE NOT prosecdef AND proname IN ('audit_logs_make_month', 'audit_logs_ensure_partitions', 'audit_logs_index_closed_months')
+FROM ours WHERE NOT prosecdef AND proname IN ('audit_logs_create_partition', 'audit_logs_ensure_partitions', 'audit_logs_index_closed_months')

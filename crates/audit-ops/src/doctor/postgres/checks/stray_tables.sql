@@ -11,6 +11,6 @@ FROM pg_inherits i, trail WHERE i.inhparent = trail.oid AND i.inhdetachpending
 UNION ALL
 SELECT CASE WHEN c.relkind = 'f' THEN 'critical' ELSE 'info' END,
        format(CASE WHEN c.relkind = 'f' THEN 'the partition %s is a foreign table: its rows can be changed elsewhere' ELSE 'the partition %s was created manually' END, c.oid::regclass),
-       format(E'-- protect it as the other partitions are: SELECT audit_close_table(%L);\n-- and apply the remedies of TRIGGERS', c.oid::regclass)
+       format(E'-- protect it as the other partitions are: SELECT audit_lock_down_table(%L);\n-- and apply the remedies of TRIGGERS', c.oid::regclass)
 FROM pg_partition_tree('audit_logs') t JOIN pg_class c ON c.oid = t.relid
 WHERE t.level > 0 AND c.relname !~ '^audit_logs_(default|\d{4,}_\d\d(_bc)?)$'
