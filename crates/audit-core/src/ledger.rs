@@ -5,6 +5,7 @@
 //! released.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::loss::LossLog;
 use crate::{Delivery, DeliveryCounts, Fate, Loss, SeqRange, SeqSet, Time};
@@ -12,6 +13,10 @@ use crate::{Delivery, DeliveryCounts, Fate, Loss, SeqRange, SeqSet, Time};
 /// Ranges of entries that were not stored, remembered exactly. Asked about an older one, the ledger
 /// says [`Delivery::Unknown`].
 pub const MAX_EXCEPTIONS: usize = 1_024;
+
+/// The most waiters that expire at once: each costs a few hundred nanoseconds under a lock for which callers
+/// whose entries are refused wait.
+pub const MAX_EXPIRED: usize = 1_024;
 
 /// The fate of every number so far. `W` is what notifies a waiting caller.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub struct Ledger<W> {
     waiters: BTreeMap<WaiterKey, Waiter<W>>,
     deadlines: BTreeSet<(Time, WaiterKey)>,
     last_waiter: u64,
+    /// The last waiter of which it is known whether its caller has gone.
+    swept_to: WaiterKey,
     /// The numbers that were settled since waiters were last taken, with their settled neighbours above.
     touched: Vec<SeqRange>,
 }
@@ -76,6 +83,7 @@ impl<W> Default for Ledger<W> {
             waiters: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             last_waiter: 0,
+            swept_to: WaiterKey::default(),
             touched: Vec::new(),
         }
     }
@@ -136,20 +144,40 @@ impl<W> Ledger<W> {
         ready
     }
 
-    /// Removes and returns the waiters whose deadline has passed, with what is known.
+    /// Removes and returns waiters whose deadline has passed, with what is known: at most [`MAX_EXPIRED`], the
+    /// others with the next call.
     pub fn take_expired(&mut self, now: Time) -> Vec<(W, DeliveryCounts)> {
         let mut expired = Vec::new();
-        while let Some(&(_, key)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now) {
+        while expired.len() < MAX_EXPIRED
+            && let Some(&(_, key)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now)
+        {
             expired.extend(self.remove_waiter(key));
         }
         expired
     }
 
-    /// Removes waiters whose caller has gone.
-    pub fn retain_waiters(&mut self, is_alive: impl Fn(&W) -> bool) {
-        self.waiters.retain(|_, waiter| is_alive(&waiter.reply));
-        let waiters = &self.waiters;
-        self.deadlines.retain(|(_, key)| waiters.contains_key(key));
+    /// Removes and returns waiters whose caller has gone. Looks at no more than `count`, and goes on behind them
+    /// with the next call.
+    pub fn take_gone(&mut self, count: usize, is_gone: impl Fn(&W) -> bool) -> Vec<W> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let next = self
+            .waiters
+            .range((Bound::Excluded(self.swept_to), Bound::Unbounded));
+        let looked_at: Vec<WaiterKey> = next.take(count).map(|(key, _)| *key).collect();
+        // Behind the last one it begins again at the first.
+        self.swept_to = match looked_at.last() {
+            Some(last) if looked_at.len() == count => *last,
+            _ => WaiterKey::default(),
+        };
+        let mut gone = Vec::new();
+        for key in looked_at {
+            if is_gone(&self.waiters[&key].reply) {
+                gone.extend(self.remove_waiter(key).map(|(reply, _)| reply));
+            }
+        }
+        gone
     }
 
     fn remove_waiter(&mut self, key: WaiterKey) -> Option<(W, DeliveryCounts)> {
@@ -408,6 +436,40 @@ mod tests {
         let counts = ledger.outcome(range(1, 8)).unwrap();
         assert_eq!((counts.committed, counts.quarantined, counts.dropped), (3, 5, 0));
         assert_eq!(ledger.resolved_through(), 8);
+    }
+
+    #[test]
+    fn many_waiters_expire_in_turns() {
+        let mut ledger = Ledger::default();
+        for waiter in 0..MAX_EXPIRED + 1 {
+            ledger.wait(range(1, 1), Time::START, waiter);
+        }
+        assert_eq!(ledger.take_expired(Time::START).len(), MAX_EXPIRED);
+        assert_eq!(ledger.next_deadline(), Some(Time::START));
+        assert_eq!(
+            ledger.take_expired(Time::START),
+            [(
+                MAX_EXPIRED,
+                DeliveryCounts {
+                    pending: 1,
+                    ..DeliveryCounts::default()
+                }
+            )]
+        );
+        assert!(!ledger.has_waiters());
+    }
+
+    #[test]
+    fn each_waiter_is_looked_at_within_a_round_whether_its_caller_has_gone() {
+        let mut ledger = Ledger::default();
+        for waiter in 0..10 {
+            ledger.wait(range(waiter + 1, waiter + 1), Time::NEVER, waiter);
+        }
+        let is_gone = |waiter: &u64| waiter % 3 == 0;
+        let rounds: Vec<Vec<u64>> = (0..4).map(|_| ledger.take_gone(3, is_gone)).collect();
+        assert_eq!(rounds, [vec![0], vec![3], vec![6], vec![9]]);
+        assert_eq!(ledger.take_gone(100, |_| true), [1, 2, 4, 5, 7, 8]);
+        assert!(!ledger.has_waiters() && ledger.next_deadline().is_none());
     }
 
     #[test]

@@ -15,7 +15,12 @@ pub trait Row: Clone {
     /// The writer that numbered the entry, and its number there, from 1; none for a record.
     fn number(&self) -> Option<(Uuid, u64)>;
 
-    /// True for the record that says that its writer stopped. It vouches for every number before it, so
-    /// the spool hands it out after everything else of its file.
-    fn is_stop_record(&self) -> bool;
+    /// The writer whose clean end this row records; none for every other row.
+    fn stopped_writer(&self) -> Option<Uuid>;
+
+    /// True for the record of a clean end. It attests every number before it, so the spool returns it after
+    /// everything else of its file.
+    fn is_stop_record(&self) -> bool {
+        self.stopped_writer().is_some()
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::fixture::CliFixture;
 
 fn sample() -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../db-services/examples/cloudtrail");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/cloudtrail");
     let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     files
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))

@@ -126,6 +126,8 @@ bugs! {
     SpoolNotReplayedAtTheEnd,
     /// The memory of a spooled batch is never released.
     SpooledNotReleased,
+    /// A stop record is sent although the database rejected a declaration of its writer.
+    StopRecordAfterRejectedDeclaration,
     /// A stop record is sent while entries are in the spool.
     StopRecordBesideSpooledEntries,
     /// The spool hands out a stop record like any other batch.

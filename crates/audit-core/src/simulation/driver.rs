@@ -347,6 +347,7 @@ impl Writer {
         };
         let id = env.model.new_id();
         let key = env.model.new_row(self.index, 0, id, verdict);
+        env.model.row_mut(key).is_stop_record = matches!(record, Record::Stopped { .. });
         SimRow {
             key,
             id,

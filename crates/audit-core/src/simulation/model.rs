@@ -74,6 +74,8 @@ pub(super) struct RowState {
     pub(super) writer: u32,
     /// Zero for a record.
     pub(super) seq: u64,
+    /// True for the record of a clean end.
+    pub(super) is_stop_record: bool,
     pub(super) verdict: Verdict,
     pub(super) said: Option<SaidFate>,
     /// Synced batches that hold it.
@@ -172,6 +174,7 @@ impl Model {
             id,
             writer,
             seq,
+            is_stop_record: false,
             verdict,
             said: None,
             copies: 0,
@@ -223,6 +226,8 @@ impl Model {
             || row.is_victim
             || row.said.is_some_and(SaidFate::is_dropped)
             || (row.seq == 0 && row.verdict != Verdict::Accepted)
+            // It would attest what the database did not let its writer declare.
+            || (row.is_stop_record && self.has_rejected_record)
     }
 
     pub(super) fn name(&self, key: u32) -> String {

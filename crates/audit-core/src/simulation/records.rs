@@ -87,7 +87,9 @@ impl Model {
         let from = self.writers[writer as usize].attested + 1;
         // A file with a row of it, or with a declaration, may be another writer's by now.
         let is_deferrable = self.is_shared && by == "stopped" && self.writers[writer as usize].has_ended;
-        let excuses_undeclared = self.has_destroyed_record || (by != "alive" && self.has_rejected_record);
+        let has_ended = self.writers[writer as usize].has_ended;
+        let excuses_undeclared =
+            self.has_destroyed_record || (by != "alive" && self.has_rejected_record && has_ended);
         for seq in from..=mark {
             let partly = &self.writers[writer as usize].partly_lost;
             let Some(key) = self.key(writer, seq) else {

@@ -37,7 +37,7 @@ impl Row for SimRow {
         (self.seq > 0).then(|| (writer_id(self.writer), self.seq))
     }
 
-    fn is_stop_record(&self) -> bool {
-        matches!(self.record.as_deref(), Some(Record::Stopped { .. }))
+    fn stopped_writer(&self) -> Option<Uuid> {
+        matches!(self.record.as_deref(), Some(Record::Stopped { .. })).then(|| writer_id(self.writer))
     }
 }

@@ -137,12 +137,6 @@ impl<R: Row> Batches<R> {
         self.ready.iter().any(|batch| batch.not_before <= now)
     }
 
-    /// Removes and returns the next batch that may be sent now.
-    pub(super) fn pop_ready(&mut self, now: Time) -> Option<RowBatch<R>> {
-        let next = self.ready.iter().position(|batch| batch.not_before <= now)?;
-        self.ready.remove(next)
-    }
-
     /// What they count against the queue's bounds together.
     pub(super) fn size(&self) -> Size {
         self.iter().fold(Size::default(), |sum, batch| sum + batch.size)

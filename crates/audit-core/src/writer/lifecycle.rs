@@ -255,9 +255,14 @@ impl<R: Row> Lifecycle<R> {
         self.rejected_lowest = lowest.into_iter().flatten().min();
     }
 
-    /// True if a declaration is neither committed nor in the spool.
+    /// True if a declaration is neither committed nor in the spool, or was rejected.
     pub(super) fn has_open(&self) -> bool {
-        !self.open.is_empty()
+        !self.open.is_empty() || self.has_rejected()
+    }
+
+    /// True if the database rejected a record that may declare something of this writer.
+    pub(super) fn has_rejected(&self) -> bool {
+        self.rejected_lowest.is_some() && !planted!(StopRecordAfterRejectedDeclaration)
     }
 
     /// True if something is to be declared that no batch carries yet.

@@ -245,7 +245,7 @@ impl<R: Row> Core<R> {
             && self.breaker.permits(now)
         {
             self.request_replay(now, out);
-            let Some(batch) = self.batches.pop_ready(now) else {
+            let Some(batch) = self.next_batch(now, out) else {
                 return;
             };
             self.breaker.on_sent(lane);
@@ -262,6 +262,48 @@ impl<R: Row> Core<R> {
             };
             self.batches.in_flight[lane] = Some(InFlight { batch, sent_at: now });
         }
+    }
+
+    /// Removes and returns the next batch to send.
+    ///
+    /// This writer's stop record, read back from the spool, attests what the records before it declare. It waits
+    /// until those are stored, and is not sent at all once the database has rejected one of them.
+    fn next_batch(&mut self, now: Time, out: &mut Vec<Action<R>>) -> Option<RowBatch<R>> {
+        let is_record = |row: &R| row.number().is_none();
+        loop {
+            let records = self
+                .batches
+                .iter()
+                .filter(|batch| batch.rows.iter().any(is_record))
+                .count();
+            let may_be_sent = |batch: &RowBatch<R>| {
+                batch.not_before <= now && (records <= 1 || !self.has_own_stop_record(batch))
+            };
+            let next = self.batches.ready.iter().position(may_be_sent)?;
+            let batch = self.batches.ready.remove(next)?;
+            if !(self.lifecycle.has_rejected() && self.has_own_stop_record(&batch)) {
+                return Some(batch);
+            }
+            let kept = batch
+                .rows
+                .iter()
+                .filter(|row| row.stopped_writer() != Some(self.config.writer));
+            let rows = Rows::new(kept.cloned().collect::<Vec<_>>());
+            if !rows.is_empty() {
+                return Some(RowBatch { rows, ..batch });
+            }
+            self.finish_copy(batch.copy, out);
+            self.note_drained(out);
+        }
+    }
+
+    /// True if the stop record of this writer came back from the spool in this batch.
+    fn has_own_stop_record(&self, batch: &RowBatch<R>) -> bool {
+        batch.source == Source::Spool
+            && batch
+                .rows
+                .iter()
+                .any(|row| row.stopped_writer() == Some(self.config.writer))
     }
 
     /// Takes back a batch that a lane could not write.

@@ -17,8 +17,9 @@ impl Row for LogRow {
         Some((self.writer_id?, u64::try_from(self.writer_seq?).ok()?))
     }
 
-    fn is_stop_record(&self) -> bool {
-        self.writer_seq.is_none() && self.action == action::STOPPED
+    fn stopped_writer(&self) -> Option<Uuid> {
+        let is_stop_record = self.writer_seq.is_none() && self.action == action::STOPPED;
+        self.writer_id.filter(|_| is_stop_record)
     }
 }
 

@@ -107,3 +107,68 @@ fn the_stop_record_of_an_unhindered_write_ahead_writer_goes_to_the_database() {
     );
     assert_eq!(appends(&actions), []);
 }
+
+/// A writer whose declaration of number 2 went through the spool and is rejected there. Its entries 1 and 3 to 5
+/// are committed, and the spool is drained.
+fn with_a_rejected_declaration() -> Driver {
+    let mut driver = Driver::started(Some(SpoolMode::Overflow), 1, 4);
+    driver.lose(DropReason::QueueFull);
+    let actions = driver.push(3);
+    let copy = only(&appends(&actions));
+    driver.spool(SpoolReply::Appended {
+        copy,
+        result: Ok(at(1)),
+    });
+    let rows = std::iter::once(TestRow::Record)
+        .chain((3..=5).map(TestRow::Entry))
+        .collect();
+    let lane = only(&sends(&driver.found(1, rows)));
+    // Two halvings single out the record; then its neighbours are sent.
+    driver.fail(lane, SinkErrorKind::RowRejected);
+    driver.fail(lane, SinkErrorKind::RowRejected);
+    let ticket = only(&tickets(&driver.fail(lane, SinkErrorKind::RowRejected)));
+    driver.commit(lane);
+    driver.commit(lane);
+    driver.spool(SpoolReply::Quarantined {
+        ticket,
+        result: Ok(()),
+    });
+    driver.spool(SpoolReply::Read(None));
+    assert_eq!(driver.fates.get(&5), Some(&Fate::Committed));
+    driver
+}
+
+#[test]
+fn no_clean_end_follows_a_declaration_that_was_rejected_on_its_way_from_the_spool() {
+    let mut driver = with_a_rejected_declaration();
+    let actions = driver.close(SHUTDOWN);
+    assert!(!has_stop_record(&actions), "{actions:?}");
+    assert_eq!(driver.wait(), Wait::Finished);
+}
+
+#[test]
+fn a_stop_record_in_the_spool_is_not_sent_once_a_declaration_was_rejected() {
+    let mut driver = with_a_rejected_declaration();
+    driver.spool(SpoolReply::Adopted);
+    // It came to the spool before the declaration in front of it was rejected.
+    let actions = driver.found(2, vec![TestRow::StopRecord]);
+    assert_eq!(sends(&actions), [], "{actions:?}");
+    let removed = |action: &Action<TestRow>| matches!(action, Action::Spool(SpoolRequest::Remove(_)));
+    assert!(
+        actions.iter().any(removed),
+        "it is removed from the spool: {actions:?}"
+    );
+}
+
+#[test]
+fn a_stop_record_waits_for_the_records_that_came_from_the_spool_before_it() {
+    let mut driver = Driver::started(Some(SpoolMode::Overflow), 2, 100);
+    driver.spool(SpoolReply::Adopted);
+    let first = only(&sends(&driver.found(1, vec![TestRow::Record])));
+    assert_eq!(
+        sends(&driver.found(2, vec![TestRow::StopRecord])),
+        [],
+        "the other lane is idle"
+    );
+    assert_eq!(sends(&driver.commit(first)).len(), 1);
+}

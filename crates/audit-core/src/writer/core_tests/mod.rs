@@ -37,8 +37,8 @@ impl Row for TestRow {
         }
     }
 
-    fn is_stop_record(&self) -> bool {
-        *self == Self::StopRecord
+    fn stopped_writer(&self) -> Option<Uuid> {
+        (*self == Self::StopRecord).then_some(WRITER)
     }
 }
 

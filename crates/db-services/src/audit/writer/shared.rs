@@ -41,11 +41,16 @@ pub(in crate::audit) struct Shared {
     finished: watch::Sender<bool>,
     /// The writer's thread, once it runs.
     thread: OnceLock<ThreadId>,
+    /// The process of that thread.
+    process: u32,
 }
 
 /// The time that a thread gets to end beyond the deadline of a shutdown. It needs it only where the user's
 /// code blocks it, or a disk.
 const END_GRACE: Duration = Duration::from_secs(3);
+
+/// The waiters that are looked at, whether their caller has gone, for each that expires.
+const SWEPT_PER_EXPIRED: usize = 4;
 
 /// The ledger's state at the beginning of a turn of the writer's thread.
 pub(super) struct Turn {
@@ -69,6 +74,7 @@ impl Shared {
             shutdown_deadline: Mutex::new(None),
             finished: watch::Sender::new(false),
             thread: OnceLock::new(),
+            process: std::process::id(),
         }
     }
 
@@ -159,12 +165,12 @@ impl Shared {
     pub(super) fn expire(&self, now: Time) {
         let mut ledger = lock(&self.ledger);
         let expired = ledger.take_expired(now);
-        if !expired.is_empty() {
-            // Where one has waited to its deadline, others may have gone.
-            ledger.retain_waiters(|reply| !reply.is_closed());
-        }
+        // Where one has waited to its deadline, others may have gone. A few for each: callers whose entries are
+        // refused wait for this lock.
+        let gone = ledger.take_gone(SWEPT_PER_EXPIRED * expired.len(), oneshot::Sender::is_closed);
         drop(ledger);
         notify(expired);
+        gone.into_iter().for_each(|reply| _ = contained(|| drop(reply)));
     }
 
     /// The state of the shared parts, and the losses since the last call. The marks are read before the
@@ -220,7 +226,7 @@ impl Shared {
             if let Some(counts) = ledger.outcome(range) {
                 return counts;
             }
-            if self.is_own_thread() {
+            if self.is_own_thread() || self.is_forked() {
                 return ledger.known(range);
             }
             let (reply, answer) = oneshot::channel();
@@ -248,7 +254,8 @@ impl Shared {
     }
 
     pub(super) fn finish(&self) {
-        self.finished.send_replace(true);
+        // Wakes callers, whose wakers are user code.
+        contained(|| _ = self.finished.send_replace(true));
     }
 
     /// Notes that the current thread is the writer's.
@@ -263,14 +270,24 @@ impl Shared {
             .is_some_and(|thread| *thread == std::thread::current().id())
     }
 
+    /// True in a child process, which has no writer's thread.
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
     /// Waits until the thread has ended, a little beyond the deadline at most. False if it has not.
     pub(super) async fn finished_by(&self, deadline: Time) -> bool {
         let mut finished = self.finished.subscribe();
-        if self.is_own_thread() {
-            return *finished.borrow();
+        if !self.is_own_thread() && !self.is_forked() {
+            let limit = (deadline - self.now()).saturating_add(END_GRACE);
+            self.within(limit, finished.wait_for(|finished| *finished)).await;
         }
-        // The caller may have no timer, and the writer's thread may be what does not answer.
-        let limit = (deadline - self.now()).saturating_add(END_GRACE);
+        *finished.borrow()
+    }
+
+    /// Waits for a future, at most for this time. The caller may have no timer, and the writer's thread may be
+    /// what does not answer.
+    pub(super) async fn within(&self, limit: Duration, future: impl Future) {
         let (expire, expired) = oneshot::channel::<()>();
         let (ended, watch) = mpsc::channel::<()>();
         let timer = std::thread::Builder::new()
@@ -281,14 +298,13 @@ impl Shared {
             });
         tokio::select! {
             biased;
-            result = finished.wait_for(|finished| *finished) => drop(result),
+            _ = future => {}
             _ = expired, if timer.is_ok() => {}
         }
         drop(ended);
-        *finished.borrow()
     }
 
-    pub(super) fn submitted(&self) -> u64 {
+    pub(in crate::audit) fn submitted(&self) -> u64 {
         self.queue.submitted()
     }
 
@@ -302,7 +318,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn report(&self) -> WriterReport {
+    pub(in crate::audit) fn report(&self) -> WriterReport {
         self.counters.report(self.submitted())
     }
 
@@ -332,8 +348,10 @@ pub(in crate::audit) fn contained(run: impl FnOnce()) -> bool {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(()) => true,
         Err(payload) => {
-            // Its destructor is user code too.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            // Its destructor is user code too, and so is that of the payload with which it panics.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(payload);
+            }
             false
         }
     }

@@ -24,8 +24,8 @@ impl Row for TestRow {
         Some((Uuid::nil(), self.seq))
     }
 
-    fn is_stop_record(&self) -> bool {
-        self.is_stop
+    fn stopped_writer(&self) -> Option<Uuid> {
+        self.is_stop.then(Uuid::nil)
     }
 }
 
