@@ -30,7 +30,8 @@ static DISABLED: AtomicBool = AtomicBool::new(false);
 enum Starting {
     /// No entry was written.
     NotYet,
-    /// The operating system gave no thread. Its numbers count on: their loss is declared once it runs.
+    /// The operating system gave no thread. Its numbers count on: their loss is declared once it runs, or by the
+    /// writer that is installed instead.
     Failed {
         shared: Arc<Shared>,
         at: Instant,
@@ -98,8 +99,17 @@ pub fn write_audit_logs(entries: impl IntoIterator<Item = AuditEntry>) -> Receip
 /// When one is in use already: installed, or started by an entry written before.
 pub fn install(writer: AuditWriter) -> Result<(), InstallError> {
     let mut starting = starting();
-    WRITER.set(writer).map_err(|_| InstallError)?;
-    *starting = Starting::Done;
+    WRITER.set(writer.clone()).map_err(|_| InstallError)?;
+    let before = std::mem::replace(&mut *starting, Starting::Done);
+    drop(starting);
+    if let Starting::Failed { shared, reason, .. } = before {
+        // Entries that no thread could be started for: this writer reports and declares their loss.
+        let shared_now = writer.shared();
+        shared_now.refuse_for(
+            shared_now.reserve(shared.submitted()),
+            DropReason::NoThread(reason),
+        );
+    }
     Ok(())
 }
 
@@ -130,7 +140,7 @@ pub async fn flush(timeout: Duration) -> WriterReport {
 pub async fn shutdown(timeout: Duration) -> WriterReport {
     match existing_or_starting() {
         Some(writer) => writer.shut_down(timeout).await,
-        None => WriterReport::default(),
+        None => unstarted_report(),
     }
 }
 
@@ -138,7 +148,7 @@ pub async fn shutdown(timeout: Duration) -> WriterReport {
 pub fn shutdown_blocking(timeout: Duration) -> WriterReport {
     match existing_or_starting() {
         Some(writer) => writer.shut_down_blocking(timeout),
-        None => WriterReport::default(),
+        None => unstarted_report(),
     }
 }
 
@@ -190,6 +200,14 @@ fn existing_or_starting() -> Option<AuditWriter> {
         drop(starting());
         existing()
     })
+}
+
+/// The entries that were dropped because no thread could be started.
+fn unstarted_report() -> WriterReport {
+    match &*starting() {
+        Starting::Failed { shared, .. } => shared.report(),
+        Starting::NotYet | Starting::Done => WriterReport::default(),
+    }
 }
 
 /// The writer to use, started from the environment if there is none yet.

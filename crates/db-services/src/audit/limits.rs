@@ -172,6 +172,12 @@ fn cut(value: &str, limit: usize) -> Option<String> {
     Some(format!("{}…", &value[..end]))
 }
 
+/// A text within [`TEXT_CHARS`] and without NUL.
+pub(super) fn limited(text: &str) -> String {
+    let text = cut(text, TEXT_CHARS).unwrap_or_else(|| text.to_owned());
+    text.replace('\0', REPLACEMENT)
+}
+
 /// The nearest time that both databases and chrono hold, to the microsecond.
 fn clamp_time(time: DateTime<Utc>, annotations: &mut Annotations) -> DateTime<Utc> {
     let edge = |year, month, day, clock: NaiveTime| {

@@ -1,5 +1,6 @@
 //! Writes batches to SQLite and classifies its errors.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 use super::{KnownGoodRow, Rows, Sink, on_conflict};
 use crate::audit::insert::{OnConflict, SKIPPED, sqlite_insert};
 use crate::audit::row::LogRow;
+use crate::audit::writer::panicked;
 use crate::client::{SqliteLocation, describe, open_sqlite};
 
 /// Rows to write, and where the result goes.
@@ -34,8 +36,12 @@ impl SqliteSink {
                     known_good: KnownGoodRow::default(),
                 };
                 for (rows, attempt, reply) in incoming {
+                    // diesel calls code of the application: its instrumentation. After a panic in it the next
+                    // batch gets a new connection.
+                    let written = catch_unwind(AssertUnwindSafe(|| file.write(&rows, attempt)));
+                    let written = written.unwrap_or_else(|payload| Err(panicked(payload)));
                     // A writer that was shut down meanwhile does not wait for the answer.
-                    let _ = reply.send(file.write(&rows, attempt));
+                    let _ = reply.send(written);
                 }
             })?;
         Ok(Self { jobs })

@@ -1,15 +1,22 @@
 //! The lanes: each owns a sink and writes one batch at a time.
 //!
 //! A lane is a future that the driver polls itself: between the queue and the socket there is neither a task
-//! nor a channel. It is always polled to its end, so a statement under way is never cancelled; it is given up
+//! nor a channel. It is always polled to its end, so a statement in flight is never cancelled; it is abandoned
 //! with the writer alone.
+//!
+//! A panic within a sink is a transient error of that batch. The driver of the database runs code that can
+//! panic: it logs through the application's logger, and tokio panics if it cannot start the thread that resolves
+//! a host name.
 
+use std::any::Any;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use audit_core::writer::{Attempt, Lane, SinkError, Written};
+use audit_core::writer::{Attempt, Lane, SinkError, SinkErrorKind, Written};
 
+use super::shared::contained;
 use crate::audit::sink::{Rows, Sink};
 
 type Writing<S> = Pin<Box<dyn Future<Output = (S, Result<Written, SinkError>)>>>;
@@ -22,7 +29,7 @@ pub(super) struct Lanes<S> {
 enum LaneState<S> {
     Idle(S),
     Busy(Writing<S>),
-    /// Between two states, and after a panic of the sink.
+    /// Between two states.
     Empty,
 }
 
@@ -40,7 +47,7 @@ impl<S: Sink> Lanes<S> {
         };
         *state = match std::mem::replace(state, LaneState::Empty) {
             LaneState::Idle(mut sink) => LaneState::Busy(Box::pin(async move {
-                let result = sink.write(rows, attempt).await;
+                let result = without_panic(sink.write(rows, attempt)).await;
                 (sink, result)
             })),
             other => other,
@@ -62,5 +69,30 @@ impl<S: Sink> Lanes<S> {
             }
         }
         Poll::Pending
+    }
+}
+
+/// Runs a future to its end; a panic within it is an error.
+async fn without_panic<T>(writing: impl Future<Output = Result<T, SinkError>>) -> Result<T, SinkError> {
+    let mut writing = pin!(writing);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| writing.as_mut().poll(context)));
+        polled.unwrap_or_else(|payload| Poll::Ready(Err(panicked(payload))))
+    })
+    .await
+}
+
+/// The error of an attempt that panicked. Rows may be stored.
+pub(in crate::audit) fn panicked(payload: Box<dyn Any + Send>) -> SinkError {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let message = text
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message");
+    let reason = format!("writing to the database panicked: {message}");
+    contained(|| drop(payload));
+    SinkError {
+        kind: SinkErrorKind::Transient,
+        reason,
+        sqlstate: None,
     }
 }

@@ -43,6 +43,7 @@ pub use builder::{AuditWriterBuilder, Durability};
 pub use receipt::Receipt;
 pub use stats::{WriterReport, WriterStats};
 
+pub(super) use lanes::panicked;
 pub(super) use records::Records;
 pub(super) use shared::{Shared, contained};
 pub(super) use start::start_from_environment;
@@ -94,7 +95,8 @@ impl Deref for Handle {
 #[must_use = "dropping the guard stops the writer"]
 #[derive(Debug)]
 pub struct WriterGuard {
-    writer: AuditWriter,
+    /// None once it was shut down: dropping the guard has nothing to wait for then.
+    writer: Option<AuditWriter>,
     timeout: Duration,
 }
 
@@ -183,8 +185,11 @@ impl AuditWriter {
     pub async fn flush(&self, timeout: Duration) -> WriterReport {
         let last = self.shared.submitted();
         if last > 0 {
+            let range = SeqRange { first: 1, last };
+            let deadline = self.shared.now() + timeout;
+            // The writer's thread answers at the deadline, unless user code blocks it.
             self.shared
-                .settled_by(SeqRange { first: 1, last }, self.shared.now() + timeout)
+                .within(timeout, self.shared.settled_by(range, deadline))
                 .await;
         }
         self.shared.report()
@@ -222,7 +227,7 @@ impl AuditWriter {
 impl Shared {
     /// Assigns numbers.
     #[inline]
-    pub(super) fn reserve(&self, count: u64) -> SeqRange {
+    pub(in crate::audit) fn reserve(&self, count: u64) -> SeqRange {
         let first = self.queue.reserve_numbers(count);
         SeqRange {
             first,
@@ -242,7 +247,10 @@ impl fmt::Debug for AuditWriter {
 
 impl WriterGuard {
     pub(super) fn new(writer: AuditWriter, timeout: Duration) -> Self {
-        Self { writer, timeout }
+        Self {
+            writer: Some(writer),
+            timeout,
+        }
     }
 
     /// Takes no more entries, writes what is queued for at most `timeout`, and stops the writer. While the
@@ -252,14 +260,21 @@ impl WriterGuard {
     ///
     /// # Cancel safety
     /// Dropping the future drops the guard, which waits as any drop of it does.
-    pub async fn shutdown(self, timeout: Duration) -> WriterReport {
-        self.writer.shut_down(timeout).await
+    pub async fn shutdown(mut self, timeout: Duration) -> WriterReport {
+        let report = match &self.writer {
+            Some(writer) => writer.shut_down(timeout).await,
+            None => WriterReport::default(),
+        };
+        self.writer = None;
+        report
     }
 }
 
 impl Drop for WriterGuard {
     fn drop(&mut self) {
-        self.writer.shut_down_blocking(self.timeout);
+        if let Some(writer) = &self.writer {
+            writer.shut_down_blocking(self.timeout);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use db_schema::{JsonText, NewAuditLog};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::audit::limits;
 use crate::audit::row::LogRow;
 use crate::audit::verify::action;
 
@@ -22,6 +23,7 @@ pub(in crate::audit) struct Records {
 
 impl Records {
     pub(super) fn new(writer_id: Uuid, service: String, mut started: Value) -> Self {
+        let service = limits::limited(&service);
         started["service"] = json!(service);
         started["host"] = json!(gethostname::gethostname().to_string_lossy());
         started["version"] = json!(env!("CARGO_PKG_VERSION"));
