@@ -3,31 +3,29 @@
 use std::time::Duration;
 
 use db_services::audit::{
-    AuditEntry, AuditWriter, AuditWriterBuilder, Delivery, Durability, RetryPolicy, Verdict, verify_writers,
+    AuditEntry, AuditWriterBuilder, Delivery, Durability, RetryPolicy, Verdict, verify_writers,
 };
 use db_services::client::Database;
 use db_test::{Network, Proxy, Server};
 use tempfile::TempDir;
 
-use crate::support::{TestDb, numbered, wait_for};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{TIMEOUT, TestDb, numbered, wait_for, writer_to};
 
 /// Tries again soon, and does not turn to the spool meanwhile.
 fn patient() -> RetryPolicy {
     let mut policy = RetryPolicy::default();
     policy.first_pause = Duration::from_millis(5);
     policy.longest_pause = Duration::from_millis(50);
-    policy.spill_after = PATIENCE;
+    policy.spill_after = TIMEOUT;
     policy
 }
 
 /// A writer by way of a proxy that loses answers.
 fn builder(proxy: &Proxy, durability: Durability) -> AuditWriterBuilder {
-    AuditWriter::builder(Database::from_url(proxy.url()).unwrap())
+    writer_to(Database::from_url(proxy.url()).unwrap())
         .durability(durability)
         .retry(patient())
-        .receipt_timeout(PATIENCE)
+        .receipt_timeout(TIMEOUT)
 }
 
 fn strengths(dir: &TempDir) -> [Durability; 3] {
@@ -88,7 +86,7 @@ async fn it_is_committed_once_and_its_receipt_says_so() {
             assert_eq!(delivery, Delivery::Committed);
         }
         wait_for("the repeat", async || writer.stats().committed == 1).await;
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(
             (report.committed, report.quarantined, report.lost, report.unknown),
             (1, 0, 0, 0)
@@ -123,7 +121,7 @@ async fn so_are_batches_of_many() {
         let spooled = if ahead { counts.spooled } else { 0 };
         assert_eq!(counts.committed + spooled, 2_500, "{counts:?}");
         wait_for("the repeats", async || writer.stats().committed == 2_500).await;
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(
             (report.committed, report.quarantined, report.lost, report.unknown),
             (2_500, 0, 0, 0)
@@ -166,7 +164,7 @@ async fn a_batch_whose_answer_was_lost_is_committed_once_for_an_insert_only_role
         );
         proxy.set(Network::Passes).unwrap();
         assert_eq!(receipt.counts().await.committed, 1_000);
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(
             (report.committed, report.quarantined, report.lost, report.unknown),
             (1_000, 0, 0, 0)
@@ -211,7 +209,7 @@ async fn lost_answers_among_refused_entries_confuse_nobody() {
         }
         let stored = 10 * 99 + 5 * 50;
         wait_for("all of them", async || writer.stats().committed == stored).await;
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(
             (report.committed, report.quarantined, report.lost),
             (stored, 10, 0)

@@ -52,6 +52,10 @@ fn main() {
                 .start()
                 .unwrap();
             println!("{}", writer.write(AuditEntry::new("app.await")).await);
+            // An attempt that has failed has been logged.
+            while writer.stats().retries == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             guard.shutdown(Duration::from_millis(200)).await;
         }),
         Some("shutdown") => runtime().block_on(async {

@@ -4,14 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use db_services::audit::{
-    self, AuditEntry, AuditLog, AuditWriter, Delivery, DropReason, write_audit_log, write_audit_logs,
+    self, AuditEntry, AuditLog, Delivery, DropReason, write_audit_log, write_audit_logs,
 };
 use db_services::client::Database;
 use uuid::Uuid;
 
-use crate::support::{TestDb, numbered, on_both, wait_for};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{TIMEOUT, TestDb, numbered, on_both, wait_for, writer_to};
 
 on_both! {
     async fn an_awaited_entry_is_committed(db: TestDb) {
@@ -21,7 +19,7 @@ on_both! {
         let row = &db.rows().await[0];
         assert_eq!((row.action.as_str(), row.writer_seq), ("auth.login", Some(1)));
         assert!(row.writer_id.is_some());
-        assert_eq!(guard.shutdown(PATIENCE).await.committed, 1);
+        assert_eq!(guard.shutdown(TIMEOUT).await.committed, 1);
     }
 
     async fn many_go_in_one_statement(db: TestDb) {
@@ -37,7 +35,7 @@ on_both! {
     }
 
     async fn a_hundred_thousand_forgotten_by_eight_threads_all_arrive_once(db: TestDb) {
-        let (writer, guard) = AuditWriter::builder(db.database.clone()).queue_capacity(100_000).start().unwrap();
+        let (writer, guard) = db.builder().queue_capacity(100_000).start().unwrap();
         std::thread::scope(|scope| {
             for thread in 0..8 {
                 let writer = writer.clone();
@@ -57,7 +55,7 @@ on_both! {
                 });
             }
         });
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!((report.committed, report.lost, report.pending, report.unknown), (100_000, 0, 0, 0));
         let rows = db.rows().await;
         assert_eq!(rows.len(), 100_000);
@@ -68,7 +66,7 @@ on_both! {
     }
 
     async fn what_a_small_queue_drops_is_counted(db: TestDb) {
-        let (writer, guard) = AuditWriter::builder(db.database.clone()).queue_capacity(1_000).start().unwrap();
+        let (writer, guard) = db.builder().queue_capacity(1_000).start().unwrap();
         let receipts: Vec<_> = numbered(20_000).map(|entry| writer.write(entry)).collect();
         let mut dropped = 0;
         for receipt in receipts {
@@ -78,7 +76,7 @@ on_both! {
                 other => panic!("{other:?}"),
             }
         }
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert!(dropped > 0, "the queue was never full: the test shows nothing");
         assert_eq!(report.lost, dropped);
         assert_eq!(report.committed + report.lost, 20_000);
@@ -86,12 +84,12 @@ on_both! {
     }
 
     async fn bytes_bound_the_queue_too(db: TestDb) {
-        let (writer, guard) = AuditWriter::builder(db.database.clone()).queue_bytes(64 << 10).start().unwrap();
+        let (writer, guard) = db.builder().queue_bytes(64 << 10).start().unwrap();
         let big = || AuditEntry::new("x").metadata(serde_json::json!({"text": "x".repeat(60 << 10)}));
         let refused = writer.write_all([big(), big()]).await;
         assert_eq!(refused, Delivery::Dropped(DropReason::QueueFull), "as a whole");
         assert_eq!(writer.write(big()).await, Delivery::Committed, "and others still get in");
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!((report.committed, report.lost), (1, 2));
         assert_eq!(db.count().await, 1);
     }
@@ -122,7 +120,7 @@ on_both! {
             assert_eq!(writer.write(base.clone()).await, Delivery::Committed);
         }
         assert_eq!(writer.write_all([base.clone(), base.clone().tenant("acme")]).await, Delivery::Committed);
-        assert_eq!(guard.shutdown(PATIENCE).await.committed, 4);
+        assert_eq!(guard.shutdown(TIMEOUT).await.committed, 4);
         assert_eq!(db.count().await, 4);
         let mut conn = db.connection().await;
         for _ in 0..2 {
@@ -138,14 +136,14 @@ on_both! {
     }
 
     async fn an_entry_beyond_the_bound_of_the_queue_is_cut_and_written(db: TestDb) {
-        let (writer, guard) = AuditWriter::builder(db.database.clone()).queue_bytes(64 << 10).start().unwrap();
+        let (writer, guard) = db.builder().queue_bytes(64 << 10).start().unwrap();
         // Beyond the bound as it is; beyond it after it was cut as well.
         let texts = |entry: AuditEntry| entry.actor("𝕏".repeat(9_999)).resource("file", "𝕏".repeat(9_999));
         let text = serde_json::json!({"text": "x".repeat(1 << 20), "more": "x".repeat(60 << 10)});
         for entry in [AuditEntry::new("large").metadata(text.clone()), texts(AuditEntry::new("larger").metadata(text))] {
             assert_eq!(writer.write(entry).await, Delivery::Committed);
         }
-        assert_eq!(guard.shutdown(PATIENCE).await.committed, 2);
+        assert_eq!(guard.shutdown(TIMEOUT).await.committed, 2);
         for row in db.rows().await {
             let metadata = row.metadata.unwrap().parse().unwrap();
             assert!(metadata["_audit"]["cut"]["metadata"]["bytes"].as_u64() > Some(1 << 20), "{}", row.action);
@@ -177,11 +175,11 @@ on_both! {
 
     async fn flush_waits_for_what_was_written_before(db: TestDb) {
         let (writer, _guard) = db.writer();
-        assert_eq!(writer.flush(PATIENCE).await.committed, 0);
+        assert_eq!(writer.flush(TIMEOUT).await.committed, 0);
         for entry in numbered(3_000) {
             drop(writer.write(entry));
         }
-        let report = writer.flush(PATIENCE).await;
+        let report = writer.flush(TIMEOUT).await;
         assert_eq!((report.committed, report.pending), (3_000, 0));
         assert_eq!(db.count().await, 3_000);
     }
@@ -200,7 +198,7 @@ on_both! {
         })
         .join()
         .unwrap();
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(report.committed, writer.stats().given);
         assert_eq!(db.count().await as u64, report.committed);
     }
@@ -266,9 +264,9 @@ on_both! {
             // The services index has them too.
             assert_eq!(db_services::write_audit_logs(numbered(3)).await, Delivery::Committed);
             drop(write_audit_logs(numbered(2)));
-            assert_eq!(audit::flush(PATIENCE).await.committed, 6);
+            assert_eq!(audit::flush(TIMEOUT).await.committed, 6);
             assert!(matches!(audit::status(), audit::Status::Running(stats) if stats.committed == 6));
-            assert_eq!(audit::shutdown(PATIENCE).await.committed, 6);
+            assert_eq!(audit::shutdown(TIMEOUT).await.committed, 6);
             assert!(matches!(audit::status(), audit::Status::Stopped(_)));
         })
         .await;
@@ -278,14 +276,14 @@ on_both! {
     async fn a_database_without_the_table_takes_everything_once_it_is_mended(db: TestDb) {
         // As a deployment that forgot to migrate.
         db.sql("ALTER TABLE audit_logs RENAME TO hidden").await.unwrap();
-        let (writer, guard) = AuditWriter::builder(db.database.clone())
+        let (writer, guard) = db.builder()
             .receipt_timeout(Duration::from_millis(300))
             .start()
             .unwrap();
         assert_eq!(writer.write(AuditEntry::new("early")).await, Delivery::Pending);
         wait_for("a second attempt", async || writer.stats().retries >= 2).await;
         db.sql("ALTER TABLE hidden RENAME TO audit_logs").await.unwrap();
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!((report.committed, report.lost, report.quarantined), (1, 0, 0));
         assert_eq!(db.rows().await[0].action, "early");
     }
@@ -298,7 +296,7 @@ async fn a_database_that_cannot_be_reached_is_the_writers_trouble_alone() {
         "postgres://u:hush@127.0.0.1:1/db",
         "sqlite:///nowhere/audit.db",
     ] {
-        let (writer, guard) = AuditWriter::builder(Database::from_url(url).unwrap())
+        let (writer, guard) = writer_to(Database::from_url(url).unwrap())
             .receipt_timeout(Duration::from_millis(100))
             .start()
             .unwrap();
@@ -324,7 +322,7 @@ async fn a_database_that_hangs_holds_up_neither_caller_nor_shutdown() {
         "postgres://u@{}/db?connect_timeout=600",
         silent.local_addr().unwrap()
     );
-    let (writer, guard) = AuditWriter::builder(Database::from_url(&url).unwrap())
+    let (writer, guard) = writer_to(Database::from_url(&url).unwrap())
         .receipt_timeout(Duration::from_millis(50))
         .start()
         .unwrap();

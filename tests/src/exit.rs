@@ -6,13 +6,13 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use db_services::audit::{AuditWriter, Durability, Verdict, WriterAccount, verify_writers};
+use db_services::audit::{Durability, Verdict, WriterAccount, verify_writers};
 use db_services::client::Database;
 use db_test::{Network, Proxy, wait_for};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use crate::support::{TestDb, on_both};
+use crate::support::{TestDb, on_both, writer_to};
 
 const ENDS: [&str; 2] = ["exit", "abort"];
 
@@ -130,7 +130,7 @@ async fn what_was_written_ahead_is_there_after_the_next_start() {
         assert_eq!(safe.len(), 1_000, "{end}: all were acknowledged");
         assert_eq!(db.count().await, 1, "{end}: and none was in the database");
         proxy.set(Network::Passes).unwrap();
-        let (_writer, _guard) = AuditWriter::builder(Database::from_url(proxy.url()).unwrap())
+        let (_writer, _guard) = writer_to(Database::from_url(proxy.url()).unwrap())
             .durability(Durability::WriteAhead(dir.path().to_owned()))
             .start()
             .unwrap();

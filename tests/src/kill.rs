@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use db_services::audit::Durability;
 use db_services::audit::spool::{self, SpoolState};
-use db_services::audit::{AuditWriter, Durability};
 use db_services::client::Database;
 use db_test::{Server, wait_for};
 use diesel::QueryableByName;
@@ -14,7 +14,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 use tempfile::TempDir;
 
-use crate::support::TestDb;
+use crate::support::{TestDb, writer_to};
 
 /// How often the process is killed with the database in one condition.
 const ROUNDS: usize = 10;
@@ -75,7 +75,7 @@ async fn rows_by_id(database: &Database) -> HashMap<String, i64> {
 /// Starts a writer on the directory, waits until nothing is left in it, and looks for every id.
 async fn all_are_there_once(url: &str, dir: &Path, printed: &[String]) {
     let database = Database::from_url(url).unwrap();
-    let (_writer, _guard) = AuditWriter::builder(database.clone())
+    let (_writer, _guard) = writer_to(database.clone())
         .durability(Durability::Spill(dir.to_owned()))
         .start()
         .unwrap();

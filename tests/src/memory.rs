@@ -42,7 +42,7 @@ fn flood(url: &str, (kind, bound, entries): Flood, spool: Option<Spool<'_>>) {
         .split_whitespace()
         .map(|number| number.parse().unwrap())
         .collect();
-    let [grown, given, accepted, spooled, queued_bytes] = numbers[..] else {
+    let [grown, given, accepted, spooled, most_queued] = numbers[..] else {
         panic!("{text}")
     };
     assert!(
@@ -56,7 +56,7 @@ fn flood(url: &str, (kind, bound, entries): Flood, spool: Option<Spool<'_>>) {
         "it was not offered much more than it holds: {text}"
     );
     assert!(
-        queued_bytes > bound / 10 * 8 && queued_bytes <= bound,
+        most_queued > bound / 10 * 8 && most_queued <= bound,
         "the queue was not full: {text}"
     );
 }

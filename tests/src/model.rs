@@ -17,9 +17,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::spool::hasty;
-use crate::support::wait_for;
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{TIMEOUT, wait_for};
 
 /// What a queue in memory holds: little, so that it overflows.
 const QUEUE: usize = 60;
@@ -157,7 +155,7 @@ impl Bench {
             }
         }
         self.database.mend();
-        self.end(life, PATIENCE).await;
+        self.end(life, TIMEOUT).await;
         // What lies in the spool now is for the next writer.
         let last = self.start();
         wait_for("the spool to be empty", async || {
@@ -167,7 +165,7 @@ impl Bench {
                 .all(|file| matches!(file.state, spool::SpoolState::Waiting { entries: 0, .. }))
         })
         .await;
-        self.end(last, PATIENCE).await;
+        self.end(last, TIMEOUT).await;
     }
 
     async fn end(&mut self, life: Life, patience: Duration) {

@@ -11,9 +11,7 @@ use db_test::{Network, Proxy, Server};
 use diesel_async::SimpleAsyncConnection;
 use tempfile::TempDir;
 
-use crate::support::{TestDb, wait_for};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{TIMEOUT, TestDb, wait_for, writer_to};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +203,7 @@ async fn all_committed(writer: &AuditWriter) {
 /// Everything that was given arrives, and arrives once.
 async fn spill(troubles: &[Trouble], count: u64) {
     let (site, dir) = (Site::of(troubles).await, TempDir::new().unwrap());
-    let (writer, guard) = AuditWriter::builder(Database::from_url(site.proxy.url()).unwrap())
+    let (writer, guard) = writer_to(Database::from_url(site.proxy.url()).unwrap())
         .durability(Durability::Spill(dir.path().to_owned()))
         .retry(hasty())
         .start()
@@ -218,7 +216,7 @@ async fn spill(troubles: &[Trouble], count: u64) {
     };
     producer.go_through(&site, troubles, count).await;
     all_committed(&producer.writer).await;
-    let (given, report) = (producer.given, guard.shutdown(PATIENCE).await);
+    let (given, report) = (producer.given, guard.shutdown(TIMEOUT).await);
     assert_eq!(
         (report.committed, report.spooled, report.lost, report.quarantined),
         (given, 0, 0, 0)
@@ -245,7 +243,7 @@ async fn memory(troubles: &[Trouble], count: u64) {
     let site = Site::of(troubles).await;
     let heard = Arc::new(AtomicU64::new(0));
     let hearing = Arc::clone(&heard);
-    let (writer, guard) = AuditWriter::builder(Database::from_url(site.proxy.url()).unwrap())
+    let (writer, guard) = writer_to(Database::from_url(site.proxy.url()).unwrap())
         .queue_capacity(1_500)
         .on_loss(move |loss| {
             hearing.fetch_add(loss.count, Ordering::SeqCst);
@@ -264,7 +262,7 @@ async fn memory(troubles: &[Trouble], count: u64) {
     let (given, lost, report) = (
         producer.given,
         producer.refused.len() as u64,
-        guard.shutdown(PATIENCE).await,
+        guard.shutdown(TIMEOUT).await,
     );
     assert!(
         lost > 0 && lost < given,

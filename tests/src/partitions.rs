@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use db_services::audit::{AuditEntry, Delivery, ensure_partitions, insert};
 
 use crate::attacks::field::{connect, text};
-use crate::support::{TestDb, wait_for};
+use crate::support::{TestDb, wait_for, writer_to};
 
 async fn partition_of(db: &TestDb, action: &str) -> String {
     db.text(&format!(
@@ -255,9 +255,7 @@ async fn a_writer_makes_the_months_ahead() {
     let db = TestDb::postgres().await;
     shorten(&db).await;
     let database = db_services::client::Database::from_url(&as_writer(&db)).unwrap();
-    let (writer, _guard) = db_services::audit::AuditWriter::builder(database)
-        .start()
-        .unwrap();
+    let (writer, _guard) = writer_to(database).start().unwrap();
     assert_eq!(
         months_ahead(&db).await,
         "0",

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use db_services::audit::spool::Quarantine;
@@ -15,9 +14,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::spool::hasty;
-use crate::support::{TestDb, make_requests_unique, numbered, on_both, skip_some, wait_for};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{TIMEOUT, TestDb, make_requests_unique, numbered, on_both, skip_some, wait_for};
 
 /// JSON of this number of levels, every second one an object.
 fn nested(levels: usize) -> Value {
@@ -195,11 +192,7 @@ fn rows_are_limited(wanted: &HashMap<Uuid, NewAuditLog>) {
 
 fn spilling(db: &TestDb, dir: &Path) -> (AuditWriter, audit::WriterGuard) {
     let spill = Durability::Spill(dir.to_owned());
-    AuditWriter::builder(db.database.clone())
-        .durability(spill)
-        .retry(hasty())
-        .start()
-        .unwrap()
+    db.builder().durability(spill).retry(hasty()).start().unwrap()
 }
 
 /// Has the database refuse some rows, as an operator's own rule does.
@@ -235,7 +228,7 @@ on_both! {
         let (writer, guard) = db.writer();
         let wanted = write_poison(&writer);
         rows_are_limited(&wanted);
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!((report.committed, report.quarantined, report.lost), (wanted.len() as u64, 0, 0));
         all_are_there(&db, &wanted).await;
     }
@@ -248,20 +241,20 @@ on_both! {
         wait_for("the spool", async || writer.stats().spooled == wanted.len() as u64).await;
         db.sql("ALTER TABLE hidden RENAME TO audit_logs").await.unwrap();
         wait_for("the replay", async || writer.stats().committed == wanted.len() as u64).await;
-        guard.shutdown(PATIENCE).await;
+        guard.shutdown(TIMEOUT).await;
         all_are_there(&db, &wanted).await;
         assert!(!Quarantine::exists(dir.path()));
     }
 
     async fn deep_entries_that_are_refused_harm_nobody(db: TestDb) {
-        let (writer, guard) = AuditWriter::builder(db.database.clone()).queue_bytes(4 << 10).start().unwrap();
+        let (writer, guard) = db.builder().queue_bytes(4 << 10).start().unwrap();
         let small_stack = |writer: AuditWriter| {
             let write = move || writer.write_all((0..9).map(|_| AuditEntry::new("x").metadata(nested(100_000))));
             std::thread::Builder::new().stack_size(2 << 20).spawn(write).unwrap().join().unwrap()
         };
         assert_eq!(small_stack(writer.clone()).await, Delivery::Dropped(DropReason::QueueFull));
         assert!(writer.write(AuditEntry::new("neighbour")).await.is_durable());
-        guard.shutdown(PATIENCE).await;
+        guard.shutdown(TIMEOUT).await;
         assert_eq!(small_stack(writer).await, Delivery::Dropped(DropReason::ShutDown));
         assert_eq!(db.count().await, 1);
     }
@@ -286,7 +279,7 @@ on_both! {
             assert!(writer.write(AuditEntry::new("polite")).await.is_durable());
             // On a busy machine it goes by way of the spool, and what is in it at the end stays for the next.
             wait_for("the polite one", async || writer.stats().committed == 996).await;
-            let report = guard.shutdown(PATIENCE).await;
+            let report = guard.shutdown(TIMEOUT).await;
             assert_eq!((report.committed, report.quarantined, report.lost), (996, 5, 0));
             assert_eq!(db.count().await - before, 996);
 
@@ -321,7 +314,7 @@ on_both! {
             let counts = writer.write_all(entries).counts().await;
             assert_eq!(counts.committed + counts.spooled + counts.quarantined, 1_000, "{counts:?}");
             wait_for("all of it", async || writer.stats().committed + writer.stats().quarantined == 1_000).await;
-            let report = guard.shutdown(PATIENCE).await;
+            let report = guard.shutdown(TIMEOUT).await;
             assert_eq!((report.committed, report.quarantined, report.lost), (997, 3, 0));
             assert_eq!(db.count().await - before, 997);
             if spooled {
@@ -344,7 +337,7 @@ on_both! {
         });
         let counts = writer.write_all(entries).counts().await;
         assert_eq!((counts.committed, counts.quarantined), (99, 1), "{counts:?}");
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!((report.committed, report.quarantined, report.lost), (99, 1, 0));
         assert_eq!(db.count().await, 99);
     }
@@ -360,7 +353,7 @@ on_both! {
             assert_eq!(writer.stats().quarantined, 0);
             drop(writer.write(AuditEntry::new("shop.order")));
             wait_for("both", async || writer.stats().committed == 1 && writer.stats().quarantined == 1).await;
-            let report = guard.shutdown(PATIENCE).await;
+            let report = guard.shutdown(TIMEOUT).await;
             assert_eq!((report.committed, report.quarantined, report.lost, report.spooled), (1, 1, 0, 0));
         }
         assert_eq!(db.count().await, 2);
@@ -369,7 +362,7 @@ on_both! {
     async fn forged_rows_of_writers_do_not_blind_the_account(db: TestDb) {
         let (writer, guard) = db.writer();
         assert!(writer.write_all(numbered(10)).await.is_durable());
-        guard.shutdown(PATIENCE).await;
+        guard.shutdown(TIMEOUT).await;
         let writer = match db.is_postgres() {
             true => "'01234567-89ab-cdef-0123-456789abcdef'",
             false => "x'0123456789abcdef0123456789abcdef'",
@@ -472,10 +465,7 @@ async fn a_row_with_an_error_that_should_pass_does_not_keep_others_back() {
     )
     .await
     .unwrap();
-    let (writer, guard) = AuditWriter::builder(db.database.clone())
-        .retry(hasty())
-        .start()
-        .unwrap();
+    let (writer, guard) = db.builder().retry(hasty()).start().unwrap();
     let neighbours = numbered(9).chain([AuditEntry::new("stuck")]).chain(numbered(90));
     drop(writer.write_all(neighbours));
     wait_for("an attempt", async || writer.stats().retries > 0).await;
@@ -491,6 +481,6 @@ async fn a_row_with_an_error_that_should_pass_does_not_keep_others_back() {
     );
     db.sql("DROP TRIGGER in_use ON audit_logs").await.unwrap();
     wait_for("the row itself", async || writer.stats().committed == 300).await;
-    assert_eq!(guard.shutdown(PATIENCE).await.committed, 300);
+    assert_eq!(guard.shutdown(TIMEOUT).await.committed, 300);
     assert_eq!(db.count().await, 300);
 }

@@ -4,7 +4,7 @@ use audit_ops::OpsError;
 use audit_ops::retention::{self, Rule};
 use db_services::audit::{Verdict, verify_writers};
 
-use crate::support::TestDb;
+use crate::support::{TIMEOUT, TestDb};
 
 /// A database with months up to this number ago, each with three rows, and their partitions' names, the
 /// oldest first.
@@ -477,10 +477,7 @@ async fn a_complete_writer_stays_complete() {
         };
         drop(writer.write(db_services::audit::AuditEntry::new("x").created_at(at)));
     }
-    assert_eq!(
-        guard.shutdown(std::time::Duration::from_secs(60)).await.committed,
-        300
-    );
+    assert_eq!(guard.shutdown(TIMEOUT).await.committed, 300);
     drop_month(&db, &parts[0], &rule()).await.unwrap();
     let accounts = verify_writers(&mut db.connection().await).await.unwrap();
     assert_eq!(accounts.len(), 1);

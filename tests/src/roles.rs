@@ -1,10 +1,8 @@
 //! Do the roles come into being wherever they must, and does a writer need no more than its own?
 
-use std::time::Duration;
-
 use db_services::audit::spool::Quarantine;
 use db_services::audit::{
-    AuditEntry, AuditWriter, Delivery, Durability, Verdict, for_tenant, insert, latest, verify_writers,
+    AuditEntry, Delivery, Durability, Verdict, for_tenant, insert, latest, verify_writers,
 };
 use db_services::client::Database;
 use db_test::Server;
@@ -12,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::attacks::field::{connect, text};
 use crate::spool::hasty;
-use crate::support::{numbered, wait_for};
+use crate::support::{TIMEOUT, numbered, wait_for, writer_to};
 
 fn server() -> Server {
     Server::start(&[]).unwrap_or_else(|error| panic!("{error}"))
@@ -343,7 +341,7 @@ async fn writers_own(server: &Server) -> (String, Database) {
 async fn fire_and_forget_needs_no_more_than_audit_writer() {
     let server = server();
     let (name, app) = writers_own(&server).await;
-    let (writer, guard) = AuditWriter::builder(app).start().unwrap();
+    let (writer, guard) = writer_to(app).start().unwrap();
     for entry in numbered(5_000) {
         drop(writer.write(entry));
     }
@@ -351,7 +349,7 @@ async fn fire_and_forget_needs_no_more_than_audit_writer() {
     admin(&server, &name, "DROP TABLE audit_logs_default").await;
     let old = AuditEntry::new("old").created_at("2019-07-01T12:00:00Z".parse().unwrap());
     assert_eq!(writer.write(old).await, Delivery::Committed);
-    let report = guard.shutdown(Duration::from_secs(120)).await;
+    let report = guard.shutdown(TIMEOUT).await;
     assert_eq!((report.committed, report.lost), (5_001, 0));
     let owner = database(&server.url(&name));
     let accounts = verify_writers(&mut owner.connection().await.unwrap())
@@ -374,7 +372,7 @@ async fn the_spool_is_replayed_and_bad_rows_found_by_audit_writer_alone() {
     let (name, app) = writers_own(&server).await;
     let dir = TempDir::new().unwrap();
     let spill = Durability::Spill(dir.path().into());
-    let (writer, guard) = AuditWriter::builder(app.clone())
+    let (writer, guard) = writer_to(app.clone())
         .durability(spill)
         .retry(hasty())
         .start()
@@ -428,7 +426,7 @@ async fn the_spool_is_replayed_and_bad_rows_found_by_audit_writer_alone() {
     // What met the missing right before it may come after it.
     wait_for("the rest", async || count("action = 'test.write'").await >= 2_010).await;
 
-    let report = guard.shutdown(Duration::from_secs(120)).await;
+    let report = guard.shutdown(TIMEOUT).await;
     assert_eq!(report.lost, 0, "{report:?}");
     assert_eq!(count("action = 'test.write'").await, 2_010, "each once");
     let mut quarantine = Quarantine::open(dir.path()).unwrap();

@@ -18,9 +18,7 @@ use tempfile::TempDir;
 
 use crate::log_lines;
 use crate::small_disk::{SmallDisk, ran_in_a_name_space};
-use crate::support::{TestDb, numbered, on_both, wait_for};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{TIMEOUT, TestDb, numbered, on_both, wait_for, writer_to};
 
 /// What the end of a fault looks like in the log.
 const RECOVERED: [&str; 3] = ["go to the spool", "accepts entries again, after", "is replayed"];
@@ -43,6 +41,8 @@ struct Trial {
     /// Its name in the log.
     database: String,
     given: usize,
+    /// The lines that it logged before its database failed: one that is slow under load may use its spool.
+    earlier_lines: usize,
 }
 
 impl Trial {
@@ -59,7 +59,7 @@ impl Trial {
         log_lines::keep();
         let (database, spool) = (Database::from_url(url).unwrap(), spool.to_owned());
         let name = database.to_string();
-        let (writer, guard) = AuditWriter::builder(database)
+        let (writer, guard) = writer_to(database)
             .durability(durability(spool.clone()))
             .retry(policy())
             .start()
@@ -71,6 +71,7 @@ impl Trial {
             _spool: None,
             database: name,
             given: 0,
+            earlier_lines: 0,
         }
     }
 
@@ -85,8 +86,25 @@ impl Trial {
         self.writer.write_all(entries).await
     }
 
+    /// What it logged since its database failed.
+    fn log(&self) -> Vec<String> {
+        log_lines::of(&self.database).split_off(self.earlier_lines)
+    }
+
+    /// Writes entries while the database works.
     async fn commits(&mut self) {
-        assert_eq!(self.write(100).await, Delivery::Committed);
+        assert!(self.write(100).await.is_durable());
+        wait_for("the commit", async || {
+            self.writer.stats().committed == self.given as u64
+        })
+        .await;
+        wait_for("the end of a replay", async || {
+            let lines = self.log();
+            let count = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+            count(RECOVERED[0]) == count(RECOVERED[2])
+        })
+        .await;
+        self.earlier_lines = self.log().len();
     }
 
     /// Writes on although the database is broken, until the log says so and a few attempts have
@@ -111,14 +129,18 @@ impl Trial {
             self.writer.stats().committed == self.given as u64
         })
         .await;
-        assert!(self.write(100).await.is_durable());
         wait_for("an empty spool", async || {
-            log_lines::of(&self.database)
-                .iter()
-                .any(|line| line.contains(RECOVERED[2]))
+            self.log().iter().any(|line| line.contains(RECOVERED[2]))
         })
         .await;
-        let report = self.guard.shutdown(PATIENCE).await;
+        // Before anything else is written: it would use the spool again if the database were slow.
+        let lines = self.log();
+        assert!(self.write(100).await.is_durable());
+        wait_for("the commit", async || {
+            self.writer.stats().committed == self.given as u64
+        })
+        .await;
+        let report = self.guard.shutdown(TIMEOUT).await;
         assert_eq!(report.committed, self.given as u64, "{report:?}");
         assert_eq!(
             (report.quarantined, report.lost, report.unknown, report.spooled),
@@ -142,7 +164,6 @@ impl Trial {
         let accounts = verify_writers(&mut db.connection().await).await.unwrap();
         assert_eq!(accounts.last().unwrap().verdict, Verdict::Complete);
 
-        let lines = log_lines::of(&self.database);
         let wanted = [faults, &RECOVERED].concat();
         let once = |part: &&str| lines.iter().filter(|line| line.contains(part)).count() == 1;
         assert!(
@@ -248,6 +269,21 @@ impl App {
         );
         assert_ne!(self.db.text(&end).await, "0", "it had connections");
     }
+
+    /// How many connections the role has.
+    async fn connections(&self) -> String {
+        let count = format!(
+            "SELECT count(*)::text AS value FROM pg_stat_activity WHERE usename = '{}'",
+            self.role
+        );
+        self.db.text(&count).await
+    }
+
+    /// Limits the connections that the role may have; -1 for no limit.
+    async fn limit_connections(&self, limit: i32) {
+        let sql = format!("ALTER ROLE {} CONNECTION LIMIT {limit}", self.role);
+        self.db.sql(&sql).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,7 +327,8 @@ async fn a_password_that_is_changed_under_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_connections_are_used_up() {
-    // A few for others than superusers, who keep the rest.
+    const OTHERS_CONNECTIONS: usize = 3;
+    // Superusers keep the rest.
     let server = Server::start(&[("max_connections", "8"), ("superuser_reserved_connections", "5")]).unwrap();
     let app = App::on(&server).await;
     let mut trial = Trial::start(&app.url);
@@ -299,14 +336,20 @@ async fn a_server_whose_connections_are_used_up() {
     app.disconnect().await;
     let others = Database::from_url(&app.url).unwrap();
     let mut held = Vec::new();
-    while let Ok(connection) = others.connection().await {
-        held.push(connection);
-    }
-    assert!(!held.is_empty());
+    // The writer may still hold one, to create the upcoming partitions.
+    wait_for("all connections", async || {
+        held.extend(others.connection().await);
+        held.len() == OTHERS_CONNECTIONS
+    })
+    .await;
     trial
         .fails(&["does not accept entries", "raise max_connections"])
         .await;
+    // All become free at once, or a second connection of the writer could be refused after the first is accepted.
+    app.limit_connections(0).await;
     drop((held, others));
+    wait_for("the connections to end", async || app.connections().await == "0").await;
+    app.limit_connections(-1).await;
     trial.recovers(&app.db, &["does not accept entries"]).await;
 }
 

@@ -12,9 +12,7 @@ use db_services::audit::{
 };
 use tempfile::TempDir;
 
-use crate::support::{TestDb, numbered, on_both, wait_for};
-
-pub const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{TIMEOUT, TestDb, numbered, on_both, wait_for};
 
 /// Tries again and spills sooner than by default.
 pub fn hasty() -> RetryPolicy {
@@ -40,7 +38,7 @@ fn ahead(database: &MemoryDatabase, dir: &Path) -> AuditWriterBuilder {
 }
 
 fn start(builder: AuditWriterBuilder) -> (AuditWriter, WriterGuard) {
-    builder.start().unwrap()
+    builder.receipt_timeout(TIMEOUT).start().unwrap()
 }
 
 /// The numbers of the entries that the database holds; each must be there once.
@@ -95,14 +93,14 @@ async fn an_outage_goes_to_the_spool_and_is_replayed_while_new_entries_flow() {
     assert_eq!((stats.spooled, stats.dropped), (0, 0));
     assert!(stats.replayed >= 2_500 && stats.retries > 0, "{stats:?}");
     assert_eq!(stored(&database), (0..5_000).collect());
-    assert_eq!(guard.shutdown(PATIENCE).await.committed, 5_000);
+    assert_eq!(guard.shutdown(TIMEOUT).await.committed, 5_000);
     assert_eq!(files(dir.path()), [""; 0], "nothing is left behind");
 }
 
 #[tokio::test]
 async fn write_ahead_resolves_at_the_sync_or_the_commit() {
     let (database, dir) = (MemoryDatabase::new(), TempDir::new().unwrap());
-    let (writer, guard) = start(ahead(&database, dir.path()).receipt_timeout(PATIENCE));
+    let (writer, guard) = start(ahead(&database, dir.path()));
     let delivery = writer.write(AuditEntry::new("up")).await;
     assert!(delivery.is_durable(), "{delivery}");
     database.fail(Failure::Unreachable);
@@ -129,7 +127,7 @@ async fn what_a_shutdown_cannot_write_is_there_at_the_next_start() {
         for entry in numbered(1_500) {
             drop(writer.write(entry));
         }
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(
             (report.spooled, report.lost, report.unknown, report.pending),
             (1_500, 0, 0, 0)
@@ -180,9 +178,8 @@ async fn entries_for_another_database_are_not_adopted() {
     memory.fail(Failure::Unreachable);
     let (writer, guard) = start(spilling(&memory, dir.path()));
     drop(writer.write_all(numbered(10)));
-    assert_eq!(guard.shutdown(PATIENCE).await.spooled, 10);
-    let (writer, guard) =
-        start(AuditWriter::builder(db.database.clone()).durability(Durability::Spill(dir.path().to_owned())));
+    assert_eq!(guard.shutdown(TIMEOUT).await.spooled, 10);
+    let (writer, guard) = start(db.builder().durability(Durability::Spill(dir.path().to_owned())));
     assert_eq!(writer.write(AuditEntry::new("mine")).await, Delivery::Committed);
     drop(guard);
     assert_eq!(db.count().await, 1);
@@ -211,7 +208,7 @@ pub async fn leave_damaged(database: &MemoryDatabase, dir: &Path) -> usize {
     for batch in numbered(3_000).collect::<Vec<_>>().chunks(100) {
         assert_eq!(writer.write_all(batch.to_vec()).await, Delivery::Spooled);
     }
-    guard.shutdown(PATIENCE).await;
+    guard.shutdown(TIMEOUT).await;
     let name = files(dir)
         .into_iter()
         .find(|name| name.ends_with(".spool"))
@@ -277,17 +274,19 @@ async fn a_full_spool_falls_back_to_memory_and_a_full_queue_declares_its_losses(
             .queue_capacity(500)
             .on_loss(move |loss| *hearing.lock().unwrap() += loss.count),
     );
-    for entry in numbered(10_000) {
+    let mut entries = numbered(10_000);
+    // The spool is used before the queue is full.
+    for entry in entries.by_ref().take(100) {
         drop(writer.write(entry));
-        if writer.stats().dropped == 0 {
-            // Slow enough for the spool to be used first.
-            tokio::time::sleep(Duration::from_micros(10)).await;
-        }
+    }
+    wait_for("the spool", async || writer.stats().spooled > 0).await;
+    for entry in entries {
+        drop(writer.write(entry));
     }
     let stats = writer.stats();
     assert!(stats.spooled > 0 && stats.dropped > 0, "{stats:?}");
     database.mend();
-    let report = guard.shutdown(PATIENCE).await;
+    let report = guard.shutdown(TIMEOUT).await;
     assert_eq!(
         report.committed + report.spooled + report.lost,
         10_000,
@@ -326,7 +325,7 @@ async fn refused_entries_are_kept_aside_and_their_neighbours_arrive() {
             1_000,
             "{counts:?}"
         );
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!((report.committed, report.quarantined, report.lost), (990, 10, 0));
     }
     assert_eq!(database.entries().len(), 2 * 990);
@@ -356,7 +355,7 @@ async fn without_a_spool_a_refused_entry_is_told_and_declared() {
         (poison.await, other.await),
         (Delivery::Quarantined, Delivery::Committed)
     );
-    let report = guard.shutdown(PATIENCE).await;
+    let report = guard.shutdown(TIMEOUT).await;
     assert_eq!((report.committed, report.quarantined, report.lost), (1, 1, 0));
     let actions: Vec<_> = database.rows().into_iter().map(|row| row.action).collect();
     assert!(actions.contains(&"audit.entry_quarantined".into()), "{actions:?}");
@@ -383,7 +382,7 @@ async fn an_answer_that_is_lost_doubles_nothing() {
         }
         wait_for("an attempt", async || database.attempts() > 2).await;
         database.mend();
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(report.committed + report.spooled, 3_000);
         if report.spooled > 0 {
             let (writer, _guard) = start(spilling(&database, dir.path()));
@@ -409,7 +408,7 @@ async fn memory_alone_holds_what_fits_and_declares_the_rest() {
     assert_eq!(dropped, 4_000);
     assert!(writer.stats().oldest_age > Duration::ZERO);
     database.mend();
-    let report = guard.shutdown(PATIENCE).await;
+    let report = guard.shutdown(TIMEOUT).await;
     assert_eq!((report.committed, report.lost), (1_000, 4_000));
     let mut declared = Vec::new();
     for row in database
@@ -438,7 +437,7 @@ on_both! {
             false => "DROP TRIGGER polite",
         };
         db.sql(refuse).await.unwrap();
-        let (writer, guard) = start(AuditWriter::builder(db.database.clone()).durability(Durability::Spill(dir.path().into())));
+        let (writer, guard) = start(db.builder().durability(Durability::Spill(dir.path().into())));
         let entries = || [AuditEntry::new("before"), AuditEntry::new("rude.word").actor("bob"), AuditEntry::new("after")];
         let counts = writer.write_all(entries()).counts().await;
         assert_eq!((counts.committed, counts.quarantined, counts.weakest()), (2, 1, Delivery::Quarantined));

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use db_services::audit::spool::{self, Quarantine, Replayed, SpoolState};
 use db_services::audit::testing::{Failure, MemoryDatabase};
-use db_services::audit::{self, AuditEntry, AuditWriter, Delivery, Durability, verify_writers};
+use db_services::audit::{self, AuditEntry, Delivery, Durability, verify_writers};
 use db_services::client::Database;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::small_disk::{SmallDisk, ran_in_a_name_space};
-use crate::spool::{PATIENCE, hasty, leave_damaged};
-use crate::support::{TestDb, numbered, on_both, wait_for};
+use crate::spool::{hasty, leave_damaged};
+use crate::support::{TIMEOUT, TestDb, numbered, on_both, wait_for};
 
 /// Leaves entries in a spool file, as a writer does whose database is not there.
 async fn leave(entries: Vec<AuditEntry>, dir: &Path) -> PathBuf {
@@ -21,10 +21,11 @@ async fn leave(entries: Vec<AuditEntry>, dir: &Path) -> PathBuf {
     let builder = database
         .writer()
         .retry(hasty())
+        .receipt_timeout(TIMEOUT)
         .durability(Durability::WriteAhead(dir.to_owned()));
     let (writer, guard) = builder.start().unwrap();
     assert_eq!(writer.write_all(entries).await, Delivery::Spooled);
-    guard.shutdown(PATIENCE).await;
+    guard.shutdown(TIMEOUT).await;
     only(dir, "spool")
 }
 
@@ -103,7 +104,7 @@ async fn a_spool_that_fills_its_disk_is_replayed_and_removed() {
     );
     disk.free();
     writer.write(AuditEntry::new("later")).await;
-    guard.shutdown(PATIENCE).await;
+    guard.shutdown(TIMEOUT).await;
 
     let path = leave(numbered(3_000).collect(), disk.path()).await;
     disk.fill_but(0);
@@ -122,7 +123,8 @@ async fn an_orphan_that_another_connection_holds_is_left_as_it_is() {
         .unwrap();
     let held = replay(dir.path(), &db.database).await;
     assert_eq!((held.left, held.damaged, held.entries), (1, 0, 0));
-    let (writer, guard) = AuditWriter::builder(db.database.clone())
+    let (writer, guard) = db
+        .builder()
         .durability(Durability::Spill(dir.path().to_owned()))
         .start()
         .unwrap();
@@ -185,13 +187,14 @@ async fn entries_are_acknowledged_and_kept_though_the_directory_is_removed() {
         database
             .writer()
             .retry(hasty())
+            .receipt_timeout(TIMEOUT)
             .durability(Durability::WriteAhead(dir.clone()))
     };
     let (writer, guard) = ahead().start().unwrap();
     assert_eq!(writer.write_all(numbered(10)).await, Delivery::Spooled);
     std::fs::remove_dir_all(&dir).unwrap();
     assert_eq!(writer.write_all(numbered(20).skip(10)).await, Delivery::Spooled);
-    guard.shutdown(PATIENCE).await;
+    guard.shutdown(TIMEOUT).await;
     database.mend();
     let (_writer, guard) = ahead().start().unwrap();
     wait_for("the replay", async || database.entries().len() == 20).await;
@@ -231,7 +234,8 @@ async fn a_damaged_file_without_a_target_is_replayed_on_request_alone() {
     let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
     let path = dir.path().join("00000000-0000-7000-8000-000000000000.spool");
     std::fs::write(&path, [0xA5; 5_000]).unwrap();
-    let (writer, guard) = AuditWriter::builder(db.database.clone())
+    let (writer, guard) = db
+        .builder()
         .durability(Durability::Spill(dir.path().to_owned()))
         .start()
         .unwrap();

@@ -7,7 +7,7 @@ use db_services::audit::testing::{Failure, MemoryDatabase};
 use db_services::audit::{AuditEntry, Delivery, DropReason, Loss};
 
 use crate::spool::hasty;
-use crate::support::{numbered, wait_for};
+use crate::support::{TIMEOUT, numbered, wait_for};
 
 #[tokio::test]
 async fn every_field_follows_what_happens() {
@@ -15,6 +15,7 @@ async fn every_field_follows_what_happens() {
     let (writer, guard) = database
         .writer()
         .retry(hasty())
+        .receipt_timeout(TIMEOUT)
         .queue_capacity(10)
         .start()
         .unwrap();
@@ -76,6 +77,7 @@ async fn the_callback_hears_each_loss_with_its_reason_though_it_panics() {
     let (writer, guard) = database
         .writer()
         .retry(hasty())
+        .receipt_timeout(TIMEOUT)
         .queue_capacity(100)
         .on_loss(move |loss| {
             hearing

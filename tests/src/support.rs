@@ -1,9 +1,9 @@
 //! How does each test get a database, and how does it look into it as any SQL client would?
 
-use db_services::audit::{AuditEntry, AuditLog, AuditWriter, WriterGuard, count, latest};
+use db_services::audit::{AuditEntry, AuditLog, AuditWriter, AuditWriterBuilder, WriterGuard, count, latest};
 use db_services::client::{Connection, Database};
-pub use db_test::wait_for;
 use db_test::{Postgres, Server};
+pub use db_test::{TIMEOUT, wait_for};
 use diesel::QueryableByName;
 use diesel::sql_types::Text;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
@@ -72,8 +72,12 @@ impl TestDb {
         self.url.starts_with("postgres")
     }
 
+    pub fn builder(&self) -> AuditWriterBuilder {
+        writer_to(self.database.clone())
+    }
+
     pub fn writer(&self) -> (AuditWriter, WriterGuard) {
-        AuditWriter::builder(self.database.clone()).start().unwrap()
+        self.builder().start().unwrap()
     }
 
     pub async fn connection(&self) -> Connection {
@@ -114,6 +118,12 @@ impl TestDb {
             .await
             .unwrap()
     }
+}
+
+/// The builder of a writer whose receipts wait as long as a test does: by default they would resolve as
+/// pending on a machine that is slow under load.
+pub fn writer_to(database: Database) -> AuditWriterBuilder {
+    AuditWriter::builder(database).receipt_timeout(TIMEOUT)
 }
 
 /// Skips the entries whose action begins with `skipped`, without an error: as a trigger of the operator's may.

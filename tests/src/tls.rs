@@ -2,11 +2,12 @@
 
 pub mod site;
 
-use db_services::audit::{AuditEntry, AuditWriter, Delivery};
+use db_services::audit::{AuditEntry, Delivery};
 use db_services::client::Database;
 use site::{Authority, EITHER, ENCRYPTED, Signed, Site};
 
 use crate::process::{app, lines};
+use crate::support::writer_to;
 
 /// An authority, its certificate for `db.test` and 127.0.0.1, and another authority.
 fn authorities() -> (Authority, Signed, Authority) {
@@ -270,7 +271,7 @@ async fn migrations_and_writers_are_encrypted_too() {
 
     let database = Database::from_url(&site.url("db.test", &ca)).unwrap();
     assert!(!database.migrate().await.unwrap().is_empty());
-    let (writer, _guard) = AuditWriter::builder(database.clone()).start().unwrap();
+    let (writer, _guard) = writer_to(database.clone()).start().unwrap();
     assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
     let seen = "SELECT string_agg(ssl::text, ' ') AS value FROM pg_stat_ssl \
                 JOIN pg_stat_activity USING (pid) WHERE application_name = 'audit-writer'";

@@ -8,13 +8,11 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use db_services::audit::testing::{Failure, MemoryDatabase};
-use db_services::audit::{AuditEntry, AuditWriter, Delivery, Durability, RetryPolicy};
+use db_services::audit::{AuditEntry, Delivery, Durability, RetryPolicy};
 use tempfile::TempDir;
 
 use crate::process::lines;
-use crate::support::{TestDb, on_both, wait_for};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{TIMEOUT, TestDb, on_both, wait_for};
 
 fn command(scenario: &str, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
@@ -128,10 +126,10 @@ on_both! {
         for policy in longest() {
             let dir = TempDir::new().unwrap();
             for durability in [Durability::Memory, Durability::Spill(dir.path().to_owned())] {
-                let builder = AuditWriter::builder(db.database.clone()).retry(policy).durability(durability);
+                let builder = db.builder().retry(policy).durability(durability);
                 let (writer, guard) = builder.start().unwrap();
                 assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed, "{policy:?}");
-                let report = guard.shutdown(PATIENCE).await;
+                let report = guard.shutdown(TIMEOUT).await;
                 assert_eq!((report.committed, report.unknown), (1, 0), "{policy:?}");
             }
         }
@@ -183,11 +181,7 @@ async fn a_writer_with_the_longest_durations_survives_an_outage() {
         // With a pause without end the writer waits, and ends when it is asked to.
         let waits = nth + 1 == policies.len();
         let report = guard
-            .shutdown(if waits {
-                Duration::from_millis(20)
-            } else {
-                PATIENCE
-            })
+            .shutdown(if waits { Duration::from_millis(20) } else { TIMEOUT })
             .await;
         assert_eq!(report.pending, 0, "{policy:?}");
         if !waits {

@@ -1,11 +1,9 @@
 //! Do writers, installed, scoped and side by side, keep to their own database?
 
-use std::time::Duration;
-
 use db_services::audit::{self, AuditEntry, AuditWriter, Delivery, write_audit_log};
 use db_services::client::Database;
 
-use crate::support::{TestDb, numbered};
+use crate::support::{TIMEOUT, TestDb, numbered, writer_to};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_databases_in_one_process_never_mix() {
@@ -39,14 +37,14 @@ async fn a_hundred_parallel_tests_never_mix() {
             tokio::spawn(async move {
                 let database = Database::from_url("sqlite::memory:").unwrap();
                 database.migrate().await.unwrap();
-                let (writer, guard) = AuditWriter::builder(database.clone()).start().unwrap();
+                let (writer, guard) = writer_to(database.clone()).start().unwrap();
                 audit::with_writer(writer, async {
                     for _ in 0..n {
                         drop(write_audit_log(AuditEntry::new(format!("test.{n}"))));
                     }
                 })
                 .await;
-                guard.shutdown(Duration::from_secs(60)).await;
+                guard.shutdown(TIMEOUT).await;
                 let rows = audit::latest(&mut database.connection().await.unwrap(), 1_000, false)
                     .await
                     .unwrap();
@@ -64,7 +62,7 @@ async fn a_hundred_parallel_tests_never_mix() {
 async fn a_memory_database_lives_as_long_as_its_writer() {
     let database = Database::from_url("sqlite::memory:").unwrap();
     database.migrate().await.unwrap();
-    let (writer, _guard) = AuditWriter::builder(database).start().unwrap();
+    let (writer, _guard) = writer_to(database).start().unwrap();
     assert_eq!(writer.write_all(numbered(10)).await, Delivery::Committed);
     assert!(!std::path::Path::new(":memory:").exists());
 }

@@ -27,4 +27,4 @@ pub use database::{Postgres, server_url};
 pub use error::SetupError;
 pub use proxy::{Network, Proxy, Seen};
 pub use server::Server;
-pub use waiting::wait_for;
+pub use waiting::{TIMEOUT, wait_for};

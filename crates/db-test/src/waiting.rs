@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-/// Looks until something is so, for at most a minute. Needs a tokio runtime with its timer.
+/// The longest that a test waits for anything. A machine under load may need most of it; what takes
+/// longer never comes.
+pub const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Polls a condition until it is true, for at most [`TIMEOUT`]. Needs a tokio runtime with its timer.
 ///
 /// # Panics
-/// When it is not so within a minute, naming `what`: that is how a test fails.
-pub async fn wait_for(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+/// When the condition is still false then. The message names `what` was waited for.
+pub async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
-    while !is_so().await {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "{what} did not come within a minute"
-        );
+    while !condition().await {
+        assert!(begun.elapsed() < TIMEOUT, "waited {TIMEOUT:?} for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The memory of a writer that is offered far more than it can hold.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use db_services::audit::spool::{self, SpoolState, SpoolStatus};
@@ -13,7 +14,7 @@ const PRODUCERS: usize = 2;
 
 /// `flood BYTES ENTRIES KIND [DIR SPOOL_BYTES]`: offers this number of entries of a kind to a writer whose
 /// queue holds that many bytes, with a spool in the directory. Prints by how many KiB its memory grew at
-/// most, then how many entries were offered, accepted and spooled, and how many bytes the queue counted.
+/// most, then how many entries were offered, accepted and spooled, and the most bytes that the queue counted.
 pub(crate) fn flood() {
     let argument = |nth: usize| std::env::args().nth(nth);
     let number = |nth: usize| argument(nth).unwrap().parse::<usize>().unwrap();
@@ -32,11 +33,15 @@ pub(crate) fn flood() {
     }
     let (writer, _guard) = builder.start().unwrap();
     let before = memory("VmRSS:");
+    let most_queued = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..PRODUCERS {
             scope.spawn(|| {
                 for n in 0..entries / PRODUCERS {
                     drop(writer.write(entry(&kind, n)));
+                    if n.is_multiple_of(100) {
+                        most_queued.fetch_max(writer.stats().queued_bytes, Ordering::Relaxed);
+                    }
                 }
             });
         }
@@ -51,7 +56,10 @@ pub(crate) fn flood() {
     let grown = memory("VmHWM:").saturating_sub(before);
     println!(
         "{grown} {} {} {} {}",
-        stats.given, stats.accepted, stats.spooled, stats.queued_bytes
+        stats.given,
+        stats.accepted,
+        stats.spooled,
+        most_queued.into_inner()
     );
 }
 

@@ -8,11 +8,12 @@ mod sqlite;
 use std::collections::BTreeSet;
 
 use audit_ops::doctor::{Code, Options, Severity, examine};
-use db_services::audit::{AuditEntry, AuditWriter, Delivery};
+use db_services::audit::{AuditEntry, Delivery};
 use db_services::client::Database;
 use place::{Place, but_for_the_server, faults, invasive, of, tenant};
 
 use crate::attacks::field::connect;
+use crate::support::{TIMEOUT, wait_for, writer_to};
 
 /// Two rows of two tenants.
 const ROWS: &str = "INSERT INTO audit_logs (tenant_id, action) VALUES ('acme', 'x'), ('globex', 'x')";
@@ -129,7 +130,11 @@ async fn it_leaves_no_trace() {
     }
     assert_eq!(place.text("SELECT count(*)::text FROM audit_logs").await, "2");
     let advisory = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    assert_eq!(place.text(advisory).await, "0");
+    // A session ends a moment after its client.
+    wait_for("the advisory locks to be released", async || {
+        place.text(advisory).await == "0"
+    })
+    .await;
     // The snapshot would show it.
     place
         .admin("ALTER TABLE $month DISABLE TRIGGER audit_logs_no_truncate")
@@ -202,7 +207,7 @@ async fn the_invasive_part_gives_up_when_a_writer_holds_the_table() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_at_work_loses_nothing() {
     let place = Place::with(&["writer"]).await;
-    let (writer, guard) = AuditWriter::builder(Database::from_url(&place.app_url()).unwrap())
+    let (writer, guard) = writer_to(Database::from_url(&place.app_url()).unwrap())
         .start()
         .unwrap();
     let writing = tokio::spawn(async move {
@@ -216,7 +221,7 @@ async fn a_writer_at_work_loses_nothing() {
         place.findings_of("trail_owner", &invasive()).await;
     }
     writing.await.unwrap();
-    guard.shutdown(std::time::Duration::from_secs(10)).await;
+    guard.shutdown(TIMEOUT).await;
     let stored = "SELECT count(*)::text FROM audit_logs WHERE action = 'test.write'";
     assert_eq!(place.text(stored).await, "500");
 }

@@ -9,18 +9,24 @@ use uuid::Uuid;
 
 use crate::attacks::field::connect;
 
+/// Autovacuum changes the statistics of catalogs and locks tables, whenever it runs.
+const AUTOVACUUM_OFF: (&str, &str) = ("autovacuum", "off");
+
 /// The server that these tests share. It does not flush to the disk, which they would spend most of
 /// their time with, and so has that
 /// one fault: [`but_for_the_server`].
 fn fast() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    server(&SERVER, &[])
+    server(&SERVER, &[AUTOVACUUM_OFF])
 }
 
 /// As in production.
 fn sound() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    server(&SERVER, &[("fsync", "on"), ("full_page_writes", "on")])
+    server(
+        &SERVER,
+        &[AUTOVACUUM_OFF, ("fsync", "on"), ("full_page_writes", "on")],
+    )
 }
 
 /// A server with a database that its plain owner has migrated.

@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 
 use audit_ops::doctor::{Code, Finding, Options, Severity, examine};
 use bouncer::Bouncer;
-use db_services::audit::{AuditWriter, count, for_tenant};
+use db_services::audit::{count, for_tenant};
 use db_test::Server;
 
 use crate::attacks::field::connect;
-use crate::support::numbered;
+use crate::support::{TIMEOUT, numbered, writer_to};
 
 /// A server with a migrated database, and a login for the application.
 async fn server() -> (Server, String) {
@@ -57,11 +57,11 @@ async fn in_session_mode_all_works() {
         .await
         .unwrap();
 
-    let (writer, guard) = AuditWriter::builder(bouncer.database("app")).start().unwrap();
+    let (writer, guard) = writer_to(bouncer.database("app")).start().unwrap();
     let entries = numbered(2_000).enumerate();
     let given = entries.map(|(nth, entry)| entry.tenant(if nth % 2 == 0 { "acme" } else { "globex" }));
     assert!(writer.write_all(given).await.is_durable());
-    guard.shutdown(std::time::Duration::from_secs(30)).await;
+    guard.shutdown(TIMEOUT).await;
     let database = bouncer.database("app");
     for (tenant, rows) in [("acme", 1_000), ("globex", 1_000), ("initech", 0)] {
         let seen = for_tenant(&database, tenant, async |conn| count(conn).await)
