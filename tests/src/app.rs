@@ -2,10 +2,10 @@
 //! it prints what it is told about its entries.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+#[path = "app/exit_modes.rs"]
+mod exit_modes;
 #[path = "app/flood.rs"]
 mod flood;
-#[path = "app/leave.rs"]
-mod leave;
 #[cfg(target_os = "linux")]
 #[path = "app/user_code.rs"]
 mod user_code;
@@ -18,7 +18,7 @@ use db_services::audit::{
 use db_services::client::Database;
 use uuid::Uuid;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn main() {
     let argument = std::env::args().nth(1);
@@ -43,7 +43,7 @@ fn main() {
                 let entry = AuditEntry::new("app.await").resource("line", line.unwrap());
                 println!("{}", write_audit_log(entry).await);
             }
-            audit::shutdown(PATIENCE).await;
+            audit::shutdown(TIMEOUT).await;
         }),
         // With a receipt that gives up sooner than by default.
         Some("await-a-moment") => runtime().block_on(async {
@@ -60,7 +60,7 @@ fn main() {
         }),
         Some("shutdown") => runtime().block_on(async {
             forget();
-            println!("{:?}", audit::shutdown(PATIENCE).await);
+            println!("{:?}", audit::shutdown(TIMEOUT).await);
         }),
         // Writes as fast as it can, and prints the id of each entry that is safe. Ends when killed.
         Some("write-ahead") => runtime().block_on(async {
@@ -82,11 +82,11 @@ fn main() {
             }
         }),
         Some("flood") => flood::flood(),
-        Some("leave") => runtime().block_on(leave::leave()),
+        Some("exit-mode") => runtime().block_on(exit_modes::exit_mode()),
         // No runtime anywhere.
         Some("blocking") => {
             forget();
-            println!("{:?}", audit::shutdown_blocking(PATIENCE));
+            println!("{:?}", audit::shutdown_blocking(TIMEOUT));
         }
         // A guard, and a return right after writing.
         Some("guard") => {
@@ -101,7 +101,7 @@ fn main() {
         Some("until-told") => runtime().block_on(async {
             println!("{}", write_audit_log(AuditEntry::new("app.await")).await);
             std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
-            audit::shutdown(PATIENCE).await;
+            audit::shutdown(TIMEOUT).await;
         }),
         Some("panic") => {
             let (writer, _guard) = AuditWriter::builder(Database::from_env().unwrap().unwrap())
@@ -117,7 +117,7 @@ fn main() {
                 .start()
                 .unwrap();
             println!("{:?}", audit::install(writer));
-            println!("{:?}", audit::shutdown_blocking(PATIENCE));
+            println!("{:?}", audit::shutdown_blocking(TIMEOUT));
         }
         other => panic!("unknown argument {other:?}"),
     }

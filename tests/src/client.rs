@@ -1,4 +1,4 @@
-//! Is the database reached as configured, and does nothing tell its password?
+//! Database connections: pooling, settings, and errors without the password.
 
 use db_services::audit::{AuditEntry, Delivery};
 use db_services::client::Database;
@@ -24,7 +24,7 @@ on_both! {
 }
 
 #[tokio::test]
-async fn connections_say_whose_they_are() {
+async fn connections_have_an_application_name() {
     let db = TestDb::postgres().await;
     assert_eq!(
         db.text("SELECT current_setting('application_name') AS value")
@@ -43,7 +43,7 @@ async fn connections_say_whose_they_are() {
 }
 
 #[tokio::test]
-async fn the_writers_commits_are_synced_whatever_the_setting() {
+async fn the_writers_commits_are_synced_even_if_synchronous_commit_is_off() {
     let db = TestDb::postgres().await;
     db.sql(
         "CREATE TABLE seen (setting text); \
@@ -89,9 +89,9 @@ async fn sqlite_survives_a_power_cut_and_waits_for_locks() {
 }
 
 #[tokio::test]
-async fn no_error_tells_the_password() {
+async fn no_error_contains_the_password() {
     let db = TestDb::postgres().await;
-    let there = Database::from_url(&db.url.replace("postgres@", "nobody:hush@")).unwrap();
+    let existing = Database::from_url(&db.url.replace("postgres@", "nobody:hush@")).unwrap();
     let missing = Database::from_url(
         &db.url
             .replace("postgres@", "postgres:hush@")
@@ -99,7 +99,7 @@ async fn no_error_tells_the_password() {
     )
     .unwrap();
     for database in [
-        there,
+        existing,
         missing,
         Database::from_url("postgres://u:hush@127.0.0.1:1/db").unwrap(),
     ] {
@@ -120,7 +120,7 @@ async fn no_error_tells_the_password() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_is_given_up() {
+async fn connecting_to_a_server_that_never_answers_times_out() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!(
         "postgres://u@{}/db?connect_timeout=1",

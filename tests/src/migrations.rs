@@ -1,11 +1,11 @@
-//! Does every migration go up, down and up again, empty and filled, on any runtime?
+//! Migrations run up, down and up again, on empty and filled databases and on any runtime.
 
 use db_services::audit::{AuditEntry, count, for_tenant, insert};
 
 use crate::support::TestDb;
 
-/// Up, down to nothing, up: on an empty database, then on one with rows in it.
-async fn up_down_up(db: TestDb) {
+/// Runs all migrations up, down and up again, first on an empty database, then on one with a row.
+async fn migrate_up_down_up(db: TestDb) {
     let steps = db.database.migration_status().await.unwrap();
     assert!(!steps.is_empty() && steps.iter().all(|step| !step.applied));
     for filled in [false, true] {
@@ -13,7 +13,7 @@ async fn up_down_up(db: TestDb) {
         assert_eq!(
             db.database.migrate().await.unwrap(),
             [""; 0],
-            "nothing is left to do"
+            "a second run does nothing"
         );
         if filled {
             insert(&mut db.connection().await, &AuditEntry::new("x"))
@@ -47,18 +47,18 @@ async fn up_down_up(db: TestDb) {
 }
 
 #[tokio::test]
-async fn up_down_up_on_postgres() {
-    up_down_up(TestDb::empty_postgres()).await;
+async fn migrations_run_up_down_and_up_on_postgres() {
+    migrate_up_down_up(TestDb::empty_postgres()).await;
 }
 
 #[tokio::test]
-async fn up_down_up_on_sqlite() {
-    up_down_up(TestDb::empty_sqlite()).await;
+async fn migrations_run_up_down_and_up_on_sqlite() {
+    migrate_up_down_up(TestDb::empty_sqlite()).await;
 }
 
-/// The second migration alone, with rows in the months it made.
+/// Reverts down to the second migration, with rows in the partitions that it created.
 #[tokio::test]
-async fn the_rows_outlive_the_partition_functions() {
+async fn rows_survive_reverting_the_partition_functions() {
     let db = TestDb::postgres().await;
     insert(&mut db.connection().await, &AuditEntry::new("x"))
         .await
@@ -98,7 +98,7 @@ fn migrating_works_on_any_runtime() {
 }
 
 #[tokio::test]
-async fn two_programs_that_migrate_at_once_take_turns() {
+async fn two_programs_that_migrate_concurrently_take_turns() {
     let db = TestDb::empty_postgres();
     let (one, other) = tokio::join!(db.database.migrate(), db.database.migrate());
     let mut counts = [one.unwrap().len(), other.unwrap().len()];
@@ -108,7 +108,7 @@ async fn two_programs_that_migrate_at_once_take_turns() {
 }
 
 #[tokio::test]
-async fn the_table_may_live_in_another_schema() {
+async fn the_table_can_be_in_another_schema() {
     let db = TestDb::empty_postgres();
     db.sql("CREATE SCHEMA audit").await.unwrap();
     let url = format!("{}?options=-csearch_path%3Daudit", db.url);
@@ -117,7 +117,7 @@ async fn the_table_may_live_in_another_schema() {
     insert(&mut elsewhere.connection().await.unwrap(), &AuditEntry::new("x"))
         .await
         .unwrap();
-    // The owner's functions find the table whatever the caller's search_path is.
+    // The owner's functions find the table with any search_path of the caller.
     assert_eq!(
         db.text("SELECT audit.audit_logs_ensure_partitions('2031-01-01', '2031-03-01')::text AS value")
             .await,
@@ -128,7 +128,7 @@ async fn the_table_may_live_in_another_schema() {
             .await,
         "1"
     );
-    // The roles may use the schema, which is not open to all.
+    // The roles may use the schema, although PUBLIC may not.
     let rows = for_tenant(&elsewhere, "nobody", async |conn| count(conn).await)
         .await
         .unwrap();

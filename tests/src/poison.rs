@@ -13,8 +13,10 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::spool::hasty;
-use crate::support::{TIMEOUT, TestDb, make_requests_unique, numbered, on_both, skip_some, wait_for};
+use crate::spool::fast_retry;
+use crate::support::{
+    TIMEOUT, TestDb, add_skipping_trigger, make_requests_unique, numbered, on_both, wait_for,
+};
 
 /// JSON of this number of levels, every second one an object.
 fn nested(levels: usize) -> Value {
@@ -140,7 +142,7 @@ fn write_poison(writer: &AuditWriter) -> HashMap<Uuid, NewAuditLog> {
         .unwrap()
 }
 
-async fn all_are_there(db: &TestDb, wanted: &HashMap<Uuid, NewAuditLog>) {
+async fn assert_all_stored(db: &TestDb, wanted: &HashMap<Uuid, NewAuditLog>) {
     let rows = db.rows().await;
     assert_eq!(rows.len(), wanted.len());
     for row in &rows {
@@ -148,7 +150,7 @@ async fn all_are_there(db: &TestDb, wanted: &HashMap<Uuid, NewAuditLog>) {
     }
 }
 
-fn rows_are_limited(wanted: &HashMap<Uuid, NewAuditLog>) {
+fn assert_limited(wanted: &HashMap<Uuid, NewAuditLog>) {
     let of = |action: &str| wanted.values().find(|row| row.action == action).unwrap();
     let marks = |action: &str| of(action).metadata.parse().unwrap()["_audit"].clone();
     assert!(
@@ -192,7 +194,11 @@ fn rows_are_limited(wanted: &HashMap<Uuid, NewAuditLog>) {
 
 fn spilling(db: &TestDb, dir: &Path) -> (AuditWriter, audit::WriterGuard) {
     let spill = Durability::Spill(dir.to_owned());
-    db.builder().durability(spill).retry(hasty()).start().unwrap()
+    db.builder()
+        .durability(spill)
+        .retry(fast_retry())
+        .start()
+        .unwrap()
 }
 
 /// Has the database refuse some rows, as an operator's own rule does.
@@ -227,10 +233,10 @@ on_both! {
     async fn no_entry_is_poison(db: TestDb) {
         let (writer, guard) = db.writer();
         let wanted = write_poison(&writer);
-        rows_are_limited(&wanted);
+        assert_limited(&wanted);
         let report = guard.shutdown(TIMEOUT).await;
         assert_eq!((report.committed, report.quarantined, report.lost), (wanted.len() as u64, 0, 0));
-        all_are_there(&db, &wanted).await;
+        assert_all_stored(&db, &wanted).await;
     }
 
     async fn nor_by_way_of_the_spool(db: TestDb) {
@@ -242,7 +248,7 @@ on_both! {
         db.sql("ALTER TABLE hidden RENAME TO audit_logs").await.unwrap();
         wait_for("the replay", async || writer.stats().committed == wanted.len() as u64).await;
         guard.shutdown(TIMEOUT).await;
-        all_are_there(&db, &wanted).await;
+        assert_all_stored(&db, &wanted).await;
         assert!(!Quarantine::exists(dir.path()));
     }
 
@@ -300,7 +306,7 @@ on_both! {
     }
 
     async fn entries_that_a_trigger_skips_are_quarantined_and_their_neighbours_are_stored(db: TestDb) {
-        skip_some(&db).await;
+        add_skipping_trigger(&db).await;
         for spooled in [true, false] {
             let before = db.count().await;
             let dir = TempDir::new().unwrap();
@@ -465,7 +471,7 @@ async fn a_row_with_an_error_that_should_pass_does_not_keep_others_back() {
     )
     .await
     .unwrap();
-    let (writer, guard) = db.builder().retry(hasty()).start().unwrap();
+    let (writer, guard) = db.builder().retry(fast_retry()).start().unwrap();
     let neighbours = numbered(9).chain([AuditEntry::new("stuck")]).chain(numbered(90));
     drop(writer.write_all(neighbours));
     wait_for("an attempt", async || writer.stats().retries > 0).await;

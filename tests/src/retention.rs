@@ -25,7 +25,7 @@ pub async fn aged(months: i32) -> (TestDb, Vec<String>) {
 }
 
 /// Runs SQL on a connection of its own: what it leaves set, or open, ends with it.
-pub async fn apart(db: &TestDb, sql: &str) -> Result<(), String> {
+pub async fn sql_on_new_connection(db: &TestDb, sql: &str) -> Result<(), String> {
     use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
     let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
     conn.batch_execute(sql).await.map_err(|error| error.to_string())
@@ -50,7 +50,7 @@ async fn drop_month(db: &TestDb, part: &str, rule: &Rule) -> Result<i64, String>
 }
 
 /// Tries to drop a month of which rows are proven to be there, and proves that they still are.
-async fn refused(db: &TestDb, part: &str, rule: &Rule, why: &str) {
+async fn assert_drop_refused(db: &TestDb, part: &str, rule: &Rule, why: &str) {
     let rows = format!("SELECT string_agg(a::text, '' ORDER BY id) AS value FROM {part} a");
     let before = db.text(&rows).await;
     assert!(before.contains("row"), "there is no row in {part}");
@@ -144,14 +144,14 @@ async fn what_must_be_kept_is_kept() {
     let (db, parts) = aged(20).await;
     let mut conn = db.connection().await;
     // Too young, by the rule.
-    refused(
+    assert_drop_refused(
         &db,
         &parts[parts.len() - 13],
         &rule(),
         "rows of the last 13 months",
     )
     .await;
-    refused(
+    assert_drop_refused(
         &db,
         &parts[19],
         &Rule {
@@ -164,7 +164,7 @@ async fn what_must_be_kept_is_kept() {
     .await;
     // Fewer than twelve months.
     let eleven = Rule::keep(11);
-    refused(
+    assert_drop_refused(
         &db,
         &parts[0],
         &eleven,
@@ -172,7 +172,7 @@ async fn what_must_be_kept_is_kept() {
     )
     .await;
     for months in [0, -1] {
-        refused(
+        assert_drop_refused(
             &db,
             &parts[0],
             &Rule {
@@ -187,14 +187,14 @@ async fn what_must_be_kept_is_kept() {
     db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'row')")
         .await
         .unwrap();
-    refused(&db, "audit_logs_default", &rule(), "not a whole month").await;
+    assert_drop_refused(&db, "audit_logs_default", &rule(), "not a whole month").await;
     db.sql("CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')")
         .await
         .unwrap();
     db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2001-07-01', 'row')")
         .await
         .unwrap();
-    refused(&db, "mine", &rule(), "not a whole month").await;
+    assert_drop_refused(&db, "mine", &rule(), "not a whole month").await;
     for other in ["audit_logs", "audit_legal_holds", "nothing", "pg_class", ""] {
         assert!(
             drop_month(&db, other, &rule())
@@ -222,7 +222,7 @@ async fn what_must_be_kept_is_kept() {
         "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT audit_logs_drop_month('{}', 13, 'x'); COMMIT",
         parts[0]
     );
-    let error = apart(&db, &sql).await.unwrap_err();
+    let error = sql_on_new_connection(&db, &sql).await.unwrap_err();
     assert!(error.contains("READ COMMITTED"), "{error}");
     assert_eq!(retention::ledger(&mut conn).await.unwrap(), []);
 
@@ -386,7 +386,7 @@ async fn nothing_is_dropped_while_something_is_restored() {
         .batch_execute("BEGIN; SELECT audit_retention_turn()")
         .await
         .unwrap();
-    refused(
+    assert_drop_refused(
         &db,
         &parts[0],
         &rule(),
@@ -514,7 +514,7 @@ async fn the_maintainer_can_and_nobody_else() {
     };
     for role in ["writer", "reader", "auditor", "maintainer"] {
         for call in &calls {
-            let done = apart(&db, &format!("SET ROLE audit_{role}; {call}")).await;
+            let done = sql_on_new_connection(&db, &format!("SET ROLE audit_{role}; {call}")).await;
             let may = role == "maintainer" || role == "auditor" && auditors(call);
             assert_eq!(done.is_ok(), may, "{role}: {call}: {done:?}");
             assert!(
@@ -530,14 +530,14 @@ async fn the_maintainer_can_and_nobody_else() {
             "SELECT audit_retention_record(NULL)",
             "SELECT audit_retention_check(13, true, 100)",
         ] {
-            let error = apart(&db, &format!("SET ROLE audit_{role}; {hidden}"))
+            let error = sql_on_new_connection(&db, &format!("SET ROLE audit_{role}; {hidden}"))
                 .await
                 .expect_err(hidden);
             assert!(error.contains("permission denied"), "{role}: {hidden}: {error}");
         }
     }
     assert!(
-        apart(&db, "SET ROLE audit_maintainer; SELECT FROM audit_logs")
+        sql_on_new_connection(&db, "SET ROLE audit_maintainer; SELECT FROM audit_logs")
             .await
             .is_err()
     );

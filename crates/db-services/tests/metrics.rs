@@ -157,7 +157,7 @@ async fn a_recorder_hears_what_the_writer_counts() {
     assert_eq!(report.unknown + report.lost, 7);
 
     // A writer that has nothing more to do tells what it did before it sleeps.
-    database.mend();
+    database.recover();
     let (writer, _guard) = database.writer().receipt_timeout(TIMEOUT).start().unwrap();
     assert!(
         writer

@@ -13,12 +13,12 @@ use db_services::audit::{
     write_audit_log,
 };
 
-use super::{PATIENCE, runtime};
+use super::{TIMEOUT, runtime};
 
 /// Runs a scenario and prints what came of it. Aborts rather than hang.
 pub(crate) fn user_code(scenario: &str) {
     std::thread::spawn(|| {
-        std::thread::sleep(PATIENCE);
+        std::thread::sleep(TIMEOUT);
         println!("it hangs");
         std::process::abort();
     });
@@ -39,7 +39,7 @@ pub(crate) fn user_code(scenario: &str) {
     }
 }
 
-fn hasty(database: &MemoryDatabase) -> AuditWriterBuilder {
+fn fast_retry(database: &MemoryDatabase) -> AuditWriterBuilder {
     let mut retry = RetryPolicy::default();
     retry.first_pause = Duration::from_millis(5);
     retry.longest_pause = Duration::from_millis(20);
@@ -68,7 +68,7 @@ fn on_loss_writes() {
             }
         }
     };
-    let (started, guard) = hasty(&database)
+    let (started, guard) = fast_retry(&database)
         .queue_capacity(10)
         .on_loss(callback)
         .start()
@@ -116,7 +116,7 @@ fn on_loss_waits_for_a_write() {
         }
     };
     // The first is sent, and unknown at the end; the others are lost.
-    let (writer, guard) = hasty(&database).on_loss(callback).start().unwrap();
+    let (writer, guard) = fast_retry(&database).on_loss(callback).start().unwrap();
     drop(writer.write(AuditEntry::new("app.sent")));
     wait_until(|| database.attempts() > 0);
     for _ in 0..3 {
@@ -136,7 +136,7 @@ fn on_loss_waits_for_a_write() {
 fn on_loss_panics() {
     let database = MemoryDatabase::new();
     database.fail(Failure::Unreachable);
-    let builder = hasty(&database)
+    let builder = fast_retry(&database)
         .queue_capacity(10)
         .on_loss(|loss| panic!("as planned: {loss:?}"));
     let (writer, guard) = builder.start().unwrap();
@@ -144,10 +144,10 @@ fn on_loss_panics() {
         drop(writer.write(AuditEntry::new("app.entry")));
     }
     wait_until(|| database.attempts() > 10);
-    database.mend();
+    database.recover();
     runtime().block_on(async {
-        println!("{} committed", writer.flush(PATIENCE).await.committed);
-        println!("{} lost", guard.shutdown(PATIENCE).await.lost);
+        println!("{} committed", writer.flush(TIMEOUT).await.committed);
+        println!("{} lost", guard.shutdown(TIMEOUT).await.lost);
     });
 }
 
@@ -201,7 +201,7 @@ fn logger_panics() {
         panic!("as planned: {}", record.args());
     });
     let database = MemoryDatabase::new();
-    let (writer, guard) = hasty(&database).queue_capacity(10).start().unwrap();
+    let (writer, guard) = fast_retry(&database).queue_capacity(10).start().unwrap();
     for _ in 0..3 {
         database.fail(Failure::Unreachable);
         for _ in 0..100 {
@@ -209,8 +209,8 @@ fn logger_panics() {
         }
         let attempts = database.attempts();
         wait_until(|| database.attempts() > attempts + 2);
-        database.mend();
-        runtime().block_on(writer.flush(PATIENCE));
+        database.recover();
+        runtime().block_on(writer.flush(TIMEOUT));
         // What was settled takes up the queue for a moment more.
         wait_until(|| writer.stats().queued == 0);
     }
@@ -237,7 +237,7 @@ impl Wake for PanicsWhenWoken {
 
 fn waker_panics() {
     let database = MemoryDatabase::new();
-    let (writer, guard) = hasty(&database).start().unwrap();
+    let (writer, guard) = fast_retry(&database).start().unwrap();
     let waker = Arc::new(PanicsWhenWoken).into();
     for expected in [3, 6, 9] {
         database.fail(Failure::Unreachable);
@@ -251,7 +251,7 @@ fn waker_panics() {
                 Poll::Pending
             );
         }
-        database.mend();
+        database.recover();
         wait_until(|| writer.stats().committed >= expected);
         // However the others were woken: each hears of its entry.
         for receipt in receipts {
@@ -260,7 +260,7 @@ fn waker_panics() {
     }
     println!(
         "{} committed",
-        runtime().block_on(guard.shutdown(PATIENCE)).committed
+        runtime().block_on(guard.shutdown(TIMEOUT)).committed
     );
 }
 
@@ -298,7 +298,7 @@ fn destructor() {
         LAST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
     };
     std::thread::spawn(around_an_entry).join().unwrap();
-    println!("{} committed", audit::shutdown_blocking(PATIENCE).committed);
+    println!("{} committed", audit::shutdown_blocking(TIMEOUT).committed);
 }
 
 fn panic_hook() {
@@ -312,7 +312,7 @@ fn panic_hook() {
     assert!(std::thread::spawn(|| panic!("as planned")).join().is_err());
     runtime().block_on(async {
         assert!(tokio::spawn(async { panic!("as planned") }).await.is_err());
-        println!("{} committed", audit::shutdown(PATIENCE).await.committed);
+        println!("{} committed", audit::shutdown(TIMEOUT).await.committed);
     });
 }
 
@@ -334,7 +334,7 @@ fn without(limit: &dyn limits::Limit) {
             // How soon starting is tried again is the writer's affair.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let report = audit::shutdown(PATIENCE).await;
+        let report = audit::shutdown(TIMEOUT).await;
         println!("{}", report.lost == dropped && report.committed >= 1);
     });
 }
@@ -415,7 +415,7 @@ fn first_call() {
     let after = read_and_written();
     println!("{}", (after - between).saturating_sub(between - before));
     println!("{}", runtime().block_on(receipt.into_future()));
-    audit::shutdown_blocking(PATIENCE);
+    audit::shutdown_blocking(TIMEOUT);
 }
 
 /// What the kernel counts of this thread's reads and writes.

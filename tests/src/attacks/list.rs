@@ -1,8 +1,8 @@
-//! What could somebody try?
+//! The list of attacks.
 
-/// Something to try on a PostgreSQL database with rows in it, inside a transaction that is rolled back.
+/// An attack on a PostgreSQL database with rows, inside a transaction that is rolled back.
 pub struct Attack {
-    /// As the documentation names it.
+    /// Its name in the documentation.
     pub what: &'static str,
     pub sql: &'static str,
     pub how: How,
@@ -10,23 +10,23 @@ pub struct Attack {
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum How {
-    /// Counts the rows that the last statement gives or changes.
+    /// Counts the rows that the last statement returns or changes.
     Rows,
-    /// Gets it done or not.
+    /// Succeeds or fails.
     Done,
     /// Sends one line to `COPY … FROM STDIN`.
     Copy,
-    /// As `Rows`, and unknown before PostgreSQL 15.
+    /// As `Rows`, but not supported before PostgreSQL 15.
     RowsFrom15,
     /// As `Rows`, for each partition that holds a row, `$part`, and the row's time, `$at`.
     EachPartition,
-    /// As `Done`, for every partition there is.
+    /// As `Done`, for every partition.
     EveryPartition,
 }
 
 macro_rules! attacks {
     ($($title:literal { $($what:literal $how:ident $sql:literal)* })*) => {
-        /// All of them, by what they are after.
+        /// All attacks, by their purpose.
         pub const ATTACKS: &[(&str, &[Attack])] =
             &[$(($title, &[$(Attack { what: $what, sql: $sql, how: How::$how }),*])),*];
     };

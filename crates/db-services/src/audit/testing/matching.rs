@@ -1,4 +1,4 @@
-//! Does an entry look as expected, and if not, how is that said so that it can be read?
+//! Comparison of entries with an expected one, and a readable report of the differences.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::audit::{AuditEntry, Outcome};
 
-/// What differs: the column, what was expected and what is there.
+/// The differences: the column, the expected value and the value found.
 pub(super) fn differences(expected: &AuditEntry, found: &NewAuditLog) -> Vec<(String, String, String)> {
     let wanted = NewAuditLog::from(expected);
     let texts = [
@@ -62,7 +62,7 @@ pub(super) fn differences(expected: &AuditEntry, found: &NewAuditLog) -> Vec<(St
     differences
 }
 
-/// What was wanted, and each entry with what differs, the nearest first.
+/// A report of the expectation, and of each entry with its differences, the most similar first.
 pub(super) fn report(wanted: &str, expected: &AuditEntry, entries: &[NewAuditLog]) -> String {
     let mut text = format!(
         "expected {wanted} like {:?}, and {} were written",
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_expected_matters() {
+    fn only_expected_columns_are_compared() {
         let found = NewAuditLog::from(
             AuditEntry::new("auth.login")
                 .actor("alice")
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_shows_the_nearest_first() {
+    fn a_report_shows_the_most_similar_entry_first() {
         let entries = [
             AuditEntry::new("x").actor("carol"),
             AuditEntry::new("auth.login").actor("bob"),

@@ -1,4 +1,4 @@
-//! How fast is sqlx?
+//! Baselines: single inserts and batches with sqlx.
 
 use std::str::FromStr;
 
@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use super::batches::BATCH;
 use super::{Single, WARM_UP, one_by_one};
-use crate::Fallible;
+use crate::Result;
 use crate::clock::{Sample, Stopwatch};
 use crate::event::Event;
-use crate::place::{Place, Table};
+use crate::server::{BenchServer, Table};
 
 /// The same statement for both tables.
 macro_rules! insert_into {
@@ -32,34 +32,34 @@ macro_rules! insert_into {
     };
 }
 
-/// The form that sqlx's own documentation recommends.
+/// The form that the documentation of sqlx recommends.
 const MANY: &str = "INSERT INTO audit_events (id, created_at, tenant_id, actor_id, actor_type, action, outcome, \
      resource_type, resource_id, ip_address, user_agent, request_id, metadata) \
      SELECT * FROM UNNEST($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
      $8::text[], $9::text[], $10::inet[], $11::text[], $12::text[], $13::jsonb[])";
 
-/// A pool of ten as it comes.
-async fn pool(url: &str) -> Fallible<PgPool> {
+/// A pool of ten with default settings.
+async fn pool(url: &str) -> Result<PgPool> {
     Ok(PgPoolOptions::new()
         .max_connections(10)
         .connect_with(PgConnectOptions::from_str(url)?)
         .await?)
 }
 
-/// Each with a connection from the pool.
-pub(crate) fn single(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+/// Inserts each row with a connection from the pool.
+pub(crate) fn single(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Conventional).await?;
-        let pool = pool(&fresh.url).await?;
+        let database = server.create_database(Table::Conventional).await?;
+        let pool = pool(&database.url).await?;
         let sample = one_by_one(rows, Pooled(pool.clone())).await?;
         pool.close().await;
-        fresh.settle(WARM_UP + rows).await?;
+        database.verify_and_drop(WARM_UP + rows).await?;
         Ok(sample)
     }
     .boxed()
 }
 
-/// An event, to be inserted by this statement.
+/// Binds an event to a statement.
 fn insert(statement: &'static str, event: Event) -> Query<'static, Postgres, PgArguments> {
     query::<Postgres>(statement)
         .bind(event.id)
@@ -80,7 +80,7 @@ fn insert(statement: &'static str, event: Event) -> Query<'static, Postgres, PgA
 struct Pooled(PgPool);
 
 impl Single for Pooled {
-    async fn insert(&mut self, nth: usize) -> Fallible<()> {
+    async fn insert(&mut self, nth: usize) -> Result<()> {
         insert(insert_into!("audit_events"), Event::nth(nth))
             .execute(&self.0)
             .await?;
@@ -88,17 +88,17 @@ impl Single for Pooled {
     }
 }
 
-/// A connection that is held, and the project's table.
-pub(crate) struct Held(PgConnection);
+/// A held connection, for the project's table.
+pub(crate) struct HeldConnection(PgConnection);
 
-impl Held {
-    pub(crate) async fn connect(url: &str) -> Fallible<Self> {
+impl HeldConnection {
+    pub(crate) async fn connect(url: &str) -> Result<Self> {
         Ok(Self(PgConnection::connect(url).await?))
     }
 }
 
-impl Single for Held {
-    async fn insert(&mut self, nth: usize) -> Fallible<()> {
+impl Single for HeldConnection {
+    async fn insert(&mut self, nth: usize) -> Result<()> {
         insert(insert_into!("audit_logs"), Event::nth(nth))
             .execute(&mut self.0)
             .await?;
@@ -106,11 +106,11 @@ impl Single for Held {
     }
 }
 
-/// `unnest`, 1,000 rows at a time.
-pub(crate) fn unnest(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+/// Inserts with `unnest`, 1,000 rows at a time.
+pub(crate) fn unnest(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Conventional).await?;
-        let pool = pool(&fresh.url).await?;
+        let database = server.create_database(Table::Conventional).await?;
+        let pool = pool(&database.url).await?;
         let ready: Vec<Vec<Event>> = (WARM_UP..WARM_UP + rows)
             .step_by(BATCH)
             .map(|from| {
@@ -126,13 +126,13 @@ pub(crate) fn unnest(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sampl
         }
         let sample = watch.sample(rows);
         pool.close().await;
-        fresh.settle(WARM_UP + rows).await?;
+        database.verify_and_drop(WARM_UP + rows).await?;
         Ok(sample)
     }
     .boxed()
 }
 
-async fn insert_many(pool: &PgPool, events: &[Event]) -> Fallible<()> {
+async fn insert_many(pool: &PgPool, events: &[Event]) -> Result<()> {
     let texts = |text: fn(&Event) -> &str| events.iter().map(text).map(str::to_owned).collect::<Vec<_>>();
     query::<Postgres>(MANY)
         .bind(events.iter().map(|event| event.id).collect::<Vec<Uuid>>())

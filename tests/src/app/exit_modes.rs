@@ -9,7 +9,7 @@ use uuid::Uuid;
 /// `leave exit|abort|flush ENTRIES [DIR]`: writes an entry and says when it is committed. Once a line comes
 /// in it writes as many more as the second argument says, and ends as the first one says. Without a
 /// directory it does not await them; with one it writes ahead, and prints the id of each that is safe.
-pub(crate) async fn leave() {
+pub(crate) async fn exit_mode() {
     let argument = |nth: usize| std::env::args().nth(nth);
     let mut retry = RetryPolicy::default();
     retry.longest_pause = Duration::from_millis(100);

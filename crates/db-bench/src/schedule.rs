@@ -1,14 +1,14 @@
-//! In which order do contenders have their turns? A B C A B C …
+//! Interleaved turns of the contenders: A B C A B C …
 
-use crate::Fallible;
+use crate::Result;
 use crate::args::Options;
 use crate::clock::Sample;
-use crate::peers::Turn;
-use crate::place::Place;
+use crate::contenders::Turn;
 use crate::progress;
-use crate::row::Series;
+use crate::result::Series;
+use crate::server::BenchServer;
 
-/// One who takes part.
+/// A contender and how it is run.
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     /// The rows of each turn.
@@ -16,23 +16,23 @@ pub(crate) struct Contender {
     pub(crate) turn: Turn,
 }
 
-/// What each contender did in each round.
+/// The samples of each contender, one for each round.
 pub(crate) struct Rounds {
     samples: Vec<(&'static str, Vec<Sample>)>,
 }
 
 impl Rounds {
-    /// Lets every contender have its turn, round by round.
+    /// Runs every contender once in each round.
     pub(crate) async fn run(
         part: &'static str,
-        place: &Place,
+        server: &BenchServer,
         options: &Options,
         contenders: &[Contender],
-    ) -> Fallible<Self> {
+    ) -> Result<Self> {
         let rounds = options.rounds;
         let contenders: Vec<_> = contenders
             .iter()
-            .filter(|who| options.takes_part(who.name))
+            .filter(|contender| options.takes_part(contender.name))
             .collect();
         let bar = progress::bar(part, rounds * contenders.len());
         let mut samples: Vec<_> = contenders
@@ -43,7 +43,7 @@ impl Rounds {
             for (Contender { name, rows, turn }, (_, samples)) in contenders.iter().copied().zip(&mut samples)
             {
                 bar.set_message(*name);
-                let sample = turn(place, *rows)
+                let sample = turn(server, *rows)
                     .await
                     .map_err(|error| format!("{part}, {name}: {error}"))?;
                 samples.push(sample);
@@ -54,7 +54,7 @@ impl Rounds {
         Ok(Self { samples })
     }
 
-    /// One figure of a contender's samples; empty if it took no part.
+    /// One figure of a contender's samples; empty if it was not measured.
     pub(crate) fn series(
         &self,
         name: &'static str,
@@ -74,7 +74,7 @@ impl Rounds {
         }
     }
 
-    /// A contender's rows for each second.
+    /// A contender's rows per second.
     pub(crate) fn rate(&self, name: &'static str) -> Series {
         self.series(name, "rows/s", Sample::rate)
     }

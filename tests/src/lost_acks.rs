@@ -1,4 +1,4 @@
-//! What becomes of an entry whose commit succeeded while the answer was lost?
+//! Batches that were committed although the acknowledgement was lost are stored once.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::support::{TIMEOUT, TestDb, numbered, wait_for, writer_to};
 
-/// Tries again soon, and does not turn to the spool meanwhile.
-fn patient() -> RetryPolicy {
+/// Retries soon, and does not spill to the spool.
+fn retry_without_spilling() -> RetryPolicy {
     let mut policy = RetryPolicy::default();
     policy.first_pause = Duration::from_millis(5);
     policy.longest_pause = Duration::from_millis(50);
@@ -20,15 +20,15 @@ fn patient() -> RetryPolicy {
     policy
 }
 
-/// A writer by way of a proxy that loses answers.
+/// The builder of a writer through a proxy that loses answers.
 fn builder(proxy: &Proxy, durability: Durability) -> AuditWriterBuilder {
     writer_to(Database::from_url(proxy.url()).unwrap())
         .durability(durability)
-        .retry(patient())
+        .retry(retry_without_spilling())
         .receipt_timeout(TIMEOUT)
 }
 
-fn strengths(dir: &TempDir) -> [Durability; 3] {
+fn durabilities(dir: &TempDir) -> [Durability; 3] {
     let dir = || dir.path().to_owned();
     [
         Durability::Memory,
@@ -37,7 +37,7 @@ fn strengths(dir: &TempDir) -> [Durability; 3] {
     ]
 }
 
-async fn answers_lost(proxy: &Proxy, more: u64) {
+async fn wait_for_lost_answers(proxy: &Proxy, more: u64) {
     let before = proxy.seen().answers_lost;
     wait_for("lost answers", async || {
         proxy.seen().answers_lost >= before + more
@@ -45,8 +45,8 @@ async fn answers_lost(proxy: &Proxy, more: u64) {
     .await;
 }
 
-/// So many entries are there, each once, and no number is missing.
-async fn are_there_once(db: &TestDb, entries: u64) {
+/// Asserts that this number of entries is stored, each once, and that no number is missing.
+async fn assert_stored_once(db: &TestDb, entries: u64) {
     let found = db
         .text(
             "SELECT concat_ws(' ', count(*), count(DISTINCT id), max(writer_seq)) AS value \
@@ -63,20 +63,20 @@ async fn are_there_once(db: &TestDb, entries: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_committed_once_and_its_receipt_says_so() {
+async fn an_entry_whose_answer_was_lost_is_committed_once_and_its_receipt_says_so() {
     let dir = TempDir::new().unwrap();
-    for durability in strengths(&dir) {
+    for durability in durabilities(&dir) {
         let db = TestDb::postgres().await;
         let proxy = Proxy::to(&db.url).unwrap();
         let ahead = matches!(durability, Durability::WriteAhead(_));
         let (writer, guard) = builder(&proxy, durability).start().unwrap();
         proxy.set(Network::LosesAnswers).unwrap();
         let receipt = writer.write(AuditEntry::new("test.one"));
-        answers_lost(&proxy, 1).await;
+        wait_for_lost_answers(&proxy, 1).await;
         assert_eq!(
             (db.count().await, writer.stats().committed),
             (1, 0),
-            "stored, and the writer does not know"
+            "stored, but not acknowledged"
         );
         proxy.set(Network::Passes).unwrap();
         let delivery = receipt.await;
@@ -85,57 +85,57 @@ async fn it_is_committed_once_and_its_receipt_says_so() {
         } else {
             assert_eq!(delivery, Delivery::Committed);
         }
-        wait_for("the repeat", async || writer.stats().committed == 1).await;
+        wait_for("the retry", async || writer.stats().committed == 1).await;
         let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(
             (report.committed, report.quarantined, report.lost, report.unknown),
             (1, 0, 0, 0)
         );
-        are_there_once(&db, 1).await;
+        assert_stored_once(&db, 1).await;
         assert_eq!(
             std::fs::read_dir(dir.path()).unwrap().count(),
             0,
-            "nothing spooled, nothing set aside"
+            "nothing is spooled or quarantined"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn so_are_batches_of_many() {
+async fn batches_whose_answers_were_lost_are_committed_once() {
     let dir = TempDir::new().unwrap();
-    for durability in strengths(&dir) {
+    for durability in durabilities(&dir) {
         let db = TestDb::postgres().await;
         let proxy = Proxy::to(&db.url).unwrap();
         let ahead = matches!(durability, Durability::WriteAhead(_));
         let (writer, guard) = builder(&proxy, durability).start().unwrap();
         proxy.set(Network::LosesAnswers).unwrap();
         let receipt = writer.write_all(numbered(2_500));
-        answers_lost(&proxy, 3).await;
+        wait_for_lost_answers(&proxy, 3).await;
         assert!(
             db.count().await >= 1_000,
-            "a batch is stored, and the writer does not know"
+            "a batch is stored, but not acknowledged"
         );
         assert_eq!(writer.stats().committed, 0);
         proxy.set(Network::Passes).unwrap();
         let counts = receipt.counts().await;
         let spooled = if ahead { counts.spooled } else { 0 };
         assert_eq!(counts.committed + spooled, 2_500, "{counts:?}");
-        wait_for("the repeats", async || writer.stats().committed == 2_500).await;
+        wait_for("the retries", async || writer.stats().committed == 2_500).await;
         let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(
             (report.committed, report.quarantined, report.lost, report.unknown),
             (2_500, 0, 0, 0)
         );
-        are_there_once(&db, 2_500).await;
+        assert_stored_once(&db, 2_500).await;
         assert_eq!(
             std::fs::read_dir(dir.path()).unwrap().count(),
             0,
-            "nothing spooled, nothing set aside"
+            "nothing is spooled or quarantined"
         );
     }
 }
 
-/// The writer's role may only insert, and on an older database it cannot even ask which rows are stored.
+/// The writer's role may only insert, and on an older database it cannot look up which rows are stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_whose_answer_was_lost_is_committed_once_for_an_insert_only_role() {
     let server = Server::start(&[]).unwrap();
@@ -157,11 +157,7 @@ async fn a_batch_whose_answer_was_lost_is_committed_once_for_an_insert_only_role
         proxy.set(Network::LosesAnswers).unwrap();
         let receipt = writer.write_all(numbered(1_000));
         wait_for("the commit", async || db.count().await == 1_000).await;
-        assert_eq!(
-            writer.stats().committed,
-            0,
-            "stored, and the writer does not know"
-        );
+        assert_eq!(writer.stats().committed, 0, "stored, but not acknowledged");
         proxy.set(Network::Passes).unwrap();
         assert_eq!(receipt.counts().await.committed, 1_000);
         let report = guard.shutdown(TIMEOUT).await;
@@ -169,15 +165,15 @@ async fn a_batch_whose_answer_was_lost_is_committed_once_for_an_insert_only_role
             (report.committed, report.quarantined, report.lost, report.unknown),
             (1_000, 0, 0, 0)
         );
-        are_there_once(&db, 1_000).await;
+        assert_stored_once(&db, 1_000).await;
     }
 }
 
-/// A repeat that collides must not be taken for a refusal, nor a refusal for a repeat.
+/// A duplicate from a retry must not be taken for a rejected row, nor a rejected row for a duplicate.
 #[tokio::test(flavor = "multi_thread")]
-async fn lost_answers_among_refused_entries_confuse_nobody() {
+async fn lost_answers_and_rejected_rows_are_distinguished() {
     let dir = TempDir::new().unwrap();
-    for durability in strengths(&dir) {
+    for durability in durabilities(&dir) {
         let db = TestDb::postgres().await;
         db.sql("ALTER TABLE audit_logs ADD CONSTRAINT polite CHECK (action <> 'rude.word')")
             .await
@@ -191,7 +187,7 @@ async fn lost_answers_among_refused_entries_confuse_nobody() {
                 _ => entry,
             });
             let receipt = writer.write_all(entries);
-            answers_lost(&proxy, 1).await;
+            wait_for_lost_answers(&proxy, 1).await;
             proxy.set(Network::Passes).unwrap();
             let counts = receipt.counts().await;
             assert_eq!(
@@ -199,11 +195,11 @@ async fn lost_answers_among_refused_entries_confuse_nobody() {
                 100,
                 "{counts:?}"
             );
-            // As the halves go in, an answer or two is lost again.
+            // The batch is halved to find the rejected row; lose some of these answers too.
             if round % 2 == 0 {
                 proxy.set(Network::LosesAnswers).unwrap();
                 drop(writer.write_all(numbered(50)));
-                answers_lost(&proxy, 2).await;
+                wait_for_lost_answers(&proxy, 2).await;
                 proxy.set(Network::Passes).unwrap();
             }
         }

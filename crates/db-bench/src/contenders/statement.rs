@@ -1,4 +1,4 @@
-//! How fast is the writer's statement alone? Two connections, and nothing between event and statement.
+//! Baseline: the writer's INSERT statement in a loop on two connections, without a writer.
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::WARM_UP;
 use super::batches::BATCH;
-use crate::Fallible;
+use crate::Result;
 use crate::clock::{Sample, Stopwatch};
 use crate::event::Event;
-use crate::place::{Place, Table, connect};
+use crate::server::{BenchServer, Table, connect};
 
-/// As many as the writer has.
+/// The same number as the writer's.
 const CONNECTIONS: usize = 2;
 
 /// The columns that the writer sets.
@@ -45,7 +45,7 @@ const TYPES: [Type; 18] = [
     Type::INT8_ARRAY,
 ];
 
-/// A batch, an array for each column.
+/// A batch, as an array for each column.
 #[derive(Default)]
 struct Arrays {
     ids: Vec<Uuid>,
@@ -122,10 +122,10 @@ impl Arrays {
     }
 }
 
-/// The statement in a loop into the project's own table.
-pub(crate) fn looped(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+/// Runs the statement in a loop on the project's own table.
+pub(crate) fn looped(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Own).await?;
+        let database = server.create_database(Table::Own).await?;
         let writer = Uuid::now_v7();
         let ends: Vec<usize> = (WARM_UP..WARM_UP + rows)
             .step_by(BATCH)
@@ -139,7 +139,7 @@ pub(crate) fn looped(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sampl
                 .step_by(CONNECTIONS)
                 .map(|ends| (ends[0], ends[1]))
                 .collect();
-            let client = connect(&fresh.url).await?;
+            let client = connect(&database.url).await?;
             let statement = client.prepare_typed(SQL, &TYPES).await?;
             let warm_up = Arrays::of(0, WARM_UP / CONNECTIONS, writer);
             client.execute(&statement, &warm_up.parameters()).await?;
@@ -158,7 +158,7 @@ pub(crate) fn looped(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sampl
         let done = try_join_all(tasks).await?;
         let sample = watch.sample(rows);
         done.into_iter().collect::<Result<(), _>>()?;
-        fresh.settle(WARM_UP + rows).await?;
+        database.verify_and_drop(WARM_UP + rows).await?;
         Ok(sample)
     }
     .boxed()

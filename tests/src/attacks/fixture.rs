@@ -1,4 +1,4 @@
-//! Where are the attacks tried, by whom, and how is told what came of them?
+//! The server on which the attacks run, the attackers, and the outcomes.
 
 use db_services::client::Database;
 use db_test::Server;
@@ -7,8 +7,7 @@ use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage};
 
 use super::list::{ATTACKS, Attack, How};
 
-/// Who tries, as the documentation names them, and the role that logs in. The last one is the only
-/// superuser.
+/// The attackers, with their names in the documentation and their logins. Only the last one is a superuser.
 pub const ATTACKERS: [(&str, &str); 7] = [
     ("writer", "attack_writer"),
     ("reader", "attack_reader"),
@@ -19,16 +18,16 @@ pub const ATTACKERS: [(&str, &str); 7] = [
     ("superuser", "postgres"),
 ];
 
-/// A server with a database that a plain CREATEROLE user has migrated, with a login for every part.
-pub struct Field {
+/// A server with a database that a user with CREATEROLE has migrated, and with a login for each attacker.
+pub struct AttackFixture {
     server: Server,
     pub version: u32,
-    /// Those that hold a row, each with the row's time.
+    /// The partitions that hold a row, each with the row's time.
     filled: Vec<(String, String)>,
     partitions: Vec<String>,
 }
 
-impl Field {
+impl AttackFixture {
     pub async fn open() -> Self {
         // Autovacuum would add statistics that a reader might see.
         let server = Server::start(&[("autovacuum", "off")]).unwrap_or_else(|error| panic!("{error}"));
@@ -44,15 +43,15 @@ impl Field {
             .await
             .unwrap();
         admin
-            .batch_execute("CREATE DATABASE field OWNER attack_owner")
+            .batch_execute("CREATE DATABASE attacked OWNER attack_owner")
             .await
             .unwrap();
-        let admin = connect(&server.url("field")).await;
-        // As it is by default since PostgreSQL 15.
+        let admin = connect(&server.url("attacked")).await;
+        // The default since PostgreSQL 15.
         let schema =
             "REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO attack_owner";
         admin.batch_execute(schema).await.unwrap();
-        let owner = server.url_as("attack_owner", "pw", "field");
+        let owner = server.url_as("attack_owner", "pw", "attacked");
         Database::from_url(&owner).unwrap().migrate().await.unwrap();
         for (part, login) in &ATTACKERS[..4] {
             admin
@@ -88,13 +87,13 @@ impl Field {
     }
 
     pub async fn superuser(&self) -> Client {
-        connect(&self.server.url("field")).await
+        connect(&self.server.url("attacked")).await
     }
 
     pub async fn login(&self, login: &str) -> Client {
         match login {
             "postgres" => self.superuser().await,
-            login => connect(&self.server.url_as(login, "pw", "field")).await,
+            login => connect(&self.server.url_as(login, "pw", "attacked")).await,
         }
     }
 
@@ -106,7 +105,7 @@ impl Field {
         .await
     }
 
-    /// Those that this version of PostgreSQL knows.
+    /// The attacks that this version of PostgreSQL supports.
     pub fn attacks(&self) -> impl Iterator<Item = &'static Attack> {
         let known = self.version >= 150_000;
         ATTACKS
@@ -115,8 +114,8 @@ impl Field {
             .filter(move |a| known || a.how != How::RowsFrom15)
     }
 
-    /// Tries to copy one line, and rolls it back. On a connection of its own: the driver loses its
-    /// place when a server refuses to COPY.
+    /// Tries to copy one line, and rolls it back. On a separate connection, because the driver's connection
+    /// is unusable after a refused COPY.
     pub async fn attempt_copy(&self, login: &str, sql: &str) -> String {
         let client = self.login(login).await;
         client.batch_execute("BEGIN").await.unwrap();
@@ -133,8 +132,7 @@ impl Field {
         copied.await.map_or_else(|error| refusal(&error), counted)
     }
 
-    /// Tries an attack within the client's open transaction; tells in a word what came of it, or in
-    /// several if partitions differ.
+    /// Tries an attack in the client's open transaction. Returns its outcome, or several if partitions differ.
     pub async fn attempt(&self, client: &Client, attack: &Attack) -> String {
         let statements: Vec<String> = match attack.how {
             How::EachPartition => {
@@ -165,9 +163,9 @@ impl Field {
     }
 }
 
-/// Four rows: in this month, in one made later, in the default partition and in one made by hand; two
-/// of acme's, one of globex's, one of nobody's. Of the empty months a few are enough. A month that is
-/// long over, one that was dropped, and a legal hold on nobody.
+/// Four rows: in the current month, in a new partition, in the default partition and in a manually created
+/// one; two of the tenant acme, one of globex, one without a tenant. Most empty partitions are dropped. Also
+/// an old month, a dropped month, and a legal hold.
 const ROWS: &str = "
     DO $$ DECLARE part regclass; BEGIN
         FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass ORDER BY inhrelid OFFSET 5 LOOP

@@ -1,4 +1,4 @@
-//! What does the proxy do with one connection?
+//! One connection through the proxy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,59 +8,59 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::messages::{EXECUTE, Messages, READY_FOR_QUERY};
-use super::route::Route;
+use super::server_address::ServerAddress;
 use super::{Counters, Network};
 
-/// What is passed on at a time.
-const PIECE: usize = 16 << 10;
+/// The most bytes that are forwarded at a time.
+const MAX_PIECE: usize = 16 << 10;
 
 /// How a connection ends.
 enum End {
-    /// Both ends are closed.
+    /// Both sides are closed.
     Closed,
     /// The client gets an RST.
     Reset,
 }
 
-/// Passes on what client and server say until one of them or the network ends it.
+/// Forwards between client and server until one of them or the network ends the connection.
 pub(super) async fn serve(
     mut client: TcpStream,
-    route: Route,
+    address: ServerAddress,
     network: watch::Receiver<Network>,
     seen: Arc<Counters>,
 ) {
-    // Dropped, the client sees the server gone.
-    let Ok(mut server) = route.connect().await else {
+    // Dropping the client's stream shows it that the server is gone.
+    let Ok(mut server) = address.connect().await else {
         return;
     };
-    // Pieces are small; waiting for more would slow down what is meant to pass.
+    // Without Nagle's algorithm, which would delay small pieces.
     let _ = client.set_nodelay(true);
-    let link = Link {
+    let connection = Connection {
         network,
         seen,
-        asked: AtomicBool::new(false),
+        loses_answer: AtomicBool::new(false),
     };
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = tokio::io::split(&mut server);
     let end = tokio::select! {
-        end = link.requests(&mut from_client, &mut to_server) => end,
-        end = link.answers(&mut from_server, &mut to_client) => end,
+        end = connection.requests(&mut from_client, &mut to_server) => end,
+        end = connection.answers(&mut from_server, &mut to_client) => end,
     };
     if matches!(end, Ok(End::Reset)) {
-        // Without lingering, closing sends an RST.
+        // With a linger time of zero, closing sends an RST.
         let _ = client.set_zero_linger();
     }
 }
 
-struct Link {
+struct Connection {
     network: watch::Receiver<Network>,
     seen: Arc<Counters>,
-    /// True from a statement whose answer is to be lost.
-    asked: AtomicBool,
+    /// True from the statement whose answer will be lost.
+    loses_answer: AtomicBool,
 }
 
-impl Link {
-    /// Passes on what the client sends.
+impl Connection {
+    /// Forwards what the client sends.
     async fn requests(
         &self,
         client: &mut (impl AsyncRead + Unpin),
@@ -75,7 +75,7 @@ impl Link {
             }
             let began = messages.follow(&piece);
             if network == Network::LosesAnswers && began.contains(&EXECUTE) {
-                self.asked.store(true, Ordering::SeqCst);
+                self.loses_answer.store(true, Ordering::SeqCst);
             }
             sent += piece.len() as u64;
             match network {
@@ -91,7 +91,7 @@ impl Link {
         Ok(End::Closed)
     }
 
-    /// Passes on what the server answers.
+    /// Forwards what the server answers.
     async fn answers(
         &self,
         server: &mut (impl AsyncRead + Unpin),
@@ -101,7 +101,7 @@ impl Link {
         let mut messages = Messages::of_server();
         while let Some((piece, _)) = reader.next(server).await? {
             let began = messages.follow(&piece);
-            if !self.asked.load(Ordering::SeqCst) {
+            if !self.loses_answer.load(Ordering::SeqCst) {
                 client.write_all(&piece).await?;
             } else if began.contains(&READY_FOR_QUERY) {
                 self.seen.answers_lost.fetch_add(1, Ordering::SeqCst);
@@ -112,25 +112,25 @@ impl Link {
     }
 }
 
-/// Reads one direction, as late as the network has it.
+/// Reads one direction, with the delays of the network.
 struct Reader<'a> {
-    link: &'a Link,
+    connection: &'a Connection,
     network: watch::Receiver<Network>,
     held: Vec<u8>,
     ended: bool,
 }
 
 impl<'a> Reader<'a> {
-    fn new(link: &'a Link) -> Self {
+    fn new(connection: &'a Connection) -> Self {
         Self {
-            link,
-            network: link.network.clone(),
+            connection,
+            network: connection.network.clone(),
             held: Vec::new(),
             ended: false,
         }
     }
 
-    /// The next piece to pass on, and under which conditions; none at the end.
+    /// The next piece to forward, and the state of the network; `None` at the end.
     async fn next(
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
@@ -138,9 +138,9 @@ impl<'a> Reader<'a> {
         loop {
             let network = *self.network.borrow_and_update();
             if network != Network::Hangs && !self.held.is_empty() {
-                let piece = self.held.drain(..self.held.len().min(PIECE)).collect();
+                let piece = self.held.drain(..self.held.len().min(MAX_PIECE)).collect();
                 if let Network::Slow(delay) = network {
-                    self.link.seen.slowed.fetch_add(1, Ordering::SeqCst);
+                    self.connection.seen.slowed.fetch_add(1, Ordering::SeqCst);
                     tokio::time::sleep(delay).await;
                 }
                 return Ok(Some((piece, network)));
@@ -148,13 +148,13 @@ impl<'a> Reader<'a> {
             if self.ended && self.held.is_empty() {
                 return Ok(None);
             }
-            // Else a read takes 64 bytes at a time.
-            self.held.reserve(PIECE);
+            // Without spare capacity a read takes 64 bytes at a time.
+            self.held.reserve(MAX_PIECE);
             tokio::select! {
                 read = from.read_buf(&mut self.held), if !self.ended => match read {
                     Ok(0) | Err(_) => self.ended = true,
                     Ok(read) if *self.network.borrow() == Network::Hangs => {
-                        self.link.seen.held.fetch_add(read as u64, Ordering::SeqCst);
+                        self.connection.seen.held.fetch_add(read as u64, Ordering::SeqCst);
                     }
                     Ok(_) => {}
                 },

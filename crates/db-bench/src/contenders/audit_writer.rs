@@ -1,4 +1,4 @@
-//! How fast is the audit writer itself?
+//! The audit writer.
 
 use std::time::Duration;
 
@@ -10,76 +10,76 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, try_join_all};
 
 use super::{Single, WARM_UP};
-use crate::Fallible;
+use crate::Result;
 use crate::clock::{Sample, Stopwatch};
 use crate::event::Event;
-use crate::place::{Fresh, Place, Table};
+use crate::server::{BenchDatabase, BenchServer, Table};
 
-/// How long a writer may take to write what is queued.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest that a writer may take for its queue.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A producer that is faster than the database waits above this many queued entries, half of what the
 /// queue holds: nothing may be dropped, and the writer is never short of work.
 const HIGH_WATER: usize = 32_768;
 
-/// A writer on a database, as an application would have it.
-pub(crate) fn start(url: &str) -> Fallible<(AuditWriter, WriterGuard)> {
+/// Starts a writer with default settings.
+pub(crate) fn start(url: &str) -> Result<(AuditWriter, WriterGuard)> {
     start_with(url, |builder| builder)
 }
 
 pub(crate) fn start_with(
     url: &str,
     set_up: impl FnOnce(AuditWriterBuilder) -> AuditWriterBuilder,
-) -> Fallible<(AuditWriter, WriterGuard)> {
+) -> Result<(AuditWriter, WriterGuard)> {
     Ok(set_up(AuditWriter::builder(Database::from_url(url)?)).start()?)
 }
 
-/// Forgotten entries of one producer, until all are committed.
-pub(crate) fn forgotten(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+/// Writes entries of one producer that awaits none, until all are committed.
+pub(crate) fn fire_and_forget(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Own).await?;
-        let url = fresh.url.clone();
-        into(fresh, rows, url).await
+        let database = server.create_database(Table::Own).await?;
+        let url = database.url.clone();
+        into(database, rows, url).await
     }
     .boxed()
 }
 
-/// The same as a role that may only insert: triggers, partitions and rights at work.
-pub(crate) fn guarded(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+/// The same as a role that may only insert, with triggers, partitions and privileges.
+pub(crate) fn guarded(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Own).await?;
-        let url = fresh.writer_url();
-        into(fresh, rows, url).await
+        let database = server.create_database(Table::Own).await?;
+        let url = database.writer_url();
+        into(database, rows, url).await
     }
     .boxed()
 }
 
 /// The same into the bare table, as its owner.
-pub(crate) fn unguarded(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+pub(crate) fn unguarded(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Bare).await?;
-        let url = fresh.url.clone();
-        into(fresh, rows, url).await
+        let database = server.create_database(Table::Bare).await?;
+        let url = database.url.clone();
+        into(database, rows, url).await
     }
     .boxed()
 }
 
-async fn into(fresh: Fresh<'_>, rows: usize, url: String) -> Fallible<Sample> {
+async fn into(database: BenchDatabase<'_>, rows: usize, url: String) -> Result<Sample> {
     let (writer, guard) = start(&url)?;
     produce(&writer, WARM_UP).await?;
     let watch = Stopwatch::start();
     produce(&writer, rows).await?;
     let sample = watch.sample(rows);
-    let report = guard.shutdown(PATIENCE).await;
+    let report = guard.shutdown(TIMEOUT).await;
     if report.lost > 0 {
         return Err(format!("void: {} entries were lost", report.lost).into());
     }
-    fresh.settle(WARM_UP + rows).await?;
+    database.verify_and_drop(WARM_UP + rows).await?;
     Ok(sample)
 }
 
-/// Writes entries from a thread of its own and waits until everything is settled.
-pub(crate) async fn produce(writer: &AuditWriter, rows: usize) -> Fallible<()> {
+/// Writes entries from a separate thread and waits until everything is settled.
+pub(crate) async fn produce(writer: &AuditWriter, rows: usize) -> Result<()> {
     let producer = writer.clone();
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
@@ -94,7 +94,7 @@ pub(crate) async fn produce(writer: &AuditWriter, rows: usize) -> Fallible<()> {
         runtime.block_on(with_writer(producer.clone(), writing));
     })
     .await?;
-    let report = writer.flush(PATIENCE).await;
+    let report = writer.flush(TIMEOUT).await;
     if report.lost > 0 || report.pending > 0 {
         return Err(format!("void: {} entries lost, {} pending", report.lost, report.pending).into());
     }
@@ -105,15 +105,15 @@ pub(crate) async fn produce(writer: &AuditWriter, rows: usize) -> Fallible<()> {
 pub(crate) struct Awaited;
 
 impl Single for Awaited {
-    async fn insert(&mut self, nth: usize) -> Fallible<()> {
+    async fn insert(&mut self, nth: usize) -> Result<()> {
         committed(write_audit_log(Event::entry(nth)).await)
     }
 }
 
-/// Awaited entries of this number of callers at a time.
-pub(crate) async fn concurrent(place: &Place, rows: usize, callers: usize) -> Fallible<Sample> {
-    let fresh = place.fresh(Table::Own).await?;
-    let (writer, guard) = start(&fresh.url)?;
+/// Writes entries from this number of concurrent callers, which await each.
+pub(crate) async fn concurrent(server: &BenchServer, rows: usize, callers: usize) -> Result<Sample> {
+    let database = server.create_database(Table::Own).await?;
+    let (writer, guard) = start(&database.url)?;
     let each = rows / callers;
     let share = async |rows: usize| {
         let tasks = (0..callers).map(|caller| {
@@ -121,22 +121,24 @@ pub(crate) async fn concurrent(place: &Place, rows: usize, callers: usize) -> Fa
                 for nth in 0..rows {
                     committed(write_audit_log(Event::entry(caller * rows + nth)).await)?;
                 }
-                Ok::<_, crate::Failure>(())
+                Ok::<_, crate::Error>(())
             };
             tokio::spawn(with_writer(writer.clone(), write))
         });
-        try_join_all(tasks).await?.into_iter().collect::<Fallible<()>>()
+        try_join_all(tasks).await?.into_iter().collect::<Result<()>>()
     };
     share(WARM_UP / callers).await?;
     let watch = Stopwatch::start();
     share(each).await?;
     let sample = watch.sample(each * callers);
-    guard.shutdown(PATIENCE).await;
-    fresh.settle((WARM_UP / callers + each) * callers).await?;
+    guard.shutdown(TIMEOUT).await;
+    database
+        .verify_and_drop((WARM_UP / callers + each) * callers)
+        .await?;
     Ok(sample)
 }
 
-pub(crate) fn committed(delivery: Delivery) -> Fallible<()> {
+pub(crate) fn committed(delivery: Delivery) -> Result<()> {
     match delivery {
         Delivery::Committed => Ok(()),
         other => Err(format!("void: an entry was {other:?}").into()),

@@ -1,4 +1,4 @@
-//! Where is the server that a URL names, and what is the URL by way of the proxy?
+//! The address of the server of a URL, and the URL through the proxy.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,21 +10,21 @@ use tokio_postgres::config::Host;
 
 use crate::SetupError;
 
-/// The way to a server.
+/// The address of a server.
 #[derive(Clone, Debug)]
-pub(super) enum Route {
+pub(super) enum ServerAddress {
     Unix(PathBuf),
     Tcp(String, u16),
 }
 
 /// A connection to a server.
-pub(super) trait Server: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Server for S {}
+pub(super) trait ServerStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ServerStream for S {}
 
-impl Route {
-    /// The way to the first host that the URL names.
+impl ServerAddress {
+    /// The address of the first host in the URL.
     pub(super) fn of(url: &str) -> Result<Self, SetupError> {
-        // Not its error: that may quote a password.
+        // Not the parser's error, which may quote a password.
         let unclear =
             || SetupError::proxy("reading the server's URL")(std::io::ErrorKind::InvalidInput.into());
         let config: Config = url.parse().map_err(|_| unclear())?;
@@ -35,7 +35,7 @@ impl Route {
         })
     }
 
-    pub(super) async fn connect(&self) -> std::io::Result<Box<dyn Server>> {
+    pub(super) async fn connect(&self) -> std::io::Result<Box<dyn ServerStream>> {
         Ok(match self {
             Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
             Self::Tcp(name, port) => {
@@ -47,8 +47,8 @@ impl Route {
     }
 }
 
-/// The same URL with another host and port.
-pub(super) fn by_way_of(url: &str, address: SocketAddr) -> String {
+/// The URL with the host and port of the proxy.
+pub(super) fn through_proxy(url: &str, address: SocketAddr) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_url_changes_in_its_host_alone() {
+    fn only_the_host_and_port_of_the_url_change() {
         let address = SocketAddr::from(([127, 0, 0, 1], 4711));
         for (url, expected) in [
             (
@@ -77,19 +77,19 @@ mod tests {
             ),
             ("postgresql://db", "postgresql://127.0.0.1:4711"),
         ] {
-            assert_eq!(by_way_of(url, address), expected);
+            assert_eq!(through_proxy(url, address), expected);
         }
     }
 
     #[test]
-    fn a_socket_and_a_port_are_found() {
-        let found = |url| format!("{:?}", Route::of(url).unwrap());
+    fn unix_sockets_and_tcp_ports_are_found() {
+        let found = |url| format!("{:?}", ServerAddress::of(url).unwrap());
         assert_eq!(
             found("postgres://u@%2Ftmp%2Fa/x"),
             r#"Unix("/tmp/a/.s.PGSQL.5432")"#
         );
         assert_eq!(found("postgres://u@db:5433/x"), r#"Tcp("db", 5433)"#);
-        let error = Route::of("postgres://u:hush@[").unwrap_err().to_string();
+        let error = ServerAddress::of("postgres://u:hush@[").unwrap_err().to_string();
         assert!(error.contains("URL") && !error.contains("hush"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Do writers, installed, scoped and side by side, keep to their own database?
+//! Writers in one process use only their own database.
 
 use db_services::audit::{self, AuditEntry, AuditWriter, Delivery, write_audit_log};
 use db_services::client::Database;
@@ -6,7 +6,7 @@ use db_services::client::Database;
 use crate::support::{TIMEOUT, TestDb, numbered, writer_to};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_databases_in_one_process_never_mix() {
+async fn entries_of_two_writers_in_one_process_never_mix() {
     let (postgres, sqlite) = (TestDb::postgres().await, TestDb::sqlite().await);
     let ((first, first_guard), (second, second_guard)) = (postgres.writer(), sqlite.writer());
     let write = |writer: AuditWriter, action: &'static str| async move {
@@ -31,7 +31,7 @@ async fn two_databases_in_one_process_never_mix() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_parallel_tests_never_mix() {
+async fn entries_of_a_hundred_scoped_writers_never_mix() {
     let tasks: Vec<_> = (0..100)
         .map(|n| {
             tokio::spawn(async move {
@@ -59,7 +59,7 @@ async fn a_hundred_parallel_tests_never_mix() {
 }
 
 #[tokio::test]
-async fn a_memory_database_lives_as_long_as_its_writer() {
+async fn a_memory_database_exists_as_long_as_its_writer() {
     let database = Database::from_url("sqlite::memory:").unwrap();
     database.migrate().await.unwrap();
     let (writer, _guard) = writer_to(database).start().unwrap();
@@ -68,7 +68,7 @@ async fn a_memory_database_lives_as_long_as_its_writer() {
 }
 
 #[test]
-fn a_bound_of_zero_is_an_error() {
+fn a_queue_bound_of_zero_is_an_error() {
     let builder = || AuditWriter::builder(Database::from_url("sqlite::memory:").unwrap());
     for builder in [builder().queue_capacity(0), builder().queue_bytes(0)] {
         assert!(

@@ -1,4 +1,4 @@
-//! How does a test get a PostgreSQL with TLS, and an authority that signs for it?
+//! A PostgreSQL server with TLS, and a certificate authority for it.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use diesel_async::SimpleAsyncConnection;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
-/// Takes encrypted connections and others, with a password.
+/// Accepts encrypted and unencrypted connections, with a password.
 pub const EITHER: &str = "host all all 127.0.0.1/32 scram-sha-256";
 
-/// Takes encrypted connections only.
+/// Accepts encrypted connections only.
 pub const ENCRYPTED: &str = "hostssl all all 127.0.0.1/32 scram-sha-256";
 
 /// A certificate authority.
@@ -21,8 +21,8 @@ pub struct Authority {
 }
 
 /// A certificate and its key, as PEM.
-pub struct Signed {
-    pub certificate: String,
+pub struct Certificate {
+    pub pem: String,
     pub key: String,
 }
 
@@ -39,12 +39,12 @@ impl Authority {
         }
     }
 
-    /// Signs for these hosts, the first also as the common name.
-    pub fn sign(&self, names: &[&str]) -> Signed {
+    /// Signs a certificate for these hosts; the first is also its common name.
+    pub fn sign(&self, names: &[&str]) -> Certificate {
         self.signed(names, |_| {})
     }
 
-    pub fn sign_expired(&self, names: &[&str]) -> Signed {
+    pub fn sign_expired(&self, names: &[&str]) -> Certificate {
         self.signed(names, |params| {
             params.not_before = date_time_ymd(2019, 1, 1);
             params.not_after = date_time_ymd(2020, 1, 1);
@@ -52,86 +52,88 @@ impl Authority {
     }
 
     /// A certificate that might sign others.
-    pub fn sign_as_authority(&self, names: &[&str]) -> Signed {
+    pub fn sign_as_authority(&self, names: &[&str]) -> Certificate {
         self.signed(names, |params| {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)
         })
     }
 
-    fn signed(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Signed {
+    fn signed(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Certificate {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names.clone()).unwrap();
         params.distinguished_name.push(DnType::CommonName, &names[0]);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Signed {
-            certificate,
+        Certificate {
+            pem: certificate,
             key: key.serialize_pem(),
         }
     }
 }
 
 /// A server on a TCP port with a role `app`, whose password is `hush`, and its database `shop`.
-pub struct Site {
-    server: Server,
+pub struct TlsServer {
+    postgres: Server,
     admin: Database,
-    /// Where the client's files lie.
+    /// The directory of the client's files.
     dir: TempDir,
 }
 
-impl Site {
+impl TlsServer {
     pub async fn plain() -> Self {
         let server = Server::start_on_tcp(&[]).unwrap_or_else(|error| panic!("{error}"));
         let admin = Database::from_url(&server.url("postgres")).unwrap();
-        let site = Self {
-            server,
+        let server = Self {
+            postgres: server,
             admin,
             dir: tempfile::tempdir().unwrap(),
         };
-        site.sql("CREATE ROLE app LOGIN CREATEROLE PASSWORD 'hush'").await;
-        site.sql("CREATE DATABASE shop OWNER app").await;
-        site
+        server
+            .sql("CREATE ROLE app LOGIN CREATEROLE PASSWORD 'hush'")
+            .await;
+        server.sql("CREATE DATABASE shop OWNER app").await;
+        server
     }
 
-    /// With a certificate, and lines of `pg_hba.conf` that say who may come by TCP.
-    pub async fn encrypted(signed: &Signed, who: &str) -> Self {
-        let site = Self::plain().await;
-        site.sql("ALTER SYSTEM SET ssl = on").await;
-        site.present(signed, who);
-        site
+    /// A server with a certificate, and with lines of `pg_hba.conf` for TCP connections.
+    pub async fn encrypted(certificate: &Certificate, rules: &str) -> Self {
+        let server = Self::plain().await;
+        server.sql("ALTER SYSTEM SET ssl = on").await;
+        server.present(certificate, rules);
+        server
     }
 
     /// Restarts the server with another certificate.
-    pub fn present(&self, signed: &Signed, who: &str) {
-        self.server.stop_fast().unwrap();
-        self.server.put("server.crt", &signed.certificate).unwrap();
-        self.server.put("server.key", &signed.key).unwrap();
-        self.server
-            .put("pg_hba.conf", &format!("local all postgres trust\n{who}\n"))
+    pub fn present(&self, certificate: &Certificate, rules: &str) {
+        self.postgres.stop_fast().unwrap();
+        self.postgres.put("server.crt", &certificate.pem).unwrap();
+        self.postgres.put("server.key", &certificate.key).unwrap();
+        self.postgres
+            .put("pg_hba.conf", &format!("local all postgres trust\n{rules}\n"))
             .unwrap();
-        self.server.start_again().unwrap();
+        self.postgres.start_again().unwrap();
     }
 
-    /// Trusts the clients of an authority from the next [`present`](Self::present) on.
+    /// Trusts client certificates of an authority from the next [`present`](Self::present) on.
     pub async fn trust(&self, authority: &Authority) {
-        self.server.put("clients.crt", &authority.pem).unwrap();
+        self.postgres.put("clients.crt", &authority.pem).unwrap();
         self.sql("ALTER SYSTEM SET ssl_ca_file = 'clients.crt'").await;
     }
 
     pub fn stop(&self) {
-        self.server.stop_fast().unwrap();
+        self.postgres.stop_fast().unwrap();
     }
 
-    /// The URL for `app`, by a host's name that need not resolve.
+    /// The URL for `app`, with a host name that need not resolve.
     pub fn url(&self, host: &str, options: &str) -> String {
         format!(
             "postgres://app:hush@{host}:{}/shop?hostaddr=127.0.0.1&{options}",
-            self.server.port()
+            self.postgres.port()
         )
     }
 
-    /// Puts a file where the client finds it, with a mode; gives its path.
+    /// Writes a file for the client, with a mode. Returns its path.
     pub fn file(&self, name: &str, content: &str, mode: u32) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
         let path = self.dir.path().join(name);
@@ -140,7 +142,8 @@ impl Site {
         path
     }
 
-    /// Connects; tells whether that is encrypted, or why not. No error may tell the password.
+    /// Connects. Returns whether the connection is encrypted, or the error, which must not contain the
+    /// password.
     pub async fn reach(&self, host: &str, options: &str) -> Result<bool, String> {
         let database = Database::from_url(&self.url(host, options)).unwrap();
         match database.connection().await {
@@ -156,7 +159,7 @@ impl Site {
         }
     }
 
-    /// [`reach`](Self::reach), for what must fail.
+    /// Connects, which must fail, and returns the error.
     pub async fn refusal(&self, host: &str, options: &str) -> String {
         match self.reach(host, options).await {
             Ok(encrypted) => panic!("{options} reached {host}, encrypted: {encrypted}"),
@@ -171,7 +174,7 @@ impl Site {
         }
     }
 
-    /// A single text, as the superuser sees it.
+    /// Runs a query as the superuser that returns a single text.
     pub async fn text(&self, sql: &str) -> String {
         text(&mut self.admin.connection().await.unwrap(), sql).await
     }
@@ -186,7 +189,7 @@ async fn is_encrypted(connection: &mut Connection) -> bool {
         == "true"
 }
 
-/// Gives the single text that a query selects as `value`.
+/// Returns the single text that a query selects as `value`.
 pub async fn text(connection: &mut Connection, sql: &str) -> String {
     use diesel::QueryableByName;
     use diesel_async::RunQueryDsl;

@@ -1,4 +1,5 @@
-//! Does nobody notice that months are made, moved and dropped, even with a long reader in the way?
+//! Creating, moving and dropping partitions does not block writers, even while a long reader blocks the
+//! maintenance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +23,13 @@ const LONG_WAIT: &str = "3s";
 const LONG_READ: Duration = Duration::from_secs(6);
 
 /// A server that logs every session that waits for a lock for long.
-struct Watched {
+struct WatchedServer {
     _server: Server,
     url: String,
     database: Database,
 }
 
-impl Watched {
+impl WatchedServer {
     fn start() -> Self {
         let server = Server::start(&[
             ("log_lock_waits", "on"),
@@ -93,8 +94,8 @@ impl Watched {
         session
     }
 
-    /// Whether somebody waits for the strongest lock on a table.
-    async fn is_wanted(&self, table: &str) -> bool {
+    /// True if a session waits for an ACCESS EXCLUSIVE lock on a table.
+    async fn has_exclusive_waiter(&self, table: &str) -> bool {
         let sql = format!(
             "SELECT count(*) AS value FROM pg_locks WHERE relation = '{table}'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted"
         );
@@ -102,15 +103,15 @@ impl Watched {
     }
 }
 
-/// Writes as fast as it is answered, some entries of months long gone among them, until told to stop;
-/// gives how many it wrote and the longest time that one took.
-fn producer(writer: AuditWriter, stop: Arc<AtomicBool>, stray: DateTime<Utc>) -> JoinHandle<(i64, Duration)> {
+/// Writes entries one after the other until `stop` is set, some of them with an old time. Returns the number
+/// of entries and the longest time that one took.
+fn producer(writer: AuditWriter, stop: Arc<AtomicBool>, old: DateTime<Utc>) -> JoinHandle<(i64, Duration)> {
     tokio::spawn(async move {
         let (mut written, mut longest) = (0, Duration::ZERO);
         while !stop.load(Ordering::Relaxed) {
             let entry = AuditEntry::new("test.write");
             let entry = if written % 20 == 19 {
-                entry.created_at(stray)
+                entry.created_at(old)
             } else {
                 entry
             };
@@ -124,19 +125,19 @@ fn producer(writer: AuditWriter, stop: Arc<AtomicBool>, stray: DateTime<Utc>) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writers_go_on_while_months_are_made_moved_and_dropped() {
-    let db = Watched::start();
-    the_log_would_tell(&db).await;
+async fn writers_are_not_blocked_while_partitions_are_created_moved_and_dropped() {
+    let db = WatchedServer::start();
+    assert_long_waits_are_logged(&db).await;
     db.sql(
         "SELECT audit_logs_ensure_partitions(now() - interval '24 months', now()); \
          INSERT INTO audit_logs (created_at, action) SELECT now() - m * interval '1 month', 'old' FROM generate_series(0, 24) m, generate_series(1, 50)",
     )
     .await;
-    let stray: DateTime<Utc> = "2015-03-10T00:00:00Z".parse().unwrap();
+    let old: DateTime<Utc> = "2015-03-10T00:00:00Z".parse().unwrap();
     let (writer, guard) = writer_to(db.database.clone()).start().unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let producers: Vec<_> = (0..2)
-        .map(|_| producer(writer.clone(), Arc::clone(&stop), stray))
+        .map(|_| producer(writer.clone(), Arc::clone(&stop), old))
         .collect();
 
     let rule = Rule::keep(13);
@@ -157,31 +158,32 @@ async fn writers_go_on_while_months_are_made_moved_and_dropped() {
         }
         Ok(())
     };
-    with_a_reader_in_the_way(&db, &writer, "audit_logs", dropping).await;
+    run_against_a_reader(&db, &writer, "audit_logs", dropping).await;
 
     let database = db.database.clone();
-    let making = async move {
+    let creating = async move {
         let (from, to) = (
             "2010-01-01T00:00:00Z".parse().unwrap(),
             "2010-12-01T00:00:00Z".parse().unwrap(),
         );
-        let made = partitions::ensure(&mut database.connection().await.unwrap(), from, to, |_, _| {}).await?;
-        assert_eq!(made, 12);
+        let created =
+            partitions::ensure(&mut database.connection().await.unwrap(), from, to, |_, _| {}).await?;
+        assert_eq!(created, 12);
         Ok(())
     };
-    with_a_reader_in_the_way(&db, &writer, "audit_logs_default", making).await;
+    run_against_a_reader(&db, &writer, "audit_logs_default", creating).await;
 
     let database = db.database.clone();
     let moving = async move {
         let mut conn = database.connection().await.unwrap();
-        let strays = partitions::strays(&mut conn).await?;
-        assert_eq!(strays.len(), 1);
-        assert!(partitions::adopt(&mut conn, &strays[0]).await? > 0);
+        let months = partitions::strays(&mut conn).await?;
+        assert_eq!(months.len(), 1);
+        assert!(partitions::adopt(&mut conn, &months[0]).await? > 0);
         Ok(())
     };
-    with_a_reader_in_the_way(&db, &writer, "audit_logs_default", moving).await;
+    run_against_a_reader(&db, &writer, "audit_logs_default", moving).await;
     let before = writer.stats().committed;
-    wait_for("some more after that", async || {
+    wait_for("some more entries", async || {
         writer.stats().committed > before + 200
     })
     .await;
@@ -215,18 +217,18 @@ async fn writers_go_on_while_months_are_made_moved_and_dropped() {
     assert_eq!(
         db.long_waits("RowExclusiveLock").await,
         1,
-        "the one that the test provoked"
+        "only the wait that the test caused"
     );
 }
 
-/// The evidence is worth something: a writer that is held does show in the log.
-async fn the_log_would_tell(db: &Watched) {
+/// Asserts that the server logs a blocked INSERT. Otherwise its log would prove nothing.
+async fn assert_long_waits_are_logged(db: &WatchedServer) {
     db.sql("CREATE TABLE held (x int)").await;
     let mut holder = db.session().await;
     holder.batch_execute("BEGIN; LOCK TABLE held").await.unwrap();
     let mut writer = db.session().await;
     let held = tokio::spawn(async move { writer.batch_execute("INSERT INTO held VALUES (1)").await });
-    wait_for("the server to note it", async || {
+    wait_for("the line in the log", async || {
         db.long_waits("RowExclusiveLock").await == 1
     })
     .await;
@@ -236,8 +238,8 @@ async fn the_log_would_tell(db: &Watched) {
 
 /// Runs work that must wait for a long reader, while writers go on. The work waits about ten seconds
 /// at most before it fails.
-async fn with_a_reader_in_the_way(
-    db: &Watched,
+async fn run_against_a_reader(
+    db: &WatchedServer,
     writer: &AuditWriter,
     locks: &str,
     work: impl Future<Output = Result<(), OpsError>> + Send + 'static,
@@ -246,7 +248,7 @@ async fn with_a_reader_in_the_way(
     let begun = Instant::now();
     let work = tokio::spawn(work);
     wait_for("the work to wait for the reader", async || {
-        db.is_wanted(locks).await
+        db.has_exclusive_waiter(locks).await
     })
     .await;
     let before = writer.stats().committed;

@@ -1,4 +1,4 @@
-//! How fast is SeaORM?
+//! Baseline: single inserts with SeaORM.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -6,10 +6,10 @@ use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, Database, QueryTrait};
 
 use super::{Single, WARM_UP, one_by_one};
-use crate::Fallible;
+use crate::Result;
 use crate::clock::Sample;
 use crate::event::Event;
-use crate::place::{Place, Table};
+use crate::server::{BenchServer, Table};
 
 /// The conventional table, every type as text that the database casts: SeaORM's features for types
 /// take sqlx-sqlite into the lock file. Id and time are left to the table's defaults.
@@ -40,28 +40,28 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// Each with a connection from a pool as it comes.
-pub(crate) fn single(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+/// Inserts each row with a connection from a pool with default settings.
+pub(crate) fn single(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Conventional).await?;
-        let peer = Pooled::connect(&fresh.url, "audit_events").await?;
-        let database = peer.database.clone();
-        let sample = one_by_one(rows, peer).await?;
-        database.close().await?;
-        fresh.settle(WARM_UP + rows).await?;
+        let database = server.create_database(Table::Conventional).await?;
+        let inserter = Pooled::connect(&database.url, "audit_events").await?;
+        let pool = inserter.database.clone();
+        let sample = one_by_one(rows, inserter).await?;
+        pool.close().await?;
+        database.verify_and_drop(WARM_UP + rows).await?;
         Ok(sample)
     }
     .boxed()
 }
 
-/// Inserts with a connection from a pool of the default settings.
+/// Inserts each row with a connection from a pool with default settings.
 pub(crate) struct Pooled {
     database: DatabaseConnection,
     table: &'static str,
 }
 
 impl Pooled {
-    pub(crate) async fn connect(url: &str, table: &'static str) -> Fallible<Self> {
+    pub(crate) async fn connect(url: &str, table: &'static str) -> Result<Self> {
         let mut options = sea_orm::ConnectOptions::new(url.to_owned());
         options.max_connections(10);
         Ok(Self {
@@ -72,7 +72,7 @@ impl Pooled {
 }
 
 impl Single for Pooled {
-    async fn insert(&mut self, nth: usize) -> Fallible<()> {
+    async fn insert(&mut self, nth: usize) -> Result<()> {
         let event = Event::nth(nth);
         let text = |text: &str| ActiveValue::Set(text.to_owned());
         let row = ActiveModel {

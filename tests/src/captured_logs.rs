@@ -1,19 +1,21 @@
-//! What did a writer log? The lines of one writer alone, while other tests log beside it.
+//! Captured log lines, of each writer separately although tests run in parallel.
 
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-/// All lines of this process from `warn` on, with the thread that logged each.
+use crate::support::TIMEOUT;
+
+/// All lines of this process at level `warn` or above, with the thread that logged each.
 static LINES: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
 
 fn lines() -> MutexGuard<'static, Vec<(ThreadId, String)>> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Keep;
+struct CapturingLogger;
 
-impl log::Log for Keep {
+impl log::Log for CapturingLogger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
         metadata.level() <= log::Level::Warn
     }
@@ -28,17 +30,17 @@ impl log::Log for Keep {
     fn flush(&self) {}
 }
 
-/// Keeps lines from now on.
-pub fn keep() {
+/// Captures lines from now on.
+pub fn start_capturing() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        log::set_logger(&Keep).expect("no other logger");
+        log::set_logger(&CapturingLogger).expect("no other logger");
         log::set_max_level(log::LevelFilter::Warn);
     });
 }
 
-/// The lines of the threads that ever named this in a line: a writer names its database, and no two
-/// tests have the same.
+/// The lines of the threads that have named this database in a line. A writer names its database, and each
+/// test has its own.
 pub fn of(database: &str) -> Vec<String> {
     let lines = lines();
     let threads: Vec<_> = lines
@@ -53,16 +55,16 @@ pub fn of(database: &str) -> Vec<String> {
         .collect()
 }
 
-/// Waits until one of its lines has all these parts.
+/// Waits until one line contains all these parts.
 pub async fn wait_for(database: &str, parts: &[&str]) {
-    let begun = Instant::now();
+    let started = Instant::now();
     while !of(database)
         .iter()
         .any(|line| parts.iter().all(|part| line.contains(part)))
     {
         assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "{parts:?} did not come: {:#?}",
+            started.elapsed() < TIMEOUT,
+            "waited {TIMEOUT:?} for {parts:?}: {:#?}",
             of(database)
         );
         tokio::time::sleep(Duration::from_millis(5)).await;

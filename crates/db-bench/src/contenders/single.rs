@@ -1,4 +1,4 @@
-//! How fast are single inserts by diesel-async?
+//! Baseline: single inserts with diesel-async.
 
 use db_schema::NewAuditLog;
 use db_schema::schema::audit_logs;
@@ -12,10 +12,10 @@ use futures_util::future::{BoxFuture, try_join_all};
 use ipnet::IpNet;
 
 use super::{Single, WARM_UP, one_by_one};
-use crate::Fallible;
+use crate::Result;
 use crate::clock::{Sample, Stopwatch};
 use crate::event::Event;
-use crate::place::{Place, Table};
+use crate::server::{BenchServer, Table};
 
 diesel::table! {
     audit_events (id) {
@@ -35,8 +35,8 @@ diesel::table! {
     }
 }
 
-/// An event as diesel inserts it. No field is optional: such a one would, by default, make a new text
-/// of the statement each time.
+/// An event as diesel inserts it. No field is optional: by default diesel would generate the statement
+/// anew each time.
 #[derive(Insertable)]
 #[diesel(table_name = audit_events)]
 pub(super) struct NewEvent {
@@ -75,7 +75,7 @@ impl From<Event> for NewEvent {
     }
 }
 
-async fn insert(conn: &mut AsyncPgConnection, nth: usize) -> Fallible<()> {
+async fn insert(conn: &mut AsyncPgConnection, nth: usize) -> Result<()> {
     let row = NewEvent::from(Event::nth(nth));
     diesel::insert_into(audit_events::table)
         .values(row)
@@ -84,8 +84,8 @@ async fn insert(conn: &mut AsyncPgConnection, nth: usize) -> Fallible<()> {
     Ok(())
 }
 
-/// A pool of ten as it comes, which asks a connection for a sign of life each time.
-fn pool(url: &str) -> Fallible<Pool<AsyncPgConnection>> {
+/// A pool of ten with default settings, which checks a connection each time.
+fn pool(url: &str) -> Result<Pool<AsyncPgConnection>> {
     let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url);
     Ok(Pool::builder(manager)
         .max_size(10)
@@ -96,7 +96,7 @@ fn pool(url: &str) -> Fallible<Pool<AsyncPgConnection>> {
 struct Pooled(Pool<AsyncPgConnection>);
 
 impl Single for Pooled {
-    async fn insert(&mut self, nth: usize) -> Fallible<()> {
+    async fn insert(&mut self, nth: usize) -> Result<()> {
         insert(&mut *self.0.get().await?, nth).await
     }
 }
@@ -104,22 +104,22 @@ impl Single for Pooled {
 struct Held(AsyncPgConnection);
 
 impl Single for Held {
-    async fn insert(&mut self, nth: usize) -> Fallible<()> {
+    async fn insert(&mut self, nth: usize) -> Result<()> {
         insert(&mut self.0, nth).await
     }
 }
 
-/// A held connection, the cached statement, and the row of the project's table.
+/// A held connection with the cached statement, for the project's table.
 pub(crate) struct HeldOwn(AsyncPgConnection);
 
 impl HeldOwn {
-    pub(crate) async fn connect(url: &str) -> Fallible<Self> {
+    pub(crate) async fn connect(url: &str) -> Result<Self> {
         Ok(Self(AsyncPgConnection::establish(url).await?))
     }
 }
 
 impl Single for HeldOwn {
-    async fn insert(&mut self, nth: usize) -> Fallible<()> {
+    async fn insert(&mut self, nth: usize) -> Result<()> {
         let row = NewAuditLog::from(Event::entry(nth));
         diesel::insert_into(audit_logs::table)
             .values(&row)
@@ -129,35 +129,35 @@ impl Single for HeldOwn {
     }
 }
 
-/// Each with a connection from the pool.
-pub(crate) fn pooled(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+/// Inserts each row with a connection from the pool.
+pub(crate) fn pooled(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Conventional).await?;
-        let pool = pool(&fresh.url)?;
+        let database = server.create_database(Table::Conventional).await?;
+        let pool = pool(&database.url)?;
         let sample = one_by_one(rows, Pooled(pool.clone())).await?;
         drop(pool);
-        fresh.settle(WARM_UP + rows).await?;
+        database.verify_and_drop(WARM_UP + rows).await?;
         Ok(sample)
     }
     .boxed()
 }
 
-/// All on one connection that is held, with the cached statement.
-pub(crate) fn held(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+/// Inserts all rows on one held connection, with the cached statement.
+pub(crate) fn held(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Conventional).await?;
-        let conn = AsyncPgConnection::establish(&fresh.url).await?;
+        let database = server.create_database(Table::Conventional).await?;
+        let conn = AsyncPgConnection::establish(&database.url).await?;
         let sample = one_by_one(rows, Held(conn)).await?;
-        fresh.settle(WARM_UP + rows).await?;
+        database.verify_and_drop(WARM_UP + rows).await?;
         Ok(sample)
     }
     .boxed()
 }
 
-/// Many callers at a time, each call with a connection from the pool.
-pub(crate) async fn concurrent(place: &Place, rows: usize, callers: usize) -> Fallible<Sample> {
-    let fresh = place.fresh(Table::Conventional).await?;
-    let pool = pool(&fresh.url)?;
+/// Inserts from concurrent callers, each row with a connection from the pool.
+pub(crate) async fn concurrent(server: &BenchServer, rows: usize, callers: usize) -> Result<Sample> {
+    let database = server.create_database(Table::Conventional).await?;
+    let pool = pool(&database.url)?;
     let each = rows / callers;
     let share = async |rows: usize| {
         let tasks = (0..callers).map(|caller| {
@@ -166,16 +166,18 @@ pub(crate) async fn concurrent(place: &Place, rows: usize, callers: usize) -> Fa
                 for nth in 0..rows {
                     insert(&mut *pool.get().await?, caller * rows + nth).await?;
                 }
-                Ok::<_, crate::Failure>(())
+                Ok::<_, crate::Error>(())
             })
         });
-        try_join_all(tasks).await?.into_iter().collect::<Fallible<()>>()
+        try_join_all(tasks).await?.into_iter().collect::<Result<()>>()
     };
     share(WARM_UP / callers).await?;
     let watch = Stopwatch::start();
     share(each).await?;
     let sample = watch.sample(each * callers);
     drop(pool);
-    fresh.settle((WARM_UP / callers + each) * callers).await?;
+    database
+        .verify_and_drop((WARM_UP / callers + each) * callers)
+        .await?;
     Ok(sample)
 }

@@ -1,4 +1,4 @@
-//! How does a test wait for what will come, without sleeping for a guessed time?
+//! Waiting for a condition, without sleeping for a guessed time.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Where is the doctor tried? On a server that is as it should be, in a database of each test's own.
+//! The fixture of the doctor's tests: a sound server, and a database for each test.
 
 use std::sync::OnceLock;
 
@@ -7,20 +7,19 @@ use db_services::client::Database;
 use db_test::Server;
 use uuid::Uuid;
 
-use crate::attacks::field::connect;
+use crate::attacks::fixture::connect;
 
 /// Autovacuum changes the statistics of catalogs and locks tables, whenever it runs.
 const AUTOVACUUM_OFF: (&str, &str) = ("autovacuum", "off");
 
-/// The server that these tests share. It does not flush to the disk, which they would spend most of
-/// their time with, and so has that
-/// one fault: [`but_for_the_server`].
+/// The server that most tests share. It does not flush to the disk, which would take most of their time, so
+/// it has this one fault: [`without_server_faults`].
 fn fast() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     server(&SERVER, &[AUTOVACUUM_OFF])
 }
 
-/// As in production.
+/// A server without any fault, as in production.
 fn sound() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     server(
@@ -29,21 +28,21 @@ fn sound() -> &'static Server {
     )
 }
 
-/// A server with a database that its plain owner has migrated.
+/// Starts a server with a template database that an ordinary owner has migrated.
 fn server(cell: &'static OnceLock<Server>, settings: &[(&str, &str)]) -> &'static Server {
     cell.get_or_init(|| {
         let server = Server::start(settings).unwrap_or_else(|error| panic!("{error}"));
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.unwrap().block_on(make_template(&server));
+                runtime.unwrap().block_on(create_template(&server));
             });
         });
         server
     })
 }
 
-async fn make_template(server: &Server) {
+async fn create_template(server: &Server) {
     let admin = connect(&server.url("postgres")).await;
     admin
         .batch_execute("CREATE ROLE trail_owner LOGIN CREATEROLE PASSWORD 'pw'")
@@ -51,7 +50,7 @@ async fn make_template(server: &Server) {
         .unwrap();
     admin.batch_execute("CREATE DATABASE good").await.unwrap();
     let admin = connect(&server.url("good")).await;
-    // As it is by default since PostgreSQL 15.
+    // The default since PostgreSQL 15.
     let schema = "REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO trail_owner";
     admin.batch_execute(schema).await.unwrap();
     Database::from_url(&server.url_as("trail_owner", "pw", "good"))
@@ -61,21 +60,21 @@ async fn make_template(server: &Server) {
         .unwrap();
 }
 
-/// A database with the trail in it, and a login of this test's own.
-pub struct Place {
+/// A database with the trail, and a login, both of one test.
+pub struct DoctorFixture {
     server: &'static Server,
     name: String,
     /// The application's login.
     pub app: String,
 }
 
-impl Place {
-    /// With a login that has these of the trail's roles.
+impl DoctorFixture {
+    /// A fixture whose login has these roles of the trail.
     pub async fn with(roles: &[&str]) -> Self {
         Self::on(fast(), roles).await
     }
 
-    /// The same on a server that has no fault at all.
+    /// The same on a server without any fault.
     pub async fn sound(roles: &[&str]) -> Self {
         Self::on(sound(), roles).await
     }
@@ -83,20 +82,22 @@ impl Place {
     async fn on(server: &'static Server, roles: &[&str]) -> Self {
         let name = format!("place_{}", Uuid::now_v7().simple());
         let app = format!("app_{}", Uuid::now_v7().simple());
-        let place = Self { server, name, app };
+        let fixture = Self { server, name, app };
         let admin = connect(&server.url("postgres")).await;
         admin
-            .batch_execute(&format!("CREATE ROLE {} LOGIN PASSWORD 'pw'", place.app))
+            .batch_execute(&format!("CREATE ROLE {} LOGIN PASSWORD 'pw'", fixture.app))
             .await
             .unwrap();
         admin
-            .batch_execute(&format!("CREATE DATABASE {} TEMPLATE good", place.name))
+            .batch_execute(&format!("CREATE DATABASE {} TEMPLATE good", fixture.name))
             .await
             .unwrap();
         for role in roles {
-            place.admin(&format!("GRANT audit_{role} TO {}", place.app)).await;
+            fixture
+                .admin(&format!("GRANT audit_{role} TO {}", fixture.app))
+                .await;
         }
-        place
+        fixture
     }
 
     /// Runs SQL as the superuser; `$app` is the application's login, `$db` the database, `$month` this
@@ -126,7 +127,7 @@ impl Place {
         self.url(&self.app)
     }
 
-    /// What the doctor finds for the application's login.
+    /// The doctor's findings for the application's login.
     pub async fn findings(&self) -> Vec<Finding> {
         self.findings_of(&self.app, &Options::default()).await
     }
@@ -135,7 +136,7 @@ impl Place {
         findings(&self.url(login), options).await
     }
 
-    /// The single text that a query gives the superuser.
+    /// Runs a query as the superuser that returns a single text.
     pub async fn text(&self, sql: &str) -> String {
         let client = connect(&self.url("postgres")).await;
         client
@@ -146,7 +147,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for DoctorFixture {
     fn drop(&mut self) {
         let (url, name) = (self.server.url("postgres"), &self.name);
         std::thread::scope(|scope| {
@@ -156,7 +157,7 @@ impl Drop for Place {
                     .build()
                     .unwrap();
                 let drop = format!("DROP DATABASE {name} WITH (FORCE)");
-                // One that stays goes with the server.
+                // If it fails, the database ends with the server.
                 runtime
                     .block_on(async { connect(&url).await.batch_execute(&drop).await })
                     .ok();
@@ -172,13 +173,13 @@ pub async fn findings(url: &str, options: &Options) -> Vec<Finding> {
         .findings
 }
 
-/// Without what is wrong with the shared server.
-pub fn but_for_the_server(mut faults: Vec<String>) -> Vec<String> {
+/// Removes the fault of the shared server.
+pub fn without_server_faults(mut faults: Vec<String>) -> Vec<String> {
     faults.retain(|fault| !fault.starts_with("DURABILITY critical"));
     faults
 }
 
-/// What is to be mended, as `CODE severity: found`.
+/// The findings that need action, as `CODE severity: found`.
 pub fn faults(findings: &[Finding]) -> Vec<String> {
     let bad = findings
         .iter()
@@ -202,7 +203,7 @@ pub fn of(findings: &[Finding], code: Code) -> Vec<Finding> {
         .collect()
 }
 
-/// Options, which other crates cannot write out in full.
+/// Options with the invasive part. Other crates cannot use a struct expression.
 pub fn invasive() -> Options {
     let mut options = Options::default();
     options.invasive = true;

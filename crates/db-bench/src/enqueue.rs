@@ -1,30 +1,30 @@
-//! What does a caller pay for an event that it forgets?
+//! Time of a call that enqueues an entry and does not await it.
 //!
-//! Paced, as in a service: bursts of ten and a pause of a millisecond, so that no queue fills. Each
-//! call is timed by itself, less what two readings of the clock take.
+//! Calls come in bursts of ten with a pause of a millisecond, as in a service, so that no queue fills.
+//! Each call is timed separately, minus the time of two readings of the clock.
 
 use std::time::{Duration, Instant};
 
 use db_services::audit::{install, write_audit_log};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-use crate::Fallible;
+use crate::Result;
 use crate::args::Options;
+use crate::contenders::audit_writer;
 use crate::event::Event;
-use crate::peers::ours;
-use crate::place::{Place, Table};
 use crate::progress;
 use crate::report::Report;
-use crate::row::Goal::AtMost;
-use crate::row::Series;
+use crate::result::Goal::AtMost;
+use crate::result::Series;
+use crate::server::{BenchServer, Table};
 use crate::stats::percentile;
 
 const PRODUCERS: usize = 2;
 const BURST: usize = 10;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What is measured, in this order in each block.
-struct Measured {
+/// The series, in the order in which a block measures them.
+struct Measurements {
     ours: [Series; 2],
     appender: [Series; 2],
     build: Series,
@@ -32,55 +32,55 @@ struct Measured {
     tracing: Series,
 }
 
-pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Report) -> Fallible<()> {
+pub(crate) async fn measure(server: &BenchServer, options: &Options, report: &mut Report) -> Result<()> {
     let bursts = (options.events / 1_000).max(2);
-    let fresh = place.fresh(Table::Own).await?;
-    let (writer, guard) = ours::start(&fresh.url)?;
-    ours::produce(&writer, BURST).await?;
-    // The writer of the process, as an application has it.
+    let database = server.create_database(Table::Own).await?;
+    let (writer, guard) = audit_writer::start(&database.url)?;
+    audit_writer::produce(&writer, BURST).await?;
+    // As the writer of the process, like in an application.
     install(writer)?;
-    let (peer, file) = Peer::start()?;
+    let (appender, file) = Appender::start()?;
     let blocks = options.blocks;
     let measured = tokio::task::spawn_blocking(move || {
-        let mut measured = Measured::new();
-        let bar = progress::bar("handoff", blocks);
+        let mut measured = Measurements::new();
+        let bar = progress::bar("enqueue", blocks);
         for _ in 0..blocks {
-            block(&mut measured, bursts, &peer);
+            block(&mut measured, bursts, &appender);
             bar.inc(1);
         }
         bar.finish_and_clear();
-        if peer.writer.error_counter().dropped_lines() > 0 {
+        if appender.writer.error_counter().dropped_lines() > 0 {
             return Err("void: tracing-appender dropped lines");
         }
         Ok(measured)
     })
     .await??;
-    let done = guard.shutdown(ours::PATIENCE).await;
+    let done = guard.shutdown(audit_writer::TIMEOUT).await;
     drop(file);
     let written = BURST + options.blocks * bursts * BURST * (PRODUCERS + 1);
     if done.lost > 0 {
         return Err(format!("void: {} entries were lost", done.lost).into());
     }
-    fresh.settle(written).await?;
+    database.verify_and_drop(written).await?;
     measured.report(report)
 }
 
-/// A block of each.
-fn block(measured: &mut Measured, bursts: usize, peer: &Peer) {
+/// Measures one block of each series.
+fn block(measured: &mut Measurements, bursts: usize, appender: &Appender) {
     let clock = clock();
     let calls = together(|| paced(bursts, Event::entry, |entry| drop(write_audit_log(entry))));
-    note(&mut measured.ours, &calls, clock);
+    record(&mut measured.ours, &calls, clock);
     let calls = together(|| {
-        let mut appender = peer.writer.clone();
+        let mut writer = appender.writer.clone();
         paced(bursts, line, |line| {
-            drop(std::io::Write::write_all(&mut appender, &line))
+            drop(std::io::Write::write_all(&mut writer, &line))
         })
     });
-    note(&mut measured.appender, &calls, clock);
-    let said: Vec<Event> = (0..BURST).map(Event::nth).collect();
+    record(&mut measured.appender, &calls, clock);
+    let events: Vec<Event> = (0..BURST).map(Event::nth).collect();
     let calls = paced(
         bursts,
-        |nth| &said[nth % BURST],
+        |nth| &events[nth % BURST],
         |event| drop(std::hint::black_box(entry(event))),
     );
     measured
@@ -89,15 +89,15 @@ fn block(measured: &mut Measured, bursts: usize, peer: &Peer) {
         .extend(percentile(&calls, 0.5).map(|call| call - clock));
     let calls = paced(
         bursts,
-        |nth| &said[nth % BURST],
+        |nth| &events[nth % BURST],
         |event| drop(write_audit_log(entry(event))),
     );
     measured
         .build_and_hand
         .values
         .extend(percentile(&calls, 0.5).map(|call| call - clock));
-    let calls = tracing::subscriber::with_default(peer.subscriber(), || {
-        paced(bursts, |nth| &said[nth % BURST], trace)
+    let calls = tracing::subscriber::with_default(appender.subscriber(), || {
+        paced(bursts, |nth| &events[nth % BURST], trace)
     });
     measured
         .tracing
@@ -105,8 +105,8 @@ fn block(measured: &mut Measured, bursts: usize, peer: &Peer) {
         .extend(percentile(&calls, 0.5).map(|call| call - clock));
 }
 
-/// Calls in bursts, with a pause before each; what is handed over is made ready before the burst.
-/// Nanoseconds of each call.
+/// Calls `hand` in bursts, with a pause before each burst; the arguments are built before the burst.
+/// Returns the nanoseconds of each call.
 fn paced<T>(bursts: usize, mut make: impl FnMut(usize) -> T, mut hand: impl FnMut(T)) -> Vec<f64> {
     let mut calls = Vec::with_capacity(bursts * BURST);
     for burst in 0..bursts {
@@ -121,7 +121,7 @@ fn paced<T>(bursts: usize, mut make: impl FnMut(usize) -> T, mut hand: impl FnMu
     calls
 }
 
-/// The same from every producer at once, all their calls.
+/// Runs all producers at once, and returns the times of all their calls.
 fn together(produce: impl Fn() -> Vec<f64> + Sync) -> Vec<f64> {
     std::thread::scope(|scope| {
         let producers: Vec<_> = (0..PRODUCERS).map(|_| scope.spawn(&produce)).collect();
@@ -133,13 +133,13 @@ fn together(produce: impl Fn() -> Vec<f64> + Sync) -> Vec<f64> {
     })
 }
 
-/// What the two readings of the clock around a call take, in nanoseconds.
+/// The nanoseconds that the two readings of the clock around a call take.
 fn clock() -> f64 {
     let nothing = paced(20, |nth| nth, |nth| _ = std::hint::black_box(nth));
     percentile(&nothing, 0.5).unwrap_or_default()
 }
 
-fn note([middle, tail]: &mut [Series; 2], calls: &[f64], clock: f64) {
+fn record([middle, tail]: &mut [Series; 2], calls: &[f64], clock: f64) {
     middle
         .values
         .extend(percentile(calls, 0.5).map(|call| call - clock));
@@ -147,7 +147,7 @@ fn note([middle, tail]: &mut [Series; 2], calls: &[f64], clock: f64) {
         .extend(percentile(calls, 0.99).map(|call| call - clock));
 }
 
-/// The entry of an event whose parts the caller has at hand.
+/// Builds the entry of an event whose parts the caller has.
 fn entry(event: &Event) -> db_services::audit::AuditEntry {
     db_services::audit::AuditEntry::new(event.action)
         .tenant(event.tenant.as_str())
@@ -163,7 +163,7 @@ fn entry(event: &Event) -> db_services::audit::AuditEntry {
         .detail("trusted", true)
 }
 
-/// The same as a tracing event.
+/// Emits the same as a tracing event.
 fn trace(event: &Event) {
     tracing::info!(
         action = event.action,
@@ -182,7 +182,7 @@ fn trace(event: &Event) {
     );
 }
 
-/// An event as a line of a log, ready to be handed over.
+/// An event as a formatted log line.
 fn line(nth: usize) -> Vec<u8> {
     let event = Event::nth(nth);
     format!(
@@ -202,13 +202,13 @@ fn line(nth: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// tracing-appender on a file, as it comes.
-struct Peer {
+/// tracing-appender with default settings, writing to a file.
+struct Appender {
     writer: NonBlocking,
     _guard: WorkerGuard,
 }
 
-impl Peer {
+impl Appender {
     fn start() -> std::io::Result<(Self, tempfile::NamedTempFile)> {
         let file = tempfile::NamedTempFile::new()?;
         let (writer, guard) = NonBlockingBuilder::default().finish(file.reopen()?);
@@ -229,7 +229,7 @@ impl Peer {
     }
 }
 
-impl Measured {
+impl Measurements {
     fn new() -> Self {
         let pair =
             |what| [("p50", what), ("p99", what)].map(|(p, what)| Series::new(format!("{what}: {p}"), "ns"));
@@ -242,7 +242,7 @@ impl Measured {
         }
     }
 
-    fn report(self, report: &mut Report) -> Fallible<()> {
+    fn report(self, report: &mut Report) -> Result<()> {
         let [middle, tail] = &self.ours;
         let [appender, appender_tail] = &self.appender;
         report.add(middle.row(Some(AtMost(100.0))))?;

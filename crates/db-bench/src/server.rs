@@ -1,4 +1,4 @@
-//! Where is it measured? Each sample in a fresh database, on a server set up as in production.
+//! The server under measurement: configured as in production, with a new database for each sample.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,42 +6,42 @@ use db_services::client::Database;
 use db_test::Server;
 use tokio_postgres::{Client, NoTls};
 
-use crate::Fallible;
+use crate::Result;
 use crate::args::Options;
 
-/// The table that teams begin with: what the peers write into.
+/// A conventional audit table, into which the baselines write.
 pub(crate) const CONVENTIONAL: &str = include_str!("../sql/conventional.sql");
 
 /// The project's columns and indexes in one table, without partitions and triggers.
 const BARE: &str = include_str!("../sql/bare.sql");
 
-/// What a private server is told beyond its defaults, against what `db-test` chooses for tests.
+/// Settings of the private server that override those of `db-test`.
 const SETTINGS: [(&str, &str); 3] = [
     ("fsync", "on"),
     ("full_page_writes", "on"),
     ("synchronous_commit", "on"),
 ];
 
-/// A role that may do nothing but insert. Its password protects nothing: the server is private.
+/// A role that may only insert. Its password protects nothing: the server is private.
 const WRITER: (&str, &str) = ("bench_writer", "bench");
 
 /// A server, with a template database for each kind of table.
-pub(crate) struct Place {
-    /// The private one, unless another was named.
-    server: Option<Server>,
+pub(crate) struct BenchServer {
+    /// `None` if the user named another server.
+    private: Option<Server>,
     /// The URL of its maintenance database.
     admin: String,
-    /// Its databases begin with this.
+    /// The prefix of the names of its databases.
     prefix: String,
-    made: AtomicUsize,
+    created: AtomicUsize,
 }
 
 /// Which table a database holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Table {
-    /// The project's own, as the migrations make it.
+    /// The project's own, as the migrations create it.
     Own,
-    /// Its columns and indexes alone.
+    /// Only its columns and indexes.
     Bare,
     /// [`CONVENTIONAL`].
     Conventional,
@@ -58,7 +58,7 @@ impl Table {
         }
     }
 
-    /// How many of its rows are callers' entries.
+    /// The query that counts the rows of callers.
     fn count(self) -> &'static str {
         match self {
             Self::Own | Self::Bare => "SELECT count(*) FROM audit_logs WHERE action NOT LIKE 'audit.%'",
@@ -68,40 +68,40 @@ impl Table {
 }
 
 /// A database for one sample.
-pub(crate) struct Fresh<'a> {
-    place: &'a Place,
+pub(crate) struct BenchDatabase<'a> {
+    server: &'a BenchServer,
     table: Table,
     name: String,
     pub(crate) url: String,
 }
 
-impl Place {
-    /// Starts a server, or connects to the named one, and makes the templates.
-    pub(crate) async fn open(options: &Options) -> Fallible<Self> {
-        let server = match (&options.database_url, &options.data_in) {
+impl BenchServer {
+    /// Starts a server, or connects to the named one, and creates the templates.
+    pub(crate) async fn open(options: &Options) -> Result<Self> {
+        let private = match (&options.database_url, &options.data_in) {
             (Some(_), _) => None,
             (None, Some(dir)) => Some(Server::start_in(dir, &SETTINGS)?),
             (None, None) => Some(Server::start(&SETTINGS)?),
         };
-        let admin = match (&server, &options.database_url) {
-            (Some(server), _) => server.url("postgres"),
+        let admin = match (&private, &options.database_url) {
+            (Some(private), _) => private.url("postgres"),
             (None, Some(url)) => url.clone(),
             (None, None) => return Err("no server".into()),
         };
         let prefix = format!("db_bench_{}", uuid::Uuid::now_v7().simple());
-        let place = Self {
-            server,
+        let server = Self {
+            private,
             admin,
             prefix,
-            made: AtomicUsize::new(0),
+            created: AtomicUsize::new(0),
         };
         for table in Table::ALL {
-            place.make_template(table).await?;
+            server.create_template(table).await?;
         }
-        Ok(place)
+        Ok(server)
     }
 
-    async fn make_template(&self, table: Table) -> Fallible<()> {
+    async fn create_template(&self, table: Table) -> Result<()> {
         let name = format!("{}_{}", self.prefix, table.word());
         let admin = connect(&self.admin).await?;
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await?;
@@ -115,7 +115,7 @@ impl Place {
         if table == Table::Bare {
             client.batch_execute(BARE).await?;
         }
-        if self.server.is_some() && table == Table::Own {
+        if self.private.is_some() && table == Table::Own {
             let (role, password) = WRITER;
             client
                 .batch_execute(&format!(
@@ -126,10 +126,10 @@ impl Place {
         Ok(())
     }
 
-    /// Makes a database with an empty table. The checkpoint before keeps one contender's dirty pages
-    /// from being written in another's time.
-    pub(crate) async fn fresh(&self, table: Table) -> Fallible<Fresh<'_>> {
-        let nth = self.made.fetch_add(1, Ordering::Relaxed);
+    /// Creates a database with an empty table. The checkpoint keeps the dirty pages of one contender from
+    /// being written during the turn of another.
+    pub(crate) async fn create_database(&self, table: Table) -> Result<BenchDatabase<'_>> {
+        let nth = self.created.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}_{nth}", self.prefix);
         let admin = connect(&self.admin).await?;
         admin
@@ -140,22 +140,22 @@ impl Place {
             ))
             .await?;
         admin.batch_execute("CHECKPOINT").await?;
-        Ok(Fresh {
-            place: self,
+        Ok(BenchDatabase {
+            server: self,
             table,
             url: self.url(&name),
             name,
         })
     }
 
-    /// The private server, if it is one.
-    pub(crate) fn server(&self) -> Option<&Server> {
-        self.server.as_ref()
+    /// The server, if it is private.
+    pub(crate) fn private(&self) -> Option<&Server> {
+        self.private.as_ref()
     }
 
-    /// Drops what a server that is not private would otherwise keep.
-    pub(crate) async fn close(self) -> Fallible<()> {
-        if self.server.is_none() {
+    /// Drops the templates on a server that is not private.
+    pub(crate) async fn close(self) -> Result<()> {
+        if self.private.is_none() {
             let admin = connect(&self.admin).await?;
             for table in Table::ALL {
                 let name = format!("{}_{}", self.prefix, table.word());
@@ -168,33 +168,33 @@ impl Place {
     }
 
     fn url(&self, database: &str) -> String {
-        match &self.server {
-            Some(server) => server.url(database),
+        match &self.private {
+            Some(private) => private.url(database),
             None => with_database(&self.admin, database),
         }
     }
 }
 
-impl Fresh<'_> {
-    /// The same database for a role that may only insert; the owner's URL on a server that is not
-    /// private, where the benchmark makes no roles.
+impl BenchDatabase<'_> {
+    /// The URL of the database for a role that may only insert; the owner's URL on a server that is not
+    /// private, where the benchmark creates no roles.
     pub(crate) fn writer_url(&self) -> String {
         let (role, password) = WRITER;
-        match self.place.server() {
-            Some(server) => server.url_as(role, password, &self.name),
+        match self.server.private() {
+            Some(private) => private.url_as(role, password, &self.name),
             None => self.url.clone(),
         }
     }
 
-    /// Ends the sample: void unless every row that was emitted is there. The database is dropped.
-    pub(crate) async fn settle(self, emitted: usize) -> Fallible<()> {
+    /// Ends the sample, which is void unless every row is stored, and drops the database.
+    pub(crate) async fn verify_and_drop(self, emitted: usize) -> Result<()> {
         let client = connect(&self.url).await?;
         let stored: i64 = client.query_one(self.table.count(), &[]).await?.try_get(0)?;
         drop(client);
         if stored != i64::try_from(emitted)? {
-            return Err(format!("void: {emitted} rows were emitted and {stored} are there").into());
+            return Err(format!("void: {emitted} rows were written and {stored} are stored").into());
         }
-        let admin = connect(&self.place.admin).await?;
+        let admin = connect(&self.server.admin).await?;
         admin
             .batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name))
             .await?;
@@ -202,14 +202,14 @@ impl Fresh<'_> {
     }
 }
 
-/// Connects; the driver's task ends with the client.
-pub(crate) async fn connect(url: &str) -> Fallible<Client> {
+/// Connects. The task of the driver ends with the client.
+pub(crate) async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(async move { drop(connection.await) });
     Ok(client)
 }
 
-/// A URL with another database in it.
+/// The URL of another database on the same server.
 fn with_database(url: &str, database: &str) -> String {
     let (base, query) = url
         .split_once('?')

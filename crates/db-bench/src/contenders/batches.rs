@@ -1,4 +1,4 @@
-//! How fast are batches by diesel, and COPY?
+//! Baselines: batches with diesel, and COPY.
 
 use std::pin::pin;
 
@@ -11,15 +11,15 @@ use tokio_postgres::types::Type;
 
 use super::WARM_UP;
 use super::single::{NewEvent, audit_events};
-use crate::Fallible;
+use crate::Result;
 use crate::clock::{Sample, Stopwatch};
 use crate::event::Event;
-use crate::place::{Place, Table, connect};
+use crate::server::{BenchServer, Table, connect};
 
-/// Rows of one statement of diesel's.
+/// Rows of one diesel statement.
 pub(crate) const BATCH: usize = 1_000;
 
-/// Rows of one COPY: a writer must acknowledge now and then, so it cannot be one for all.
+/// Rows of one COPY. A writer must acknowledge rows from time to time, so it cannot be a single COPY.
 const COPY: usize = 5_000;
 
 /// The columns of an event, in both tables.
@@ -43,10 +43,10 @@ const TYPES: [Type; 13] = [
 ];
 
 /// `insert_into(…).values(&vec)`, 1,000 rows at a time.
-pub(crate) fn diesel(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+pub(crate) fn diesel(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Conventional).await?;
-        let mut conn = AsyncPgConnection::establish(&fresh.url).await?;
+        let database = server.create_database(Table::Conventional).await?;
+        let mut conn = AsyncPgConnection::establish(&database.url).await?;
         let mut write = async |from: usize, to: usize| {
             let ready: Vec<NewEvent> = (from..to).map(|nth| Event::nth(nth).into()).collect();
             let watch = Stopwatch::start();
@@ -61,31 +61,31 @@ pub(crate) fn diesel(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sampl
         write(0, WARM_UP).await?;
         let sample = write(WARM_UP, WARM_UP + rows).await?;
         drop(conn);
-        fresh.settle(WARM_UP + rows).await?;
+        database.verify_and_drop(WARM_UP + rows).await?;
         Ok(sample)
     }
     .boxed()
 }
 
 /// COPY BINARY into the conventional table, one stream.
-pub(crate) fn copy_conventional(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
-    copy(place, Table::Conventional, rows).boxed()
+pub(crate) fn copy_conventional(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
+    copy(server, Table::Conventional, rows).boxed()
 }
 
 /// COPY BINARY into the project's own table, one stream.
-pub(crate) fn copy_own(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
-    copy(place, Table::Own, rows).boxed()
+pub(crate) fn copy_own(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
+    copy(server, Table::Own, rows).boxed()
 }
 
-async fn copy(place: &Place, table: Table, rows: usize) -> Fallible<Sample> {
+async fn copy(server: &BenchServer, table: Table, rows: usize) -> Result<Sample> {
     let name = if table == Table::Conventional {
         "audit_events"
     } else {
         "audit_logs"
     };
     let sql = format!("COPY {name} ({COLUMNS}) FROM STDIN BINARY");
-    let fresh = place.fresh(table).await?;
-    let client = connect(&fresh.url).await?;
+    let database = server.create_database(table).await?;
+    let client = connect(&database.url).await?;
     let events: Vec<Event> = (0..WARM_UP + rows).map(Event::nth).collect();
     let (warm_up, ready) = events.split_at(WARM_UP);
     copy_events(&client, &sql, warm_up).await?;
@@ -95,11 +95,11 @@ async fn copy(place: &Place, table: Table, rows: usize) -> Fallible<Sample> {
     }
     let sample = watch.sample(rows);
     drop(client);
-    fresh.settle(WARM_UP + rows).await?;
+    database.verify_and_drop(WARM_UP + rows).await?;
     Ok(sample)
 }
 
-async fn copy_events(client: &Client, sql: &str, events: &[Event]) -> Fallible<()> {
+async fn copy_events(client: &Client, sql: &str, events: &[Event]) -> Result<()> {
     let mut writer = pin!(BinaryCopyInWriter::new(client.copy_in(sql).await?, &TYPES));
     for event in events {
         writer

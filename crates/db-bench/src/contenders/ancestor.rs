@@ -1,4 +1,4 @@
-//! How fast is the ancestor: Drizzle with the `postgres` driver, on Node? Optional.
+//! Baseline: the ancestor of this project, Drizzle with the `postgres` driver on Node.js. Optional.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::WARM_UP;
 use super::batches::BATCH;
-use crate::Fallible;
+use crate::Result;
 use crate::clock::Sample;
-use crate::place::{Place, Table};
+use crate::server::{BenchServer, Table};
 
 const PACKAGE: &str = include_str!("../../node/package.json");
 const PROGRAM: &str = include_str!("../../node/ancestor.mjs");
 
-/// Installs the peer beside this program, once. The error tells why it is left out.
+/// Installs it beside this program, once. The error is the reason why it is left out.
 pub(crate) async fn install() -> Result<(), String> {
     let dir = dir().map_err(|error| error.to_string())?;
     if Command::new("node")
@@ -66,33 +66,33 @@ fn dir() -> std::io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("db-bench-node"))
 }
 
-/// What the peer says of itself.
+/// The measurements that it prints.
 #[derive(Deserialize)]
-struct Said {
+struct Timing {
     seconds: f64,
     cpu_seconds: f64,
 }
 
 /// One awaited insert after the other.
-pub(crate) fn single(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
-    run(place, rows, 1).boxed()
+pub(crate) fn single(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
+    run(server, rows, 1).boxed()
 }
 
 /// Batches of 1,000 rows.
-pub(crate) fn batch(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
-    run(place, rows, BATCH).boxed()
+pub(crate) fn batch(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
+    run(server, rows, BATCH).boxed()
 }
 
-/// Blocks of single inserts into the project's table, by a process that waits for each block's order.
+/// A process that inserts single rows into the project's table, a block for each request.
 pub(crate) struct Blocks {
-    orders: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
+    requests: ChildStdin,
+    replies: Lines<BufReader<ChildStdout>>,
     /// Killed when dropped.
     _process: Child,
 }
 
 impl Blocks {
-    pub(crate) fn start(url: &str) -> Fallible<Self> {
+    pub(crate) fn start(url: &str) -> Result<Self> {
         let mut process = Command::new("node")
             .args(["ancestor.mjs", "blocks", "audit_logs"])
             .env("DATABASE_URL", url)
@@ -101,35 +101,35 @@ impl Blocks {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let (Some(orders), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+        let (Some(requests), Some(replies)) = (process.stdin.take(), process.stdout.take()) else {
             return Err("the ancestor has no pipes".into());
         };
         Ok(Self {
-            orders,
-            answers: BufReader::new(answers).lines(),
+            requests,
+            replies: BufReader::new(replies).lines(),
             _process: process,
         })
     }
 
-    /// Inserts these rows, and returns the seconds that it took by the peer's own clock.
-    pub(crate) async fn insert(&mut self, rows: Range<usize>) -> Fallible<f64> {
-        self.orders
+    /// Inserts these rows, and returns the seconds that the process measured.
+    pub(crate) async fn insert(&mut self, rows: Range<usize>) -> Result<f64> {
+        self.requests
             .write_all(format!("{} {}\n", rows.start, rows.end).as_bytes())
             .await?;
-        let answer = self.answers.next_line().await?.ok_or("the ancestor ended")?;
-        Ok(serde_json::from_str::<Said>(&answer)?.seconds)
+        let reply = self.replies.next_line().await?.ok_or("the ancestor ended")?;
+        Ok(serde_json::from_str::<Timing>(&reply)?.seconds)
     }
 }
 
-async fn run(place: &Place, rows: usize, batch: usize) -> Fallible<Sample> {
-    let fresh = place.fresh(Table::Conventional).await?;
-    // A runtime that compiles as it runs needs longer to be warm.
+async fn run(server: &BenchServer, rows: usize, batch: usize) -> Result<Sample> {
+    let database = server.create_database(Table::Conventional).await?;
+    // A just-in-time compiler needs longer to warm up.
     let warm_up = if batch == 1 { WARM_UP * 3 } else { WARM_UP * 20 };
     let done = Command::new("node")
         .arg("ancestor.mjs")
         .args([warm_up, rows, batch].map(|number| number.to_string()))
         // Not as an argument: a named server's URL may hold a password.
-        .env("DATABASE_URL", &fresh.url)
+        .env("DATABASE_URL", &database.url)
         .current_dir(dir()?)
         .stdin(Stdio::null())
         .output()
@@ -141,8 +141,8 @@ async fn run(place: &Place, rows: usize, batch: usize) -> Fallible<Sample> {
         )
         .into());
     }
-    let said: Said = serde_json::from_slice(&done.stdout)?;
-    fresh.settle(warm_up + rows).await?;
-    let [elapsed, cpu] = [said.seconds, said.cpu_seconds].map(Duration::from_secs_f64);
+    let timing: Timing = serde_json::from_slice(&done.stdout)?;
+    database.verify_and_drop(warm_up + rows).await?;
+    let [elapsed, cpu] = [timing.seconds, timing.cpu_seconds].map(Duration::from_secs_f64);
     Ok(Sample { rows, elapsed, cpu })
 }

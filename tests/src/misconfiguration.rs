@@ -1,7 +1,7 @@
-//! Is a database that is not set up somebody's task, and nobody's loss?
+//! A misconfigured or failing database loses no entry, and the log says how to fix it.
 //!
-//! Each test breaks a real database in one way, writes on, mends it, and writes on. Every entry must
-//! then be there once, without a row in quarantine, and the log must have said what to do: one line
+//! Each test breaks a real database in one way, continues writing, fixes it, and continues writing. Every
+//! entry must then be stored once, without a row in quarantine, and the log must have one line with a hint
 //! for each change of state.
 
 use std::path::{Path, PathBuf};
@@ -16,15 +16,15 @@ use db_services::client::Database;
 use db_test::Server;
 use tempfile::TempDir;
 
-use crate::log_lines;
-use crate::small_disk::{SmallDisk, ran_in_a_name_space};
+use crate::captured_logs;
+use crate::small_disk::{SmallDisk, rerun_in_name_space};
 use crate::support::{TIMEOUT, TestDb, numbered, on_both, wait_for, writer_to};
 
-/// What the end of a fault looks like in the log.
+/// The parts of the log lines that a recovery causes.
 const RECOVERED: [&str; 3] = ["go to the spool", "accepts entries again, after", "is replayed"];
 
-/// Tries again sooner than by default, and spills soon, but not because a busy machine is slow to commit.
-fn policy() -> RetryPolicy {
+/// Retries sooner than by default, and spills soon, but not because a machine under load commits slowly.
+fn retry_policy() -> RetryPolicy {
     let mut policy = RetryPolicy::default();
     policy.first_pause = Duration::from_millis(5);
     policy.longest_pause = Duration::from_millis(50);
@@ -33,7 +33,7 @@ fn policy() -> RetryPolicy {
 }
 
 /// A writer whose database fails.
-struct Trial {
+struct Scenario {
     writer: AuditWriter,
     guard: WriterGuard,
     spool: PathBuf,
@@ -45,23 +45,23 @@ struct Trial {
     earlier_lines: usize,
 }
 
-impl Trial {
+impl Scenario {
     fn start(url: &str) -> Self {
         let spool = TempDir::new().unwrap();
-        let trial = Self::with_spool(url, spool.path(), Durability::Spill);
+        let scenario = Self::with_spool(url, spool.path(), Durability::Spill);
         Self {
             _spool: Some(spool),
-            ..trial
+            ..scenario
         }
     }
 
     fn with_spool(url: &str, spool: &Path, durability: fn(PathBuf) -> Durability) -> Self {
-        log_lines::keep();
+        captured_logs::start_capturing();
         let (database, spool) = (Database::from_url(url).unwrap(), spool.to_owned());
         let name = database.to_string();
         let (writer, guard) = writer_to(database)
             .durability(durability(spool.clone()))
-            .retry(policy())
+            .retry(retry_policy())
             .start()
             .unwrap();
         Self {
@@ -75,7 +75,7 @@ impl Trial {
         }
     }
 
-    /// The next entries, numbered on.
+    /// The next entries, with consecutive numbers.
     fn next(&mut self, count: usize) -> impl Iterator<Item = AuditEntry> + use<> {
         self.given += count;
         numbered(self.given).skip(self.given - count)
@@ -88,11 +88,11 @@ impl Trial {
 
     /// What it logged since its database failed.
     fn log(&self) -> Vec<String> {
-        log_lines::of(&self.database).split_off(self.earlier_lines)
+        captured_logs::of(&self.database).split_off(self.earlier_lines)
     }
 
     /// Writes entries while the database works.
-    async fn commits(&mut self) {
+    async fn assert_commits(&mut self) {
         assert!(self.write(100).await.is_durable());
         wait_for("the commit", async || {
             self.writer.stats().committed == self.given as u64
@@ -107,11 +107,10 @@ impl Trial {
         self.earlier_lines = self.log().len();
     }
 
-    /// Writes on although the database is broken, until the log says so and a few attempts have
-    /// failed.
-    async fn fails(&mut self, saying: &[&str]) {
+    /// Writes entries while the database is broken, until the log says so and a few attempts have failed.
+    async fn assert_fails(&mut self, saying: &[&str]) {
         assert_eq!(self.write(300).await, Delivery::Spooled);
-        log_lines::wait_for(&self.database, saying).await;
+        captured_logs::wait_for(&self.database, saying).await;
         let before = self.writer.stats().retries;
         wait_for("further attempts", async || {
             self.writer.stats().retries > before + 3
@@ -122,9 +121,9 @@ impl Trial {
         }
     }
 
-    /// Writes on after the database was mended; everything must arrive. The log must hold one line for
-    /// each of these faults, one for each change at their end, and no other.
-    async fn recovers(mut self, db: &TestDb, faults: &[&str]) {
+    /// Asserts that everything is stored after the database was fixed, and writes more entries. The log must
+    /// contain one line for each of these faults, one for each change at their end, and no other.
+    async fn assert_recovers(mut self, db: &TestDb, faults: &[&str]) {
         wait_for("the replay", async || {
             self.writer.stats().committed == self.given as u64
         })
@@ -173,23 +172,23 @@ impl Trial {
     }
 }
 
-/// Breaks and mends a database with SQL, with entries in it and before the first.
-async fn broken_and_mended(db: &TestDb, breaks: &str, mends: &str, saying: &[&str]) {
-    let mut trial = Trial::start(&db.url);
-    trial.commits().await;
+/// Breaks and fixes a database with SQL while a writer uses it.
+async fn assert_recovers_when_fixed(db: &TestDb, breaks: &str, fixes: &str, saying: &[&str]) {
+    let mut scenario = Scenario::start(&db.url);
+    scenario.assert_commits().await;
     db.sql(breaks).await.unwrap();
-    trial.fails(saying).await;
-    db.sql(mends).await.unwrap();
-    trial.recovers(db, &["is misconfigured"]).await;
+    scenario.assert_fails(saying).await;
+    db.sql(fixes).await.unwrap();
+    scenario.assert_recovers(db, &["is misconfigured"]).await;
 }
 
-/// The same, broken before the first entry.
-async fn broken_from_the_outset(db: &TestDb, breaks: &str, mends: &str, saying: &[&str]) {
+/// The same, but breaks the database before the first entry.
+async fn assert_recovers_when_broken_at_the_start(db: &TestDb, breaks: &str, fixes: &str, saying: &[&str]) {
     db.sql(breaks).await.unwrap();
-    let mut trial = Trial::start(&db.url);
-    trial.fails(saying).await;
-    db.sql(mends).await.unwrap();
-    trial.recovers(db, &["is misconfigured"]).await;
+    let mut scenario = Scenario::start(&db.url);
+    scenario.assert_fails(saying).await;
+    db.sql(fixes).await.unwrap();
+    scenario.assert_recovers(db, &["is misconfigured"]).await;
 }
 
 const NO_TABLE: [&str; 2] = [
@@ -203,15 +202,15 @@ const NO_COLUMN: [&str; 2] = [
 const MIGRATE: [&str; 2] = ["is misconfigured", "run the migrations: `auditlog migrate`"];
 
 on_both! {
-    async fn a_table_that_goes(db: TestDb) {
-        broken_and_mended(&db, NO_TABLE[0], NO_TABLE[1], &MIGRATE).await;
+    async fn the_writer_recovers_from_a_renamed_table(db: TestDb) {
+        assert_recovers_when_fixed(&db, NO_TABLE[0], NO_TABLE[1], &MIGRATE).await;
     }
 
-    async fn a_table_that_was_never_there(db: TestDb) {
-        broken_from_the_outset(&db, NO_TABLE[0], NO_TABLE[1], &MIGRATE).await;
+    async fn the_writer_recovers_from_a_table_missing_at_the_start(db: TestDb) {
+        assert_recovers_when_broken_at_the_start(&db, NO_TABLE[0], NO_TABLE[1], &MIGRATE).await;
     }
 
-    async fn a_trigger_that_skips_every_row(db: TestDb) {
+    async fn the_writer_recovers_from_a_trigger_that_skips_every_row(db: TestDb) {
         let [breaks, fixes] = match db.is_postgres() {
             true => [
                 "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$; \
@@ -224,30 +223,30 @@ on_both! {
             ],
         };
         let saying = ["is misconfigured", "a trigger or rule of audit_logs skipped the row"];
-        broken_and_mended(&db, breaks, fixes, &saying).await;
+        assert_recovers_when_fixed(&db, breaks, fixes, &saying).await;
     }
 
-    async fn a_column_that_goes(db: TestDb) {
-        broken_and_mended(&db, NO_COLUMN[0], NO_COLUMN[1], &MIGRATE).await;
+    async fn the_writer_recovers_from_a_renamed_column(db: TestDb) {
+        assert_recovers_when_fixed(&db, NO_COLUMN[0], NO_COLUMN[1], &MIGRATE).await;
     }
 
-    async fn a_column_that_was_never_there(db: TestDb) {
-        broken_from_the_outset(&db, NO_COLUMN[0], NO_COLUMN[1], &MIGRATE).await;
+    async fn the_writer_recovers_from_a_column_missing_at_the_start(db: TestDb) {
+        assert_recovers_when_broken_at_the_start(&db, NO_COLUMN[0], NO_COLUMN[1], &MIGRATE).await;
     }
 }
 
-/// A server with roles and passwords, for all tests of this module that leave it running.
+/// The server that tests with roles and passwords share.
 static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]).unwrap());
 
-/// A database on a server, and a login of its own that may write there.
-struct App {
+/// A database on a server, and a login that may write to it.
+struct Application {
     db: TestDb,
     role: String,
     /// The URL as that role.
     url: String,
 }
 
-impl App {
+impl Application {
     async fn on(server: &Server) -> Self {
         let db = TestDb::on(server);
         let name = db.url.rsplit('/').next().unwrap().to_owned();
@@ -287,89 +286,102 @@ impl App {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grant_that_is_revoked() {
-    let app = App::on(&SERVER).await;
-    let mut trial = Trial::start(&app.url);
-    trial.commits().await;
+async fn the_writer_recovers_from_a_revoked_grant() {
+    let app = Application::on(&SERVER).await;
+    let mut scenario = Scenario::start(&app.url);
+    scenario.assert_commits().await;
     app.db
         .sql(&format!("REVOKE audit_writer FROM {}", app.role))
         .await
         .unwrap();
-    trial.fails(&["is misconfigured", "GRANT audit_writer"]).await;
+    scenario
+        .assert_fails(&["is misconfigured", "GRANT audit_writer"])
+        .await;
     app.db
         .sql(&format!("GRANT audit_writer TO {}", app.role))
         .await
         .unwrap();
-    trial.recovers(&app.db, &["permission denied"]).await;
+    scenario.assert_recovers(&app.db, &["permission denied"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_that_is_changed_under_way() {
-    let app = App::on(&SERVER).await;
-    let mut trial = Trial::start(&app.url);
-    trial.commits().await;
+async fn the_writer_recovers_from_a_changed_password() {
+    let app = Application::on(&SERVER).await;
+    let mut scenario = Scenario::start(&app.url);
+    scenario.assert_commits().await;
     app.db
         .sql(&format!("ALTER ROLE {} PASSWORD 'hush-2'", app.role))
         .await
         .unwrap();
     app.disconnect().await;
-    trial
-        .fails(&["is misconfigured", "check the user and the password"])
+    scenario
+        .assert_fails(&["is misconfigured", "check the user and the password"])
         .await;
-    let logged = log_lines::of(&trial.database).join("\n");
+    let logged = captured_logs::of(&scenario.database).join("\n");
     assert!(!logged.contains("hush"), "{logged}");
     app.db
         .sql(&format!("ALTER ROLE {} PASSWORD 'hush-1'", app.role))
         .await
         .unwrap();
-    trial.recovers(&app.db, &["password authentication failed"]).await;
+    scenario
+        .assert_recovers(&app.db, &["password authentication failed"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_whose_connections_are_used_up() {
-    const OTHERS_CONNECTIONS: usize = 3;
-    // Superusers keep the rest.
+async fn the_writer_recovers_from_a_server_without_free_connections() {
+    // Few connections for users other than superusers.
     let server = Server::start(&[("max_connections", "8"), ("superuser_reserved_connections", "5")]).unwrap();
-    let app = App::on(&server).await;
-    let mut trial = Trial::start(&app.url);
-    trial.commits().await;
+    let app = Application::on(&server).await;
+    let mut scenario = Scenario::start(&app.url);
+    scenario.assert_commits().await;
     app.disconnect().await;
     let others = Database::from_url(&app.url).unwrap();
     let mut held = Vec::new();
     // The writer may still hold one, to create the upcoming partitions.
     wait_for("all connections", async || {
-        held.extend(others.connection().await);
-        held.len() == OTHERS_CONNECTIONS
+        let before = app.connections().await;
+        match others.connection().await {
+            Ok(connection) => held.push(connection),
+            Err(_) => {
+                return [before, app.connections().await]
+                    .iter()
+                    .all(|count| *count == held.len().to_string());
+            }
+        }
+        false
     })
     .await;
-    trial
-        .fails(&["does not accept entries", "raise max_connections"])
+    assert!(!held.is_empty());
+    scenario
+        .assert_fails(&["does not accept entries", "raise max_connections"])
         .await;
     // All become free at once, or a second connection of the writer could be refused after the first is accepted.
     app.limit_connections(0).await;
     drop((held, others));
     wait_for("the connections to end", async || app.connections().await == "0").await;
     app.limit_connections(-1).await;
-    trial.recovers(&app.db, &["does not accept entries"]).await;
+    scenario
+        .assert_recovers(&app.db, &["does not accept entries"])
+        .await;
 }
 
-/// The server itself runs out of disk. Whether it only refuses, or goes down because it cannot write
-/// its log either, is the same to the writer.
+/// The server may reject writes, or crash because it cannot write its log either.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_whose_disk_is_full() {
+async fn the_writer_recovers_from_a_server_with_a_full_disk() {
     let disk = SmallDisk::mount(192);
     let small_log = [("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
     let server = Server::start_in(disk.path(), &small_log).unwrap();
     let db = TestDb::on(&server);
-    let mut trial = Trial::start(&db.url);
-    trial.commits().await;
-    // A file of the log that is still empty: the table is the first to run out of room.
+    let mut scenario = Scenario::start(&db.url);
+    scenario.assert_commits().await;
+    // Begins a new WAL file, so that the table is the first to run out of space.
     db.sql("CHECKPOINT; SELECT pg_switch_wal()").await.unwrap();
-    // Which is made by the first that is logged in it.
+    // The first WAL record creates the file.
     db.sql("SELECT txid_current()").await.unwrap();
     disk.fill_but(64 << 10);
-    trial
-        .fails(&[
+    scenario
+        .assert_fails(&[
             "does not accept entries",
             "No space left on device",
             "free space on the server's disk",
@@ -377,7 +389,7 @@ async fn a_server_whose_disk_is_full() {
         .await;
     disk.free();
     server.start_again().unwrap();
-    trial.recovers(&db, &["does not accept entries"]).await;
+    scenario.assert_recovers(&db, &["does not accept entries"]).await;
 }
 
 /// An SQLite database in a directory of a small disk, migrated, with no connection left open.
@@ -388,103 +400,105 @@ async fn sqlite_on(disk: &SmallDisk) -> TestDb {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_sqlite_file_whose_disk_is_full() {
-    if ran_in_a_name_space("set_up_faults::an_sqlite_file_whose_disk_is_full") {
+async fn the_writer_recovers_from_an_sqlite_file_on_a_full_disk() {
+    if rerun_in_name_space("misconfiguration::the_writer_recovers_from_an_sqlite_file_on_a_full_disk") {
         return;
     }
     let disk = SmallDisk::mount(8);
     let db = sqlite_on(&disk).await;
-    let mut trial = Trial::start(&db.url);
-    trial.commits().await;
+    let mut scenario = Scenario::start(&db.url);
+    scenario.assert_commits().await;
     disk.fill_but(0);
-    trial
-        .fails(&["does not accept entries", "free space on the disk"])
+    scenario
+        .assert_fails(&["does not accept entries", "free space on the disk"])
         .await;
     disk.free();
-    trial.recovers(&db, &["database or disk is full"]).await;
+    scenario.assert_recovers(&db, &["database or disk is full"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_sqlite_file_whose_disk_is_full_before_it_is_opened() {
-    if ran_in_a_name_space("set_up_faults::an_sqlite_file_whose_disk_is_full_before_it_is_opened") {
+async fn the_writer_recovers_from_an_sqlite_file_on_a_disk_that_is_full_at_the_start() {
+    if rerun_in_name_space(
+        "misconfiguration::the_writer_recovers_from_an_sqlite_file_on_a_disk_that_is_full_at_the_start",
+    ) {
         return;
     }
     let disk = SmallDisk::mount(8);
     let db = sqlite_on(&disk).await;
     disk.fill_but(0);
-    let mut trial = Trial::start(&db.url);
-    // SQLite cannot even make the files beside it.
-    trial
-        .fails(&["does not accept entries", "see whether the disk is full"])
+    let mut scenario = Scenario::start(&db.url);
+    // SQLite cannot even create its journal.
+    scenario
+        .assert_fails(&["does not accept entries", "see whether the disk is full"])
         .await;
     disk.free();
-    trial.recovers(&db, &["does not accept entries"]).await;
+    scenario.assert_recovers(&db, &["does not accept entries"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_sqlite_file_that_may_not_be_written() {
-    if ran_in_a_name_space("set_up_faults::an_sqlite_file_that_may_not_be_written") {
+async fn the_writer_recovers_from_a_read_only_sqlite_file() {
+    if rerun_in_name_space("misconfiguration::the_writer_recovers_from_a_read_only_sqlite_file") {
         return;
     }
     let mut disk = SmallDisk::mount(8);
     let db = sqlite_on(&disk).await;
     disk.forbid_writing();
-    let mut trial = Trial::start(&db.url);
-    trial
-        .fails(&["is misconfigured", "make the file and its directory writable"])
+    let mut scenario = Scenario::start(&db.url);
+    scenario
+        .assert_fails(&["is misconfigured", "make the file and its directory writable"])
         .await;
     disk.allow_writing();
-    trial.recovers(&db, &["is misconfigured"]).await;
+    scenario.assert_recovers(&db, &["is misconfigured"]).await;
 }
 
-/// Two faults, one behind the other: each is said when it is met.
+/// Two faults, one after the other: each is logged.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_sqlite_file_whose_directory_is_missing() {
+async fn the_writer_recovers_from_a_missing_directory_of_its_sqlite_file() {
     let dir = TempDir::new().unwrap();
-    let place = dir.path().join("var");
-    let db = TestDb::at(format!("sqlite://{}", place.join("audit.db").display()));
-    let mut trial = Trial::start(&db.url);
-    trial
-        .fails(&["is misconfigured", "does its directory exist"])
+    let missing = dir.path().join("var");
+    let db = TestDb::at(format!("sqlite://{}", missing.join("audit.db").display()));
+    let mut scenario = Scenario::start(&db.url);
+    scenario
+        .assert_fails(&["is misconfigured", "does its directory exist"])
         .await;
-    std::fs::create_dir(&place).unwrap();
-    trial.fails(&MIGRATE).await;
+    std::fs::create_dir(&missing).unwrap();
+    scenario.assert_fails(&MIGRATE).await;
     db.database.migrate().await.unwrap();
-    trial
-        .recovers(&db, &["does its directory exist", "auditlog migrate"])
+    scenario
+        .assert_recovers(&db, &["does its directory exist", "auditlog migrate"])
         .await;
 }
 
-/// First the spool's disk is full: entries reach the database all the same. Then that fails as well:
-/// they wait in memory. Once there is room they go to the spool, and from there to the database.
+/// While only the spool's disk is full, entries reach the database. When the database fails as well, they wait
+/// in memory. When the disk has space again they go to the spool, and from there to the database.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spool_whose_disk_is_full() {
-    if ran_in_a_name_space("set_up_faults::a_spool_whose_disk_is_full") {
+async fn the_writer_recovers_from_a_spool_on_a_full_disk() {
+    if rerun_in_name_space("misconfiguration::the_writer_recovers_from_a_spool_on_a_full_disk") {
         return;
     }
     for durability in [Durability::Spill, Durability::WriteAhead] {
         let (disk, db) = (SmallDisk::mount(8), TestDb::sqlite().await);
-        let mut trial = Trial::with_spool(&db.url, disk.path(), durability);
+        let mut scenario = Scenario::with_spool(&db.url, disk.path(), durability);
         disk.fill_but(0);
-        // Many: a few would fit into the room that the file has already.
-        assert_eq!(trial.write(1_000).await, Delivery::Committed);
+        // Many, because a few would fit into the spool's file.
+        assert_eq!(scenario.write(1_000).await, Delivery::Committed);
         db.sql(NO_TABLE[0]).await.unwrap();
-        let waiting = trial.next(1_000);
-        drop(trial.writer.write_all(waiting));
+        let waiting = scenario.next(1_000);
+        drop(scenario.writer.write_all(waiting));
         let spool_fault = [
             "does not take entries, they wait in memory",
             "free space on its disk",
         ];
-        log_lines::wait_for(&trial.database, &spool_fault).await;
-        log_lines::wait_for(&trial.database, &MIGRATE).await;
-        let stats = trial.writer.stats();
+        captured_logs::wait_for(&scenario.database, &spool_fault).await;
+        captured_logs::wait_for(&scenario.database, &MIGRATE).await;
+        let stats = scenario.writer.stats();
         assert_eq!((stats.spooled, stats.queued, stats.dropped), (0, 1_000, 0));
         disk.free();
-        wait_for("the spool", async || trial.writer.stats().spooled == 1_000).await;
-        assert!(trial.write(10).await.is_durable());
+        wait_for("the spool", async || scenario.writer.stats().spooled == 1_000).await;
+        assert!(scenario.write(10).await.is_durable());
         db.sql(NO_TABLE[1]).await.unwrap();
-        trial
-            .recovers(&db, &[MIGRATE[0], spool_fault[0], "takes entries again"])
+        scenario
+            .assert_recovers(&db, &[MIGRATE[0], spool_fault[0], "takes entries again"])
             .await;
     }
 }

@@ -1,4 +1,4 @@
-//! What is one line of the result, and is its goal met?
+//! A row of the results, with its goal.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::stats::{self, Spread};
 
-/// What was measured of one contender, a value for each round or block.
+/// One measure of a contender, with a value for each round or block.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
     pub(crate) name: String,
@@ -21,9 +21,9 @@ pub(crate) enum Goal {
     AtMost(f64),
 }
 
-/// One line of the result.
+/// One row of the results.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Row {
+pub(crate) struct ResultRow {
     pub(crate) name: String,
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -44,24 +44,24 @@ impl Series {
         }
     }
 
-    /// Its line without a reference. None if nothing was measured.
-    pub(crate) fn row(&self, goal: Option<Goal>) -> Option<Row> {
+    /// The row without a reference. `None` if nothing was measured.
+    pub(crate) fn row(&self, goal: Option<Goal>) -> Option<ResultRow> {
         let spread = Spread::of(&self.values)?;
         let met = goal.map(|goal| goal.is_met(spread.median));
-        Some(Row {
+        Some(ResultRow {
             goal,
             met,
             ..self.plain(spread)
         })
     }
 
-    /// Its line beside another contender of the same rounds. None if one of the two was not measured.
-    pub(crate) fn against(&self, reference: &Self, goal: Option<Goal>) -> Option<Row> {
+    /// The row compared with a reference from the same rounds. `None` if one of the two was not measured.
+    pub(crate) fn against(&self, reference: &Self, goal: Option<Goal>) -> Option<ResultRow> {
         let spread = Spread::of(&self.values)?;
         let ratio = stats::ratio(&self.values, &reference.values)?;
         let met = goal.map(|goal| goal.is_met(ratio));
         let reference = Some(reference.name.clone());
-        Some(Row {
+        Some(ResultRow {
             reference,
             ratio: Some(ratio),
             goal,
@@ -70,9 +70,9 @@ impl Series {
         })
     }
 
-    fn plain(&self, Spread { median, min, max }: Spread) -> Row {
+    fn plain(&self, Spread { median, min, max }: Spread) -> ResultRow {
         let (name, unit) = (self.name.clone(), self.unit);
-        Row {
+        ResultRow {
             name,
             median,
             min,
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_holds_for_the_ratio_where_there_is_one_and_else_for_the_median() {
+    fn a_goal_applies_to_the_ratio_or_without_one_to_the_median() {
         let (ours, theirs) = (
             series("ours", &[90.0, 100.0, 110.0]),
             series("theirs", &[9.0, 10.0, 11.0]),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_has_no_line() {
+    fn a_series_that_was_not_measured_has_no_row() {
         assert!(series("skipped", &[]).row(None).is_none());
         let ours = series("ours", &[1.0]);
         assert!(
