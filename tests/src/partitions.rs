@@ -301,7 +301,7 @@ async fn a_writer_that_may_not_create_partitions_warns_once_if_few_are_left() {
             drop_upcoming_partitions(&db).await;
         }
         let mut app = Command::new(env!("CARGO_BIN_EXE_app"))
-            .arg("until-told")
+            .arg("await-input")
             .env("AUDIT_DATABASE_URL", as_writer(&db))
             .env("RUST_LOG", level)
             .stdin(Stdio::piped())

@@ -1,5 +1,5 @@
-//! A recorder of the `metrics` facade that panics ends no writer. A process of its own: there is one
-//! recorder for all of it.
+//! A recorder of the `metrics` facade that panics does not stop the writer. A separate test program, because
+//! the recorder is global.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -80,7 +80,7 @@ async fn a_writer_survives_a_recorder_that_panics() {
     metrics::set_global_recorder(recorder.clone()).ok().unwrap();
     let database = MemoryDatabase::new();
     let (writer, guard) = database.writer().receipt_timeout(TIMEOUT).start().unwrap();
-    // The counters come once a second: the second time the writer must have survived the first.
+    // The counters are emitted once a second: the writer must survive the first panic.
     for round in 1..=2 {
         let calls = recorder.0.load(Ordering::Relaxed);
         assert_eq!(

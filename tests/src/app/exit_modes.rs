@@ -1,4 +1,4 @@
-//! A process that ends without shutting its writer down.
+//! Processes that end without shutting the writer down.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use db_services::audit::{AuditEntry, AuditWriter, Durability, RetryPolicy};
 use db_services::client::Database;
 use uuid::Uuid;
 
-/// `leave exit|abort|flush ENTRIES [DIR]`: writes an entry and says when it is committed. Once a line comes
-/// in it writes as many more as the second argument says, and ends as the first one says. Without a
-/// directory it does not await them; with one it writes ahead, and prints the id of each that is safe.
+/// `exit-mode exit|abort|flush ENTRIES [DIR]`: writes an entry and prints when it is committed. After a line of
+/// input it writes the given number of entries, and ends in the given mode. Without a directory it does not
+/// await them; with one it writes ahead, and prints the id of each durable entry.
 pub(crate) async fn exit_mode() {
     let argument = |nth: usize| std::env::args().nth(nth);
     let mut retry = RetryPolicy::default();
@@ -16,7 +16,7 @@ pub(crate) async fn exit_mode() {
     let mut builder = AuditWriter::builder(Database::from_env().unwrap().unwrap())
         .queue_capacity(5_000)
         .retry(retry)
-        .receipt_timeout(Duration::from_secs(60));
+        .receipt_timeout(crate::TIMEOUT);
     let (count, dir) = (argument(3).unwrap().parse::<usize>().unwrap(), argument(4));
     if let Some(dir) = &dir {
         builder = builder.durability(Durability::WriteAhead(dir.into()));
@@ -39,12 +39,9 @@ pub(crate) async fn exit_mode() {
         Some("exit") => std::process::exit(7),
         Some("abort") => std::process::abort(),
         Some("flush") => {
-            println!(
-                "{} committed",
-                writer.flush(Duration::from_secs(60)).await.committed
-            );
+            println!("{} committed", writer.flush(crate::TIMEOUT).await.committed);
             std::process::exit(7);
         }
-        other => panic!("unknown end {other:?}"),
+        other => panic!("unknown mode {other:?}"),
     }
 }

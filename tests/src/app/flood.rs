@@ -1,4 +1,4 @@
-//! The memory of a writer that is offered far more than it can hold.
+//! A writer that gets far more entries than it can hold, and its memory.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,7 +48,7 @@ pub(crate) fn flood() {
     });
     let stats = writer.stats();
     if let Some(dir) = argument(5) {
-        // What goes to the disk after the last entry counts too.
+        // Spooling after the last entry allocates memory too.
         while spooled_bytes(Path::new(&dir)) <= number(6) as u64 / 2 {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -63,7 +63,7 @@ pub(crate) fn flood() {
     );
 }
 
-/// What the spool's file holds.
+/// The bytes in the spool file.
 fn spooled_bytes(dir: &Path) -> u64 {
     let bytes = |file: SpoolStatus| match file.state {
         SpoolState::Waiting { bytes, .. } => bytes,
@@ -92,7 +92,7 @@ fn entry(kind: &str, n: usize) -> AuditEntry {
             AuditEntry::new("order.import").metadata(json!({"number": n, "items": list}))
         }
         "ascii" => long_texts('a'),
-        // In the spool each of them is six bytes.
+        // In the spool each character takes six bytes.
         "control" => long_texts('\u{1}'),
         other => panic!("unknown kind {other}"),
     }
@@ -109,7 +109,7 @@ fn long_texts(character: char) -> AuditEntry {
         .request_id(text(limits::TEXT_CHARS))
 }
 
-/// What the kernel says of this process's memory, in KiB.
+/// A field of this process's memory statistics in /proc, in KiB.
 pub(crate) fn memory(field: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();

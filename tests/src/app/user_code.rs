@@ -1,4 +1,4 @@
-//! An application whose own code is called by its audit writer, or calls it from where little works.
+//! Application code that the writer calls, or that calls the writer in unusual contexts.
 
 use std::cell::OnceCell;
 use std::pin::pin;
@@ -15,11 +15,11 @@ use db_services::audit::{
 
 use super::{TIMEOUT, runtime};
 
-/// Runs a scenario and prints what came of it. Aborts rather than hang.
+/// Runs a scenario and prints its results. Aborts instead of hanging.
 pub(crate) fn user_code(scenario: &str) {
     std::thread::spawn(|| {
         std::thread::sleep(TIMEOUT);
-        println!("it hangs");
+        println!("timed out");
         std::process::abort();
     });
     match scenario {
@@ -52,7 +52,7 @@ fn wait_until(condition: impl Fn() -> bool) {
     }
 }
 
-/// A database that never answers well, and a callback that writes an entry for each loss: a loss itself.
+/// A database that always fails, and a callback that writes an entry for each loss, which is lost as well.
 fn on_loss_writes() {
     let database = MemoryDatabase::new();
     database.fail(Failure::Unreachable);
@@ -77,7 +77,7 @@ fn on_loss_writes() {
     for _ in 0..100 {
         drop(started.write(AuditEntry::new("app.entry")));
     }
-    // Losses within the callback are reported to it, and not again for each step of the writer.
+    // Losses in the callback are reported to it, but not again at each step of the writer.
     let attempts = database.attempts();
     wait_until(|| database.attempts() >= attempts + 30);
     let calls = calls.load(Ordering::Relaxed);
@@ -115,7 +115,7 @@ fn on_loss_waits_for_a_write() {
             let _ = wait.lock().unwrap().recv();
         }
     };
-    // The first is sent, and unknown at the end; the others are lost.
+    // The first entry is in flight, so unknown at the end; the others are lost.
     let (writer, guard) = fast_retry(&database).on_loss(callback).start().unwrap();
     drop(writer.write(AuditEntry::new("app.sent")));
     wait_until(|| database.attempts() > 0);
@@ -151,7 +151,7 @@ fn on_loss_panics() {
     });
 }
 
-/// A logger that calls this.
+/// A logger that calls a function.
 struct Logger(fn(&log::Record<'_>));
 
 impl log::Log for Logger {
@@ -173,7 +173,7 @@ fn log_by(call: fn(&log::Record<'_>)) {
     log::set_max_level(log::LevelFilter::Trace);
 }
 
-/// A logger that records its lines in the trail, from the first call on.
+/// A logger that writes its lines to the trail, from the first call on.
 fn logger_writes() {
     static LINES: AtomicU64 = AtomicU64::new(0);
     log_by(|record| {
@@ -189,7 +189,7 @@ fn logger_writes() {
             audit::shutdown(Duration::from_secs(1)).await.pending
         );
     });
-    // An entry that comes too late is logged, and the line of that comes too late as well.
+    // A late entry is logged, and the logger's entry for that line is late as well.
     drop(write_audit_log(AuditEntry::new("app.late")));
     println!("{}", LINES.load(Ordering::Relaxed) > 0);
 }
@@ -211,7 +211,7 @@ fn logger_panics() {
         wait_until(|| database.attempts() > attempts + 2);
         database.recover();
         runtime().block_on(writer.flush(TIMEOUT));
-        // What was settled takes up the queue for a moment more.
+        // Settled entries leave the queue a moment later.
         wait_until(|| writer.stats().queued == 0);
     }
     assert!(LINES.load(Ordering::Relaxed) >= 3, "each outage was logged");
@@ -219,7 +219,7 @@ fn logger_panics() {
         "{}",
         runtime().block_on(writer.write(AuditEntry::new("app.last")).into_future())
     );
-    // The end has something to log too.
+    // The shutdown logs something too.
     database.fail(Failure::Unreachable);
     drop(writer.write_all((0..5).map(|_| AuditEntry::new("app.lost"))));
     let report = runtime().block_on(guard.shutdown(Duration::ZERO));
@@ -253,7 +253,7 @@ fn waker_panics() {
         }
         database.recover();
         wait_until(|| writer.stats().committed >= expected);
-        // However the others were woken: each hears of its entry.
+        // Each receipt resolves, although wakers panicked.
         for receipt in receipts {
             println!("{}", runtime().block_on(receipt));
         }
@@ -288,7 +288,7 @@ fn destructor() {
         LAST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
     };
     std::thread::spawn(only_in_destructors).join().unwrap();
-    // Whatever thread-local writing uses is destroyed between the two.
+    // Thread-locals that writing uses are destroyed between the two.
     let around_an_entry = || {
         FIRST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
         println!(
@@ -303,9 +303,9 @@ fn destructor() {
 
 fn panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string);
+        let location = panic.location().map(ToString::to_string);
         drop(write_audit_log(
-            AuditEntry::new("app.panic").detail("place", place),
+            AuditEntry::new("app.panic").detail("location", location),
         ));
     }));
     assert!(std::panic::catch_unwind(|| panic!("as planned")).is_err());
@@ -316,7 +316,7 @@ fn panic_hook() {
     });
 }
 
-/// Writes the first entry while the process has none of something, and others once it has again.
+/// Writes the first entry while the process lacks a resource, and others when it has it again.
 fn without(limit: &dyn limits::Limit) {
     runtime().block_on(async {
         limit.set();
@@ -331,7 +331,7 @@ fn without(limit: &dyn limits::Limit) {
                 Delivery::Pending => {}
                 delivery => break println!("{delivery}"),
             }
-            // How soon starting is tried again is the writer's affair.
+            // The writer decides when it retries the start.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let report = audit::shutdown(TIMEOUT).await;
@@ -344,13 +344,13 @@ mod limits {
 
     use crate::flood::memory;
 
-    /// Something that the operating system is made to refuse.
+    /// A resource limit of the operating system.
     pub(super) trait Limit {
         fn set(&self);
         fn lift(&self);
     }
 
-    /// No room for the stack of a thread, and a little for everything else.
+    /// No address space for the stack of a thread, and little for everything else.
     pub(super) struct NoThread;
 
     impl Limit for NoThread {
@@ -406,9 +406,9 @@ mod limits {
     }
 }
 
-/// Prints what this thread reads and writes during the first call, in bytes.
+/// Prints the bytes that this thread reads and writes during the first call.
 fn first_call() {
-    // The first reading allocates; two more tell what a reading itself counts.
+    // The first reading allocates. The next two show what a reading itself counts.
     read_and_written();
     let (before, between) = (read_and_written(), read_and_written());
     let receipt = write_audit_log(AuditEntry::new("app.first"));
@@ -418,7 +418,7 @@ fn first_call() {
     audit::shutdown_blocking(TIMEOUT);
 }
 
-/// What the kernel counts of this thread's reads and writes.
+/// The bytes that this thread has read and written, as the kernel counts them.
 fn read_and_written() -> u64 {
     let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
     let fields = io.lines().filter_map(|line| line.split_once(": "));
@@ -428,7 +428,7 @@ fn read_and_written() -> u64 {
         .sum()
 }
 
-/// The first call, while what is configured names a file that cannot be read yet.
+/// The first call, while the configured certificate cannot be read yet.
 fn blocked_start() {
     let receipt = write_audit_log(AuditEntry::new("app.first"));
     println!("returned");

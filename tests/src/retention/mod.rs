@@ -1,4 +1,7 @@
-//! Are whole months dropped, when they may be, and on record?
+//! Retention: months are dropped when they may be, and every drop is recorded.
+
+mod concurrency;
+mod limits;
 
 use audit_ops::OpsError;
 use audit_ops::retention::{self, Rule};
@@ -6,7 +9,7 @@ use db_services::audit::{Verdict, verify_writers};
 
 use crate::support::{TIMEOUT, TestDb};
 
-/// A database with months up to this number ago, each with three rows, and their partitions' names, the
+/// A database with three rows in each of this number of past months, and the names of their partitions, the
 /// oldest first.
 pub async fn aged(months: i32) -> (TestDb, Vec<String>) {
     let db = TestDb::postgres().await;
@@ -24,7 +27,7 @@ pub async fn aged(months: i32) -> (TestDb, Vec<String>) {
     (db, parts)
 }
 
-/// Runs SQL on a connection of its own: what it leaves set, or open, ends with it.
+/// Runs SQL on a new connection, so that its settings and open transactions end with it.
 pub async fn sql_on_new_connection(db: &TestDb, sql: &str) -> Result<(), String> {
     use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
     let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
@@ -49,11 +52,11 @@ async fn drop_month(db: &TestDb, part: &str, rule: &Rule) -> Result<i64, String>
     dropped.map_err(|error| error.to_string())
 }
 
-/// Tries to drop a month of which rows are proven to be there, and proves that they still are.
+/// Asserts that a drop is refused, and that the rows of the month are unchanged.
 async fn assert_drop_refused(db: &TestDb, part: &str, rule: &Rule, why: &str) {
     let rows = format!("SELECT string_agg(a::text, '' ORDER BY id) AS value FROM {part} a");
     let before = db.text(&rows).await;
-    assert!(before.contains("row"), "there is no row in {part}");
+    assert!(before.contains("row"), "{part} has a row");
     let error = drop_month(db, part, rule).await.unwrap_err();
     assert!(error.contains(why), "{part}: {error}");
     assert_eq!(db.text(&rows).await, before);
@@ -65,7 +68,7 @@ async fn assert_drop_refused(db: &TestDb, part: &str, rule: &Rule, why: &str) {
 }
 
 #[tokio::test]
-async fn the_plan_tells_what_would_go() {
+async fn the_plan_lists_the_months_to_drop() {
     let (db, parts) = aged(20).await;
     let plan = retention::plan(&mut db.connection().await, &rule())
         .await
@@ -75,7 +78,7 @@ async fn the_plan_tells_what_would_go() {
         .filter(|month| month.goes())
         .map(|month| &month.part)
         .collect();
-    // A month that ended 13 months ago to the day goes; every other one is younger.
+    // Months that ended at least 13 months ago are dropped.
     assert_eq!(going, parts[..parts.len() - 13].iter().collect::<Vec<_>>());
     assert!(
         plan.iter()
@@ -87,15 +90,15 @@ async fn the_plan_tells_what_would_go() {
             .map(|last| (last.part.as_str(), last.verdict.as_str())),
         Some(("audit_logs_default", "not_a_month"))
     );
-    assert_eq!(db.count().await, 63, "and changes nothing");
+    assert_eq!(db.count().await, 63, "the plan changes nothing");
 }
 
 #[tokio::test]
-async fn a_dropped_month_is_gone_and_on_record() {
+async fn a_dropped_month_is_recorded_in_the_ledger() {
     let (db, parts) = aged(20).await;
     let part = &parts[0];
-    // What a reader can check for himself: see audit_ops::retention.
-    let by_hand = db
+    // The digest as documented in audit_ops::retention, computed separately.
+    let digest = db
         .text(&format!(
             "WITH RECURSIVE lines AS (SELECT row_number() OVER (ORDER BY created_at, id) AS nth, sha256(convert_to(row_to_json(a)::text, 'UTF8')) AS line FROM {part} a), \
              steps AS (SELECT 0::bigint AS nth, decode(repeat('00', 32), 'hex') AS d UNION ALL SELECT l.nth, sha256(d || line) FROM steps s JOIN lines l ON l.nth = s.nth + 1) \
@@ -121,7 +124,7 @@ async fn a_dropped_month_is_gone_and_on_record() {
     let entry = &ledger[0];
     assert_eq!(
         (entry.event.as_str(), entry.row_count, entry.digest.as_str()),
-        ("dropped", 3, by_hand.as_str())
+        ("dropped", 3, digest.as_str())
     );
     assert_eq!(
         entry.month,
@@ -133,275 +136,17 @@ async fn a_dropped_month_is_gone_and_on_record() {
     );
     assert_eq!(entry.done_by, db.text("SELECT session_user::text AS value").await);
     assert!(ledger[1].digest != entry.digest && ledger[1].done_at > entry.done_at);
-    // A row for it has a place all the same.
+    // A late row of the month goes to the default partition.
     db.sql("INSERT INTO audit_logs (created_at, action) VALUES (now() - interval '20 months', 'late')")
         .await
         .unwrap();
 }
 
+/// The ledger records the sequence numbers and the declarations of each writer.
 #[tokio::test]
-async fn what_must_be_kept_is_kept() {
+async fn dropped_entries_are_not_reported_as_missing() {
     let (db, parts) = aged(20).await;
-    let mut conn = db.connection().await;
-    // Too young, by the rule.
-    assert_drop_refused(
-        &db,
-        &parts[parts.len() - 13],
-        &rule(),
-        "rows of the last 13 months",
-    )
-    .await;
-    assert_drop_refused(
-        &db,
-        &parts[19],
-        &Rule {
-            trust_clock: true,
-            force: true,
-            ..rule()
-        },
-        "rows of the last 13 months",
-    )
-    .await;
-    // Fewer than twelve months.
-    let eleven = Rule::keep(11);
-    assert_drop_refused(
-        &db,
-        &parts[0],
-        &eleven,
-        "fewer than 12 months (11) are kept only if forced",
-    )
-    .await;
-    for months in [0, -1] {
-        assert_drop_refused(
-            &db,
-            &parts[0],
-            &Rule {
-                force: true,
-                ..Rule::keep(months)
-            },
-            "at least one month",
-        )
-        .await;
-    }
-    // No month.
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'row')")
-        .await
-        .unwrap();
-    assert_drop_refused(&db, "audit_logs_default", &rule(), "not a whole month").await;
-    db.sql("CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')")
-        .await
-        .unwrap();
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2001-07-01', 'row')")
-        .await
-        .unwrap();
-    assert_drop_refused(&db, "mine", &rule(), "not a whole month").await;
-    for other in ["audit_logs", "audit_legal_holds", "nothing", "pg_class", ""] {
-        assert!(
-            drop_month(&db, other, &rule())
-                .await
-                .unwrap_err()
-                .contains("no such partition"),
-            "{other}"
-        );
-    }
-    // No reason.
-    assert!(
-        drop_month(
-            &db,
-            &parts[0],
-            &Rule {
-                reason: " ".to_owned(),
-                ..rule()
-            }
-        )
-        .await
-        .is_err()
-    );
-    // Old rows would hide in an old snapshot.
-    let sql = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT audit_logs_drop_month('{}', 13, 'x'); COMMIT",
-        parts[0]
-    );
-    let error = sql_on_new_connection(&db, &sql).await.unwrap_err();
-    assert!(error.contains("READ COMMITTED"), "{error}");
-    assert_eq!(retention::ledger(&mut conn).await.unwrap(), []);
-
-    // Forced, eleven are enough, which goes on record.
-    assert_eq!(
-        drop_month(
-            &db,
-            &parts[0],
-            &Rule {
-                force: true,
-                ..eleven
-            }
-        )
-        .await,
-        Ok(1)
-    );
-    assert!(retention::ledger(&mut conn).await.unwrap()[0].forced);
-}
-
-#[tokio::test]
-async fn no_more_than_a_few_months_go_in_a_day() {
-    let (db, parts) = aged(30).await;
-    for (nth, part) in parts[..3].iter().enumerate() {
-        assert_eq!(drop_month(&db, part, &rule()).await, Ok(nth as i64 + 1));
-    }
-    let error = drop_month(&db, &parts[3], &rule()).await.unwrap_err();
-    assert!(
-        error.contains("3 months were dropped within a day, no more than 3 may be"),
-        "{error}"
-    );
-    assert_eq!(verdict(&db, &parts[3]).await, "drop");
-    assert_eq!(
-        drop_month(
-            &db,
-            &parts[3],
-            &Rule {
-                max_months: 4,
-                ..rule()
-            }
-        )
-        .await,
-        Ok(4)
-    );
-}
-
-/// To the database, a trail that ended in the past and a clock that leapt into the future look the same.
-#[tokio::test]
-async fn a_leap_of_the_clock_does_not_empty_the_trail() {
-    let db = TestDb::postgres().await;
-    db.sql(
-        "SELECT audit_logs_ensure_partitions('2020-01-01', '2021-12-31'); \
-         INSERT INTO audit_logs (created_at, action) SELECT '2020-01-15'::timestamptz + m * interval '1 month', 'row' FROM generate_series(0, 23) m; \
-         INSERT INTO audit_logs (action) VALUES ('after the leap')",
-    )
-    .await
-    .unwrap();
-    let many = Rule {
-        max_months: 1_000,
-        ..rule()
-    };
-    let mut dropped = 0;
-    for month in 1..=24 {
-        let part = format!(
-            "audit_logs_{}_{:02}",
-            2020 + (month - 1) / 12,
-            (month - 1) % 12 + 1
-        );
-        match drop_month(&db, &part, &many).await {
-            Ok(_) => dropped += 1,
-            Err(error) => assert!(error.contains("is the clock right?"), "{error}"),
-        }
-    }
-    assert_eq!(
-        dropped,
-        24 - 12,
-        "thirteen months with rows are left: twelve old ones, and the present"
-    );
-    assert_eq!(verdict(&db, "audit_logs_2021_01").await, "few_later");
-    // A trail that really ended is the operator's word.
-    assert!(
-        drop_month(
-            &db,
-            "audit_logs_2021_01",
-            &Rule {
-                trust_clock: true,
-                ..many
-            }
-        )
-        .await
-        .is_ok()
-    );
-}
-
-#[tokio::test]
-async fn a_clock_behind_the_ledger_drops_nothing() {
-    let (db, parts) = aged(20).await;
-    db.sql(
-        "INSERT INTO audit_retention_ledger (id, event, month, from_time, to_time, row_count, digest, reason, done_at) \
-         VALUES (1, 'dropped', '2020-01', '2020-01-01', '2020-02-01', 0, sha256(''), 'x', now() + interval '1 hour')",
-    )
-    .await
-    .unwrap();
-    let error = drop_month(&db, &parts[0], &rule()).await.unwrap_err();
-    assert!(error.contains("but the ledger has an entry of"), "{error}");
-    assert_eq!(verdict(&db, &parts[0]).await, "drop");
-}
-
-/// The row is inserted after the month was read, and committed before it is locked.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_comes_meanwhile_stops_the_drop() {
-    use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
-    let (db, parts) = aged(20).await;
-    let mut late = AsyncPgConnection::establish(&db.url).await.unwrap();
-    let insert = format!(
-        "BEGIN; INSERT INTO audit_logs (created_at, action) SELECT from_time, 'late' FROM audit_logs_months() WHERE part = '{}'",
-        parts[0]
-    );
-    late.batch_execute(&insert).await.unwrap();
-    let (url, part) = (db.url.clone(), parts[0].clone());
-    let dropping = tokio::spawn(async move {
-        let database = db_services::client::Database::from_url(&url).unwrap();
-        retention::drop_month(&mut database.connection().await.unwrap(), &part, &rule(), None).await
-    });
-    crate::support::wait_for("the drop to wait for the insert", async || {
-        db.text("SELECT count(*)::text AS value FROM pg_locks WHERE relation = 'audit_logs'::regclass AND NOT granted").await != "0"
-    })
-    .await;
-    late.batch_execute("COMMIT").await.unwrap();
-    let refused = dropping.await.unwrap().unwrap_err().to_string();
-    assert!(
-        refused.contains("rows came to") && refused.contains("Repeat it"),
-        "{refused}"
-    );
-    assert_eq!(db.count().await, 64);
-    assert_eq!(drop_month(&db, &parts[0], &rule()).await, Ok(1));
-    assert_eq!(
-        retention::ledger(&mut db.connection().await).await.unwrap()[0].row_count,
-        4
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_who_drop_the_same_month_drop_it_once() {
-    let (db, parts) = aged(20).await;
-    let rule = rule();
-    let (one, other) = tokio::join!(
-        drop_month(&db, &parts[0], &rule),
-        drop_month(&db, &parts[0], &rule)
-    );
-    assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
-    assert_eq!(db.count().await, 60);
-}
-
-/// Dropping and restoring take turns: rows that are being restored would be read by halves.
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_dropped_while_something_is_restored() {
-    use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
-    let (db, parts) = aged(20).await;
-    let mut restorer = AsyncPgConnection::establish(&db.url).await.unwrap();
-    restorer
-        .batch_execute("BEGIN; SELECT audit_retention_turn()")
-        .await
-        .unwrap();
-    assert_drop_refused(
-        &db,
-        &parts[0],
-        &rule(),
-        "another session drops or restores a month",
-    )
-    .await;
-    restorer.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(drop_month(&db, &parts[0], &rule()).await, Ok(1));
-}
-
-/// Every writer's numbers go on record, exactly, and so does what it declared.
-#[tokio::test]
-async fn what_was_dropped_is_not_missing() {
-    let (db, parts) = aged(20).await;
-    // Written over two months: 1-10 in the old one, there 4 declared lost, 7 rejected, 9 a duplicate; 11-20 now,
+    // In the old month 1 to 10: 4 declared lost, 7 rejected, 9 a duplicate. In the current month 11 to 20, with
     // 13 missing.
     let writer = "0198c0de-0000-7000-8000-000000000001";
     db.sql(&format!(
@@ -440,7 +185,7 @@ async fn what_was_dropped_is_not_missing() {
     assert_eq!(
         after.missing_ranges,
         [(13, 13)],
-        "what was missing before is still the only thing"
+        "the same number as before is missing"
     );
     assert_eq!(
         (
@@ -462,9 +207,9 @@ async fn what_was_dropped_is_not_missing() {
     );
 }
 
-/// A writer that was fine before is fine after.
+/// A drop does not change the verdict of a complete writer.
 #[tokio::test]
-async fn a_complete_writer_stays_complete() {
+async fn a_complete_writer_stays_complete_after_a_drop() {
     let (db, parts) = aged(20).await;
     let (writer, guard) = db.writer();
     let begin: String = db.text(&format!("SELECT to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS value FROM audit_logs_months() WHERE part = '{}'", parts[0])).await;
@@ -487,9 +232,9 @@ async fn a_complete_writer_stays_complete() {
     );
 }
 
-/// Members of audit_maintainer do all of it and read no row; nobody else does any of it.
+/// Members of audit_maintainer can run everything but read no row.
 #[tokio::test]
-async fn the_maintainer_can_and_nobody_else() {
+async fn only_the_maintainer_can_run_the_retention_functions() {
     let (db, parts) = aged(20).await;
     let calls = [
         "SELECT audit_logs_months()".to_owned(),
@@ -545,7 +290,7 @@ async fn the_maintainer_can_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn sqlite_has_none_of_it_and_says_what_to_do() {
+async fn retention_on_sqlite_is_an_error_with_a_hint() {
     let db = TestDb::sqlite().await;
     let mut conn = db.connection().await;
     let plan = retention::plan(&mut conn, &rule()).await.unwrap_err();
