@@ -68,10 +68,10 @@ fn start_with_hanging_database(
 /// Runs the application until it ends in this way while its database hangs. Returns its output.
 fn run_to_exit(end: &str, entries: usize, proxy: &Proxy, spool: Option<&Path>) -> Vec<String> {
     let (mut app, output) = start_with_hanging_database(end, entries, proxy, spool);
-    let said = output.lines().map(Result::unwrap).collect();
+    let lines = output.lines().map(Result::unwrap).collect();
     let status = app.0.wait().unwrap();
     assert_eq!(status.code(), (end == "exit").then_some(7), "{status}");
-    said
+    lines
 }
 
 async fn account(db: &TestDb) -> WriterAccount {
@@ -178,8 +178,8 @@ on_both! {
             let before = db.count().await;
             let mut command = Command::new(env!("CARGO_BIN_EXE_graceful_shutdown"));
             let (mut server, mut output) = spawn(command.env("DATABASE_URL", &db.url));
-            let said = line(&mut output);
-            let address = said.strip_prefix("listening on ").unwrap_or_else(|| panic!("{said}"));
+            let printed = line(&mut output);
+            let address = printed.strip_prefix("listening on ").unwrap_or_else(|| panic!("{printed}"));
             // The clients stay connected, so only the signal ends the server.
             let mut clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
             for client in &mut clients {

@@ -7,7 +7,7 @@ use db_services::audit::spool::{self, SpoolState, SpoolStatus};
 use db_test::Server;
 use tempfile::TempDir;
 
-/// What a writer may take beyond its bound: threads, connections, batches in flight, the allocator's
+/// The memory that a writer may take beyond its bound: threads, connections, batches in flight, the allocator's
 /// overhead. An estimate with a proportional error shows at a large bound.
 const OVERHEAD: u64 = 16 << 20;
 

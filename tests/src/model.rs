@@ -108,7 +108,7 @@ struct ModelHarness {
 impl ModelHarness {
     fn start(&self) -> WriterRun {
         let losses = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&losses);
+        let reported = Arc::clone(&losses);
         let (writer, guard) = self
             .database
             .writer()
@@ -116,7 +116,7 @@ impl ModelHarness {
             .queue_capacity(QUEUE_CAPACITY)
             .retry(fast_retry())
             .receipt_timeout(Duration::from_millis(20))
-            .on_loss(move |loss| heard.lock().unwrap().push(loss.clone()))
+            .on_loss(move |loss| reported.lock().unwrap().push(loss.clone()))
             .start()
             .unwrap();
         WriterRun {
@@ -233,14 +233,14 @@ impl ModelHarness {
             quarantined.iter().all(is_odd),
             "only rejected entries are quarantined"
         );
-        for (ids, said) in &self.receipts {
+        for (ids, counts) in &self.receipts {
             let found = ids.iter().filter(|id| stored.contains_key(id)).count() as u64;
-            let later = said.spooled + said.pending + said.unknown + said.quarantined;
+            let later = counts.spooled + counts.pending + counts.unknown + counts.quarantined;
             assert!(
-                said.committed <= found && found <= said.committed + later,
-                "{said:?}: {found} are stored"
+                counts.committed <= found && found <= counts.committed + later,
+                "{counts:?}: {found} are stored"
             );
-            if said.weakest() == Delivery::Committed {
+            if counts.weakest() == Delivery::Committed {
                 assert_eq!(found, ids.len() as u64);
             }
         }

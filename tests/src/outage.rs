@@ -241,12 +241,12 @@ async fn assert_spooled_and_stored_once(outages: &[Outage], count: u64) {
 /// Writes through outages without a spool, and asserts that each number is stored or declared lost.
 async fn assert_stored_or_declared_lost(outages: &[Outage], count: u64) {
     let fixture = OutageFixture::of(outages).await;
-    let heard = Arc::new(AtomicU64::new(0));
-    let hearing = Arc::clone(&heard);
+    let counted = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&counted);
     let (writer, guard) = writer_to(Database::from_url(fixture.proxy.url()).unwrap())
         .queue_capacity(1_500)
         .on_loss(move |loss| {
-            hearing.fetch_add(loss.count, Ordering::SeqCst);
+            counter.fetch_add(loss.count, Ordering::SeqCst);
         })
         .retry(fast_retry())
         .start()
@@ -273,7 +273,7 @@ async fn assert_stored_or_declared_lost(outages: &[Outage], count: u64) {
         (given - lost, lost),
         "{report:?}"
     );
-    assert_eq!(heard.load(Ordering::SeqCst), lost);
+    assert_eq!(counted.load(Ordering::SeqCst), lost);
     let stored = fixture
         .db
         .text("SELECT string_agg(writer_seq::text, ' ' ORDER BY writer_seq) AS value FROM audit_logs")
@@ -304,18 +304,18 @@ async fn assert_stored_or_declared_lost(outages: &[Outage], count: u64) {
 
 /// The numbers that a writer declared lost, in order.
 async fn declared_lost(db: &TestDb) -> Vec<u64> {
-    let said = db
+    let records = db
         .text(
             "SELECT string_agg(metadata::text, E'\\n') AS value FROM audit_logs \
              WHERE action = 'audit.entries_lost'",
         )
         .await;
     let mut numbers = Vec::new();
-    for line in said.lines() {
-        let said: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(said["reason"], "queue_full");
+    for line in records.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(record["reason"], "queue_full");
         let before = numbers.len();
-        for range in said["ranges"].as_array().unwrap() {
+        for range in record["ranges"].as_array().unwrap() {
             let range: Vec<u64> = range
                 .as_array()
                 .unwrap()
@@ -325,7 +325,7 @@ async fn declared_lost(db: &TestDb) -> Vec<u64> {
             assert_eq!(range.len(), 2, "few enough ranges to be listed exactly");
             numbers.extend(range[0]..=range[1]);
         }
-        assert_eq!(said["count"], numbers.len() - before);
+        assert_eq!(record["count"], numbers.len() - before);
     }
     numbers.sort_unstable();
     numbers

@@ -309,11 +309,11 @@ async fn a_writer_that_may_not_create_partitions_warns_once_if_few_are_left() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = String::new();
+        let mut printed = String::new();
         BufReader::new(app.stdout.take().unwrap())
-            .read_line(&mut said)
+            .read_line(&mut printed)
             .unwrap();
-        assert_eq!(said, "committed\n");
+        assert_eq!(printed, "committed\n");
         let mut log = BufReader::new(app.stderr.take().unwrap());
         let mut logged = String::new();
         while !logged.contains("permission denied") {

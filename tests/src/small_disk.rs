@@ -46,11 +46,11 @@ pub fn rerun_in_name_space(test: &str) -> bool {
     let output = again
         .output()
         .expect("cannot run unshare: run this test as root, or install util-linux");
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{test}: {said}{error}"
+        output.status.success() && printed.contains("1 passed"),
+        "{test}: {printed}{error}"
     );
     true
 }

@@ -417,9 +417,9 @@ async fn a_writer_without_a_spool_declares_entries_beyond_its_queue_as_lost() {
         .into_iter()
         .filter(|row| row.action == "audit.entries_lost")
     {
-        let said = row.metadata.parse().unwrap();
-        assert_eq!(said["reason"], "queue_full");
-        for range in said["ranges"].as_array().unwrap() {
+        let record = row.metadata.parse().unwrap();
+        assert_eq!(record["reason"], "queue_full");
+        for range in record["ranges"].as_array().unwrap() {
             declared.extend(range[0].as_u64().unwrap()..=range[1].as_u64().unwrap());
         }
     }

@@ -72,15 +72,15 @@ async fn every_counter_shows_what_happened() {
 #[tokio::test]
 async fn the_callback_gets_each_loss_with_its_reason_although_it_panics() {
     let database = MemoryDatabase::new();
-    let heard: Arc<Mutex<Vec<Loss>>> = Arc::default();
-    let hearing = Arc::clone(&heard);
+    let reported: Arc<Mutex<Vec<Loss>>> = Arc::default();
+    let losses = Arc::clone(&reported);
     let (writer, guard) = database
         .writer()
         .retry(fast_retry())
         .receipt_timeout(TIMEOUT)
         .queue_capacity(100)
         .on_loss(move |loss| {
-            hearing
+            losses
                 .lock()
                 .unwrap_or_else(|poisoned| poisoned.into_inner())
                 .push(loss.clone());
@@ -88,9 +88,9 @@ async fn the_callback_gets_each_loss_with_its_reason_although_it_panics() {
         })
         .start()
         .unwrap();
-    let heard = || -> Vec<_> {
-        let heard = heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        heard
+    let reported = || -> Vec<_> {
+        let losses = reported.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        losses
             .iter()
             .map(|loss| (loss.first, loss.last, loss.count, loss.reason.clone()))
             .collect()
@@ -101,7 +101,7 @@ async fn the_callback_gets_each_loss_with_its_reason_although_it_panics() {
         Delivery::Dropped(DropReason::QueueFull)
     );
     wait_for("the loss", async || {
-        heard() == [(3, 103, 101, DropReason::QueueFull)]
+        reported() == [(3, 103, 101, DropReason::QueueFull)]
     })
     .await;
 
@@ -114,5 +114,5 @@ async fn the_callback_gets_each_loss_with_its_reason_although_it_panics() {
     drop(writer.write_all(numbered(50)));
     let report = guard.shutdown(Duration::ZERO).await;
     assert_eq!((report.committed, report.lost, report.unknown), (4, 151, 1));
-    assert_eq!(heard()[1..], [(107, 156, 50, DropReason::ShutDown)]);
+    assert_eq!(reported()[1..], [(107, 156, 50, DropReason::ShutDown)]);
 }

@@ -48,7 +48,7 @@ async fn each_sslmode_accepts_and_rejects_what_libpq_does() {
         );
     }
 
-    for (host, options, said) in [
+    for (host, options, expected) in [
         (
             "wrong.test",
             format!("sslmode=verify-full&{ca}"),
@@ -70,7 +70,7 @@ async fn each_sslmode_accepts_and_rejects_what_libpq_does() {
         ("db.test", "sslrootcert=system".to_owned(), "sslrootcert"),
     ] {
         let refusal = server.refusal(host, &options).await;
-        assert!(refusal.contains(said), "{host} {options}: {refusal}");
+        assert!(refusal.contains(expected), "{host} {options}: {refusal}");
     }
 }
 
@@ -205,7 +205,7 @@ async fn errors_name_the_file_that_cannot_be_used() {
 
     let foreign = path("foreign.key", &stranger.sign(&["app"]).key, 0o600);
     let garbage = path("garbage.key", "-----BEGIN hush", 0o600);
-    for (key, said) in [
+    for (key, expected) in [
         (path("world.key", &own.key, 0o644), "chmod 600"),
         (path("writable.key", &own.key, 0o620), "chmod 600"),
         (foreign, "do not go together"),
@@ -214,19 +214,19 @@ async fn errors_name_the_file_that_cannot_be_used() {
         ("/".to_owned(), "regular file"),
     ] {
         let refusal = reach(&ca, &crt, &key).await.unwrap_err();
-        assert!(refusal.contains(said) && refusal.contains(&key), "{refusal}");
+        assert!(refusal.contains(expected) && refusal.contains(&key), "{refusal}");
     }
     // As libpq: a group may read what root owns.
     let shared = reach(&ca, &crt, &path("shared.key", &own.key, 0o640)).await;
     assert_eq!(shared.is_ok(), is_root(&server), "{shared:?}");
 
-    for (ca, crt, said) in [
+    for (ca, crt, expected) in [
         (format!("{ca}.absent"), crt.clone(), "sslrootcert"),
         (garbage.clone(), crt.clone(), "sslrootcert"),
         (ca.clone(), garbage.clone(), "sslcert"),
     ] {
         let refusal = reach(&ca, &crt, &good).await.unwrap_err();
-        assert!(refusal.contains(said), "{refusal}");
+        assert!(refusal.contains(expected), "{refusal}");
     }
 }
 
@@ -323,7 +323,7 @@ async fn the_writer_distinguishes_misconfigured_tls_from_an_outage() {
     let output = app("await", &with(&url, &ca));
     assert_eq!(lines(&output.stdout)[1], "committed", "{output:?}");
 
-    for (url, said) in [
+    for (url, expected) in [
         (url.clone(), "sslrootcert"),
         (
             server.url("wrong.test", &format!("sslrootcert={ca}")),
@@ -335,7 +335,7 @@ async fn the_writer_distinguishes_misconfigured_tls_from_an_outage() {
         ),
     ] {
         let (is_misconfigured, text) = complaint(&url, &other);
-        assert!(is_misconfigured && text.contains(said), "{text}");
+        assert!(is_misconfigured && text.contains(expected), "{text}");
     }
     let none = server.file("none.pem", "", 0o644).display().to_string();
     let (is_misconfigured, text) = complaint(&url, &none);

@@ -67,8 +67,7 @@ pub(crate) struct Options {
     /// Alternating blocks, for contenders that share one process
     #[arg(long, global = true, default_value_t = 40, value_name = "N")]
     pub(crate) blocks: usize,
-    /// Measure only contenders whose name contains one of these texts; ratios to others are left out.
-    /// For contenders that take turns
+    /// Measure only contenders whose name contains one of these texts, without ratios to the others
     #[arg(long, global = true, value_name = "TEXT")]
     pub(crate) only: Vec<String>,
     /// Rows that a fast contender writes in a round; slow ones write a fraction
@@ -132,6 +131,6 @@ mod tests {
             (cli.part, cli.options.json, cli.options.rounds),
             (Some(Part::Ingest), true, 3)
         );
-        assert_eq!(Cli::parse_from(["db-bench"]).what, None);
+        assert_eq!(Cli::parse_from(["db-bench"]).part, None);
     }
 }

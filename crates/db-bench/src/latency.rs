@@ -208,18 +208,18 @@ fn order(block: usize, contenders: usize) -> Vec<usize> {
 /// Sends a message to another thread and waits for the reply, with a pause before each so that both
 /// threads sleep. Returns the microseconds of each round trip.
 fn hops(count: usize) -> Vec<f64> {
-    let (there, heard) = mpsc::channel();
+    let (request, requests) = mpsc::channel();
     let (answer, back) = mpsc::channel();
-    let other = thread::spawn(move || heard.iter().try_for_each(|()| answer.send(())));
+    let other = thread::spawn(move || requests.iter().try_for_each(|()| answer.send(())));
     let hop = |_| {
         thread::sleep(PAUSE);
         let begun = Instant::now();
-        there.send(()).ok()?;
+        request.send(()).ok()?;
         back.recv().ok()?;
         Some(begun.elapsed().as_secs_f64() * 1e6)
     };
     let calls = (0..count).filter_map(hop).collect();
-    drop(there);
+    drop(request);
     // The thread ends when its channel is closed.
     let _ = other.join();
     calls

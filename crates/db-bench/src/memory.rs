@@ -28,7 +28,7 @@ use crate::result::Series;
 /// The writer's bound, in MiB.
 const BOUND: usize = 64;
 
-/// What the process may take beyond the bound, in MiB: ledger, drivers, rounding of the allocator.
+/// The memory that the process may take beyond the bound, in MiB: ledger, drivers, rounding of the allocator.
 const BEYOND: usize = 16;
 
 /// The limit of the spool in bytes: several times the bound.

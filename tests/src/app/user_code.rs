@@ -56,13 +56,13 @@ fn wait_until(condition: impl Fn() -> bool) {
 fn on_loss_writes() {
     let database = MemoryDatabase::new();
     database.fail(Failure::Unreachable);
-    let (calls, heard) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (calls, reported) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let writer = Arc::new(OnceLock::<AuditWriter>::new());
     let callback = {
-        let (calls, heard, writer) = (Arc::clone(&calls), Arc::clone(&heard), Arc::clone(&writer));
+        let (calls, reported, writer) = (Arc::clone(&calls), Arc::clone(&reported), Arc::clone(&writer));
         move |loss: &audit::Loss| {
             calls.fetch_add(1, Ordering::Relaxed);
-            heard.fetch_add(loss.count, Ordering::Relaxed);
+            reported.fetch_add(loss.count, Ordering::Relaxed);
             if let Some(writer) = writer.get() {
                 drop(writer.write(AuditEntry::new("app.lost")));
             }
@@ -100,7 +100,7 @@ fn on_loss_writes() {
             format!("{report:?}")
         }
     );
-    println!("{}", heard.load(Ordering::Relaxed) >= 90);
+    println!("{}", reported.load(Ordering::Relaxed) >= 90);
 }
 
 /// The callback of the last losses waits until another thread has written an entry.

@@ -221,7 +221,7 @@ fn refusal(error: &Error) -> String {
     };
     match error.code().code() {
         "42501" => "no right".to_owned(),
-        "23505" => "is there".to_owned(),
+        "23505" => "exists".to_owned(),
         "0A000" => "unsupported".to_owned(),
         code => code.to_owned(),
     }

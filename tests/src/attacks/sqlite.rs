@@ -32,7 +32,7 @@ const ATTACKS: &[(&str, &str)] = &[
         "ATTACH '$file' AS again; DELETE FROM again.audit_logs",
     ),
     (
-        "INSERT of an entry that is there",
+        "INSERT of an existing entry",
         "INSERT INTO audit_logs (id, created_at, action) VALUES ($key, 'forged')",
     ),
     (

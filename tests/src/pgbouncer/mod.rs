@@ -158,26 +158,26 @@ async fn the_writer_logs_a_hint_in_transaction_mode() {
     };
     write(2);
     let other = bouncer.client("app").await;
-    let said = || std::fs::read_to_string(log.path()).unwrap();
+    let logged = || std::fs::read_to_string(log.path()).unwrap();
     for _ in 0..20 {
         // Occupies the session that the writer used last, so that the writer gets another one.
         other.batch_execute("BEGIN; SELECT 1").await.unwrap();
         write(2);
         other.batch_execute("ROLLBACK").await.unwrap();
-        if said().contains("prepared statement") {
+        if logged().contains("prepared statement") {
             break;
         }
     }
     let stored = write(1);
     drop(lines);
     app.wait().unwrap();
-    let said = said();
-    assert!(said.contains("is misconfigured"), "{said}");
+    let logged = logged();
+    assert!(logged.contains("is misconfigured"), "{logged}");
     assert!(
-        said.contains("PgBouncer in transaction mode needs 1.21 or newer"),
-        "{said}"
+        logged.contains("PgBouncer in transaction mode needs 1.21 or newer"),
+        "{logged}"
     );
-    assert!(!said.contains("quarantine"), "{said}");
+    assert!(!logged.contains("quarantine"), "{logged}");
     let count = "SELECT count(*)::text FROM audit_logs WHERE action = 'app.await'";
     let row = connect(&url).await.query_one(count, &[]).await.unwrap();
     assert_eq!(row.get::<_, String>(0), stored.to_string());

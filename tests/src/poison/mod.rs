@@ -69,7 +69,7 @@ on_both! {
             true => "'01234567-89ab-cdef-0123-456789abcdef'",
             false => "x'0123456789abcdef0123456789abcdef'",
         };
-        let mut said = vec![
+        let mut texts = vec![
             "null".to_owned(),
             "[]".to_owned(),
             r#"{"ranges":[[1,18446744073709551615],[0,18446744073709551615,18446744073709551615],[5],"x"]}"#.to_owned(),
@@ -78,9 +78,9 @@ on_both! {
             format!("{}{}", "[".repeat(2_000), "]".repeat(2_000)),
         ];
         if !db.is_postgres() {
-            said.extend([String::new(), "no json".to_owned()]);
+            texts.extend([String::new(), "no json".to_owned()]);
         }
-        for text in said {
+        for text in texts {
             for action in ["writer_started", "writer_alive", "writer_stopped", "entries_lost", "entry_quarantined", "unheard_of"] {
                 db.sql(&format!("INSERT INTO audit_logs (action, writer_id, metadata) VALUES ('audit.{action}', {writer}, '{text}')")).await.unwrap();
             }

@@ -30,7 +30,7 @@ pub enum Network {
     Cut,
     /// Each piece of at most 16 KiB, in both directions, is delayed by this.
     Slow(Duration),
-    /// Connections are accepted and read from, but nothing is forwarded. What is held back is forwarded
+    /// Connections are accepted and read from, but nothing is forwarded. The bytes are forwarded
     /// afterwards, even if the client has given up meanwhile, like a delayed packet.
     Hangs,
     /// Each connection is reset (RST) when the client has sent this number of bytes on it, counted from now.
