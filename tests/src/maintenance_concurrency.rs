@@ -124,6 +124,34 @@ fn producer(writer: AuditWriter, stop: Arc<AtomicBool>, old: DateTime<Utc>) -> J
     })
 }
 
+async fn drop_due_months(mut conn: Connection) -> Result<(), OpsError> {
+    let rule = Rule::keep(13);
+    let plan = retention::plan(&mut conn, &rule).await?;
+    let due: Vec<_> = plan.into_iter().filter(|month| month.goes()).take(2).collect();
+    assert_eq!(due.len(), 2);
+    for month in due {
+        retention::drop_month(&mut conn, &month.part, &rule, None).await?;
+    }
+    Ok(())
+}
+
+async fn create_partitions(mut conn: Connection) -> Result<(), OpsError> {
+    let (from, to) = (
+        "2010-01-01T00:00:00Z".parse().unwrap(),
+        "2010-12-01T00:00:00Z".parse().unwrap(),
+    );
+    let created = partitions::ensure(&mut conn, from, to, |_, _| {}).await?;
+    assert_eq!(created, 12);
+    Ok(())
+}
+
+async fn move_default_partition(mut conn: Connection) -> Result<(), OpsError> {
+    let months = partitions::strays(&mut conn).await?;
+    assert_eq!(months.len(), 1);
+    assert!(partitions::adopt(&mut conn, &months[0]).await? > 0);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writers_are_not_blocked_while_partitions_are_created_moved_and_dropped() {
     let db = WatchedServer::start();
@@ -140,47 +168,12 @@ async fn writers_are_not_blocked_while_partitions_are_created_moved_and_dropped(
         .map(|_| producer(writer.clone(), Arc::clone(&stop), old))
         .collect();
 
-    let rule = Rule::keep(13);
-    let plan = retention::plan(&mut db.database.connection().await.unwrap(), &rule)
-        .await
-        .unwrap();
-    let due: Vec<_> = plan
-        .into_iter()
-        .filter(|month| month.goes())
-        .take(2)
-        .map(|month| month.part)
-        .collect();
-    let database = db.database.clone();
-    let dropping = async move {
-        let mut conn = database.connection().await.unwrap();
-        for part in due {
-            retention::drop_month(&mut conn, &part, &rule, None).await?;
-        }
-        Ok(())
-    };
+    let connection = async || db.database.connection().await.unwrap();
+    let dropping = drop_due_months(connection().await);
     run_against_a_reader(&db, &writer, "audit_logs", dropping).await;
-
-    let database = db.database.clone();
-    let creating = async move {
-        let (from, to) = (
-            "2010-01-01T00:00:00Z".parse().unwrap(),
-            "2010-12-01T00:00:00Z".parse().unwrap(),
-        );
-        let created =
-            partitions::ensure(&mut database.connection().await.unwrap(), from, to, |_, _| {}).await?;
-        assert_eq!(created, 12);
-        Ok(())
-    };
+    let creating = create_partitions(connection().await);
     run_against_a_reader(&db, &writer, "audit_logs_default", creating).await;
-
-    let database = db.database.clone();
-    let moving = async move {
-        let mut conn = database.connection().await.unwrap();
-        let months = partitions::strays(&mut conn).await?;
-        assert_eq!(months.len(), 1);
-        assert!(partitions::adopt(&mut conn, &months[0]).await? > 0);
-        Ok(())
-    };
+    let moving = move_default_partition(connection().await);
     run_against_a_reader(&db, &writer, "audit_logs_default", moving).await;
     let before = writer.stats().committed;
     wait_for("some more entries", async || {

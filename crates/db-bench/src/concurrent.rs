@@ -18,26 +18,18 @@ const POOL_50: &str = "single inserts, pool of 10, 50 callers";
 pub(crate) async fn measure(server: &BenchServer, options: &Options, report: &mut Report) -> Result<()> {
     let (few, many) = ((options.events / 20).max(50), (options.events / 5).max(50));
     let contenders = [
-        Contender {
-            name: OURS_10,
-            rows: many,
-            turn: |server, rows| audit_writer::concurrent(server, rows, 10).boxed(),
-        },
-        Contender {
-            name: POOL_10,
-            rows: few,
-            turn: |server, rows| single::concurrent(server, rows, 10).boxed(),
-        },
-        Contender {
-            name: OURS_50,
-            rows: many,
-            turn: |server, rows| audit_writer::concurrent(server, rows, 50).boxed(),
-        },
-        Contender {
-            name: POOL_50,
-            rows: few,
-            turn: |server, rows| single::concurrent(server, rows, 50).boxed(),
-        },
+        Contender::new(OURS_10, many, |server, rows| {
+            audit_writer::concurrent(server, rows, 10).boxed()
+        }),
+        Contender::new(POOL_10, few, |server, rows| {
+            single::concurrent(server, rows, 10).boxed()
+        }),
+        Contender::new(OURS_50, many, |server, rows| {
+            audit_writer::concurrent(server, rows, 50).boxed()
+        }),
+        Contender::new(POOL_50, few, |server, rows| {
+            single::concurrent(server, rows, 50).boxed()
+        }),
     ];
     let rounds = Rounds::run("concurrent", server, options, &contenders).await?;
     report.add(

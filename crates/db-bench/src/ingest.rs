@@ -70,78 +70,22 @@ pub(crate) async fn measure(server: &BenchServer, options: &Options, report: &mu
 async fn contenders(options: &Options) -> Vec<Contender> {
     let events = options.events;
     let mut all = vec![
-        Contender {
-            name: OURS,
-            rows: events,
-            turn: audit_writer::fire_and_forget,
-        },
-        Contender {
-            name: POOLED,
-            rows: slow(events),
-            turn: single::pooled,
-        },
-        Contender {
-            name: HELD,
-            rows: slow(events),
-            turn: single::held,
-        },
-        Contender {
-            name: SQLX,
-            rows: slow(events),
-            turn: sqlx::single,
-        },
-        Contender {
-            name: SEA_ORM,
-            rows: slow(events),
-            turn: sea_orm::single,
-        },
-        Contender {
-            name: DIESEL_BATCH,
-            rows: events / 2,
-            turn: batches::diesel,
-        },
-        Contender {
-            name: SQLX_BATCH,
-            rows: events / 2,
-            turn: sqlx::unnest,
-        },
-        Contender {
-            name: COPY,
-            rows: events,
-            turn: batches::copy_conventional,
-        },
-        Contender {
-            name: COPY_OWN,
-            rows: events,
-            turn: batches::copy_own,
-        },
-        Contender {
-            name: STATEMENT,
-            rows: events,
-            turn: statement::looped,
-        },
-        Contender {
-            name: GUARDED,
-            rows: events,
-            turn: audit_writer::guarded,
-        },
-        Contender {
-            name: UNGUARDED,
-            rows: events,
-            turn: audit_writer::unguarded,
-        },
+        Contender::new(OURS, events, audit_writer::fire_and_forget),
+        Contender::new(POOLED, slow(events), single::pooled),
+        Contender::new(HELD, slow(events), single::held),
+        Contender::new(SQLX, slow(events), sqlx::single),
+        Contender::new(SEA_ORM, slow(events), sea_orm::single),
+        Contender::new(DIESEL_BATCH, events / 2, batches::diesel),
+        Contender::new(SQLX_BATCH, events / 2, sqlx::unnest),
+        Contender::new(COPY, events, batches::copy_conventional),
+        Contender::new(COPY_OWN, events, batches::copy_own),
+        Contender::new(STATEMENT, events, statement::looped),
+        Contender::new(GUARDED, events, audit_writer::guarded),
+        Contender::new(UNGUARDED, events, audit_writer::unguarded),
     ];
     if includes_ancestor(options, ANCESTOR).await {
-        all.push(Contender {
-            name: ANCESTOR,
-            rows: slow(events),
-            turn: ancestor::single,
-        });
-        all.push(Contender {
-            name: ANCESTOR_BATCH,
-            rows: events / 5,
-            turn: ancestor::batch,
-        });
+        all.push(Contender::new(ANCESTOR, slow(events), ancestor::single));
+        all.push(Contender::new(ANCESTOR_BATCH, events / 5, ancestor::batch));
     }
     all
 }

@@ -16,6 +16,12 @@ pub(crate) struct Contender {
     pub(crate) turn: Turn,
 }
 
+impl Contender {
+    pub(crate) fn new(name: &'static str, rows: usize, turn: Turn) -> Self {
+        Self { name, rows, turn }
+    }
+}
+
 /// The samples of each contender, one for each round.
 pub(crate) struct Rounds {
     samples: Vec<(&'static str, Vec<Sample>)>,

@@ -32,31 +32,11 @@ const DOWN: &str = "postgres://nobody@127.0.0.1:1/nothing";
 pub(crate) async fn measure(server: &BenchServer, options: &Options, report: &mut Report) -> Result<()> {
     let events = options.events;
     let contenders = [
-        Contender {
-            name: AHEAD,
-            rows: events,
-            turn: ahead,
-        },
-        Contender {
-            name: SQLITE,
-            rows: events / 2,
-            turn: bare_sqlite,
-        },
-        Contender {
-            name: INGEST,
-            rows: events,
-            turn: audit_writer::fire_and_forget,
-        },
-        Contender {
-            name: REPLAY,
-            rows: events,
-            turn: replay,
-        },
-        Contender {
-            name: THROUGH,
-            rows: events,
-            turn: through,
-        },
+        Contender::new(AHEAD, events, ahead),
+        Contender::new(SQLITE, events / 2, bare_sqlite),
+        Contender::new(INGEST, events, audit_writer::fire_and_forget),
+        Contender::new(REPLAY, events, replay),
+        Contender::new(THROUGH, events, through),
     ];
     let rounds = Rounds::run("spool", server, options, &contenders).await?;
     report.add(

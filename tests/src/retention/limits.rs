@@ -6,83 +6,61 @@ use super::{aged, assert_drop_refused, drop_month, rule, sql_on_new_connection, 
 use crate::support::TestDb;
 
 #[tokio::test]
-async fn drops_that_violate_a_limit_are_refused() {
+async fn a_month_that_is_too_recent_is_not_dropped() {
     let (db, parts) = aged(20).await;
-    let mut conn = db.connection().await;
-    // Too recent for the rule.
-    assert_drop_refused(
-        &db,
-        &parts[parts.len() - 13],
-        &rule(),
-        "rows of the last 13 months",
-    )
-    .await;
-    assert_drop_refused(
-        &db,
-        &parts[19],
-        &Rule {
-            trust_clock: true,
-            force: true,
-            ..rule()
-        },
-        "rows of the last 13 months",
-    )
-    .await;
-    // Fewer than twelve months.
-    let eleven = Rule::keep(11);
-    assert_drop_refused(
-        &db,
-        &parts[0],
-        &eleven,
-        "fewer than 12 months (11) are kept only if forced",
-    )
-    .await;
+    let forced = Rule {
+        trust_clock: true,
+        force: true,
+        ..rule()
+    };
+    let reason = "rows of the last 13 months";
+    assert_drop_refused(&db, &parts[parts.len() - 13], &rule(), reason).await;
+    assert_drop_refused(&db, &parts[19], &forced, reason).await;
+}
+
+#[tokio::test]
+async fn fewer_than_twelve_months_are_kept_only_if_forced() {
+    let (db, parts) = aged(20).await;
+    let forced = |months| Rule {
+        force: true,
+        ..Rule::keep(months)
+    };
+    let reason = "fewer than 12 months (11) are kept only if forced";
+    assert_drop_refused(&db, &parts[0], &Rule::keep(11), reason).await;
     for months in [0, -1] {
-        assert_drop_refused(
-            &db,
-            &parts[0],
-            &Rule {
-                force: true,
-                ..Rule::keep(months)
-            },
-            "at least one month",
-        )
-        .await;
+        assert_drop_refused(&db, &parts[0], &forced(months), "at least one month").await;
     }
-    // Not a partition of one month.
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'row')")
-        .await
-        .unwrap();
-    assert_drop_refused(&db, "audit_logs_default", &rule(), "not a whole month").await;
-    db.sql("CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')")
-        .await
-        .unwrap();
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2001-07-01', 'row')")
-        .await
-        .unwrap();
-    assert_drop_refused(&db, "mine", &rule(), "not a whole month").await;
+    assert_eq!(drop_month(&db, &parts[0], &forced(11)).await, Ok(1));
+    let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
+    assert!(ledger[0].forced, "the ledger records it");
+}
+
+#[tokio::test]
+async fn only_partitions_of_one_month_are_dropped() {
+    let (db, _) = aged(20).await;
+    db.sql(
+        "CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2001-01-01') TO ('2002-01-01'); \
+         INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'row'), ('2001-07-01', 'row')",
+    )
+    .await
+    .unwrap();
+    for part in ["audit_logs_default", "mine"] {
+        assert_drop_refused(&db, part, &rule(), "not a whole month").await;
+    }
     for other in ["audit_logs", "audit_legal_holds", "nothing", "pg_class", ""] {
-        assert!(
-            drop_month(&db, other, &rule())
-                .await
-                .unwrap_err()
-                .contains("no such partition"),
-            "{other}"
-        );
+        let error = drop_month(&db, other, &rule()).await.unwrap_err();
+        assert!(error.contains("no such partition"), "{other}: {error}");
     }
-    // Without a reason.
-    assert!(
-        drop_month(
-            &db,
-            &parts[0],
-            &Rule {
-                reason: " ".to_owned(),
-                ..rule()
-            }
-        )
-        .await
-        .is_err()
-    );
+}
+
+#[tokio::test]
+async fn a_drop_needs_a_reason_and_the_isolation_level_read_committed() {
+    let (db, parts) = aged(20).await;
+    let without_reason = Rule {
+        reason: " ".to_owned(),
+        ..rule()
+    };
+    assert!(drop_month(&db, &parts[0], &without_reason).await.is_err());
     // An old snapshot would hide new rows.
     let sql = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT audit_logs_drop_month('{}', 13, 'x'); COMMIT",
@@ -90,22 +68,8 @@ async fn drops_that_violate_a_limit_are_refused() {
     );
     let error = sql_on_new_connection(&db, &sql).await.unwrap_err();
     assert!(error.contains("READ COMMITTED"), "{error}");
-    assert_eq!(retention::ledger(&mut conn).await.unwrap(), []);
-
-    // With force eleven months are accepted, and the ledger records it.
-    assert_eq!(
-        drop_month(
-            &db,
-            &parts[0],
-            &Rule {
-                force: true,
-                ..eleven
-            }
-        )
-        .await,
-        Ok(1)
-    );
-    assert!(retention::ledger(&mut conn).await.unwrap()[0].forced);
+    let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
+    assert_eq!(ledger, []);
 }
 
 #[tokio::test]
