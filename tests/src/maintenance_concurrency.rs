@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{TIMEOUT, writer_to};
 use audit_ops::retention::{self, Rule};
 use audit_ops::{OpsError, partitions};
 use chrono::{DateTime, Utc};
@@ -14,6 +13,8 @@ use db_services::client::{Connection, Database};
 use db_test::{Server, wait_for};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use tokio::task::JoinHandle;
+
+use crate::support::{TIMEOUT, writer_to};
 
 /// How long a session waits for a lock before the server logs it. Maintenance gives up after less than
 /// half a second; the rest is for a machine under load.
