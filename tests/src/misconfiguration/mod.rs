@@ -110,7 +110,8 @@ impl Scenario {
 
     /// Writes entries while the database is broken, until the log says so and a few attempts have failed.
     async fn assert_fails(&mut self, saying: &[&str]) {
-        assert_eq!(self.write(300).await, Delivery::Spooled);
+        // More than fits in the little space that a full disk still has.
+        assert_eq!(self.write(2_000).await, Delivery::Spooled);
         captured_logs::wait_for(&self.database, saying).await;
         let before = self.writer.stats().retries;
         wait_for("further attempts", async || {
