@@ -1,21 +1,21 @@
-//! Does the database itself refuse to change what was written, for everyone, through every table?
+//! The database itself refuses to change stored rows, for every user and through every partition.
 
 use db_services::audit::AuditEntry;
 use db_services::audit::insert;
 
 use crate::support::{TestDb, on_both};
 
-/// Tries a statement against one row that is proven to be there, and proves that it is unchanged.
-async fn refused(db: &TestDb, sql: &str) {
+/// Asserts that a statement is refused, and that the one stored row is unchanged.
+async fn assert_refused(db: &TestDb, sql: &str) {
     let before = db.rows().await;
-    assert_eq!(before.len(), 1, "the row that {sql} attacks is not there");
+    assert_eq!(before.len(), 1, "the row that {sql} attacks is stored");
     let error = db.sql(sql).await.expect_err(sql);
     assert!(error.contains("append-only"), "{sql}: {error}");
     assert_eq!(db.rows().await, before, "{sql}");
 }
 
 on_both! {
-    async fn update_and_delete_are_refused(db: TestDb) {
+    async fn updates_and_deletes_are_refused(db: TestDb) {
         insert(&mut db.connection().await, &AuditEntry::new("evidence").actor("mallory")).await.unwrap();
         for sql in [
             "UPDATE audit_logs SET actor_id = 'alice'",
@@ -23,13 +23,13 @@ on_both! {
             "DELETE FROM audit_logs",
             "DELETE FROM audit_logs WHERE actor_id = 'mallory'",
         ] {
-            refused(&db, sql).await;
+            assert_refused(&db, sql).await;
         }
     }
 }
 
 #[tokio::test]
-async fn postgresql_refuses_through_partitions_upserts_and_as_a_replica() {
+async fn postgresql_refuses_changes_through_partitions_upserts_and_replica_mode() {
     let db = TestDb::postgres().await;
     insert(&mut db.connection().await, &AuditEntry::new("evidence"))
         .await
@@ -50,8 +50,8 @@ async fn postgresql_refuses_through_partitions_upserts_and_as_a_replica() {
         "SET session_replication_role = replica; DELETE FROM audit_logs".to_owned(),
         format!("SET session_replication_role = replica; TRUNCATE {partition}"),
     ] {
-        // The owner and superuser of this database: nobody has more rights.
-        refused(&db, &sql).await;
+        // Tried as owner and superuser, who has all privileges.
+        assert_refused(&db, &sql).await;
     }
     if db
         .text("SELECT current_setting('server_version_num') AS value")
@@ -60,7 +60,7 @@ async fn postgresql_refuses_through_partitions_upserts_and_as_a_replica() {
         .unwrap()
         >= 150_000
     {
-        refused(
+        assert_refused(
             &db,
             "MERGE INTO audit_logs a USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE",
         )
@@ -69,7 +69,7 @@ async fn postgresql_refuses_through_partitions_upserts_and_as_a_replica() {
 }
 
 #[tokio::test]
-async fn postgresql_refuses_in_the_default_partition_and_in_months_made_later() {
+async fn postgresql_refuses_changes_in_the_default_partition_and_in_new_partitions() {
     for created_at in ["1999-01-01", "2031-05-05"] {
         let db = TestDb::postgres().await;
         if created_at == "2031-05-05" {
@@ -94,8 +94,8 @@ async fn postgresql_refuses_in_the_default_partition_and_in_months_made_later() 
             }
         );
         for sql in ["UPDATE $1 SET action = 'y'", "DELETE FROM $1", "TRUNCATE $1"] {
-            refused(&db, &sql.replace("$1", &partition)).await;
-            refused(
+            assert_refused(&db, &sql.replace("$1", &partition)).await;
+            assert_refused(
                 &db,
                 &format!(
                     "SET session_replication_role = replica; {}",
@@ -108,7 +108,7 @@ async fn postgresql_refuses_in_the_default_partition_and_in_months_made_later() 
 }
 
 #[tokio::test]
-async fn postgresql_refuses_in_partitions_made_by_hand() {
+async fn postgresql_refuses_changes_in_manually_created_partitions() {
     let db = TestDb::postgres().await;
     db.sql("CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01')")
         .await
@@ -126,13 +126,13 @@ async fn postgresql_refuses_in_partitions_made_by_hand() {
         "DELETE FROM mine",
         "TRUNCATE audit_logs",
     ] {
-        refused(&db, sql).await;
-        refused(&db, &format!("SET session_replication_role = replica; {sql}")).await;
+        assert_refused(&db, sql).await;
+        assert_refused(&db, &format!("SET session_replication_role = replica; {sql}")).await;
     }
 }
 
 #[tokio::test]
-async fn the_refusal_has_a_stable_sqlstate_and_a_hint() {
+async fn a_refused_change_has_a_stable_sqlstate() {
     let db = TestDb::postgres().await;
     db.sql("INSERT INTO audit_logs (action) VALUES ('x')")
         .await
@@ -146,7 +146,7 @@ async fn the_refusal_has_a_stable_sqlstate_and_a_hint() {
 }
 
 #[tokio::test]
-async fn sqlite_refuses_to_replace() {
+async fn sqlite_refuses_to_replace_rows() {
     let db = TestDb::sqlite().await;
     db.sql("INSERT INTO audit_logs (id, created_at, action) VALUES (x'00112233445566778899aabbccddeeff', 1, 'x')")
         .await
@@ -154,8 +154,8 @@ async fn sqlite_refuses_to_replace() {
     for verb in ["INSERT OR REPLACE", "REPLACE", "INSERT OR IGNORE", "INSERT"] {
         let columns =
             "INTO audit_logs (id, created_at, action) VALUES (x'00112233445566778899aabbccddeeff', 1, 'y')";
-        refused(&db, &format!("{verb} {columns}")).await;
-        refused(&db, &format!("PRAGMA recursive_triggers = OFF; {verb} {columns}")).await;
+        assert_refused(&db, &format!("{verb} {columns}")).await;
+        assert_refused(&db, &format!("PRAGMA recursive_triggers = OFF; {verb} {columns}")).await;
     }
-    refused(&db, "UPDATE OR REPLACE audit_logs SET action = 'y'").await;
+    assert_refused(&db, "UPDATE OR REPLACE audit_logs SET action = 'y'").await;
 }

@@ -1,4 +1,4 @@
-//! Does an archive have every row as it was, and does every row come back so?
+//! An archive contains every row unchanged, and a restore returns every row unchanged.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use audit_ops::retention::{self, PartitionVerdict, PlannedPartition, RetentionPo
 use audit_ops::{OpsError, holds, partitions};
 use tempfile::TempDir;
 
-use crate::retention::{aged, apart, rule};
+use crate::retention::{aged, rule, sql_on_new_connection};
 use crate::support::TestDb;
 
 async fn planned(db: &TestDb, part: &str) -> PlannedPartition {
@@ -28,7 +28,7 @@ async fn restore(db: &TestDb, archived: &VerifiedArchive) -> Result<(u64, u64), 
         .map_err(|error| error.to_string())
 }
 
-/// All rows as text, in order: every column, metadata as the database prints it.
+/// All rows as text, in order, with every column.
 async fn all(db: &TestDb) -> String {
     db.text(
         "SELECT string_agg(row_to_json(a)::text, E'\\n' ORDER BY created_at, id) AS value FROM audit_logs a",
@@ -36,8 +36,8 @@ async fn all(db: &TestDb) -> String {
     .await
 }
 
-/// Rows of one month that are hard to keep, and some in months of which the first is long before Christ.
-async fn nasty() -> TestDb {
+/// Rows with unusual values, in months from 4713 BC to 294276.
+async fn with_unusual_rows() -> TestDb {
     let db = TestDb::postgres().await;
     db.sql(
         "INSERT INTO audit_logs (created_at, action, metadata) SELECT '2019-02-15', 'json', m::jsonb FROM (VALUES \
@@ -61,9 +61,25 @@ async fn nasty() -> TestDb {
     db
 }
 
+/// Asserts that an entry of the ledger and its archive describe the same rows.
+fn assert_archived(entry: &retention::LedgerEntry, archives: &[VerifiedArchive]) {
+    let archived = archives
+        .iter()
+        .find(|archived| Some(&archived.manifest.file) == entry.archive.as_ref())
+        .unwrap();
+    assert_eq!(
+        (&archived.manifest.digest, archived.manifest.rows),
+        (&entry.digest, entry.row_count as u64)
+    );
+    assert_eq!(
+        Some(&archived.manifest.file_sha256),
+        entry.archive_sha256.as_ref()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn every_row_comes_back_as_it_was() {
-    let (db, dir) = (nasty().await, TempDir::new().unwrap());
+async fn every_row_is_restored_unchanged() {
+    let (db, dir) = (with_unusual_rows().await, TempDir::new().unwrap());
     let before = all(&db).await;
     assert_eq!(before.lines().count(), 13);
     let trusting = RetentionPolicy {
@@ -81,7 +97,7 @@ async fn every_row_comes_back_as_it_was() {
             .await
             .unwrap();
     }
-    // Months of the far future are archived as well; they never grow old.
+    // Months in the future can be archived as well, but not dropped.
     for part in ["audit_logs_294276_11", "audit_logs_12024_01"] {
         assert_eq!(write(&db, part, dir.path()).await.unwrap().manifest.rows, 1);
     }
@@ -95,18 +111,7 @@ async fn every_row_comes_back_as_it_was() {
         .map(|path| archive::check(path).unwrap())
         .collect();
     for entry in &ledger {
-        let archived = archives
-            .iter()
-            .find(|archived| Some(&archived.manifest.file) == entry.archive.as_ref())
-            .unwrap();
-        assert_eq!(
-            (&archived.manifest.digest, archived.manifest.rows),
-            (&entry.digest, entry.row_count as u64)
-        );
-        assert_eq!(
-            Some(&archived.manifest.file_sha256),
-            entry.archive_sha256.as_ref()
-        );
+        assert_archived(entry, &archives);
     }
     for archived in &archives {
         let expected = if archived.manifest.month.starts_with("294276")
@@ -122,27 +127,16 @@ async fn every_row_comes_back_as_it_was() {
             "{}",
             archived.manifest.month
         );
-        // Again: nothing changes.
+        // A second restore changes nothing.
         assert_eq!(restore(&db, archived).await, Ok((0, archived.manifest.rows)));
     }
-    assert_eq!(all(&db).await, before, "every column of every row, to the letter");
+    assert_eq!(all(&db).await, before, "every column of every row");
     let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
-    let events: Vec<_> = ledger
-        .iter()
-        .map(|entry| (entry.id, entry.event.as_str()))
-        .collect();
-    assert_eq!(
-        events,
-        [
-            (1, "dropped"),
-            (2, "dropped"),
-            (3, "dropped"),
-            (4, "restored"),
-            (5, "restored"),
-            (6, "restored")
-        ]
-    );
-    // And once more out and in, into another database.
+    let events: Vec<_> = ledger.iter().map(|entry| entry.event.as_str()).collect();
+    assert_eq!(events, [["dropped"; 3], ["restored"; 3]].concat());
+    let ids: Vec<_> = ledger.iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, [1, 2, 3, 4, 5, 6]);
+    // Archive again, and restore into another database.
     let other = TestDb::postgres().await;
     let again = write(&db, "audit_logs_2019_02", dir.path()).await.unwrap();
     assert_eq!(
@@ -155,9 +149,9 @@ async fn every_row_comes_back_as_it_was() {
     assert_eq!(all(&other).await, before);
 }
 
-/// What gzip and sha256sum say, without this program.
+/// Uses gzip and sha256sum only.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_can_be_read_with_plain_tools() {
+async fn an_archive_can_be_read_and_verified_with_standard_tools() {
     let ((db, parts), dir) = (aged(14).await, TempDir::new().unwrap());
     let archived = write(&db, &parts[0], dir.path()).await.unwrap();
     let shell = |script: &str| {
@@ -191,7 +185,7 @@ async fn an_archive_can_be_read_with_plain_tools() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(names.len(), 2, "nothing is left over: {names:?}");
+    assert_eq!(names.len(), 2, "no temporary file is left: {names:?}");
     #[cfg(unix)]
     for name in names {
         use std::os::unix::fs::PermissionsExt;
@@ -204,7 +198,7 @@ async fn an_archive_can_be_read_with_plain_tools() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_month_is_not_dropped_for_an_archive_that_lacks_a_row() {
+async fn a_month_is_not_dropped_when_its_archive_lacks_a_row() {
     let ((db, parts), dir) = (aged(20).await, TempDir::new().unwrap());
     let archived = write(&db, &parts[0], dir.path()).await.unwrap();
     let late = format!(
@@ -221,7 +215,7 @@ async fn a_month_is_not_dropped_for_an_archive_that_lacks_a_row() {
         assert!(error.contains("does not have its rows"), "{error}");
     }
     assert_eq!(db.count().await, 64);
-    // Both archives are kept: they have different rows, and so different names.
+    // Both archives exist: their rows differ, and so do their names.
     let again = write(&db, &parts[0], dir.path()).await.unwrap();
     assert_ne!(again.path, archived.path);
     assert!(archive::check(&archived.manifest_path).is_ok());
@@ -230,9 +224,9 @@ async fn a_month_is_not_dropped_for_an_archive_that_lacks_a_row() {
         .unwrap();
 }
 
-/// A reader who sees one tenant's rows must not be taken for one who sees all.
+/// A reader who sees only some rows must not archive a month.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_shown_a_part_of_the_rows_archives_none() {
+async fn a_role_that_sees_only_some_rows_cannot_archive() {
     let ((db, parts), dir) = (aged(14).await, TempDir::new().unwrap());
     let month = planned(&db, &parts[0]).await;
     for (role, why) in [
@@ -262,7 +256,7 @@ async fn who_is_shown_a_part_of_the_rows_archives_none() {
     .await
     .unwrap();
     assert_eq!(archived.manifest.rows, 3);
-    // And who is not the owner puts none back.
+    // Only the owner may restore.
     let error = archive::restore(&mut database.connection().await.unwrap(), &archived, &mut |_| {})
         .await
         .unwrap_err();
@@ -303,7 +297,7 @@ async fn a_row_that_differs_is_neither_restored_nor_overwritten() {
     );
 }
 
-/// A restored month is past its time still; a hold keeps it.
+/// A restored month is due to be dropped again, unless a hold keeps it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_month_is_accounted_for_once() {
     let ((db, parts), dir) = (aged(20).await, TempDir::new().unwrap());
@@ -351,9 +345,9 @@ async fn a_restored_month_is_accounted_for_once() {
         .await
         .unwrap();
     assert_eq!(planned(&db, &parts[0]).await.verdict, PartitionVerdict::Held);
-    // A hand in the ledger's past would be seen: its numbers have no gaps.
+    // Rows of the ledger cannot be inserted twice.
     assert!(
-        apart(
+        sql_on_new_connection(
             &db,
             "INSERT INTO audit_retention_ledger SELECT * FROM audit_retention_ledger"
         )

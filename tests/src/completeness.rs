@@ -1,18 +1,14 @@
-//! Can anybody tell from the table alone whether an entry is missing?
+//! The table alone shows whether an entry is missing.
 
-use std::time::Duration;
+use db_services::audit::{AuditEntry, Verdict, WriterAccount, verify_writers};
 
-use db_services::audit::{AuditEntry, AuditWriter, Verdict, WriterAccount, verify_writers};
-
-use crate::support::{TestDb, numbered, on_both};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{TIMEOUT, TestDb, numbered, on_both};
 
 async fn accounts(db: &TestDb) -> Vec<WriterAccount> {
     verify_writers(&mut db.connection().await).await.unwrap()
 }
 
-/// Removes rows as nobody may: past the guards.
+/// Removes rows, bypassing the triggers.
 async fn remove(db: &TestDb, condition: &str) {
     if db.is_postgres() {
         let sql = format!(
@@ -29,7 +25,7 @@ async fn remove(db: &TestDb, condition: &str) {
     }
 }
 
-/// Inserts a record of the only writer.
+/// Inserts a record as the only writer.
 async fn declare(db: &TestDb, action: &str, metadata: &str) {
     db.sql(&format!(
         "INSERT INTO audit_logs (action, writer_id, metadata) \
@@ -40,31 +36,31 @@ async fn declare(db: &TestDb, action: &str, metadata: &str) {
 }
 
 on_both! {
-    async fn a_clean_end_is_complete(db: TestDb) {
+    async fn a_writer_with_a_clean_end_is_complete(db: TestDb) {
         let (writer, guard) =
-            AuditWriter::builder(db.database.clone()).service("shop").queue_capacity(4_000).start().unwrap();
+            db.builder().service("shop").queue_capacity(4_000).start().unwrap();
         for entry in numbered(2_345) {
             drop(writer.write(entry));
         }
-        guard.shutdown(PATIENCE).await;
+        guard.shutdown(TIMEOUT).await;
         let found = &accounts(&db).await[..];
         let [account] = found else { panic!("{found:?}") };
         assert_eq!((account.verdict, account.stored, account.missing), (Verdict::Complete, 2_345, 0));
         assert_eq!((account.service.as_deref(), account.accepted_unknown_at_most), (Some("shop"), Some(0)));
-        assert_eq!(db.count().await, 2_345, "what a writer says of itself is no entry");
+        assert_eq!(db.count().await, 2_345, "the records of a writer are not entries");
     }
 
-    async fn a_writer_that_still_runs_is_open_and_says_how_much_may_be_missing(db: TestDb) {
-        let (writer, _guard) = AuditWriter::builder(db.database.clone()).queue_capacity(700).start().unwrap();
+    async fn a_running_writer_is_open_with_a_bound_on_missing_entries(db: TestDb) {
+        let (writer, _guard) = db.builder().queue_capacity(700).start().unwrap();
         assert!(writer.write_all(numbered(10)).await.is_durable());
         let account = &accounts(&db).await[0];
         assert_eq!((account.verdict, account.stored, account.accepted_unknown_at_most), (Verdict::Open, 10, Some(700)));
     }
 
-    async fn a_removed_row_is_missing(db: TestDb) {
+    async fn a_removed_row_is_reported_as_missing(db: TestDb) {
         let (writer, guard) = db.writer();
         assert!(writer.write_all(numbered(100)).await.is_durable());
-        guard.shutdown(PATIENCE).await;
+        guard.shutdown(TIMEOUT).await;
         assert_eq!(accounts(&db).await[0].verdict, Verdict::Complete);
         remove(&db, "resource_id IN ('20', '21', '99')").await;
         let account = &accounts(&db).await[0];
@@ -72,10 +68,10 @@ on_both! {
         assert_eq!(account.missing_ranges, [(21, 22), (100, 100)]);
     }
 
-    async fn a_number_whose_entry_is_declared_to_be_under_another_is_not_missing(db: TestDb) {
+    async fn a_number_declared_as_a_duplicate_is_not_missing(db: TestDb) {
         let (writer, guard) = db.writer();
         assert!(writer.write_all(numbered(5)).await.is_durable());
-        guard.shutdown(PATIENCE).await;
+        guard.shutdown(TIMEOUT).await;
         remove(&db, "resource_id = '2'").await;
         let account = &accounts(&db).await[0];
         assert_eq!((account.verdict, &account.missing_ranges[..]), (Verdict::Missing, &[(3, 3)][..]));
@@ -90,8 +86,8 @@ on_both! {
     async fn a_number_declared_as_rejected_twice_counts_once_until_it_is_stored(db: TestDb) {
         let (writer, guard) = db.writer();
         assert!(writer.write_all(numbered(5)).await.is_durable());
-        guard.shutdown(PATIENCE).await;
-        // The writer declares it, and then the one that replays its spool.
+        guard.shutdown(TIMEOUT).await;
+        // The writer declares it, and then the writer that replays its spool.
         for sqlstate in ["23514", "22021"] {
             let record = format!(r#"{{"seq": 3, "sqlstate": "{sqlstate}"}}"#);
             declare(&db, "audit.entry_quarantined", &record).await;
@@ -106,23 +102,23 @@ on_both! {
         );
     }
 
-    async fn each_writer_is_accounted_for_by_itself(db: TestDb) {
+    async fn each_writer_has_its_own_account(db: TestDb) {
         for _ in 0..3 {
             let (writer, guard) = db.writer();
             assert!(writer.write(AuditEntry::new("x")).await.is_durable());
-            guard.shutdown(PATIENCE).await;
+            guard.shutdown(TIMEOUT).await;
         }
-        // Other clients have no writer, and break nothing.
+        // Rows of other clients have no writer id.
         db.sql("INSERT INTO audit_logs (action) VALUES ('by.hand')").await.unwrap();
         let accounts = accounts(&db).await;
         assert_eq!(accounts.len(), 3);
         assert!(accounts.iter().all(|account| account.verdict == Verdict::Complete));
     }
 
-    async fn a_number_that_no_writer_gives_breaks_nothing(db: TestDb) {
+    async fn an_impossible_sequence_number_changes_no_account(db: TestDb) {
         let (writer, guard) = db.writer();
         assert!(writer.write_all(numbered(3)).await.is_durable());
-        guard.shutdown(PATIENCE).await;
+        guard.shutdown(TIMEOUT).await;
         let before = accounts(&db).await;
         for number in ["-5", "0", "-9223372036854775808"] {
             let same = "SELECT writer_id FROM audit_logs WHERE writer_seq = 1";
@@ -132,11 +128,11 @@ on_both! {
         assert_eq!((after[0].verdict, after[0].stored, after[0].missing), (Verdict::Complete, 3, before[0].missing));
     }
 
-    async fn a_caller_cannot_speak_for_a_writer(db: TestDb) {
+    async fn a_caller_cannot_write_a_record_of_a_writer(db: TestDb) {
         let (writer, guard) = db.writer();
         assert!(writer.write(AuditEntry::new("audit.writer_stopped").metadata(serde_json::json!({"last_seq": 0}))).await.is_durable());
         assert_eq!(accounts(&db).await[0].verdict, Verdict::Open);
-        guard.shutdown(PATIENCE).await;
+        guard.shutdown(TIMEOUT).await;
         assert_eq!(db.rows().await[0].action, "app.audit.writer_stopped");
     }
 }

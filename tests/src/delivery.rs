@@ -1,30 +1,28 @@
-//! Is every entry accounted for, exactly once: committed, or dropped and said so?
+//! Every entry is committed once, or reported as dropped.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use db_services::audit::{
-    self, AuditEntry, AuditLog, AuditWriter, Delivery, DropReason, write_audit_log, write_audit_logs,
+    self, AuditEntry, AuditLog, Delivery, DropReason, write_audit_log, write_audit_logs,
 };
 use db_services::client::Database;
 use uuid::Uuid;
 
-use crate::support::{TestDb, numbered, on_both, wait_for};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{TIMEOUT, TestDb, numbered, on_both, wait_for, writer_to};
 
 on_both! {
     async fn an_awaited_entry_is_committed(db: TestDb) {
         let (writer, guard) = db.writer();
         assert_eq!(writer.write(AuditEntry::new("auth.login")).await, Delivery::Committed);
-        assert_eq!(db.count().await, 1, "when the receipt says so, not later");
+        assert_eq!(db.count().await, 1, "committed when the receipt resolves, not later");
         let row = &db.rows().await[0];
         assert_eq!((row.action.as_str(), row.writer_seq), ("auth.login", Some(1)));
         assert!(row.writer_id.is_some());
-        assert_eq!(guard.shutdown(PATIENCE).await.committed, 1);
+        assert_eq!(guard.shutdown(TIMEOUT).await.committed, 1);
     }
 
-    async fn many_go_in_one_statement(db: TestDb) {
+    async fn many_entries_are_written_in_one_statement(db: TestDb) {
         let (writer, _guard) = db.writer();
         let counts = writer.write_all(numbered(1_000)).counts().await;
         assert_eq!((counts.committed, counts.weakest()), (1_000, Delivery::Committed));
@@ -32,12 +30,12 @@ on_both! {
         if db.is_postgres() {
             assert_eq!(db.text("SELECT count(DISTINCT tx_id)::text AS value FROM audit_logs").await, "1");
         }
-        assert_eq!(writer.write_all([]).await, Delivery::Committed, "of nothing, all is committed");
+        assert_eq!(writer.write_all([]).await, Delivery::Committed, "an empty group is committed");
         assert_eq!(writer.stats().submitted, 1_000);
     }
 
-    async fn a_hundred_thousand_forgotten_by_eight_threads_all_arrive_once(db: TestDb) {
-        let (writer, guard) = AuditWriter::builder(db.database.clone()).queue_capacity(100_000).start().unwrap();
+    async fn a_hundred_thousand_entries_of_eight_threads_are_stored_once(db: TestDb) {
+        let (writer, guard) = db.builder().queue_capacity(100_000).start().unwrap();
         std::thread::scope(|scope| {
             for thread in 0..8 {
                 let writer = writer.clone();
@@ -51,13 +49,13 @@ on_both! {
                     if thread % 2 == 0 {
                         write();
                     } else {
-                        // Inside a runtime that ends at once.
+                        // Inside a runtime that ends immediately.
                         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async { write() });
                     }
                 });
             }
         });
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!((report.committed, report.lost, report.pending, report.unknown), (100_000, 0, 0, 0));
         let rows = db.rows().await;
         assert_eq!(rows.len(), 100_000);
@@ -67,8 +65,8 @@ on_both! {
         assert_eq!(rows.iter().filter_map(|row| row.writer_seq).max(), Some(100_000), "numbered without gaps");
     }
 
-    async fn what_a_small_queue_drops_is_counted(db: TestDb) {
-        let (writer, guard) = AuditWriter::builder(db.database.clone()).queue_capacity(1_000).start().unwrap();
+    async fn entries_that_a_full_queue_drops_are_counted(db: TestDb) {
+        let (writer, guard) = db.builder().queue_capacity(1_000).start().unwrap();
         let receipts: Vec<_> = numbered(20_000).map(|entry| writer.write(entry)).collect();
         let mut dropped = 0;
         for receipt in receipts {
@@ -78,31 +76,31 @@ on_both! {
                 other => panic!("{other:?}"),
             }
         }
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert!(dropped > 0, "the queue was never full: the test shows nothing");
         assert_eq!(report.lost, dropped);
         assert_eq!(report.committed + report.lost, 20_000);
         assert_eq!(db.count().await as u64, report.committed);
     }
 
-    async fn bytes_bound_the_queue_too(db: TestDb) {
-        let (writer, guard) = AuditWriter::builder(db.database.clone()).queue_bytes(64 << 10).start().unwrap();
+    async fn the_queue_is_also_bounded_in_bytes(db: TestDb) {
+        let (writer, guard) = db.builder().queue_bytes(64 << 10).start().unwrap();
         let big = || AuditEntry::new("x").metadata(serde_json::json!({"text": "x".repeat(60 << 10)}));
         let refused = writer.write_all([big(), big()]).await;
-        assert_eq!(refused, Delivery::Dropped(DropReason::QueueFull), "as a whole");
-        assert_eq!(writer.write(big()).await, Delivery::Committed, "and others still get in");
-        let report = guard.shutdown(PATIENCE).await;
+        assert_eq!(refused, Delivery::Dropped(DropReason::QueueFull), "the group is dropped as a whole");
+        assert_eq!(writer.write(big()).await, Delivery::Committed, "smaller groups are still accepted");
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!((report.committed, report.lost), (1, 2));
         assert_eq!(db.count().await, 1);
     }
 
-    async fn a_group_beyond_one_batch_is_split_and_complete(db: TestDb) {
+    async fn a_group_larger_than_a_batch_is_split_and_stored(db: TestDb) {
         let (writer, _guard) = db.writer();
         assert_eq!(writer.write_all(numbered(2_500)).await, Delivery::Committed);
         assert_eq!(db.count().await, 2_500);
     }
 
-    async fn an_entry_written_twice_is_stored_once_and_its_neighbours_too(db: TestDb) {
+    async fn an_entry_written_twice_is_stored_once_and_its_neighbours_are_stored(db: TestDb) {
         let (writer, _guard) = db.writer();
         let entry = AuditEntry::new("first").id(Uuid::now_v7()).actor("alice");
         assert_eq!(writer.write(entry.clone()).await, Delivery::Committed);
@@ -122,7 +120,7 @@ on_both! {
             assert_eq!(writer.write(base.clone()).await, Delivery::Committed);
         }
         assert_eq!(writer.write_all([base.clone(), base.clone().tenant("acme")]).await, Delivery::Committed);
-        assert_eq!(guard.shutdown(PATIENCE).await.committed, 4);
+        assert_eq!(guard.shutdown(TIMEOUT).await.committed, 4);
         assert_eq!(db.count().await, 4);
         let mut conn = db.connection().await;
         for _ in 0..2 {
@@ -134,18 +132,18 @@ on_both! {
         let ids: HashSet<_> = rows.iter().map(|row| row.id).collect();
         assert_eq!((rows.len(), ids.len()), (10, 10));
         let same_time = |row: &AuditLog| row.created_at.timestamp_micros() == base.created_at.timestamp_micros();
-        assert!(rows.iter().all(same_time), "the time is that of the building");
+        assert!(rows.iter().all(same_time), "the time is when the entry was built");
     }
 
-    async fn an_entry_beyond_the_bound_of_the_queue_is_cut_and_written(db: TestDb) {
-        let (writer, guard) = AuditWriter::builder(db.database.clone()).queue_bytes(64 << 10).start().unwrap();
-        // Beyond the bound as it is; beyond it after it was cut as well.
+    async fn an_entry_larger_than_the_queue_is_truncated_and_written(db: TestDb) {
+        let (writer, guard) = db.builder().queue_bytes(64 << 10).start().unwrap();
+        // One that exceeds the bound, and one that exceeds it even when truncated.
         let texts = |entry: AuditEntry| entry.actor("𝕏".repeat(9_999)).resource("file", "𝕏".repeat(9_999));
         let text = serde_json::json!({"text": "x".repeat(1 << 20), "more": "x".repeat(60 << 10)});
         for entry in [AuditEntry::new("large").metadata(text.clone()), texts(AuditEntry::new("larger").metadata(text))] {
             assert_eq!(writer.write(entry).await, Delivery::Committed);
         }
-        assert_eq!(guard.shutdown(PATIENCE).await.committed, 2);
+        assert_eq!(guard.shutdown(TIMEOUT).await.committed, 2);
         for row in db.rows().await {
             let metadata = row.metadata.unwrap().parse().unwrap();
             assert!(metadata["_audit"]["cut"]["metadata"]["bytes"].as_u64() > Some(1 << 20), "{}", row.action);
@@ -153,18 +151,18 @@ on_both! {
         }
     }
 
-    async fn a_forgotten_entry_arrives_although_nobody_asks(db: TestDb) {
+    async fn a_fire_and_forget_entry_wakes_an_idle_writer(db: TestDb) {
         let (writer, _guard) = db.writer();
         for round in 1..=10 {
-            // Long enough for the writer to fall asleep; the entry must wake it, or it never comes.
+            // Long enough for the writer to sleep. Only the entry can wake it.
             tokio::time::sleep(Duration::from_millis(10 * round)).await;
-            drop(writer.write(AuditEntry::new("forgotten")));
+            drop(writer.write(AuditEntry::new("test.idle")));
             wait_for("the entry", async || writer.stats().committed == round).await;
         }
         assert_eq!(db.count().await, 10);
     }
 
-    async fn dropping_the_guard_drains(db: TestDb) {
+    async fn dropping_the_guard_drains_the_queue(db: TestDb) {
         let (writer, guard) = db.writer();
         for entry in numbered(5_000) {
             drop(writer.write(entry));
@@ -175,37 +173,37 @@ on_both! {
         assert_eq!((writer.stats().submitted, writer.stats().dropped), (5_001, 1));
     }
 
-    async fn flush_waits_for_what_was_written_before(db: TestDb) {
+    async fn a_flush_waits_for_the_entries_written_before_it(db: TestDb) {
         let (writer, _guard) = db.writer();
-        assert_eq!(writer.flush(PATIENCE).await.committed, 0);
+        assert_eq!(writer.flush(TIMEOUT).await.committed, 0);
         for entry in numbered(3_000) {
             drop(writer.write(entry));
         }
-        let report = writer.flush(PATIENCE).await;
+        let report = writer.flush(TIMEOUT).await;
         assert_eq!((report.committed, report.pending), (3_000, 0));
         assert_eq!(db.count().await, 3_000);
     }
 
-    async fn nothing_is_lost_when_the_callers_runtime_ends(db: TestDb) {
+    async fn no_entry_is_lost_when_the_callers_runtime_ends(db: TestDb) {
         let (writer, guard) = db.writer();
-        let from_elsewhere = writer.clone();
+        let other = writer.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
             runtime.spawn(async move {
                 for entry in numbered(2_000) {
-                    drop(from_elsewhere.write(entry));
+                    drop(other.write(entry));
                 }
             });
-            // Dropped with the task under way or done: what it wrote is the writer's.
+            // Dropped while the task runs or after it: the writer has what it wrote.
         })
         .join()
         .unwrap();
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(report.committed, writer.stats().submitted);
         assert_eq!(db.count().await as u64, report.committed);
     }
 
-    async fn nothing_is_lost_when_the_caller_panics(db: TestDb) {
+    async fn no_entry_is_lost_when_the_caller_panics(db: TestDb) {
         let (writer, guard) = db.writer();
         let panicking = writer.clone();
         let panicked = std::thread::spawn(move || {
@@ -239,7 +237,7 @@ on_both! {
         }
     }
 
-    async fn entries_that_break_every_limit_arrive(db: TestDb) {
+    async fn entries_that_exceed_every_limit_are_stored(db: TestDb) {
         let (writer, _guard) = db.writer();
         let mut deep = serde_json::json!(1);
         for _ in 0..10_000 {
@@ -263,42 +261,42 @@ on_both! {
         let (writer, _guard) = db.writer();
         audit::with_writer(writer, async {
             assert_eq!(write_audit_log(AuditEntry::new("one")).await, Delivery::Committed);
-            // The services index has them too.
+            // db_services exports them too.
             assert_eq!(db_services::write_audit_logs(numbered(3)).await, Delivery::Committed);
             drop(write_audit_logs(numbered(2)));
-            assert_eq!(audit::flush(PATIENCE).await.committed, 6);
+            assert_eq!(audit::flush(TIMEOUT).await.committed, 6);
             assert!(matches!(audit::status(), audit::Status::Running(stats) if stats.committed == 6));
-            assert_eq!(audit::shutdown(PATIENCE).await.committed, 6);
+            assert_eq!(audit::shutdown(TIMEOUT).await.committed, 6);
             assert!(matches!(audit::status(), audit::Status::Stopped(_)));
         })
         .await;
         assert_eq!(db.count().await, 6);
     }
 
-    async fn a_database_without_the_table_takes_everything_once_it_is_mended(db: TestDb) {
-        // As a deployment that forgot to migrate.
+    async fn entries_for_a_database_without_the_table_are_stored_once_it_is_migrated(db: TestDb) {
+        // Like a deployment without migrations.
         db.sql("ALTER TABLE audit_logs RENAME TO hidden").await.unwrap();
-        let (writer, guard) = AuditWriter::builder(db.database.clone())
+        let (writer, guard) = db.builder()
             .receipt_timeout(Duration::from_millis(300))
             .start()
             .unwrap();
         assert_eq!(writer.write(AuditEntry::new("early")).await, Delivery::Pending);
         wait_for("a second attempt", async || writer.stats().retries >= 2).await;
         db.sql("ALTER TABLE hidden RENAME TO audit_logs").await.unwrap();
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!((report.committed, report.lost, report.quarantined), (1, 0, 0));
         assert_eq!(db.rows().await[0].action, "early");
     }
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_reached_is_the_writers_trouble_alone() {
+async fn an_unreachable_database_blocks_neither_caller_nor_shutdown() {
     for url in [
         "postgres://u:hush@%2Fnowhere/db",
         "postgres://u:hush@127.0.0.1:1/db",
         "sqlite:///nowhere/audit.db",
     ] {
-        let (writer, guard) = AuditWriter::builder(Database::from_url(url).unwrap())
+        let (writer, guard) = writer_to(Database::from_url(url).unwrap())
             .receipt_timeout(Duration::from_millis(100))
             .start()
             .unwrap();
@@ -316,15 +314,15 @@ async fn a_database_that_cannot_be_reached_is_the_writers_trouble_alone() {
     }
 }
 
-/// A server that takes connections and never answers.
+/// A server that accepts connections and never answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_hangs_holds_up_neither_caller_nor_shutdown() {
+async fn a_hanging_database_blocks_neither_caller_nor_shutdown() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!(
         "postgres://u@{}/db?connect_timeout=600",
         silent.local_addr().unwrap()
     );
-    let (writer, guard) = AuditWriter::builder(Database::from_url(&url).unwrap())
+    let (writer, guard) = writer_to(Database::from_url(&url).unwrap())
         .receipt_timeout(Duration::from_millis(50))
         .start()
         .unwrap();

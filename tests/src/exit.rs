@@ -1,4 +1,4 @@
-//! What is lost, and what is seen, when a process ends on a signal, by exiting or by aborting?
+//! The end of a process by a signal, by exiting or by aborting: what is lost, and what the trail shows.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -6,28 +6,28 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use db_services::audit::{AuditWriter, Durability, Verdict, WriterAccount, verify_writers};
+use db_services::audit::{Durability, Verdict, WriterAccount, verify_writers};
 use db_services::client::Database;
 use db_test::{Network, Proxy, wait_for};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use crate::support::{TestDb, on_both};
+use crate::support::{TestDb, on_both, writer_to};
 
-const ENDS: [&str; 2] = ["exit", "abort"];
+const EXITS: [&str; 2] = ["exit", "abort"];
 
-/// A process that does not outlive a test that fails.
-struct Process(Child);
+/// A child process that is killed when its test fails.
+struct KillOnDrop(Child);
 
-impl Drop for Process {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        // One that has ended is what is hoped for.
+        // Fails if it has ended already, which is the normal case.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn spawn(command: &mut Command) -> (Process, BufReader<ChildStdout>) {
+fn spawn(command: &mut Command) -> (KillOnDrop, BufReader<ChildStdout>) {
     let mut child = command
         .env_remove("AUDIT_DATABASE_URL")
         .stdin(Stdio::piped())
@@ -36,7 +36,7 @@ fn spawn(command: &mut Command) -> (Process, BufReader<ChildStdout>) {
         .spawn()
         .unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
-    (Process(child), output)
+    (KillOnDrop(child), output)
 }
 
 fn line(output: &mut BufReader<ChildStdout>) -> String {
@@ -45,17 +45,17 @@ fn line(output: &mut BufReader<ChildStdout>) -> String {
     line.trim_end().to_owned()
 }
 
-/// Runs the application until it is about to write more entries, while its database hangs.
-fn about_to_leave(
+/// Starts the application, and lets its database hang before it writes more entries.
+fn start_with_hanging_database(
     end: &str,
     entries: usize,
     proxy: &Proxy,
     spool: Option<&Path>,
-) -> (Process, BufReader<ChildStdout>) {
+) -> (KillOnDrop, BufReader<ChildStdout>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
     let (mut app, mut output) = spawn(
         command
-            .args(["leave", end, &entries.to_string()])
+            .args(["exit-mode", end, &entries.to_string()])
             .args(spool)
             .env("DATABASE_URL", proxy.url()),
     );
@@ -65,13 +65,13 @@ fn about_to_leave(
     (app, output)
 }
 
-/// Runs the application until it has ended in this way while its database hung; gives what it printed.
-fn leave(end: &str, entries: usize, proxy: &Proxy, spool: Option<&Path>) -> Vec<String> {
-    let (mut app, output) = about_to_leave(end, entries, proxy, spool);
-    let said = output.lines().map(Result::unwrap).collect();
+/// Runs the application until it ends in this way while its database hangs. Returns its output.
+fn run_to_exit(end: &str, entries: usize, proxy: &Proxy, spool: Option<&Path>) -> Vec<String> {
+    let (mut app, output) = start_with_hanging_database(end, entries, proxy, spool);
+    let lines = output.lines().map(Result::unwrap).collect();
     let status = app.0.wait().unwrap();
     assert_eq!(status.code(), (end == "exit").then_some(7), "{status}");
-    said
+    lines
 }
 
 async fn account(db: &TestDb) -> WriterAccount {
@@ -82,12 +82,12 @@ async fn account(db: &TestDb) -> WriterAccount {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_memory_held_is_lost_and_the_unclean_end_is_visible() {
-    for end in ENDS {
+async fn entries_in_memory_are_lost_and_the_unclean_end_is_visible() {
+    for end in EXITS {
         let db = TestDb::postgres().await;
         let proxy = Proxy::to(&db.url).unwrap();
-        leave(end, 1_000, &proxy, None);
-        assert_eq!(db.count().await, 1, "{end}: the thousand that were queued");
+        run_to_exit(end, 1_000, &proxy, None);
+        assert_eq!(db.count().await, 1, "{end}: the thousand queued entries are lost");
         let account = account(&db).await;
         assert_eq!(
             (account.verdict, account.stored, account.missing),
@@ -97,18 +97,18 @@ async fn what_memory_held_is_lost_and_the_unclean_end_is_visible() {
         assert_eq!(
             account.accepted_unknown_at_most,
             Some(5_000),
-            "{end}: a thousand is within it"
+            "{end}: the bound covers the thousand"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_that_an_aborted_process_did_not_declare_are_not_in_the_bound() {
+async fn the_bound_of_an_aborted_process_excludes_entries_that_its_queue_refused() {
     let db = TestDb::postgres().await;
     let proxy = Proxy::to(&db.url).unwrap();
     // Its queue holds 5,000.
-    leave("abort", 20_000, &proxy, None);
-    assert_eq!(db.count().await, 1, "20,000 entries have no row");
+    run_to_exit("abort", 20_000, &proxy, None);
+    assert_eq!(db.count().await, 1, "none of the 20,000 entries is stored");
     let account = account(&db).await;
     assert_eq!(
         (account.verdict, account.missing, account.declared_lost),
@@ -117,20 +117,20 @@ async fn refusals_that_an_aborted_process_did_not_declare_are_not_in_the_bound()
     assert_eq!(
         account.accepted_unknown_at_most,
         Some(5_000),
-        "those that the queue accepted"
+        "the entries that the queue accepted"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_written_ahead_is_there_after_the_next_start() {
-    for end in ENDS {
+async fn entries_written_ahead_are_stored_after_the_next_start() {
+    for end in EXITS {
         let (db, dir) = (TestDb::postgres().await, TempDir::new().unwrap());
         let proxy = Proxy::to(&db.url).unwrap();
-        let safe = leave(end, 1_000, &proxy, Some(dir.path()));
+        let safe = run_to_exit(end, 1_000, &proxy, Some(dir.path()));
         assert_eq!(safe.len(), 1_000, "{end}: all were acknowledged");
-        assert_eq!(db.count().await, 1, "{end}: and none was in the database");
+        assert_eq!(db.count().await, 1, "{end}: none of them was in the database");
         proxy.set(Network::Passes).unwrap();
-        let (_writer, _guard) = AuditWriter::builder(Database::from_url(proxy.url()).unwrap())
+        let (_writer, _guard) = writer_to(Database::from_url(proxy.url()).unwrap())
             .durability(Durability::WriteAhead(dir.path().to_owned()))
             .start()
             .unwrap();
@@ -144,43 +144,43 @@ async fn what_was_written_ahead_is_there_after_the_next_start() {
         assert_eq!(
             account(&db).await.verdict,
             Verdict::Open,
-            "{end}: its end was unclean all the same"
+            "{end}: the end was unclean nevertheless"
         );
     }
 }
 
-/// Not by the program `kill`: a minimal system has none.
-fn send(signal: Signal, Process(child): &Process) {
+/// Sends a signal without the program `kill`, which a minimal system lacks.
+fn send(signal: Signal, KillOnDrop(child): &KillOnDrop) {
     let pid = Pid::from_child(child);
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_process_writes_what_it_held_once_it_goes_on() {
+async fn a_stopped_process_writes_its_entries_when_it_continues() {
     let db = TestDb::postgres().await;
     let proxy = Proxy::to(&db.url).unwrap();
-    let (mut app, mut output) = about_to_leave("flush", 1_000, &proxy, None);
-    wait_for("a batch on its way", async || proxy.seen().held > 0).await;
+    let (mut app, mut output) = start_with_hanging_database("flush", 1_000, &proxy, None);
+    wait_for("a batch in flight", async || proxy.seen().held > 0).await;
     send(Signal::STOP, &app);
-    // Meanwhile its connections die, and what was on its way with them.
+    // Its connections break meanwhile, and with them what was in flight.
     proxy.set(Network::Cut).unwrap();
     proxy.set(Network::Passes).unwrap();
     assert_eq!(db.count().await, 1);
     send(Signal::CONT, &app);
-    assert_eq!(line(&mut output), "1001 committed", "and flushing waited for it");
+    assert_eq!(line(&mut output), "1001 committed", "the flush waits for them");
     assert_eq!(app.0.wait().unwrap().code(), Some(7));
     assert_eq!(db.count().await, 1_001, "an exit after a flush loses nothing");
 }
 
 on_both! {
-    async fn a_server_that_is_told_to_end_commits_everything(db: TestDb) {
+    async fn a_server_commits_everything_when_a_signal_ends_it(db: TestDb) {
         for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
             let before = db.count().await;
             let mut command = Command::new(env!("CARGO_BIN_EXE_graceful_shutdown"));
             let (mut server, mut output) = spawn(command.env("DATABASE_URL", &db.url));
-            let said = line(&mut output);
-            let address = said.strip_prefix("listening on ").unwrap_or_else(|| panic!("{said}"));
-            // The clients stay connected: nobody but the signal ends this.
+            let printed = line(&mut output);
+            let address = printed.strip_prefix("listening on ").unwrap_or_else(|| panic!("{printed}"));
+            // The clients stay connected, so only the signal ends the server.
             let mut clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
             for client in &mut clients {
                 client.write_all("login alice\nlogout alice\nopen\n".repeat(50).as_bytes()).unwrap();

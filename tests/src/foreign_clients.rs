@@ -1,4 +1,4 @@
-//! Can any SQL client write, and is whatever it wrote read back?
+//! Any SQL client can write, and every row that it writes can be read.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::support::{TestDb, on_both};
 
 on_both! {
-    async fn an_action_is_enough(db: TestDb) {
+    async fn an_action_is_the_only_required_column(db: TestDb) {
         db.sql("INSERT INTO audit_logs (action) VALUES ('x')").await.unwrap();
         db.sql("INSERT INTO audit_logs (action) VALUES ('x')").await.unwrap();
         let rows = db.rows().await;
@@ -24,7 +24,7 @@ on_both! {
         assert_eq!(row.tx_id > 0, db.is_postgres());
     }
 
-    async fn what_no_parser_of_ours_takes_is_still_read(db: TestDb) {
+    async fn metadata_that_cannot_be_parsed_is_returned_as_text(db: TestDb) {
         let deep = format!("{{\"d\":{}1{}}}", "[".repeat(2_000), "]".repeat(2_000));
         for metadata in [r#"{"n":1E400}"#, deep.as_str(), "[1]", "null", r#"{"a":1,"a":2}"#] {
             db.sql(&format!("INSERT INTO audit_logs (action, metadata) VALUES ('x', '{metadata}')")).await.unwrap();
@@ -60,7 +60,7 @@ async fn an_orm_insert_of_the_seven_original_columns_works_unchanged() {
 }
 
 #[tokio::test]
-async fn times_beyond_ours_are_shown_as_the_edge() {
+async fn times_out_of_range_are_clamped() {
     let db = TestDb::postgres().await;
     for time in [
         "infinity",
@@ -94,7 +94,7 @@ async fn times_beyond_ours_are_shown_as_the_edge() {
 }
 
 #[tokio::test]
-async fn sqlite_refuses_what_no_reader_could_understand() {
+async fn sqlite_rejects_values_of_the_wrong_type() {
     let db = TestDb::sqlite().await;
     for (columns, values) in [
         ("id", "'not sixteen bytes'"),

@@ -29,11 +29,11 @@ fn replay_seeds(target: &str, check: fn(&[u8])) {
 }
 
 #[test]
-fn the_seeds_of_ndjson_pass() {
+fn the_ndjson_target_accepts_its_seeds() {
     replay_seeds("ndjson", ndjson::check);
 }
 
 #[test]
-fn the_seeds_of_spool_recovery_pass() {
+fn the_spool_recovery_target_accepts_its_seeds() {
     replay_seeds("spool_recovery", spool_recovery::check);
 }

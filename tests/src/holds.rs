@@ -1,4 +1,4 @@
-//! Does a legal hold hold, and can nobody take it out of the record?
+//! Legal holds keep partitions from being dropped, and are append-only.
 
 use audit_ops::holds::{self, HoldScope};
 use audit_ops::retention;
@@ -24,7 +24,7 @@ async fn a_hold_on_a_time_range_covers_the_months_it_touches() {
     let (db, parts) = aged(20).await;
     let from = begins(&db, &parts[2]).await;
     let just_before = from - chrono::TimeDelta::microseconds(1);
-    // [just before, begin) touches the month before alone, [begin, …) this one.
+    // The range that ends at the beginning of a month covers the month before, not this one.
     let second = hold(
         &db,
         HoldScope {
@@ -116,18 +116,18 @@ async fn a_hold_on_a_tenant_covers_the_months_with_rows_of_it() {
     }
     let mut conn = db.connection().await;
     holds::release(&mut conn, acme, "over").await.unwrap();
-    // The row lies just outside of what the other covers.
+    // The row is just outside of the range of the other hold.
     assert_eq!(verdict(&db, &parts[1]).await, "drop");
     holds::release(&mut conn, until, "over").await.unwrap();
 }
 
-/// A hold that is being made while the month is being dropped is waited for.
+/// A drop waits for a transaction that adds a hold.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hold_that_comes_in_the_last_moment_counts() {
+async fn a_hold_that_is_added_during_a_drop_stops_it() {
     use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
     let (db, parts) = aged(20).await;
-    let mut lawyer = AsyncPgConnection::establish(&db.url).await.unwrap();
-    lawyer
+    let mut other = AsyncPgConnection::establish(&db.url).await.unwrap();
+    other
         .batch_execute("BEGIN; SELECT audit_hold_add('in the last moment')")
         .await
         .unwrap();
@@ -137,19 +137,19 @@ async fn a_hold_that_comes_in_the_last_moment_counts() {
         let mut conn = database.connection().await.unwrap();
         retention::drop_month(&mut conn, &part, &rule(), None).await
     });
-    crate::support::wait_for("the drop to be in the way of the hold", async || {
+    crate::support::wait_for("the drop to wait for the hold", async || {
         db.text("SELECT count(*)::text AS value FROM pg_locks WHERE relation = 'audit_legal_holds'::regclass AND NOT granted").await
             != "0"
     })
     .await;
-    lawyer.batch_execute("COMMIT").await.unwrap();
+    other.batch_execute("COMMIT").await.unwrap();
     let refused = dropping.await.unwrap().unwrap_err().to_string();
     assert!(refused.contains("legal holds {1}"), "{refused}");
     assert_eq!(verdict(&db, &parts[0]).await, "held");
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused() {
+async fn a_hold_without_a_reason_or_with_an_empty_range_is_rejected() {
     let db = TestDb::postgres().await;
     let mut conn = db.connection().await;
     let now = chrono::Utc::now();
@@ -173,9 +173,9 @@ async fn what_makes_no_sense_is_refused() {
     assert_eq!(holds::list(&mut conn).await.unwrap(), []);
 }
 
-/// The owner and superuser tries: nobody has more rights.
+/// Tried as owner and superuser, who has all privileges.
 #[tokio::test]
-async fn holds_and_ledger_are_append_only() {
+async fn holds_and_the_retention_ledger_are_append_only() {
     let (db, parts) = aged(20).await;
     hold(
         &db,
@@ -205,7 +205,7 @@ async fn holds_and_ledger_are_append_only() {
     ] {
         let rows = format!("SELECT string_agg(t::text, '') AS value FROM {table} t");
         let before = db.text(&rows).await;
-        assert!(!before.is_empty(), "there is no row in {table} to attack");
+        assert!(!before.is_empty(), "the table {table} has no row to attack");
         for sql in [
             format!("UPDATE {table} SET {column} = {column}"),
             format!("DELETE FROM {table}"),

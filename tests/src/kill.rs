@@ -1,12 +1,12 @@
-//! Does a process that is killed lose anything whose receipt resolved?
+//! A killed process (SIGKILL) loses no entry whose receipt resolved as durable.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use db_services::audit::Durability;
 use db_services::audit::spool::{self, SpoolState};
-use db_services::audit::{AuditWriter, Durability};
 use db_services::client::Database;
 use db_test::{Server, wait_for};
 use diesel::QueryableByName;
@@ -14,12 +14,13 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 use tempfile::TempDir;
 
-use crate::support::TestDb;
+use crate::support::{TestDb, writer_to};
 
-/// How often the process is killed with the database in one condition.
+/// How often the process is killed with the database in one state.
 const ROUNDS: usize = 10;
 
-/// Runs the application until it has said so much, kills it (SIGKILL), and gives the ids it printed.
+/// Runs the application until it has printed this number of lines, kills it, and returns the ids that it
+/// printed.
 fn write_until_killed(url: &str, dir: &Path, lines: usize, meanwhile: impl Fn(usize)) -> Vec<String> {
     let mut app = Command::new(env!("CARGO_BIN_EXE_app"))
         .arg("write-ahead")
@@ -32,23 +33,28 @@ fn write_until_killed(url: &str, dir: &Path, lines: usize, meanwhile: impl Fn(us
     let mut output = BufReader::new(app.stdout.take().unwrap()).lines();
     let mut ids = Vec::new();
     while ids.len() < lines {
-        ids.push(output.next().expect("it goes on until killed").unwrap());
+        ids.push(
+            output
+                .next()
+                .expect("the application runs until it is killed")
+                .unwrap(),
+        );
         meanwhile(ids.len());
     }
     app.kill().unwrap();
-    // What was printed before the kill counts as well; the last line may be cut off.
+    // The pipe may contain more lines; the last one may be incomplete.
     ids.extend(output.map_while(Result::ok).filter(|line| line.len() == 36));
     app.wait().unwrap();
     ids
 }
 
-/// A number from 1 to `most`, at random.
-fn random(most: usize) -> usize {
-    1 + uuid::Uuid::new_v4().as_u128() as usize % most
+/// A random number from 1 to `max`.
+fn random(max: usize) -> usize {
+    1 + uuid::Uuid::new_v4().as_u128() as usize % max
 }
 
 #[derive(QueryableByName)]
-struct Found {
+struct IdCount {
     #[diesel(sql_type = Text)]
     id: String,
     #[diesel(sql_type = BigInt)]
@@ -57,7 +63,7 @@ struct Found {
 
 async fn rows_by_id(database: &Database) -> HashMap<String, i64> {
     let mut conn = database.connection().await.unwrap();
-    let found: Vec<Found> = match &mut conn {
+    let found: Vec<IdCount> = match &mut conn {
         db_services::client::Connection::Postgres(conn) => {
             diesel::sql_query("SELECT id::text AS id, count(*) AS rows FROM audit_logs GROUP BY id").load(conn).await.unwrap()
         }
@@ -72,23 +78,27 @@ async fn rows_by_id(database: &Database) -> HashMap<String, i64> {
     found.into_iter().map(|row| (row.id, row.rows)).collect()
 }
 
-/// Starts a writer on the directory, waits until nothing is left in it, and looks for every id.
-async fn all_are_there_once(url: &str, dir: &Path, printed: &[String]) {
+/// Starts a writer with the spool directory, waits until it is replayed, and asserts that every id is stored
+/// once.
+async fn assert_all_stored_once(url: &str, dir: &Path, printed: &[String]) {
     let database = Database::from_url(url).unwrap();
-    let (_writer, _guard) = AuditWriter::builder(database.clone())
+    let (_writer, _guard) = writer_to(database.clone())
         .durability(Durability::Spill(dir.to_owned()))
         .start()
         .unwrap();
     wait_for("the replay", async || {
-        let waits = |state: &SpoolState| !matches!(state, SpoolState::Waiting { entries: 0, .. });
-        spool::status(dir).unwrap().iter().all(|file| !waits(&file.state))
+        let is_pending = |state: &SpoolState| !matches!(state, SpoolState::Waiting { entries: 0, .. });
+        spool::status(dir)
+            .unwrap()
+            .iter()
+            .all(|file| !is_pending(&file.state))
     })
     .await;
     let rows = rows_by_id(&database).await;
     let wrong: Vec<_> = printed.iter().filter(|id| rows.get(*id) != Some(&1)).collect();
     assert!(
         wrong.is_empty(),
-        "{} of {} are not there exactly once",
+        "{} of {} are not stored exactly once",
         wrong.len(),
         printed.len()
     );
@@ -96,7 +106,7 @@ async fn all_are_there_once(url: &str, dir: &Path, printed: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_process_loses_nothing_it_acknowledged() {
+async fn a_killed_process_loses_no_acknowledged_entry_on_postgres() {
     let server = Server::start(&[]).unwrap();
     let url = server.migrated().unwrap();
     let dir = TempDir::new().unwrap();
@@ -122,16 +132,16 @@ async fn a_killed_process_loses_nothing_it_acknowledged() {
         printed.extend(write_until_killed(&url, dir.path(), random(3_000), |_| {}));
     }
     server.start_again().unwrap();
-    all_are_there_once(&url, dir.path(), &printed).await;
+    assert_all_stored_once(&url, dir.path(), &printed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nor_on_sqlite() {
+async fn a_killed_process_loses_no_acknowledged_entry_on_sqlite() {
     let db = TestDb::sqlite().await;
     let dir = TempDir::new().unwrap();
     let mut printed = Vec::new();
     for _ in 0..ROUNDS {
         printed.extend(write_until_killed(&db.url, dir.path(), random(1_000), |_| {}));
     }
-    all_are_there_once(&db.url, dir.path(), &printed).await;
+    assert_all_stored_once(&db.url, dir.path(), &printed).await;
 }

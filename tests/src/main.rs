@@ -1,14 +1,16 @@
-//! Does it keep its promises? A module for each, the same suite on PostgreSQL and on SQLite.
+//! The test suite of what the project promises its users, on a real PostgreSQL and a real SQLite. Each module
+//! tests one promise.
 
-// The support of a test fails loudly: that is its way to report.
+// Test support reports an error by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
-mod ambiguous;
 mod append_only;
 mod archive;
 mod attacks;
+mod captured_logs;
 mod client;
 mod completeness;
+mod default_partition;
 mod delivery;
 mod doctor;
 mod exit;
@@ -16,10 +18,12 @@ mod foreign_clients;
 mod fuzz_seeds;
 mod holds;
 mod kill;
-mod log_lines;
+mod lost_acks;
+mod maintenance_concurrency;
 #[cfg(target_os = "linux")]
 mod memory;
 mod migrations;
+mod misconfiguration;
 mod model;
 mod outage;
 mod partitions;
@@ -29,17 +33,14 @@ mod process;
 mod retention;
 mod roles;
 mod round_trip;
-mod set_up_faults;
 mod small_disk;
 mod spool;
 mod spool_files;
 mod stats;
-mod strays;
 mod support;
 mod tenants;
 mod tls;
 mod transactions;
-mod upkeep;
 #[cfg(target_os = "linux")]
 mod user_code;
-mod writers;
+mod writer_isolation;

@@ -1,4 +1,4 @@
-//! A writer that is offered far more than it can hold keeps within its bound.
+//! The memory of a writer that gets far more entries than it can hold stays within its bound.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,18 +7,18 @@ use db_services::audit::spool::{self, SpoolState, SpoolStatus};
 use db_test::Server;
 use tempfile::TempDir;
 
-/// What a writer may take beyond its bound: threads, connections, batches on their way, the allocator's
-/// own. An estimate that is wrong in proportion shows at a large bound.
-const BESIDES: u64 = 16 << 20;
+/// The memory that a writer may take beyond its bound: threads, connections, batches in flight, the allocator's
+/// overhead. An estimate with a proportional error shows at a large bound.
+const OVERHEAD: u64 = 16 << 20;
 
-/// Entries of one kind, how many bytes of them the queue may hold, and how many are offered.
+/// The kind of the entries, the bytes of the queue, and the number of entries offered.
 type Flood = (&'static str, u64, u64);
 
-/// A directory for a spool, and how many bytes it may hold.
+/// The directory of a spool, and its limit in bytes.
 type Spool<'a> = (&'a Path, u64);
 
-/// Runs the application with its database stopped, and checks what it took. A process of its own:
-/// what others allocate here does not count.
+/// Runs the application with its database stopped, and checks its memory. A separate process, because other
+/// tests allocate memory in this one.
 fn flood(url: &str, (kind, bound, entries): Flood, spool: Option<Spool<'_>>) {
     let mut app = Command::new(env!("CARGO_BIN_EXE_app"));
     app.args(["flood", &bound.to_string(), &entries.to_string(), kind]);
@@ -26,9 +26,9 @@ fn flood(url: &str, (kind, bound, entries): Flood, spool: Option<Spool<'_>>) {
         app.arg(dir).arg(limit.to_string());
     }
     if kind == "large" && spool.is_some() {
-        // Several times the bound of them goes through the queue into the spool. What the GNU C library
-        // keeps of that in the arena of one producer the other cannot use: on a machine with six times
-        // its load that was up to 17 MiB in 18 runs, of what the writer had given back.
+        // Several times the bound goes through the queue into the spool. The GNU C library keeps freed memory
+        // in the arena of each producer, where the other one cannot use it: up to 17 MiB in 18 runs on a
+        // machine under six times its load.
         app.env("MALLOC_ARENA_MAX", "1");
     }
     let output = app
@@ -42,21 +42,21 @@ fn flood(url: &str, (kind, bound, entries): Flood, spool: Option<Spool<'_>>) {
         .split_whitespace()
         .map(|number| number.parse().unwrap())
         .collect();
-    let [grown, given, accepted, spooled, queued_bytes] = numbers[..] else {
+    let [grown, given, accepted, spooled, most_queued] = numbers[..] else {
         panic!("{text}")
     };
     assert!(
-        grown << 10 <= bound + BESIDES,
-        "{kind} entries: it grew by {grown} KiB with a bound of {} KiB, spool: {spool:?}",
+        grown << 10 <= bound + OVERHEAD,
+        "{kind} entries: the process grew by {grown} KiB with a bound of {} KiB, spool: {spool:?}",
         bound >> 10
     );
     assert_eq!(given, entries);
     assert!(
         given - accepted > 2 * (accepted - spooled),
-        "it was not offered much more than it holds: {text}"
+        "not many more entries were offered than the writer holds: {text}"
     );
     assert!(
-        queued_bytes > bound / 10 * 8 && queued_bytes <= bound,
+        most_queued > bound / 10 * 8 && most_queued <= bound,
         "the queue was not full: {text}"
     );
 }
@@ -69,7 +69,7 @@ fn stopped() -> (Server, String) {
 }
 
 #[test]
-fn with_the_database_stopped_memory_stays_within_the_bound() {
+fn a_writer_without_a_database_keeps_within_the_bound() {
     let (_server, url) = stopped();
     for kind in [
         ("bare", 160 << 20, 1_300_000),
@@ -100,7 +100,7 @@ fn a_writer_that_spools_long_texts_keeps_within_the_bound() {
     }
 }
 
-/// The same with a spool that is filled up.
+/// The same with a spool that fills up.
 fn flood_spool(url: &str, kind: Flood, limit: u64) {
     let dir = TempDir::new().unwrap();
     flood(url, kind, Some((dir.path(), limit)));

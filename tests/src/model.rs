@@ -1,6 +1,7 @@
-//! Is every entry accounted for, whatever happens to the database, in whatever order?
+//! Every entry is accounted for, through any sequence of failures.
 //!
-//! A writer on a database that fails as the steps say, held against a list of what was written.
+//! Runs a writer on a database that fails as the generated steps say, and compares it with a list of what was
+//! written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,30 +17,28 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::spool::hasty;
-use crate::support::wait_for;
+use crate::spool::fast_retry;
+use crate::support::{TIMEOUT, wait_for};
 
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What a queue in memory holds: little, so that it overflows.
-const QUEUE: usize = 60;
+/// The capacity of the queue: small, so that it overflows.
+const QUEUE_CAPACITY: usize = 60;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Writes this number of entries, each in a call of its own, and does not await them.
+    /// Writes this number of entries in separate calls, and does not await them.
     Forget(usize),
     /// Writes this number of entries in one call and awaits their receipt.
     Await(usize),
-    Fail(Kind),
-    Mend,
-    /// Waits until everything is settled, for a moment.
+    Fail(FailureKind),
+    Recover,
+    /// Waits a short time until everything is settled.
     Flush,
     /// Shuts the writer down and starts another.
     Restart,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum FailureKind {
     Unreachable,
     AnswerLost,
     NotSetUp,
@@ -48,16 +47,16 @@ enum Kind {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let kind = prop::sample::select(vec![
-        Kind::Unreachable,
-        Kind::AnswerLost,
-        Kind::NotSetUp,
-        Kind::Refuses,
+        FailureKind::Unreachable,
+        FailureKind::AnswerLost,
+        FailureKind::NotSetUp,
+        FailureKind::Refuses,
     ]);
     let step = prop_oneof![
         4 => (1..80_usize).prop_map(Step::Forget),
         3 => (1..40_usize).prop_map(Step::Await),
         3 => kind.prop_map(Step::Fail),
-        2 => Just(Step::Mend),
+        2 => Just(Step::Recover),
         2 => Just(Step::Flush),
         1 => Just(Step::Restart),
     ];
@@ -65,13 +64,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Strength {
+enum DurabilityKind {
     Memory,
     Spill,
     WriteAhead,
 }
 
-impl Strength {
+impl DurabilityKind {
     fn in_dir(self, dir: &Path) -> Durability {
         match self {
             Self::Memory => Durability::Memory,
@@ -82,45 +81,45 @@ impl Strength {
 }
 
 /// One writer, from start to shutdown.
-struct Life {
+struct WriterRun {
     writer: AuditWriter,
     guard: WriterGuard,
     losses: Arc<Mutex<Vec<Loss>>>,
-    /// What it was given, in the order of its numbers.
+    /// The entries written, in the order of their numbers.
     given: Vec<Uuid>,
 }
 
-/// What a life leaves behind.
-struct Past {
+/// The result of a run.
+struct FinishedRun {
     given: Vec<Uuid>,
     lost: BTreeSet<Uuid>,
     report: WriterReport,
 }
 
-struct Bench {
-    strength: Strength,
+struct ModelHarness {
+    durability: DurabilityKind,
     database: MemoryDatabase,
     dir: TempDir,
-    /// What receipts said: the ids of one call, and how many of them became what.
-    told: Vec<(Vec<Uuid>, DeliveryCounts)>,
-    past: Vec<Past>,
+    /// The receipts: the ids of one call, and the outcomes.
+    receipts: Vec<(Vec<Uuid>, DeliveryCounts)>,
+    finished: Vec<FinishedRun>,
 }
 
-impl Bench {
-    fn start(&self) -> Life {
+impl ModelHarness {
+    fn start(&self) -> WriterRun {
         let losses = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&losses);
+        let reported = Arc::clone(&losses);
         let (writer, guard) = self
             .database
             .writer()
-            .durability(self.strength.in_dir(self.dir.path()))
-            .queue_capacity(QUEUE)
-            .retry(hasty())
+            .durability(self.durability.in_dir(self.dir.path()))
+            .queue_capacity(QUEUE_CAPACITY)
+            .retry(fast_retry())
             .receipt_timeout(Duration::from_millis(20))
-            .on_loss(move |loss| heard.lock().unwrap().push(loss.clone()))
+            .on_loss(move |loss| reported.lock().unwrap().push(loss.clone()))
             .start()
             .unwrap();
-        Life {
+        WriterRun {
             writer,
             guard,
             losses,
@@ -129,36 +128,34 @@ impl Bench {
     }
 
     async fn run(&mut self, steps: Vec<Step>) {
-        let mut life = self.start();
+        let mut run = self.start();
         for step in steps {
             match step {
-                Step::Forget(count) => {
-                    (0..count).for_each(|_| drop(life.writer.write(entry(&mut life.given))))
-                }
+                Step::Forget(count) => (0..count).for_each(|_| drop(run.writer.write(entry(&mut run.given)))),
                 Step::Await(count) => {
-                    let entries: Vec<AuditEntry> = (0..count).map(|_| entry(&mut life.given)).collect();
+                    let entries: Vec<AuditEntry> = (0..count).map(|_| entry(&mut run.given)).collect();
                     let ids = entries.iter().filter_map(|entry| entry.id).collect();
-                    self.told
-                        .push((ids, life.writer.write_all(entries).counts().await));
+                    self.receipts
+                        .push((ids, run.writer.write_all(entries).counts().await));
                 }
                 Step::Fail(kind) => self.database.fail(match kind {
-                    Kind::Unreachable => Failure::Unreachable,
-                    Kind::AnswerLost => Failure::AnswerLost,
-                    Kind::NotSetUp => Failure::NotSetUp,
-                    Kind::Refuses => Failure::Refuses(Arc::new(|row| is_odd(&row.id))),
+                    FailureKind::Unreachable => Failure::Unreachable,
+                    FailureKind::AnswerLost => Failure::AnswerLost,
+                    FailureKind::NotSetUp => Failure::NotSetUp,
+                    FailureKind::Refuses => Failure::Refuses(Arc::new(|row| is_odd(&row.id))),
                 }),
-                Step::Mend => self.database.mend(),
-                Step::Flush => drop(life.writer.flush(Duration::from_millis(20)).await),
+                Step::Recover => self.database.recover(),
+                Step::Flush => drop(run.writer.flush(Duration::from_millis(20)).await),
                 Step::Restart => {
                     let next = self.start();
-                    self.end(std::mem::replace(&mut life, next), Duration::from_millis(40))
+                    self.end(std::mem::replace(&mut run, next), Duration::from_millis(40))
                         .await;
                 }
             }
         }
-        self.database.mend();
-        self.end(life, PATIENCE).await;
-        // What lies in the spool now is for the next writer.
+        self.database.recover();
+        self.end(run, TIMEOUT).await;
+        // The next writer replays what is left in the spool.
         let last = self.start();
         wait_for("the spool to be empty", async || {
             spool::status(self.dir.path())
@@ -167,12 +164,12 @@ impl Bench {
                 .all(|file| matches!(file.state, spool::SpoolState::Waiting { entries: 0, .. }))
         })
         .await;
-        self.end(last, PATIENCE).await;
+        self.end(last, TIMEOUT).await;
     }
 
-    async fn end(&mut self, life: Life, patience: Duration) {
-        let report = life.guard.shutdown(patience).await;
-        let losses = std::mem::take(&mut *life.losses.lock().unwrap());
+    async fn end(&mut self, run: WriterRun, timeout: Duration) {
+        let report = run.guard.shutdown(timeout).await;
+        let losses = std::mem::take(&mut *run.losses.lock().unwrap());
         let numbers = losses.iter().flat_map(|loss| {
             assert_eq!(
                 loss.count,
@@ -181,66 +178,69 @@ impl Bench {
             );
             loss.first..=loss.last
         });
-        let lost: BTreeSet<Uuid> = numbers.map(|number| life.given[number as usize - 1]).collect();
-        assert_eq!(lost.len() as u64, report.lost, "each loss is heard of once");
+        let lost: BTreeSet<Uuid> = numbers.map(|number| run.given[number as usize - 1]).collect();
+        assert_eq!(lost.len() as u64, report.lost, "each loss is reported once");
         let sum = report.committed + report.spooled + report.quarantined + report.lost + report.unknown;
-        assert_eq!((sum, report.pending), (life.given.len() as u64, 0), "{report:?}");
-        self.past.push(Past {
-            given: life.given,
+        assert_eq!((sum, report.pending), (run.given.len() as u64, 0), "{report:?}");
+        self.finished.push(FinishedRun {
+            given: run.given,
             lost,
             report,
         });
     }
 
-    /// Each entry is stored once, or kept aside, or lost and declared.
-    fn is_accounted_for(&self) {
+    /// Asserts that each entry is stored once, or quarantined, or declared lost.
+    fn assert_accounted_for(&self) {
         let mut stored: BTreeMap<Uuid, usize> = BTreeMap::new();
         self.database
             .entries()
             .iter()
             .for_each(|row| *stored.entry(row.id).or_default() += 1);
         assert!(stored.values().all(|times| *times == 1), "each once");
-        let aside: BTreeSet<Uuid> = match Quarantine::exists(self.dir.path()) {
+        let quarantined: BTreeSet<Uuid> = match Quarantine::exists(self.dir.path()) {
             true => Quarantine::open(self.dir.path()).unwrap().list().unwrap(),
             false => Vec::new(),
         }
         .into_iter()
         .map(|kept| kept.entry.unwrap().id)
         .collect();
-        for Past { given, lost, report } in &self.past {
+        for FinishedRun { given, lost, report } in &self.finished {
             let open = given
                 .iter()
-                .filter(|id| !stored.contains_key(id) && !aside.contains(id))
+                .filter(|id| !stored.contains_key(id) && !quarantined.contains(id))
                 .count();
-            match self.strength {
-                Strength::Memory => {
+            match self.durability {
+                DurabilityKind::Memory => {
                     let found = given.iter().filter(|id| stored.contains_key(id)).count() as u64;
                     assert!(report.committed <= found && found <= report.committed + report.unknown);
                 }
-                Strength::Spill | Strength::WriteAhead => {
+                DurabilityKind::Spill | DurabilityKind::WriteAhead => {
                     let excused = lost.len() as u64 + report.unknown;
                     assert!(
                         open as u64 <= excused,
-                        "{open} are nowhere, {excused} were given up: {report:?}"
+                        "{open} entries are missing, {excused} were reported: {report:?}"
                     );
                 }
             }
             assert!(
                 lost.iter().all(|id| !stored.contains_key(id)),
-                "what is lost is not there"
+                "a lost entry is not stored"
             );
         }
-        // One that was kept aside may be stored as well: read from the spool once more, when the database
-        // refused nothing any longer.
-        assert!(aside.iter().all(is_odd), "only what was refused is kept aside");
-        for (ids, said) in &self.told {
+        // A quarantined entry may be stored as well: a replay may have read it again when the database rejected
+        // nothing any longer.
+        assert!(
+            quarantined.iter().all(is_odd),
+            "only rejected entries are quarantined"
+        );
+        for (ids, counts) in &self.receipts {
             let found = ids.iter().filter(|id| stored.contains_key(id)).count() as u64;
-            let later = said.spooled + said.pending + said.unknown + said.quarantined;
+            let later = counts.spooled + counts.pending + counts.unknown + counts.quarantined;
             assert!(
-                said.committed <= found && found <= said.committed + later,
-                "{said:?}: {found} are stored"
+                counts.committed <= found && found <= counts.committed + later,
+                "{counts:?}: {found} are stored"
             );
-            if said.weakest() == Delivery::Committed {
+            if counts.weakest() == Delivery::Committed {
                 assert_eq!(found, ids.len() as u64);
             }
         }
@@ -253,26 +253,26 @@ fn entry(given: &mut Vec<Uuid>) -> AuditEntry {
     AuditEntry::new("model.step").id(id)
 }
 
-/// What a database refuses that refuses something.
+/// The condition for which a database rejects an entry.
 fn is_odd(id: &Uuid) -> bool {
     id.as_u128() % 2 == 1
 }
 
-fn holds(strength: Strength, steps: Vec<Step>) {
+fn check(durability: DurabilityKind, steps: Vec<Step>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let mut bench = Bench {
-            strength,
+        let mut harness = ModelHarness {
+            durability,
             database: MemoryDatabase::new(),
             dir: TempDir::new().unwrap(),
-            told: Vec::new(),
-            past: Vec::new(),
+            receipts: Vec::new(),
+            finished: Vec::new(),
         };
-        bench.run(steps).await;
-        bench.is_accounted_for();
+        harness.run(steps).await;
+        harness.assert_accounted_for();
     });
 }
 
@@ -280,17 +280,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn in_memory(steps in steps()) {
-        holds(Strength::Memory, steps);
+    fn a_writer_without_a_spool_accounts_for_every_entry(steps in steps()) {
+        check(DurabilityKind::Memory, steps);
     }
 
     #[test]
-    fn with_a_spool(steps in steps()) {
-        holds(Strength::Spill, steps);
+    fn a_writer_that_spills_accounts_for_every_entry(steps in steps()) {
+        check(DurabilityKind::Spill, steps);
     }
 
     #[test]
-    fn with_a_spool_first(steps in steps()) {
-        holds(Strength::WriteAhead, steps);
+    fn a_writer_that_writes_ahead_accounts_for_every_entry(steps in steps()) {
+        check(DurabilityKind::WriteAhead, steps);
     }
 }

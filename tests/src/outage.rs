@@ -1,4 +1,4 @@
-//! Does every entry arrive, or stand declared as lost, whatever happens to the database and on the way?
+//! Every entry is stored once or declared lost, through outages of the database and the network.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,50 +11,48 @@ use db_test::{Network, Proxy, Server};
 use diesel_async::SimpleAsyncConnection;
 use tempfile::TempDir;
 
-use crate::support::{TestDb, wait_for};
+use crate::support::{TIMEOUT, TestDb, wait_for, writer_to};
 
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What goes wrong.
+/// What fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
-    /// Connections break, new ones are refused.
+enum Outage {
+    /// Connections break, and new ones are refused.
     Cut,
-    /// Everything takes long.
+    /// Everything is slow.
     Slow,
-    /// Nothing is answered, and what was sent arrives when nobody waits for it any more.
+    /// Nothing is answered, and what was sent arrives after the client has given up.
     Hang,
-    /// Connections are reset in the middle of a batch.
+    /// Connections are reset within a batch.
     Reset,
-    /// Batches are committed, and the answers lost.
+    /// Batches are committed, and the answers are lost.
     AnswersLost,
     /// The server is killed, and recovers from its log.
     Restart,
-    /// The server takes no changes, as one that has become a standby.
+    /// The server is read-only, like one that has become a standby.
     ReadOnly,
 }
 
-const ALL: [Trouble; 7] = [
-    Trouble::Cut,
-    Trouble::Slow,
-    Trouble::Hang,
-    Trouble::Reset,
-    Trouble::AnswersLost,
-    Trouble::Restart,
-    Trouble::ReadOnly,
+const ALL: [Outage; 7] = [
+    Outage::Cut,
+    Outage::Slow,
+    Outage::Hang,
+    Outage::Reset,
+    Outage::AnswersLost,
+    Outage::Restart,
+    Outage::ReadOnly,
 ];
 
-/// A database, and the way to it on which things go wrong.
-struct Site {
+/// A database, and a proxy to it.
+struct OutageFixture {
     db: TestDb,
-    /// A server of its own, where that is to be mistreated.
+    /// A private server, for an outage of the server itself.
     server: Option<Server>,
     /// The server's maintenance database.
     maintenance: Database,
     proxy: Proxy,
 }
 
-impl Site {
+impl OutageFixture {
     fn new(db: TestDb, server: Option<Server>) -> Self {
         let maintenance = match &server {
             Some(server) => server.url("postgres"),
@@ -69,8 +67,8 @@ impl Site {
         }
     }
 
-    async fn of(troubles: &[Trouble]) -> Self {
-        if troubles.contains(&Trouble::Restart) {
+    async fn of(outages: &[Outage]) -> Self {
+        if outages.contains(&Outage::Restart) {
             let server = Server::start(&[]).unwrap();
             Self::new(TestDb::on(&server), Some(server))
         } else {
@@ -78,23 +76,23 @@ impl Site {
         }
     }
 
-    async fn begin(&self, trouble: Trouble) {
-        let network = match trouble {
-            Trouble::Cut => Network::Cut,
-            Trouble::Slow => Network::Slow(Duration::from_millis(5)),
-            Trouble::Hang => Network::Hangs,
-            Trouble::Reset => Network::ResetsAfter(60_000),
-            Trouble::AnswersLost => Network::LosesAnswers,
-            Trouble::Restart => return self.server.as_ref().unwrap().stop_immediate().unwrap(),
-            Trouble::ReadOnly => return self.set_read_only(true).await,
+    async fn begin(&self, outage: Outage) {
+        let network = match outage {
+            Outage::Cut => Network::Cut,
+            Outage::Slow => Network::Slow(Duration::from_millis(5)),
+            Outage::Hang => Network::Hangs,
+            Outage::Reset => Network::ResetsAfter(60_000),
+            Outage::AnswersLost => Network::LosesAnswers,
+            Outage::Restart => return self.server.as_ref().unwrap().stop_immediate().unwrap(),
+            Outage::ReadOnly => return self.set_read_only(true).await,
         };
         self.proxy.set(network).unwrap();
     }
 
-    async fn end(&self, trouble: Trouble) {
-        match trouble {
-            Trouble::Restart => self.server.as_ref().unwrap().start_again().unwrap(),
-            Trouble::ReadOnly => self.set_read_only(false).await,
+    async fn end(&self, outage: Outage) {
+        match outage {
+            Outage::Restart => self.server.as_ref().unwrap().start_again().unwrap(),
+            Outage::ReadOnly => self.set_read_only(false).await,
             _ => self.proxy.set(Network::Passes).unwrap(),
         }
     }
@@ -105,7 +103,7 @@ impl Site {
         let Connection::Postgres(mut conn) = self.maintenance.connection().await.unwrap() else {
             unreachable!()
         };
-        // Two statements: who is cut off must find the setting there when it returns.
+        // Two statements: the setting must be committed before a client reconnects.
         for sql in [
             format!("ALTER DATABASE {name} SET default_transaction_read_only = {read_only}"),
             format!(
@@ -117,30 +115,30 @@ impl Site {
         }
     }
 
-    /// How often the writer has met the trouble.
-    fn felt(&self, trouble: Trouble, writer: &AuditWriter) -> u64 {
+    /// How often the writer was affected by the outage.
+    fn times_met(&self, outage: Outage, writer: &AuditWriter) -> u64 {
         let (seen, retries) = (self.proxy.seen(), writer.stats().retries);
-        match trouble {
-            Trouble::Slow => seen.slowed,
-            Trouble::Reset => seen.reset.min(retries),
-            Trouble::AnswersLost => seen.answers_lost.min(retries),
-            Trouble::Cut | Trouble::Hang | Trouble::Restart | Trouble::ReadOnly => retries,
+        match outage {
+            Outage::Slow => seen.slowed,
+            Outage::Reset => seen.reset.min(retries),
+            Outage::AnswersLost => seen.answers_lost.min(retries),
+            Outage::Cut | Outage::Hang | Outage::Restart | Outage::ReadOnly => retries,
         }
     }
 }
 
-/// Tries again soon, and gives up on an attempt soon enough to be waited for.
-fn hasty() -> RetryPolicy {
-    let mut policy = crate::spool::hasty();
+/// Retries soon, with a short timeout for an attempt.
+fn fast_retry() -> RetryPolicy {
+    let mut policy = crate::spool::fast_retry();
     policy.attempt_timeout = Duration::from_secs(2);
     policy
 }
 
-/// Who writes entries, and remembers which were refused.
+/// Writes entries, and remembers which of them the queue refused.
 struct Producer {
     writer: AuditWriter,
-    /// The most entries that it lets wait; then it waits itself.
-    pace: Option<usize>,
+    /// The most entries in the queue; the producer waits above this.
+    max_queued: Option<usize>,
     given: u64,
     refused: BTreeSet<u64>,
 }
@@ -148,9 +146,9 @@ struct Producer {
 impl Producer {
     async fn write(&mut self, count: u64) {
         for _ in 0..count {
-            if let Some(pace) = self.pace.filter(|_| self.given.is_multiple_of(100)) {
+            if let Some(max_queued) = self.max_queued.filter(|_| self.given.is_multiple_of(100)) {
                 let writer = &self.writer;
-                wait_for("room in the queue", async || writer.stats().queued < pace).await;
+                wait_for("room in the queue", async || writer.stats().queued < max_queued).await;
             }
             self.given += 1;
             let before = self.writer.stats().dropped;
@@ -164,23 +162,23 @@ impl Producer {
         }
     }
 
-    /// Writes while each trouble in turn is there, and on until entries arrive again.
-    async fn go_through(&mut self, site: &Site, troubles: &[Trouble], count: u64) {
+    /// Writes during each outage in turn, and afterwards until entries are committed again.
+    async fn write_through(&mut self, fixture: &OutageFixture, outages: &[Outage], count: u64) {
         let writer = self.writer.clone();
-        for &trouble in troubles {
-            let felt = site.felt(trouble, &writer);
-            site.begin(trouble).await;
+        for &outage in outages {
+            let times_met = fixture.times_met(outage, &writer);
+            fixture.begin(outage).await;
             self.write(count).await;
-            // Where nothing goes through, a writer with a spool must have turned to it.
-            let spools = self.pace.is_some() && !matches!(trouble, Trouble::Slow | Trouble::Reset);
-            wait_for(&format!("{trouble:?}"), async || {
-                site.felt(trouble, &writer) > felt && (!spools || writer.stats().spooled > 0)
+            // While the database accepts nothing, a writer with a spool must use it.
+            let spools = self.max_queued.is_some() && !matches!(outage, Outage::Slow | Outage::Reset);
+            wait_for(&format!("{outage:?}"), async || {
+                fixture.times_met(outage, &writer) > times_met && (!spools || writer.stats().spooled > 0)
             })
             .await;
-            site.end(trouble).await;
+            fixture.end(outage).await;
             let committed = writer.stats().committed;
             self.write(100).await;
-            wait_for(&format!("the end of {trouble:?}"), async || {
+            wait_for(&format!("the end of {outage:?}"), async || {
                 writer.stats().committed > committed
             })
             .await;
@@ -188,8 +186,8 @@ impl Producer {
     }
 }
 
-/// Waits until everything is committed, for as long as it goes on.
-async fn all_committed(writer: &AuditWriter) {
+/// Waits until everything is committed, as long as there is progress.
+async fn wait_until_all_committed(writer: &AuditWriter) {
     loop {
         let stats = writer.stats();
         if stats.committed + stats.dropped == stats.submitted {
@@ -202,28 +200,28 @@ async fn all_committed(writer: &AuditWriter) {
     }
 }
 
-/// Everything that was given arrives, and arrives once.
-async fn spill(troubles: &[Trouble], count: u64) {
-    let (site, dir) = (Site::of(troubles).await, TempDir::new().unwrap());
-    let (writer, guard) = AuditWriter::builder(Database::from_url(site.proxy.url()).unwrap())
+/// Writes through outages with a spool, and asserts that every entry is stored once.
+async fn assert_spooled_and_stored_once(outages: &[Outage], count: u64) {
+    let (fixture, dir) = (OutageFixture::of(outages).await, TempDir::new().unwrap());
+    let (writer, guard) = writer_to(Database::from_url(fixture.proxy.url()).unwrap())
         .durability(Durability::Spill(dir.path().to_owned()))
-        .retry(hasty())
+        .retry(fast_retry())
         .start()
         .unwrap();
     let mut producer = Producer {
         writer,
-        pace: Some(20_000),
+        max_queued: Some(20_000),
         given: 0,
         refused: BTreeSet::new(),
     };
-    producer.go_through(&site, troubles, count).await;
-    all_committed(&producer.writer).await;
-    let (given, report) = (producer.given, guard.shutdown(PATIENCE).await);
+    producer.write_through(&fixture, outages, count).await;
+    wait_until_all_committed(&producer.writer).await;
+    let (given, report) = (producer.given, guard.shutdown(TIMEOUT).await);
     assert_eq!(
         (report.committed, report.spooled, report.lost, report.quarantined),
         (given, 0, 0, 0)
     );
-    let found = site
+    let found = fixture
         .db
         .text(
             "SELECT concat_ws(' ', count(*), count(DISTINCT id), count(DISTINCT resource_id), \
@@ -232,7 +230,7 @@ async fn spill(troubles: &[Trouble], count: u64) {
         )
         .await;
     assert_eq!(found, format!("{given} {given} {given} {given} 1 {given}"));
-    let account = &verify_writers(&mut site.db.connection().await).await.unwrap()[0];
+    let account = &verify_writers(&mut fixture.db.connection().await).await.unwrap()[0];
     assert_eq!(
         (account.verdict, account.stored),
         (Verdict::Complete, given),
@@ -240,31 +238,31 @@ async fn spill(troubles: &[Trouble], count: u64) {
     );
 }
 
-/// What was given is stored or declared lost, number by number.
-async fn memory(troubles: &[Trouble], count: u64) {
-    let site = Site::of(troubles).await;
-    let heard = Arc::new(AtomicU64::new(0));
-    let hearing = Arc::clone(&heard);
-    let (writer, guard) = AuditWriter::builder(Database::from_url(site.proxy.url()).unwrap())
+/// Writes through outages without a spool, and asserts that each number is stored or declared lost.
+async fn assert_stored_or_declared_lost(outages: &[Outage], count: u64) {
+    let fixture = OutageFixture::of(outages).await;
+    let counted = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&counted);
+    let (writer, guard) = writer_to(Database::from_url(fixture.proxy.url()).unwrap())
         .queue_capacity(1_500)
         .on_loss(move |loss| {
-            hearing.fetch_add(loss.count, Ordering::SeqCst);
+            counter.fetch_add(loss.count, Ordering::SeqCst);
         })
-        .retry(hasty())
+        .retry(fast_retry())
         .start()
         .unwrap();
     let mut producer = Producer {
         writer,
-        pace: None,
+        max_queued: None,
         given: 0,
         refused: BTreeSet::new(),
     };
-    producer.go_through(&site, troubles, count).await;
-    all_committed(&producer.writer).await;
+    producer.write_through(&fixture, outages, count).await;
+    wait_until_all_committed(&producer.writer).await;
     let (given, lost, report) = (
         producer.given,
         producer.refused.len() as u64,
-        guard.shutdown(PATIENCE).await,
+        guard.shutdown(TIMEOUT).await,
     );
     assert!(
         lost > 0 && lost < given,
@@ -275,8 +273,8 @@ async fn memory(troubles: &[Trouble], count: u64) {
         (given - lost, lost),
         "{report:?}"
     );
-    assert_eq!(heard.load(Ordering::SeqCst), lost);
-    let stored = site
+    assert_eq!(counted.load(Ordering::SeqCst), lost);
+    let stored = fixture
         .db
         .text("SELECT string_agg(writer_seq::text, ' ' ORDER BY writer_seq) AS value FROM audit_logs")
         .await;
@@ -290,8 +288,8 @@ async fn memory(troubles: &[Trouble], count: u64) {
         stored.split(' ').count(),
         expected.len()
     );
-    assert!(declared_lost(&site.db).await == producer.refused.into_iter().collect::<Vec<_>>());
-    let account = &verify_writers(&mut site.db.connection().await).await.unwrap()[0];
+    assert!(declared_lost(&fixture.db).await == producer.refused.into_iter().collect::<Vec<_>>());
+    let account = &verify_writers(&mut fixture.db.connection().await).await.unwrap()[0];
     assert_eq!(
         (
             account.verdict,
@@ -306,61 +304,61 @@ async fn memory(troubles: &[Trouble], count: u64) {
 
 /// The numbers that a writer declared lost, in order.
 async fn declared_lost(db: &TestDb) -> Vec<u64> {
-    let said = db
+    let records = db
         .text(
             "SELECT string_agg(metadata::text, E'\\n') AS value FROM audit_logs \
              WHERE action = 'audit.entries_lost'",
         )
         .await;
     let mut numbers = Vec::new();
-    for line in said.lines() {
-        let said: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(said["reason"], "queue_full");
+    for line in records.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(record["reason"], "queue_full");
         let before = numbers.len();
-        for range in said["ranges"].as_array().unwrap() {
+        for range in record["ranges"].as_array().unwrap() {
             let range: Vec<u64> = range
                 .as_array()
                 .unwrap()
                 .iter()
                 .map(|end| end.as_u64().unwrap())
                 .collect();
-            assert_eq!(range.len(), 2, "few enough to be told apart");
+            assert_eq!(range.len(), 2, "few enough ranges to be listed exactly");
             numbers.extend(range[0]..=range[1]);
         }
-        assert_eq!(said["count"], numbers.len() - before);
+        assert_eq!(record["count"], numbers.len() - before);
     }
     numbers.sort_unstable();
     numbers
 }
 
-/// 200,000 entries on a server to which all of it happens.
+/// 200,000 entries through all outages.
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_spool_everything_arrives_once() {
-    spill(&ALL, 200_000 / ALL.len() as u64 + 1).await;
+async fn entries_arrive_once_through_all_outages_with_a_spool() {
+    assert_spooled_and_stored_once(&ALL, 200_000 / ALL.len() as u64 + 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_memory_what_is_not_stored_is_declared_lost() {
-    memory(&ALL, 10_000).await;
+async fn entries_are_stored_or_declared_lost_through_all_outages_without_a_spool() {
+    assert_stored_or_declared_lost(&ALL, 10_000).await;
 }
 
-/// Makes a test for each trouble alone.
-macro_rules! alone {
-    ($($name:ident: $trouble:ident;)*) => {$(
+/// Defines a test for each outage.
+macro_rules! single_outages {
+    ($($name:ident: $outage:ident;)*) => {$(
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() {
-            spill(&[Trouble::$trouble], 4_000).await;
-            memory(&[Trouble::$trouble], 4_000).await;
+            assert_spooled_and_stored_once(&[Outage::$outage], 4_000).await;
+            assert_stored_or_declared_lost(&[Outage::$outage], 4_000).await;
         }
     )*};
 }
 
-alone! {
-    a_database_that_is_cut_off: Cut;
-    a_database_that_is_slow: Slow;
-    a_database_that_hangs: Hang;
-    connections_that_are_reset_within_a_batch: Reset;
-    answers_that_are_lost: AnswersLost;
-    a_server_that_is_killed: Restart;
-    a_server_that_takes_no_changes: ReadOnly;
+single_outages! {
+    entries_are_accounted_for_when_connections_are_cut: Cut;
+    entries_are_accounted_for_on_a_slow_network: Slow;
+    entries_are_accounted_for_when_the_network_hangs: Hang;
+    entries_are_accounted_for_when_connections_are_reset_within_a_batch: Reset;
+    entries_are_accounted_for_when_answers_are_lost: AnswersLost;
+    entries_are_accounted_for_when_the_server_crashes: Restart;
+    entries_are_accounted_for_when_the_server_is_read_only: ReadOnly;
 }

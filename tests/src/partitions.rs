@@ -1,12 +1,12 @@
-//! Are the months there before their rows, made without stopping anyone?
+//! Monthly partitions are created in advance, without blocking writers.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
 use db_services::audit::{AuditEntry, Delivery, ensure_partitions, insert};
 
-use crate::attacks::field::{connect, text};
-use crate::support::{TestDb, wait_for};
+use crate::attacks::fixture::{connect, text};
+use crate::support::{TestDb, wait_for, writer_to};
 
 async fn partition_of(db: &TestDb, action: &str) -> String {
     db.text(&format!(
@@ -16,7 +16,7 @@ async fn partition_of(db: &TestDb, action: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_next_two_years_are_there() {
+async fn partitions_for_the_next_two_years_exist() {
     let db = TestDb::postgres().await;
     for months in [0, 1, 12, 24] {
         let sql = format!(
@@ -28,14 +28,14 @@ async fn the_next_two_years_are_there() {
             "audit_logs_default"
         );
     }
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES (now() + interval '30 months', 'stray')")
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES (now() + interval '30 months', 'default')")
         .await
         .unwrap();
-    assert_eq!(partition_of(&db, "stray").await, "audit_logs_default");
+    assert_eq!(partition_of(&db, "default").await, "audit_logs_default");
 }
 
 #[tokio::test]
-async fn months_are_made_for_the_times_asked_for() {
+async fn partitions_are_created_for_the_requested_times() {
     let db = TestDb::postgres().await;
     let time = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap();
     let mut conn = db.connection().await;
@@ -68,7 +68,7 @@ async fn months_are_made_for_the_times_asked_for() {
 }
 
 #[tokio::test]
-async fn a_range_that_makes_no_sense_is_refused() {
+async fn an_invalid_range_of_partitions_is_rejected() {
     let db = TestDb::postgres().await;
     for range in [
         "'-infinity', now()",
@@ -85,9 +85,9 @@ async fn a_range_that_makes_no_sense_is_refused() {
 }
 
 #[tokio::test]
-async fn strays_do_not_stop_the_months_around_them() {
+async fn rows_in_the_default_partition_do_not_prevent_partitions_around_them() {
     let db = TestDb::postgres().await;
-    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-15', 'stray')")
+    db.sql("INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-15', 'default')")
         .await
         .unwrap();
     assert_eq!(
@@ -102,45 +102,45 @@ async fn strays_do_not_stop_the_months_around_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_who_make_the_same_month_both_succeed() {
+async fn two_sessions_that_create_the_same_partitions_both_succeed() {
     let db = TestDb::postgres().await;
-    let make = "SELECT audit_logs_ensure_partitions('2019-01-01', '2019-12-31')::text AS value";
-    let (one, other) = tokio::join!(db.text(make), db.text(make));
+    let create = "SELECT audit_logs_ensure_partitions('2019-01-01', '2019-12-31')::text AS value";
+    let (one, other) = tokio::join!(db.text(create), db.text(create));
     assert_eq!(one.parse::<u32>().unwrap() + other.parse::<u32>().unwrap(), 12);
 }
 
-/// Longer than a lock on a table may be waited for.
+/// Longer than the lock timeout for a table.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_second_waits_for_the_first() {
+async fn a_second_session_that_creates_partitions_waits_for_the_first() {
     let db = TestDb::postgres().await;
     let (first, second, admin) = (
         connect(&db.url).await,
         connect(&db.url).await,
         connect(&db.url).await,
     );
-    let make = "SELECT audit_logs_ensure_partitions('2019-01-01', '2019-03-31')";
+    let create = "SELECT audit_logs_ensure_partitions('2019-01-01', '2019-03-31')";
     first.batch_execute("BEGIN").await.unwrap();
-    first.batch_execute(make).await.unwrap();
-    let makes = tokio::spawn(async move { second.batch_execute(make).await });
+    first.batch_execute(create).await.unwrap();
+    let creating = tokio::spawn(async move { second.batch_execute(create).await });
     let waits = "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() \
                  AND wait_event = 'advisory' AND clock_timestamp() - query_start > interval '1 second'";
     wait_for("a second of waiting", async || {
-        makes.is_finished() || !text(&admin, waits).await.is_empty()
+        creating.is_finished() || !text(&admin, waits).await.is_empty()
     })
     .await;
-    assert!(!makes.is_finished(), "{makes:?}");
+    assert!(!creating.is_finished(), "{creating:?}");
     first.batch_execute("COMMIT").await.unwrap();
-    makes.await.unwrap().unwrap();
+    creating.await.unwrap().unwrap();
 }
 
-/// A reader that holds every partition delays a new month; writers do not notice.
+/// A reader that has locked every partition delays a new partition, but not the writers.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_reader_delays_the_month_and_never_the_writers() {
+async fn a_long_reader_delays_a_new_partition_but_not_the_writers() {
     let db = TestDb::postgres().await;
     let (writer, _guard) = db.writer();
     assert_eq!(writer.write(AuditEntry::new("before")).await, Delivery::Committed);
     let (read_begun, reader_reads) = tokio::sync::oneshot::channel();
-    let (let_go, released) = tokio::sync::oneshot::channel::<()>();
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
     let url = db.url.clone();
     let reader = tokio::spawn(async move {
         use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
@@ -155,20 +155,20 @@ async fn a_long_reader_delays_the_month_and_never_the_writers() {
     reader_reads.await.unwrap();
     let month = db.sql("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-01-01')");
     let writes = async {
-        // While the month is being tried.
+        // While the creation is retried.
         for _ in 0..50 {
             assert_eq!(writer.write(AuditEntry::new("during")).await, Delivery::Committed);
         }
-        let_go.send(()).unwrap();
+        release.send(()).unwrap();
     };
-    let (made, ()) = tokio::join!(month, writes);
-    made.unwrap();
+    let (created, ()) = tokio::join!(month, writes);
+    created.unwrap();
     reader.await.unwrap();
     assert_eq!(db.count().await, 51);
 }
 
 #[tokio::test]
-async fn closed_months_get_their_look_up_indexes() {
+async fn past_months_get_their_look_up_indexes() {
     let db = TestDb::postgres().await;
     db.sql("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-02-01')")
         .await
@@ -205,19 +205,19 @@ async fn closed_months_get_their_look_up_indexes() {
     }
 }
 
-/// Whether the month before this one, which the migration made, ended more than a day ago.
+/// True if the previous month, which the migration created, ended more than a day ago.
 async fn closed_last_month(db: &TestDb) -> bool {
     db.text("SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') < (now() AT TIME ZONE 'UTC') - interval '1 day')::text AS value").await
         == "true"
 }
 
 #[tokio::test]
-async fn a_value_too_long_for_an_index_does_not_stop_the_others() {
+async fn a_value_too_long_for_an_index_does_not_prevent_the_other_indexes() {
     let db = TestDb::postgres().await;
     db.sql("SELECT audit_logs_ensure_partitions('2019-01-01', '2019-01-01')")
         .await
         .unwrap();
-    // Random, so that compression does not save it.
+    // Random, so that compression does not make it fit.
     db.sql(
         "INSERT INTO audit_logs (created_at, action, resource_id) SELECT '2019-01-15', 'x', string_agg(md5(n::text), '') \
          FROM generate_series(1, 200) n",
@@ -225,24 +225,24 @@ async fn a_value_too_long_for_an_index_does_not_stop_the_others() {
     .await
     .unwrap();
     let months_closed = 1 + i32::from(closed_last_month(&db).await);
-    let made = db
+    let created = db
         .text("SELECT audit_logs_index_closed_months()::text AS value")
         .await;
-    assert_eq!(made, (3 * months_closed - 1).to_string());
+    assert_eq!(created, (3 * months_closed - 1).to_string());
 }
 
-/// Leaves only the months up to the next one.
-async fn shorten(db: &TestDb) {
+/// Drops the partitions after the next month.
+async fn drop_upcoming_partitions(db: &TestDb) {
     db.sql(
         "DO $$ DECLARE part text; BEGIN FOR part IN SELECT m.partition FROM audit_logs_months() m WHERE from_time > now() + interval '1 month' \
          LOOP EXECUTE format('DROP TABLE %I', part); END LOOP; END $$",
     )
     .await
     .unwrap();
-    assert_eq!(months_ahead(db).await, "0");
+    assert_eq!(upcoming_partitions(db).await, "0");
 }
 
-async fn months_ahead(db: &TestDb) -> String {
+async fn upcoming_partitions(db: &TestDb) -> String {
     db.text("SELECT count(*)::text AS value FROM audit_logs_months() WHERE from_time > now() + interval '1 month'").await
 }
 
@@ -251,32 +251,26 @@ fn as_writer(db: &TestDb) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writer_makes_the_months_ahead() {
+async fn a_writer_creates_the_upcoming_partitions() {
     let db = TestDb::postgres().await;
-    shorten(&db).await;
+    drop_upcoming_partitions(&db).await;
     let database = db_services::client::Database::from_url(&as_writer(&db)).unwrap();
-    let (writer, _guard) = db_services::audit::AuditWriter::builder(database)
-        .start()
-        .unwrap();
-    assert_eq!(
-        months_ahead(&db).await,
-        "0",
-        "not before there is something to write"
-    );
+    let (writer, _guard) = writer_to(database).start().unwrap();
+    assert_eq!(upcoming_partitions(&db).await, "0", "not before the first entry");
     assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
-    wait_for("the months", async || months_ahead(&db).await == "23").await;
+    wait_for("the partitions", async || upcoming_partitions(&db).await == "23").await;
     wait_for("the connection to be closed", async || {
         db.text("SELECT count(*)::text AS value FROM pg_stat_activity WHERE application_name = 'audit-months' AND datname = current_database()").await == "0"
     })
     .await;
 }
 
-/// The entries of a writer do not wait for months that cannot be made.
+/// Entries do not wait for partitions that cannot be created.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writer_does_not_wait_for_the_months() {
+async fn a_writer_does_not_wait_for_upcoming_partitions() {
     use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
     let db = TestDb::postgres().await;
-    shorten(&db).await;
+    drop_upcoming_partitions(&db).await;
     let mut reader = AsyncPgConnection::establish(&db.url).await.unwrap();
     reader
         .batch_execute("BEGIN; SELECT count(*) FROM audit_logs")
@@ -284,30 +278,30 @@ async fn a_writer_does_not_wait_for_the_months() {
         .unwrap();
     let (writer, _guard) = db.writer();
     assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
-    wait_for("the maker to wait for the reader", async || {
+    wait_for("the creation to wait for the reader", async || {
         db.text("SELECT count(*)::text AS value FROM pg_locks WHERE relation = 'audit_logs_default'::regclass AND NOT granted").await != "0"
     })
     .await;
     for _ in 0..50 {
         assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
     }
-    assert_eq!(months_ahead(&db).await, "0");
+    assert_eq!(upcoming_partitions(&db).await, "0");
     reader.batch_execute("COMMIT").await.unwrap();
-    wait_for("the months", async || months_ahead(&db).await == "23").await;
+    wait_for("the partitions", async || upcoming_partitions(&db).await == "23").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_make_months_says_so_once_and_only_if_few_are_left() {
+async fn a_writer_that_may_not_create_partitions_warns_once_if_few_are_left() {
     let db = TestDb::postgres().await;
     db.sql("REVOKE EXECUTE ON FUNCTION audit_logs_ensure_partitions FROM audit_writer")
         .await
         .unwrap();
     for (few, level) in [(false, "db_services=debug"), (true, "db_services=warn")] {
         if few {
-            shorten(&db).await;
+            drop_upcoming_partitions(&db).await;
         }
         let mut app = Command::new(env!("CARGO_BIN_EXE_app"))
-            .arg("until-told")
+            .arg("await-input")
             .env("AUDIT_DATABASE_URL", as_writer(&db))
             .env("RUST_LOG", level)
             .stdin(Stdio::piped())
@@ -315,11 +309,11 @@ async fn who_may_not_make_months_says_so_once_and_only_if_few_are_left() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = String::new();
+        let mut printed = String::new();
         BufReader::new(app.stdout.take().unwrap())
-            .read_line(&mut said)
+            .read_line(&mut printed)
             .unwrap();
-        assert_eq!(said, "committed\n");
+        assert_eq!(printed, "committed\n");
         let mut log = BufReader::new(app.stderr.take().unwrap());
         let mut logged = String::new();
         while !logged.contains("permission denied") {

@@ -1,10 +1,10 @@
-//! Does an application that only sets its environment get what it was promised?
+//! An application that is configured only by its environment.
 
 use std::process::{Command, Output};
 
 use crate::support::{TestDb, on_both};
 
-/// Runs the application with this environment; log lines go to its standard error.
+/// Runs the application with this environment. Its log goes to standard error.
 pub fn app(argument: &str, environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
     command
@@ -30,7 +30,7 @@ pub fn lines(bytes: &[u8]) -> Vec<String> {
 }
 
 on_both! {
-    async fn shutting_down_writes_what_was_forgotten(db: TestDb) {
+    async fn a_shutdown_writes_fire_and_forget_entries(db: TestDb) {
         for (nth, argument) in ["shutdown", "blocking", "guard", "panic"].into_iter().enumerate() {
             let output = app(argument, &[("DATABASE_URL", &db.url)]);
             assert_eq!(output.status.success(), argument != "panic", "{output:?}");
@@ -40,13 +40,13 @@ on_both! {
 
     async fn the_first_entry_starts_a_writer_from_the_environment(db: TestDb) {
         let output = app("await", &[("AUDIT_DATABASE_URL", &db.url), ("DATABASE_URL", "mysql://wrong")]);
-        let said = lines(&output.stdout);
-        assert_eq!(said[..5], ["NotStarted", "committed", "committed", "committed", "committed"], "{output:?}");
-        assert!(said[5].starts_with("Running"), "{output:?}");
+        let printed = lines(&output.stdout);
+        assert_eq!(printed[..5], ["NotStarted", "committed", "committed", "committed", "committed"], "{output:?}");
+        assert!(printed[5].starts_with("Running"), "{output:?}");
         assert_eq!(db.count().await, 3);
     }
 
-    async fn installing_late_is_an_error_and_harms_nothing(db: TestDb) {
+    async fn installing_a_writer_after_the_first_entry_is_an_error(db: TestDb) {
         let output = app("install-late", &[("DATABASE_URL", &db.url)]);
         assert_eq!(lines(&output.stdout)[0], "Err(InstallError)", "{output:?}");
         assert_eq!(db.count().await, 1);
@@ -54,7 +54,7 @@ on_both! {
 }
 
 #[test]
-fn nothing_configured_does_nothing_and_says_so_once() {
+fn a_missing_configuration_disables_the_trail_and_is_logged_once() {
     for environment in [&[][..], &[("DATABASE_URL", "")][..]] {
         let output = app("await", environment);
         assert!(output.status.success(), "{output:?}");
@@ -79,7 +79,7 @@ fn nothing_configured_does_nothing_and_says_so_once() {
 }
 
 #[test]
-fn switched_off_it_says_nothing() {
+fn a_trail_that_is_switched_off_logs_nothing() {
     let output = app(
         "await",
         &[("AUDIT_LOG", "off"), ("DATABASE_URL", "postgres://localhost/db")],
@@ -89,14 +89,14 @@ fn switched_off_it_says_nothing() {
 }
 
 #[test]
-fn a_database_out_of_reach_is_one_error_line() {
+fn an_unreachable_database_is_logged_once_and_at_the_end() {
     let output = app(
         "await-a-moment",
         &[("DATABASE_URL", "postgres://u:hush@127.0.0.1:1/db")],
     );
     assert!(output.status.success(), "{output:?}");
-    let said = lines(&output.stdout);
-    assert_eq!(said, ["pending"]);
+    let printed = lines(&output.stdout);
+    assert_eq!(printed, ["pending"]);
     let errors: Vec<_> = lines(&output.stderr)
         .into_iter()
         .filter(|line| line.contains("ERROR"))
@@ -104,18 +104,18 @@ fn a_database_out_of_reach_is_one_error_line() {
     assert_eq!(
         errors.len(),
         2,
-        "as it began, and as the process gave up: {errors:?}"
+        "at the first failure and at the shutdown: {errors:?}"
     );
     assert!(
         errors[0].contains("does not accept entries") && errors[0].contains("refused"),
         "{errors:?}"
     );
     assert!(errors[1].contains("ended"), "{errors:?}");
-    assert!(!format!("{said:?}{errors:?}").contains("hush"));
+    assert!(!format!("{printed:?}{errors:?}").contains("hush"));
 }
 
 #[test]
-fn a_url_that_cannot_be_used_is_one_error_line() {
+fn an_unusable_url_is_logged_once() {
     for url in [
         "mysql://u:hush@localhost/db",
         "postgres://u:hush@db.example/db?sslmode=verify-ca",
@@ -123,13 +123,13 @@ fn a_url_that_cannot_be_used_is_one_error_line() {
     ] {
         let output = app("await", &[("DATABASE_URL", url)]);
         assert!(output.status.success(), "{output:?}");
-        let (said, logged) = (lines(&output.stdout), lines(&output.stderr));
+        let (printed, logged) = (lines(&output.stdout), lines(&output.stderr));
         assert!(
-            said[1].starts_with("dropped: the database cannot be used"),
-            "{said:?}"
+            printed[1].starts_with("dropped: the database cannot be used"),
+            "{printed:?}"
         );
-        assert!(said[5].starts_with("Unusable"), "{said:?}");
+        assert!(printed[5].starts_with("Unusable"), "{printed:?}");
         assert_eq!(logged.len(), 1, "{logged:?}");
-        assert!(!format!("{said:?}{logged:?}").contains("hush"));
+        assert!(!format!("{printed:?}{logged:?}").contains("hush"));
     }
 }

@@ -1,19 +1,17 @@
-//! Do the roles come into being wherever they must, and does a writer need no more than its own?
-
-use std::time::Duration;
+//! The four roles: how they are created and dropped, and that a writer needs only its own.
 
 use db_services::audit::spool::Quarantine;
 use db_services::audit::{
-    AuditEntry, AuditWriter, Delivery, Durability, Verdict, for_tenant, insert, latest, latest_with_records,
+    AuditEntry, Delivery, Durability, Verdict, for_tenant, insert, latest, latest_with_records,
     verify_writers,
 };
 use db_services::client::Database;
 use db_test::Server;
 use tempfile::TempDir;
 
-use crate::attacks::field::{connect, text};
-use crate::spool::hasty;
-use crate::support::{numbered, wait_for};
+use crate::attacks::fixture::{connect, text};
+use crate::spool::fast_retry;
+use crate::support::{TIMEOUT, numbered, wait_for, writer_to};
 
 fn server() -> Server {
     Server::start(&[]).unwrap_or_else(|error| panic!("{error}"))
@@ -32,10 +30,9 @@ async fn admin(server: &Server, name: &str, sql: &str) {
         .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
-/// The roles of the cluster whose names begin so.
-async fn roles(server: &Server, beginning: &str) -> Vec<String> {
-    let sql =
-        format!("SELECT rolname::text FROM pg_roles WHERE starts_with(rolname, '{beginning}') ORDER BY 1");
+/// The roles of the cluster whose names have this prefix.
+async fn roles(server: &Server, prefix: &str) -> Vec<String> {
+    let sql = format!("SELECT rolname::text FROM pg_roles WHERE starts_with(rolname, '{prefix}') ORDER BY 1");
     text(&connect(&server.url("postgres")).await, &sql).await
 }
 
@@ -52,7 +49,7 @@ async fn revert_roles(database: &Database) {
 }
 
 #[tokio::test]
-async fn databases_of_a_cluster_share_the_roles_and_leave_each_other_theirs() {
+async fn databases_of_a_cluster_share_the_roles_and_drop_only_unused_ones() {
     let server = server();
     let (one, other) = (server.migrated().unwrap(), server.migrated().unwrap());
     assert_eq!(roles(&server, "audit_").await, ROLES);
@@ -82,7 +79,7 @@ async fn databases_of_a_cluster_share_the_roles_and_leave_each_other_theirs() {
     assert_eq!(
         roles(&server, "audit_").await,
         ["audit_writer"],
-        "the one with a member stays"
+        "the role with a member remains"
     );
     assert!(
         insert(&mut app.connection().await.unwrap(), &AuditEntry::new("z"))
@@ -96,7 +93,7 @@ async fn databases_of_a_cluster_share_the_roles_and_leave_each_other_theirs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn databases_may_be_migrated_and_reverted_at_once() {
+async fn databases_of_a_cluster_can_be_migrated_and_reverted_concurrently() {
     let server = server();
     let mut shops = Vec::new();
     for name in ["one", "two", "three", "four"] {
@@ -111,11 +108,11 @@ async fn databases_may_be_migrated_and_reverted_at_once() {
         revert_roles(database).await;
     }
     assert_eq!(roles(&server, "audit_").await, [""; 0]);
-    // All of them make the roles, then two of them want to drop what the others begin to use.
+    // All of them create the roles, then two drop them while the others begin to use them.
     for _ in 0..5 {
         let (a, b) = tokio::join!(one.migrate(), two.migrate());
-        // The roles, and the retention that builds on them.
-        assert_eq!((a.unwrap().len(), b.unwrap().len()), (2, 2));
+        // The roles, and the migrations that depend on them: retention, duplicates and look-up.
+        assert_eq!((a.unwrap().len(), b.unwrap().len()), (4, 4));
         let (_, _, c, d) = tokio::join!(
             revert_roles(one),
             revert_roles(two),
@@ -139,7 +136,7 @@ async fn databases_may_be_migrated_and_reverted_at_once() {
 }
 
 #[tokio::test]
-async fn an_owner_who_may_not_create_roles_is_told_which_and_takes_those_it_finds() {
+async fn an_owner_without_createrole_gets_a_hint_and_uses_existing_roles() {
     let server = server();
     admin(
         &server,
@@ -159,11 +156,15 @@ async fn an_owner_who_may_not_create_roles_is_told_which_and_takes_those_it_find
     admin(&server, "postgres", missing).await;
     assert_ne!(plain.migrate().await.unwrap().len(), 0);
     revert_roles(&plain).await;
-    assert_eq!(roles(&server, "audit_").await, ROLES, "they are somebody else's");
+    assert_eq!(
+        roles(&server, "audit_").await,
+        ROLES,
+        "roles that existed before remain"
+    );
 }
 
 #[tokio::test]
-async fn names_can_be_chosen_and_changed() {
+async fn names_of_roles_can_be_chosen_and_changed() {
     let server = server();
     admin(&server, "postgres", "CREATE DATABASE shop").await;
     let settings = "-c%20audit.writer_role%3DShop-Writer%20-c%20audit.reader_role%3Dshop_reader";
@@ -205,7 +206,7 @@ async fn names_can_be_chosen_and_changed() {
 }
 
 #[tokio::test]
-async fn roles_for_which_nothing_would_hold_are_refused() {
+async fn unsuitable_roles_are_rejected() {
     let server = server();
     admin(&server, "postgres", "CREATE ROLE almighty BYPASSRLS").await;
     for (settings, expected) in [
@@ -226,9 +227,9 @@ async fn roles_for_which_nothing_would_hold_are_refused() {
     }
 }
 
-/// ALTER DEFAULT PRIVILEGES gives rights on what is made later: before the migration, and after it.
+/// ALTER DEFAULT PRIVILEGES grants privileges on objects that are created later, before or after the migration.
 #[tokio::test]
-async fn rights_that_come_by_themselves_are_taken_away() {
+async fn default_privileges_are_revoked_on_tables_of_the_trail() {
     let server = server();
     let url = server.migrated().unwrap();
     let name = url.rsplit_once('/').unwrap().1;
@@ -239,7 +240,7 @@ async fn rights_that_come_by_themselves_are_taken_away() {
     let client = connect(&url).await;
     assert!(
         text(&client, rights).await.contains(&"audit_logs".to_owned()),
-        "they are there"
+        "the default privileges apply"
     );
     database(&url).migrate().await.unwrap();
     assert_eq!(text(&client, rights).await, [""; 0]);
@@ -255,10 +256,10 @@ async fn rights_that_come_by_themselves_are_taken_away() {
     );
 }
 
-/// A writer that may create functions in the table's schema, as applications that migrate their own
-/// tables may, offers better matches for built-in functions.
+/// A writer that may create functions in the table's schema, like applications that migrate their own tables,
+/// creates functions that match better than built-in ones.
 #[tokio::test]
-async fn the_owners_functions_call_nobody_elses() {
+async fn the_owners_functions_call_no_functions_of_other_users() {
     let server = server();
     let url = server.migrated().unwrap();
     let name = url.rsplit_once('/').unwrap().1;
@@ -291,24 +292,25 @@ async fn the_owners_functions_call_nobody_elses() {
 
     admin(&server, name, "GRANT audit_writer TO app").await;
     app.batch_execute(month).await.unwrap();
-    assert_eq!(reached().await, "false", "by creating a partition");
+    assert_eq!(reached().await, "false", "through creating a partition");
     owner.batch_execute(row).await.unwrap();
-    assert_eq!(reached().await, "false", "by the default of an id");
+    assert_eq!(reached().await, "false", "through the default of the id");
 
-    // It is an attack: with the table's schema in the search_path, and with a body that is not bound, it succeeds.
-    owner
-        .batch_execute(
-            "ALTER FUNCTION audit_logs_create_partition(timestamp) SET search_path = pg_catalog, public, pg_temp;
-             CREATE OR REPLACE FUNCTION audit_uuid_v7() RETURNS uuid LANGUAGE sql
-                 AS $$ SELECT encode(set_bit(uuid_send(gen_random_uuid()), 52, 1), 'hex')::uuid $$",
-        )
-        .await
-        .unwrap();
+    // Proof that it is an attack: without this migration it succeeds.
+    revert_roles(&database(&url)).await;
+    admin(
+        &server,
+        name,
+        "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions TO app",
+    )
+    .await;
+    app.batch_execute("BEGIN").await.unwrap();
     app.batch_execute(&month.replace("2041", "2042")).await.unwrap();
-    assert_eq!(reached().await, "true", "by creating a partition");
+    app.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(reached().await, "true", "through creating a partition");
     admin(&server, name, "ALTER ROLE app NOSUPERUSER").await;
     owner.batch_execute(row).await.unwrap();
-    assert_eq!(reached().await, "true", "by the default of an id");
+    assert_eq!(reached().await, "true", "through the default of the id");
 }
 
 /// `audit_qualify_functions` runs with the rights of whoever migrates, a superuser perhaps.
@@ -344,7 +346,7 @@ async fn a_migration_leaves_the_functions_of_others_alone() {
 }
 
 /// A database with a login that is a member of `audit_writer` and of nothing else.
-async fn writers_own(server: &Server) -> (String, Database) {
+async fn with_writer_login(server: &Server) -> (String, Database) {
     let url = server.migrated().unwrap();
     let name = url.rsplit_once('/').unwrap().1.to_owned();
     admin(
@@ -372,18 +374,18 @@ async fn writers_own(server: &Server) -> (String, Database) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fire_and_forget_needs_no_more_than_audit_writer() {
+async fn fire_and_forget_needs_only_the_role_audit_writer() {
     let server = server();
-    let (name, app) = writers_own(&server).await;
-    let (writer, guard) = AuditWriter::builder(app).start().unwrap();
+    let (name, app) = with_writer_login(&server).await;
+    let (writer, guard) = writer_to(app).start().unwrap();
     for entry in numbered(5_000) {
         drop(writer.write(entry));
     }
-    // Without the default partition, a month that is missing is made when its first row comes.
+    // Without a default partition, the partition of a month is created for its first row.
     admin(&server, &name, "DROP TABLE audit_logs_default").await;
     let old = AuditEntry::new("old").created_at("2019-07-01T12:00:00Z".parse().unwrap());
     assert_eq!(writer.write(old).await, Delivery::Committed);
-    let report = guard.shutdown(Duration::from_secs(120)).await;
+    let report = guard.shutdown(TIMEOUT).await;
     assert_eq!((report.committed, report.lost), (5_001, 0));
     let owner = database(&server.url(&name));
     let accounts = verify_writers(&mut owner.connection().await.unwrap())
@@ -401,19 +403,19 @@ async fn fire_and_forget_needs_no_more_than_audit_writer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_spool_is_replayed_and_bad_rows_found_by_audit_writer_alone() {
+async fn replay_and_quarantine_need_only_the_role_audit_writer() {
     let server = server();
-    let (name, app) = writers_own(&server).await;
+    let (name, app) = with_writer_login(&server).await;
     let dir = TempDir::new().unwrap();
     let spill = Durability::Spill(dir.path().into());
-    let (writer, guard) = AuditWriter::builder(app.clone())
+    let (writer, guard) = writer_to(app.clone())
         .durability(spill)
-        .retry(hasty())
+        .retry(fast_retry())
         .start()
         .unwrap();
     assert!(writer.write_all(numbered(10)).await.is_durable());
 
-    // An outage in the midst of writing, the answer to some of it lost.
+    // An outage while entries are written, whose answers may be lost.
     for entry in numbered(2_000) {
         drop(writer.write(entry));
     }
@@ -432,7 +434,7 @@ async fn the_spool_is_replayed_and_bad_rows_found_by_audit_writer_alone() {
     };
     wait_for("the replay", async || count("action = 'meanwhile'").await == 1).await;
 
-    // Whose fault a refusal is, is found by rows that are tried and rolled back.
+    // A rejected row is found by inserting rows and rolling back.
     admin(
         &server,
         &name,
@@ -440,13 +442,13 @@ async fn the_spool_is_replayed_and_bad_rows_found_by_audit_writer_alone() {
     )
     .await;
     drop(writer.write_all(["kind.word", "rude.word"].map(AuditEntry::new)));
-    let kept = || Quarantine::open(dir.path()).unwrap().list().unwrap().len();
-    wait_for("the verdict", async || {
-        count("action = 'kind.word'").await == 1 && kept() == 1
+    let quarantined = || Quarantine::open(dir.path()).unwrap().list().unwrap().len();
+    wait_for("the quarantine", async || {
+        count("action = 'kind.word'").await == 1 && quarantined() == 1
     })
     .await;
 
-    // A right that is missing is the set-up's fault: nothing is lost until it is there.
+    // A missing privilege is a misconfiguration: nothing is lost until it is granted.
     admin(&server, &name, "REVOKE audit_writer FROM app").await;
     assert_eq!(writer.write(AuditEntry::new("outside")).await, Delivery::Spooled);
     assert_eq!(count("action = 'outside'").await, 0);
@@ -457,10 +459,13 @@ async fn the_spool_is_replayed_and_bad_rows_found_by_audit_writer_alone() {
     )
     .await;
     wait_for("the replay", async || count("action = 'outside'").await == 1).await;
-    // What met the missing right before it may come after it.
-    wait_for("the rest", async || count("action = 'test.write'").await >= 2_010).await;
+    // Entries that failed before may be committed after it.
+    wait_for("the other entries", async || {
+        count("action = 'test.write'").await >= 2_010
+    })
+    .await;
 
-    let report = guard.shutdown(Duration::from_secs(120)).await;
+    let report = guard.shutdown(TIMEOUT).await;
     assert_eq!(report.lost, 0, "{report:?}");
     assert_eq!(count("action = 'test.write'").await, 2_010, "each once");
     let mut quarantine = Quarantine::open(dir.path()).unwrap();

@@ -1,4 +1,4 @@
-//! Does everything come back as it was given, or limited as documented?
+//! Entries are read as they were written, or limited as documented.
 
 use std::net::IpAddr;
 
@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::support::{TestDb, on_both};
 
-/// Entries tried on each database.
-const TRIED: usize = 2_000;
+/// The number of entries on each database.
+const ENTRIES: usize = 2_000;
 
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -45,7 +45,7 @@ fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
     ]
 }
 
-/// An entry, and the JSON that its metadata was made from.
+/// An entry, and the JSON of its metadata.
 fn any_entry() -> impl Strategy<Value = (AuditEntry, Value)> {
     let text = || proptest::option::of(any::<String>());
     let outcome = proptest::sample::select(vec![
@@ -103,7 +103,8 @@ fn any_entry() -> impl Strategy<Value = (AuditEntry, Value)> {
         )
 }
 
-/// Equal as numbers: PostgreSQL's jsonb keeps 1e17 and 100000000000000000 as the same number.
+/// True if two values are equal, with numbers compared by value: jsonb stores 1e17 and 100000000000000000 as
+/// the same number.
 fn same_json(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
@@ -119,7 +120,7 @@ fn same_json(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// What the documented limits make of a text of at most a few hundred characters.
+/// The stored form of a text that is shorter than the limits.
 fn stored(text: Option<&str>) -> Option<String> {
     text.map(|text| text.replace('\0', "\u{FFFD}"))
 }
@@ -166,21 +167,21 @@ fn assert_same(given: &AuditEntry, json: &Value, row: &AuditLog) {
 }
 
 on_both! {
-    async fn any_text_json_address_and_time(db: TestDb) {
+    async fn random_texts_json_addresses_and_times_are_read_as_written(db: TestDb) {
         let mut runner = TestRunner::deterministic();
-        let given: Vec<_> = (0..TRIED).map(|_| any_entry().new_tree(&mut runner).unwrap().current()).collect();
+        let given: Vec<_> = (0..ENTRIES).map(|_| any_entry().new_tree(&mut runner).unwrap().current()).collect();
         let entries: Vec<_> = given.iter().map(|(entry, _)| entry.clone()).collect();
         let mut conn = db.connection().await;
-        assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), TRIED);
+        assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), ENTRIES);
         drop(conn);
         let rows = db.rows().await;
-        assert_eq!(rows.len(), TRIED);
+        assert_eq!(rows.len(), ENTRIES);
         for (given, json) in &given {
             assert_same(given, json, rows.iter().find(|row| Some(row.id) == given.id).unwrap());
         }
     }
 
-    async fn doubles_come_back_to_the_last_bit(db: TestDb) {
+    async fn doubles_are_read_without_rounding(db: TestDb) {
         let doubles = [0.1, 1.0 / 3.0, 1e-300, 5e-324, f64::MAX, f64::MIN_POSITIVE, 9_007_199_254_740_993.0, 123_456.789_012_345_67];
         let entry = AuditEntry::new("x").metadata(json!({"doubles": doubles}));
         insert_many(&mut db.connection().await, &[entry]).await.unwrap();
@@ -189,7 +190,7 @@ on_both! {
         assert_eq!(back, doubles);
     }
 
-    async fn the_largest_of_everything(db: TestDb) {
+    async fn values_at_the_limits_are_stored_unchanged(db: TestDb) {
         let wide = "𝕏";
         let entry = AuditEntry::new(wide.repeat(limits::TEXT_CHARS))
             .tenant(wide.repeat(limits::TEXT_CHARS))

@@ -1,10 +1,10 @@
-//! How does a test get a disk that is soon full, or that cannot be written to?
+//! A small file system, which a test can fill or make read-only.
 //!
-//! A file system in memory (tmpfs) of a few MiB, held by a shell that takes it down when the test's
-//! process ends in whatever way. Root mounts it where everybody sees it. Anybody else mounts it in a
-//! name space of the shell's own (user_namespaces(7)), and reaches it through `/proc/<shell>/root`.
-//! SQLite follows that link to where nothing is mounted: its tests run again in a process that is
-//! within such a name space, [`ran_in_a_name_space`].
+//! It is a tmpfs of a few MiB, mounted by a shell that unmounts it when the test process ends, even if
+//! that is killed. Root mounts it for all processes. Other users mount it in a user name space of the
+//! shell (user_namespaces(7)), and reach it through `/proc/<shell>/root`. SQLite resolves that link to a
+//! directory where nothing is mounted, so its tests run again in a process inside such a name space:
+//! [`rerun_in_name_space`].
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -12,28 +12,28 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// Mounts, then carries out orders until they end, each answered with a line. Unmounts lazily: who
-/// still has a file open there must not keep it.
+/// Mounts the file system, then executes commands and replies to each with a line. At the end of its input
+/// it unmounts lazily, because a process may still have a file open.
 const SCRIPT: &str = r#"
 trap '' PIPE
 mount -t tmpfs -o "size=$2m,mode=0777" small "$1" || exit 1
 echo done
-while read -r order; do
-    mount -o "remount,bind,$order" "$1" && echo done
+while read -r option; do
+    mount -o "remount,bind,$option" "$1" && echo done
 done
 umount -l "$1"
 rmdir "$1"
 "#;
 
-/// What makes a user the root of a name space.
+/// The command that makes a user the root of a name space.
 const NAME_SPACE: [&str; 4] = ["unshare", "--user", "--map-root-user", "--mount"];
 
-/// Set for a test that runs in one.
+/// Set in a process inside such a name space.
 const WITHIN: &str = "WITHIN_A_NAME_SPACE";
 
-/// Runs a test of this program again, within a name space, if only there a file system may be mounted.
-/// True if it did, and passed.
-pub fn ran_in_a_name_space(test: &str) -> bool {
+/// Runs a test of this program again inside a name space, if a file system can be mounted only there.
+/// Returns true if the test ran there and passed.
+pub fn rerun_in_name_space(test: &str) -> bool {
     if std::env::var_os(WITHIN).is_some() || SmallDisk::try_mount(&["sh"], 1).is_some() {
         return false;
     }
@@ -45,12 +45,12 @@ pub fn ran_in_a_name_space(test: &str) -> bool {
         .env(WITHIN, "1");
     let output = again
         .output()
-        .expect("unshare is there: run this test as root, or install util-linux");
-    let said = String::from_utf8_lossy(&output.stdout);
+        .expect("cannot run unshare: run this test as root, or install util-linux");
+    let printed = String::from_utf8_lossy(&output.stdout);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{test}: {said}{error}"
+        output.status.success() && printed.contains("1 passed"),
+        "{test}: {printed}{error}"
     );
     true
 }
@@ -59,38 +59,38 @@ pub fn ran_in_a_name_space(test: &str) -> bool {
 pub struct SmallDisk {
     path: PathBuf,
     shell: Child,
-    answers: BufReader<ChildStdout>,
-    /// What it is mounted on.
-    _place: TempDir,
+    replies: BufReader<ChildStdout>,
+    /// The directory on which it is mounted.
+    _mount_point: TempDir,
 }
 
 impl SmallDisk {
-    /// Mounts one; where neither way is open the test fails and says so, rather than show nothing.
+    /// Mounts a file system. The test fails if the user may not, because it would show nothing.
     pub fn mount(mebibytes: u32) -> Self {
         let own_name_space = [&NAME_SPACE[..], &["sh"]].concat();
         Self::try_mount(&["sh"], mebibytes).or_else(|| Self::try_mount(&own_name_space, mebibytes)).expect(
-            "a small file system must be mounted: run this test as root, or where user name spaces are allowed",
+            "cannot mount a small file system: run this test as root, or where user name spaces are allowed",
         )
     }
 
     fn try_mount(program: &[&str], mebibytes: u32) -> Option<Self> {
-        let place = tempfile::Builder::new()
+        let mount_point = tempfile::Builder::new()
             .prefix("small-disk-")
             .tempdir_in("/tmp")
             .unwrap();
         let mut shell = Command::new(program[0])
             .args(&program[1..])
             .args(["-c", SCRIPT, "small-disk"])
-            .arg(place.path())
+            .arg(mount_point.path())
             .arg(mebibytes.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .ok()?;
-        let mut answers = BufReader::new(shell.stdout.take()?);
-        let mut answer = String::new();
-        if answers.read_line(&mut answer).ok()? == 0 {
+        let mut replies = BufReader::new(shell.stdout.take()?);
+        let mut reply = String::new();
+        if replies.read_line(&mut reply).ok()? == 0 {
             let _ = shell.wait();
             return None;
         }
@@ -99,12 +99,12 @@ impl SmallDisk {
         } else {
             String::new()
         };
-        let path = PathBuf::from(format!("{root}{}", place.path().display()));
+        let path = PathBuf::from(format!("{root}{}", mount_point.path().display()));
         Some(Self {
             path,
             shell,
-            answers,
-            _place: place,
+            replies,
+            _mount_point: mount_point,
         })
     }
 
@@ -112,7 +112,7 @@ impl SmallDisk {
         &self.path
     }
 
-    /// Fills it up, but for about this many bytes. A second call begins anew.
+    /// Fills it except for about this number of bytes. A second call starts again.
     pub fn fill_but(&self, free: usize) {
         self.free();
         let mut ballast = std::fs::File::create(self.ballast()).unwrap();
@@ -121,7 +121,7 @@ impl SmallDisk {
         ballast.set_len(full.saturating_sub(free as u64)).unwrap();
     }
 
-    /// Gives back the room that [`fill_but`](Self::fill_but) took.
+    /// Frees the space that [`fill_but`](Self::fill_but) took.
     pub fn free(&self) {
         let _ = std::fs::remove_file(self.ballast());
     }
@@ -130,21 +130,21 @@ impl SmallDisk {
         self.path.join("ballast")
     }
 
-    /// Allows nothing but reading, also to root.
+    /// Makes it read-only, for root as well.
     pub fn forbid_writing(&mut self) {
-        self.order("ro");
+        self.remount("ro");
     }
 
     pub fn allow_writing(&mut self) {
-        self.order("rw");
+        self.remount("rw");
     }
 
-    fn order(&mut self, order: &str) {
-        writeln!(self.shell.stdin.as_mut().unwrap(), "{order}").unwrap();
-        let mut answer = String::new();
+    fn remount(&mut self, option: &str) {
+        writeln!(self.shell.stdin.as_mut().unwrap(), "{option}").unwrap();
+        let mut reply = String::new();
         assert!(
-            self.answers.read_line(&mut answer).unwrap() > 0,
-            "{order} was refused"
+            self.replies.read_line(&mut reply).unwrap() > 0,
+            "remounting with {option} failed"
         );
     }
 }

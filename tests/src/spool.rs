@@ -1,4 +1,4 @@
-//! Entries that the database does not accept are kept in the spool, and written exactly once later.
+//! Entries that the database does not accept are stored in the spool, and written exactly once later.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,12 +12,10 @@ use db_services::audit::{
 };
 use tempfile::TempDir;
 
-use crate::support::{TestDb, numbered, on_both, wait_for};
+use crate::support::{TIMEOUT, TestDb, numbered, on_both, wait_for};
 
-pub const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Tries again and spills sooner than by default.
-pub fn hasty() -> RetryPolicy {
+/// Retries and spills sooner than by default.
+pub fn fast_retry() -> RetryPolicy {
     let mut policy = RetryPolicy::default();
     policy.first_pause = Duration::from_millis(5);
     policy.longest_pause = Duration::from_millis(50);
@@ -28,22 +26,22 @@ pub fn hasty() -> RetryPolicy {
 fn spilling(database: &MemoryDatabase, dir: &Path) -> AuditWriterBuilder {
     database
         .writer()
-        .retry(hasty())
+        .retry(fast_retry())
         .durability(Durability::Spill(dir.to_owned()))
 }
 
 fn ahead(database: &MemoryDatabase, dir: &Path) -> AuditWriterBuilder {
     database
         .writer()
-        .retry(hasty())
+        .retry(fast_retry())
         .durability(Durability::WriteAhead(dir.to_owned()))
 }
 
 fn start(builder: AuditWriterBuilder) -> (AuditWriter, WriterGuard) {
-    builder.start().unwrap()
+    builder.receipt_timeout(TIMEOUT).start().unwrap()
 }
 
-/// The numbers of the entries that the database holds; each must be there once.
+/// The numbers of the stored entries; each must be stored once.
 fn stored(database: &MemoryDatabase) -> BTreeSet<usize> {
     let all: Vec<usize> = database
         .entries()
@@ -64,8 +62,8 @@ fn files(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Entries that wait in files that are whole.
-fn waiting(dir: &Path) -> u64 {
+/// The number of entries in intact files.
+fn pending(dir: &Path) -> u64 {
     let entries = |state| match state {
         SpoolState::Waiting { entries, .. } => entries,
         SpoolState::Damaged => 0,
@@ -79,14 +77,14 @@ fn waiting(dir: &Path) -> u64 {
 }
 
 #[tokio::test]
-async fn an_outage_goes_to_the_spool_and_is_replayed_while_new_entries_flow() {
+async fn entries_of_an_outage_are_spooled_and_replayed_while_new_entries_are_written() {
     let (database, dir) = (MemoryDatabase::new(), TempDir::new().unwrap());
     let (writer, guard) = start(spilling(&database, dir.path()));
     database.fail(Failure::Unreachable);
     assert_eq!(writer.write_all(numbered(2_500)).await, Delivery::Spooled);
     assert_eq!(writer.stats().spooled, 2_500);
-    wait_for("room in memory", async || writer.stats().queued == 0).await;
-    database.mend();
+    wait_for("an empty queue", async || writer.stats().queued == 0).await;
+    database.recover();
     for entry in numbered(5_000).skip(2_500) {
         drop(writer.write(entry));
     }
@@ -95,14 +93,14 @@ async fn an_outage_goes_to_the_spool_and_is_replayed_while_new_entries_flow() {
     assert_eq!((stats.spooled, stats.dropped), (0, 0));
     assert!(stats.replayed >= 2_500 && stats.retries > 0, "{stats:?}");
     assert_eq!(stored(&database), (0..5_000).collect());
-    assert_eq!(guard.shutdown(PATIENCE).await.committed, 5_000);
+    assert_eq!(guard.shutdown(TIMEOUT).await.committed, 5_000);
     assert_eq!(files(dir.path()), [""; 0], "nothing is left behind");
 }
 
 #[tokio::test]
-async fn write_ahead_resolves_at_the_sync_or_the_commit() {
+async fn a_receipt_of_write_ahead_resolves_at_the_sync_or_the_commit() {
     let (database, dir) = (MemoryDatabase::new(), TempDir::new().unwrap());
-    let (writer, guard) = start(ahead(&database, dir.path()).receipt_timeout(PATIENCE));
+    let (writer, guard) = start(ahead(&database, dir.path()));
     let delivery = writer.write(AuditEntry::new("up")).await;
     assert!(delivery.is_durable(), "{delivery}");
     database.fail(Failure::Unreachable);
@@ -113,7 +111,7 @@ async fn write_ahead_resolves_at_the_sync_or_the_commit() {
         writer.write_all(numbered(3_000).skip(20)).await,
         Delivery::Spooled
     );
-    database.mend();
+    database.recover();
     wait_for("the replay", async || writer.stats().committed == 3_001).await;
     drop(guard);
     assert_eq!(database.entries().len(), 3_001);
@@ -121,32 +119,37 @@ async fn write_ahead_resolves_at_the_sync_or_the_commit() {
 }
 
 #[tokio::test]
-async fn what_a_shutdown_cannot_write_is_there_at_the_next_start() {
-    for strength in [spilling, ahead] {
+async fn entries_left_by_a_shutdown_are_replayed_at_the_next_start() {
+    for durability in [spilling, ahead] {
         let (database, dir) = (MemoryDatabase::new(), TempDir::new().unwrap());
         database.fail(Failure::Unreachable);
-        let (writer, guard) = start(strength(&database, dir.path()));
+        let (writer, guard) = start(durability(&database, dir.path()));
         for entry in numbered(1_500) {
             drop(writer.write(entry));
         }
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(
             (report.spooled, report.lost, report.unknown, report.pending),
             (1_500, 0, 0, 0)
         );
         assert_eq!(
-            waiting(dir.path()),
+            pending(dir.path()),
             1_502,
-            "and that the writer started and stopped"
+            "the entries, and the records of start and stop"
         );
-        database.mend();
-        let (writer, guard) = start(strength(&database, dir.path()));
+        database.recover();
+        let (writer, guard) = start(durability(&database, dir.path()));
         wait_for("the replay", async || writer.stats().replayed == 1_500).await;
-        wait_for("the last of it", async || waiting(dir.path()) == 0).await;
+        // Not by the status of the spool: a reader of a file that is being removed may create its -shm file again.
+        wait_for("the record of the stop", async || {
+            let rows = database.rows();
+            rows.iter().any(|row| row.action == "audit.writer_stopped")
+        })
+        .await;
         assert_eq!(
             writer.stats().submitted,
             0,
-            "what others gave is not counted as its own"
+            "entries of another writer are not counted"
         );
         drop(guard);
         assert_eq!(stored(&database), (0..1_500).collect());
@@ -168,7 +171,7 @@ async fn writers_that_share_a_directory_leave_each_others_files_alone() {
     assert!(two.write(AuditEntry::new("x")).await.is_durable());
     drop(two_guard);
     assert_eq!(second.entries().len(), 1, "the first's file is in use");
-    first.mend();
+    first.recover();
     wait_for("the replay", async || one.stats().committed == 100).await;
     drop(one_guard);
 }
@@ -180,14 +183,13 @@ async fn entries_for_another_database_are_not_adopted() {
     memory.fail(Failure::Unreachable);
     let (writer, guard) = start(spilling(&memory, dir.path()));
     drop(writer.write_all(numbered(10)));
-    assert_eq!(guard.shutdown(PATIENCE).await.spooled, 10);
-    let (writer, guard) =
-        start(AuditWriter::builder(db.database.clone()).durability(Durability::Spill(dir.path().to_owned())));
+    assert_eq!(guard.shutdown(TIMEOUT).await.spooled, 10);
+    let (writer, guard) = start(db.builder().durability(Durability::Spill(dir.path().to_owned())));
     assert_eq!(writer.write(AuditEntry::new("mine")).await, Delivery::Committed);
     drop(guard);
     assert_eq!(db.count().await, 1);
-    assert_eq!(waiting(dir.path()), 12);
-    // By hand, where it is meant.
+    assert_eq!(pending(dir.path()), 12);
+    // Only a manual replay may write them.
     let replayed = spool::replay(dir.path(), &db.database, ReplayScope::SameDatabase, |_| {})
         .await
         .unwrap();
@@ -203,15 +205,15 @@ async fn entries_for_another_database_are_not_adopted() {
     assert_eq!(files(dir.path()), [""; 0]);
 }
 
-/// Leaves batches of 100 entries in a spool file and damages a page in its middle. Gives back how many
-/// entries were in it.
-pub async fn leave_damaged(database: &MemoryDatabase, dir: &Path) -> usize {
+/// Writes batches of 100 entries to a spool file and damages a page in its middle. Returns the number of
+/// entries.
+pub async fn write_damaged_spool(database: &MemoryDatabase, dir: &Path) -> usize {
     database.fail(Failure::Unreachable);
     let (writer, guard) = start(ahead(database, dir));
     for batch in numbered(3_000).collect::<Vec<_>>().chunks(100) {
         assert_eq!(writer.write_all(batch.to_vec()).await, Delivery::Spooled);
     }
-    guard.shutdown(PATIENCE).await;
+    guard.shutdown(TIMEOUT).await;
     let name = files(dir)
         .into_iter()
         .find(|name| name.ends_with(".spool"))
@@ -223,8 +225,8 @@ pub async fn leave_damaged(database: &MemoryDatabase, dir: &Path) -> usize {
     3_000
 }
 
-/// Most of a damaged file arrives, each entry once, and the file lies aside.
-fn is_salvaged(found: usize, of: usize, dir: &Path) {
+/// Asserts that most entries of a damaged file were recovered, and that the file was renamed.
+fn assert_salvaged(found: usize, of: usize, dir: &Path) {
     assert!(found >= of / 2 && found < of, "{found} of {of}");
     let states: Vec<_> = spool::status(dir)
         .unwrap()
@@ -235,13 +237,13 @@ fn is_salvaged(found: usize, of: usize, dir: &Path) {
 }
 
 #[tokio::test]
-async fn what_can_be_read_of_a_damaged_file_is_written_and_the_rest_is_set_aside() {
+async fn readable_entries_of_a_damaged_file_are_written_and_the_file_is_renamed() {
     let (database, dir) = (MemoryDatabase::new(), TempDir::new().unwrap());
-    let of = leave_damaged(&database, dir.path()).await;
-    database.mend();
+    let of = write_damaged_spool(&database, dir.path()).await;
+    database.recover();
     let (writer, guard) = start(spilling(&database, dir.path()));
     wait_for("the adoption", async || writer.stats().replayed > 0).await;
-    wait_for("the replay", async || waiting(dir.path()) == 0).await;
+    wait_for("the replay", async || pending(dir.path()) == 0).await;
     assert_eq!(
         writer
             .write(AuditEntry::new("later").resource("number", "3000"))
@@ -249,17 +251,17 @@ async fn what_can_be_read_of_a_damaged_file_is_written_and_the_rest_is_set_aside
         Delivery::Committed
     );
     drop(guard);
-    is_salvaged(stored(&database).len() - 1, of, dir.path());
+    assert_salvaged(stored(&database).len() - 1, of, dir.path());
 }
 
 on_both! {
-    async fn a_damaged_file_does_not_stop_a_replay_by_hand(db: TestDb) {
+    async fn a_damaged_file_does_not_stop_a_manual_replay(db: TestDb) {
         let dir = TempDir::new().unwrap();
-        let of = leave_damaged(&MemoryDatabase::new(), dir.path()).await;
+        let of = write_damaged_spool(&MemoryDatabase::new(), dir.path()).await;
         std::fs::write(dir.path().join("00000000-0000-7000-8000-000000000000.spool"), [0xA5; 5_000]).unwrap();
         let replayed = spool::replay(dir.path(), &db.database, ReplayScope::AnyDatabase, |_| {}).await.unwrap();
         assert_eq!((replayed.damaged, replayed.files, replayed.failure), (2, 0, None));
-        is_salvaged(db.count().await as usize, of, dir.path());
+        assert_salvaged(db.count().await as usize, of, dir.path());
         let again = spool::replay(dir.path(), &db.database, ReplayScope::AnyDatabase, |_| {}).await.unwrap();
         assert_eq!((again.damaged, again.entries), (0, 0));
     }
@@ -269,33 +271,35 @@ on_both! {
 async fn a_full_spool_falls_back_to_memory_and_a_full_queue_declares_its_losses() {
     let (database, dir) = (MemoryDatabase::new(), TempDir::new().unwrap());
     database.fail(Failure::Unreachable);
-    let heard = Arc::new(std::sync::Mutex::new(0));
-    let hearing = Arc::clone(&heard);
+    let lost = Arc::new(std::sync::Mutex::new(0));
+    let counter = Arc::clone(&lost);
     let (writer, guard) = start(
         spilling(&database, dir.path())
             .spool_bytes(64 << 10)
             .queue_capacity(500)
-            .on_loss(move |loss| *hearing.lock().unwrap() += loss.count),
+            .on_loss(move |loss| *counter.lock().unwrap() += loss.count),
     );
-    for entry in numbered(10_000) {
+    let mut entries = numbered(10_000);
+    // The spool is used before the queue is full.
+    for entry in entries.by_ref().take(100) {
         drop(writer.write(entry));
-        if writer.stats().dropped == 0 {
-            // Slow enough for the spool to be used first.
-            tokio::time::sleep(Duration::from_micros(10)).await;
-        }
+    }
+    wait_for("the spool", async || writer.stats().spooled > 0).await;
+    for entry in entries {
+        drop(writer.write(entry));
     }
     let stats = writer.stats();
     assert!(stats.spooled > 0 && stats.dropped > 0, "{stats:?}");
-    database.mend();
-    let report = guard.shutdown(PATIENCE).await;
+    database.recover();
+    let report = guard.shutdown(TIMEOUT).await;
     assert_eq!(
         report.committed + report.spooled + report.lost,
         10_000,
         "{report:?}"
     );
-    assert_eq!(*heard.lock().unwrap(), report.lost);
+    assert_eq!(*lost.lock().unwrap(), report.lost);
     let (_writer, _guard) = start(spilling(&database, dir.path()));
-    wait_for("the rest", async || {
+    wait_for("the replay", async || {
         database.entries().len() as u64 == 10_000 - report.lost
     })
     .await;
@@ -310,12 +314,12 @@ async fn a_full_spool_falls_back_to_memory_and_a_full_queue_declares_its_losses(
 }
 
 #[tokio::test]
-async fn refused_entries_are_kept_aside_and_their_neighbours_arrive() {
+async fn rejected_entries_are_quarantined_and_their_neighbours_are_stored() {
     let (database, dir) = (MemoryDatabase::new(), TempDir::new().unwrap());
     let refuses = |row: &db_schema::NewAuditLog| row.action == "poison";
     database.fail(Failure::Refuses(Arc::new(refuses)));
-    for strength in [spilling, ahead] {
-        let (writer, guard) = start(strength(&database, dir.path()));
+    for durability in [spilling, ahead] {
+        let (writer, guard) = start(durability(&database, dir.path()));
         let entries = numbered(1_000).enumerate().map(|(n, entry)| match n % 100 {
             99 => AuditEntry::new("poison").resource("number", n.to_string()),
             _ => entry,
@@ -326,15 +330,16 @@ async fn refused_entries_are_kept_aside_and_their_neighbours_arrive() {
             1_000,
             "{counts:?}"
         );
-        let report = guard.shutdown(PATIENCE).await;
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!((report.committed, report.quarantined, report.lost), (990, 10, 0));
     }
     assert_eq!(database.entries().len(), 2 * 990);
-    let kept = Quarantine::open(dir.path()).unwrap().list().unwrap();
-    assert_eq!(kept.len(), 20);
+    let quarantined = Quarantine::open(dir.path()).unwrap().list().unwrap();
+    assert_eq!(quarantined.len(), 20);
     assert!(
-        kept.iter()
-            .all(|kept| kept.entry.as_ref().unwrap().action == "poison")
+        quarantined
+            .iter()
+            .all(|quarantined| quarantined.entry.as_ref().unwrap().action == "poison")
     );
     let declared = database
         .rows()
@@ -345,7 +350,7 @@ async fn refused_entries_are_kept_aside_and_their_neighbours_arrive() {
 }
 
 #[tokio::test]
-async fn without_a_spool_a_refused_entry_is_told_and_declared() {
+async fn a_rejected_entry_without_a_spool_is_reported_and_declared() {
     let database = MemoryDatabase::new();
     let refuses = |row: &db_schema::NewAuditLog| row.action == "poison";
     database.fail(Failure::Refuses(Arc::new(refuses)));
@@ -356,16 +361,16 @@ async fn without_a_spool_a_refused_entry_is_told_and_declared() {
         (poison.await, other.await),
         (Delivery::Quarantined, Delivery::Committed)
     );
-    let report = guard.shutdown(PATIENCE).await;
+    let report = guard.shutdown(TIMEOUT).await;
     assert_eq!((report.committed, report.quarantined, report.lost), (1, 1, 0));
     let actions: Vec<_> = database.rows().into_iter().map(|row| row.action).collect();
     assert!(actions.contains(&"audit.entry_quarantined".into()), "{actions:?}");
 }
 
 #[tokio::test]
-async fn an_answer_that_is_lost_doubles_nothing() {
+async fn a_lost_answer_stores_nothing_twice() {
     let dir = TempDir::new().unwrap();
-    for strength in [
+    for durability in [
         None,
         Some(Durability::Spill(dir.path().into())),
         Some(Durability::WriteAhead(dir.path().into())),
@@ -375,15 +380,15 @@ async fn an_answer_that_is_lost_doubles_nothing() {
         let (writer, guard) = start(
             database
                 .writer()
-                .retry(hasty())
-                .durability(strength.unwrap_or_default()),
+                .retry(fast_retry())
+                .durability(durability.unwrap_or_default()),
         );
         for entry in numbered(3_000) {
             drop(writer.write(entry));
         }
         wait_for("an attempt", async || database.attempts() > 2).await;
-        database.mend();
-        let report = guard.shutdown(PATIENCE).await;
+        database.recover();
+        let report = guard.shutdown(TIMEOUT).await;
         assert_eq!(report.committed + report.spooled, 3_000);
         if report.spooled > 0 {
             let (writer, _guard) = start(spilling(&database, dir.path()));
@@ -394,10 +399,10 @@ async fn an_answer_that_is_lost_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn memory_alone_holds_what_fits_and_declares_the_rest() {
+async fn a_writer_without_a_spool_declares_entries_beyond_its_queue_as_lost() {
     let database = MemoryDatabase::new();
     database.fail(Failure::Unreachable);
-    let (writer, guard) = start(database.writer().retry(hasty()).queue_capacity(1_000));
+    let (writer, guard) = start(database.writer().retry(fast_retry()).queue_capacity(1_000));
     let mut dropped = 0;
     for entry in numbered(5_000) {
         let receipt = writer.write(entry);
@@ -408,8 +413,8 @@ async fn memory_alone_holds_what_fits_and_declares_the_rest() {
     }
     assert_eq!(dropped, 4_000);
     assert!(writer.stats().oldest_age > Duration::ZERO);
-    database.mend();
-    let report = guard.shutdown(PATIENCE).await;
+    database.recover();
+    let report = guard.shutdown(TIMEOUT).await;
     assert_eq!((report.committed, report.lost), (1_000, 4_000));
     let mut declared = Vec::new();
     for row in database
@@ -417,9 +422,9 @@ async fn memory_alone_holds_what_fits_and_declares_the_rest() {
         .into_iter()
         .filter(|row| row.action == "audit.entries_lost")
     {
-        let said = row.metadata.parse().unwrap();
-        assert_eq!(said["reason"], "queue_full");
-        for range in said["ranges"].as_array().unwrap() {
+        let record = row.metadata.parse().unwrap();
+        assert_eq!(record["reason"], "queue_full");
+        for range in record["ranges"].as_array().unwrap() {
             declared.extend(range[0].as_u64().unwrap()..=range[1].as_u64().unwrap());
         }
     }
@@ -427,29 +432,29 @@ async fn memory_alone_holds_what_fits_and_declares_the_rest() {
 }
 
 on_both! {
-    async fn quarantined_entries_can_be_written_once_the_database_is_mended(db: TestDb) {
+    async fn quarantined_entries_can_be_written_once_the_database_accepts_them(db: TestDb) {
         let dir = TempDir::new().unwrap();
         let refuse = match db.is_postgres() {
             true => "ALTER TABLE audit_logs ADD CONSTRAINT polite CHECK (action <> 'rude.word')",
             false => "CREATE TRIGGER polite BEFORE INSERT ON audit_logs WHEN NEW.action = 'rude.word' BEGIN SELECT RAISE(ABORT, 'rude'); END",
         };
-        let mend = match db.is_postgres() {
+        let fix = match db.is_postgres() {
             true => "ALTER TABLE audit_logs DROP CONSTRAINT polite",
             false => "DROP TRIGGER polite",
         };
         db.sql(refuse).await.unwrap();
-        let (writer, guard) = start(AuditWriter::builder(db.database.clone()).durability(Durability::Spill(dir.path().into())));
+        let (writer, guard) = start(db.builder().durability(Durability::Spill(dir.path().into())));
         let entries = || [AuditEntry::new("before"), AuditEntry::new("rude.word").actor("bob"), AuditEntry::new("after")];
         let counts = writer.write_all(entries()).counts().await;
         assert_eq!((counts.committed, counts.quarantined, counts.weakest()), (2, 1, Delivery::Quarantined));
         drop(guard);
         assert_eq!(db.count().await, 2);
         let mut quarantine = Quarantine::open(dir.path()).unwrap();
-        let kept = quarantine.list().unwrap();
-        assert_eq!((kept.len(), kept[0].entry.as_ref().unwrap().actor_id.as_deref()), (1, Some("bob")));
-        assert_eq!(kept[0].sqlstate.as_deref(), db.is_postgres().then_some("23514"));
-        assert_eq!(quarantine.retry(&mut db.connection().await).await.unwrap(), 0, "still refused");
-        db.sql(mend).await.unwrap();
+        let quarantined = quarantine.list().unwrap();
+        assert_eq!((quarantined.len(), quarantined[0].entry.as_ref().unwrap().actor_id.as_deref()), (1, Some("bob")));
+        assert_eq!(quarantined[0].sqlstate.as_deref(), db.is_postgres().then_some("23514"));
+        assert_eq!(quarantine.retry(&mut db.connection().await).await.unwrap(), 0, "still rejected");
+        db.sql(fix).await.unwrap();
         assert_eq!(quarantine.retry(&mut db.connection().await).await.unwrap(), 1);
         assert_eq!((db.count().await, quarantine.list().unwrap().len()), (3, 0));
     }

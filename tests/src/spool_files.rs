@@ -1,30 +1,31 @@
-//! Spool files that are damaged, held, removed or renamed lose nothing that was acknowledged.
+//! Spool files that are damaged, locked, removed or renamed lose no acknowledged entry.
 
 use std::path::{Path, PathBuf};
 
 use db_services::audit::spool::{self, Quarantine, ReplayScope, Replayed, SpoolState};
 use db_services::audit::testing::{Failure, MemoryDatabase};
-use db_services::audit::{self, AuditEntry, AuditWriter, Delivery, Durability, verify_writers};
+use db_services::audit::{self, AuditEntry, Delivery, Durability, verify_writers};
 use db_services::client::Database;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
 use tempfile::TempDir;
 
-use crate::small_disk::{SmallDisk, ran_in_a_name_space};
-use crate::spool::{PATIENCE, hasty, leave_damaged};
-use crate::support::{TestDb, numbered, on_both, wait_for};
+use crate::small_disk::{SmallDisk, rerun_in_name_space};
+use crate::spool::{fast_retry, write_damaged_spool};
+use crate::support::{TIMEOUT, TestDb, numbered, on_both, wait_for};
 
-/// Leaves entries in a spool file, as a writer does whose database is not there.
-async fn leave(entries: Vec<AuditEntry>, dir: &Path) -> PathBuf {
+/// Writes entries to a spool file, like a writer whose database is unreachable.
+async fn write_spool(entries: Vec<AuditEntry>, dir: &Path) -> PathBuf {
     let database = MemoryDatabase::new();
     database.fail(Failure::Unreachable);
     let builder = database
         .writer()
-        .retry(hasty())
+        .retry(fast_retry())
+        .receipt_timeout(TIMEOUT)
         .durability(Durability::WriteAhead(dir.to_owned()));
     let (writer, guard) = builder.start().unwrap();
     assert_eq!(writer.write_all(entries).await, Delivery::Spooled);
-    guard.shutdown(PATIENCE).await;
+    guard.shutdown(TIMEOUT).await;
     only(dir, "spool")
 }
 
@@ -47,10 +48,10 @@ async fn replay(dir: &Path, database: &Database) -> Replayed {
         .unwrap()
 }
 
-/// The entries that can be read of the damaged file that `leave_damaged` leaves.
-async fn salvageable() -> i64 {
+/// The number of readable entries in a file of `write_damaged_spool`.
+async fn readable_entries() -> i64 {
     let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
-    leave_damaged(&MemoryDatabase::new(), dir.path()).await;
+    write_damaged_spool(&MemoryDatabase::new(), dir.path()).await;
     assert_eq!(replay(dir.path(), &db.database).await.damaged, 1);
     let stored = db.count().await;
     assert!(stored > 1_500, "{stored}");
@@ -58,12 +59,12 @@ async fn salvageable() -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_during_a_salvage_loses_nothing_that_could_be_read() {
-    if ran_in_a_name_space("spool_files::a_full_disk_during_a_salvage_loses_nothing_that_could_be_read") {
+async fn a_full_disk_during_a_recovery_loses_no_readable_entry() {
+    if rerun_in_name_space("spool_files::a_full_disk_during_a_recovery_loses_no_readable_entry") {
         return;
     }
     let (disk, db) = (SmallDisk::mount(8), TestDb::sqlite().await);
-    leave_damaged(&MemoryDatabase::new(), disk.path()).await;
+    write_damaged_spool(&MemoryDatabase::new(), disk.path()).await;
     let damaged = std::fs::read(only(disk.path(), "spool")).unwrap();
     disk.fill_but(0);
     let error = spool::replay(disk.path(), &db.database, ReplayScope::AnyDatabase, |_| {})
@@ -74,24 +75,24 @@ async fn a_full_disk_during_a_salvage_loses_nothing_that_could_be_read() {
     assert_eq!(with_extension(disk.path(), "damaged").len(), 0);
     disk.free();
     assert_eq!(replay(disk.path(), &db.database).await.damaged, 1);
-    assert_eq!(db.count().await, salvageable().await);
+    assert_eq!(db.count().await, readable_entries().await);
 }
 
-/// SQLite writes a removal to its log first, and a full disk does not take that.
+/// SQLite writes a removal to its log first, for which a full disk has no space.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spool_that_fills_its_disk_is_replayed_and_removed() {
-    if ran_in_a_name_space("spool_files::a_spool_that_fills_its_disk_is_replayed_and_removed") {
+    if rerun_in_name_space("spool_files::a_spool_that_fills_its_disk_is_replayed_and_removed") {
         return;
     }
     let (disk, db) = (SmallDisk::mount(8), TestDb::sqlite().await);
     let database = MemoryDatabase::new();
-    let path = leave(numbered(3_000).collect(), disk.path()).await;
+    let path = write_spool(numbered(3_000).collect(), disk.path()).await;
     disk.fill_but(0);
     let refused = std::fs::write(disk.path().join("more"), [0; 8 << 10]);
     assert!(refused.is_err(), "the disk is full");
     let builder = database
         .writer()
-        .retry(hasty())
+        .retry(fast_retry())
         .durability(Durability::WriteAhead(disk.path().to_owned()));
     let (writer, guard) = builder.start().unwrap();
     wait_for("the orphan is removed", async || !path.exists()).await;
@@ -105,26 +106,27 @@ async fn a_spool_that_fills_its_disk_is_replayed_and_removed() {
     );
     disk.free();
     writer.write(AuditEntry::new("later")).await;
-    guard.shutdown(PATIENCE).await;
+    guard.shutdown(TIMEOUT).await;
 
-    let path = leave(numbered(3_000).collect(), disk.path()).await;
+    let path = write_spool(numbered(3_000).collect(), disk.path()).await;
     disk.fill_but(0);
     let done = replay(disk.path(), &db.database).await;
     assert_eq!((done.files, done.entries, path.exists()), (1, 3_000, false));
 }
 
-/// As an operator with a shell in the file has it: SQLite says "database is locked".
+/// Like an operator with a shell in the file: SQLite reports "database is locked".
 #[tokio::test(flavor = "multi_thread")]
-async fn an_orphan_that_another_connection_holds_is_left_as_it_is() {
+async fn an_orphan_that_another_connection_has_locked_is_left_unchanged() {
     let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
-    let path = leave(numbered(100).collect(), dir.path()).await;
+    let path = write_spool(numbered(100).collect(), dir.path()).await;
     let mut holder = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
     holder
         .batch_execute("PRAGMA locking_mode = EXCLUSIVE; UPDATE batches SET entries = entries")
         .unwrap();
     let held = replay(dir.path(), &db.database).await;
     assert_eq!((held.left, held.damaged, held.entries), (1, 0, 0));
-    let (writer, guard) = AuditWriter::builder(db.database.clone())
+    let (writer, guard) = db
+        .builder()
         .durability(Durability::Spill(dir.path().to_owned()))
         .start()
         .unwrap();
@@ -142,21 +144,21 @@ async fn an_orphan_that_another_connection_holds_is_left_as_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_orphan_whose_lock_another_process_holds_is_in_use() {
     let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
-    let path = leave(numbered(100).collect(), dir.path()).await;
+    let path = write_spool(numbered(100).collect(), dir.path()).await;
     let mut holder = std::process::Command::new("flock")
         .arg(path.with_extension("lock"))
         .args(["sh", "-c", "echo locked; cat"])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
-        .expect("flock(1) is there: install util-linux");
-    let mut said = String::new();
+        .expect("cannot run flock(1): install util-linux");
+    let mut line = String::new();
     std::io::BufRead::read_line(
         &mut std::io::BufReader::new(holder.stdout.take().unwrap()),
-        &mut said,
+        &mut line,
     )
     .unwrap();
-    assert_eq!(said, "locked\n");
+    assert_eq!(line, "locked\n");
     let state = spool::status(dir.path()).unwrap().remove(0).state;
     assert!(
         matches!(
@@ -179,37 +181,38 @@ async fn an_orphan_whose_lock_another_process_holds_is_in_use() {
 }
 
 #[tokio::test]
-async fn entries_are_acknowledged_and_kept_though_the_directory_is_removed() {
+async fn entries_are_acknowledged_and_stored_although_the_directory_is_removed() {
     let (database, parent) = (MemoryDatabase::new(), TempDir::new().unwrap());
     let dir = parent.path().join("spool");
     database.fail(Failure::Unreachable);
     let ahead = || {
         database
             .writer()
-            .retry(hasty())
+            .retry(fast_retry())
+            .receipt_timeout(TIMEOUT)
             .durability(Durability::WriteAhead(dir.clone()))
     };
     let (writer, guard) = ahead().start().unwrap();
     assert_eq!(writer.write_all(numbered(10)).await, Delivery::Spooled);
     std::fs::remove_dir_all(&dir).unwrap();
     assert_eq!(writer.write_all(numbered(20).skip(10)).await, Delivery::Spooled);
-    guard.shutdown(PATIENCE).await;
-    database.mend();
+    guard.shutdown(TIMEOUT).await;
+    database.recover();
     let (_writer, guard) = ahead().start().unwrap();
     wait_for("the replay", async || database.entries().len() == 20).await;
     drop(guard);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_whole_file_that_was_renamed_is_replayed_on_request() {
+async fn an_intact_file_that_was_renamed_is_replayed_on_request() {
     let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
-    let path = leave(numbered(100).collect(), dir.path()).await;
+    let path = write_spool(numbered(100).collect(), dir.path()).await;
     std::fs::rename(&path, path.with_extension("damaged")).unwrap();
     assert_eq!(replay(dir.path(), &db.database).await, Replayed::default());
     assert_eq!(
         spool::restore_damaged(dir.path(), &db.database, ReplayScope::SameDatabase).unwrap(),
         0,
-        "it is for another"
+        "the file is for another database"
     );
     assert_eq!(
         spool::restore_damaged(dir.path(), &db.database, ReplayScope::AnyDatabase).unwrap(),
@@ -218,8 +221,8 @@ async fn a_whole_file_that_was_renamed_is_replayed_on_request() {
     let done = replay(dir.path(), &db.database).await;
     assert_eq!((done.files, done.entries, done.damaged), (1, 100, 0));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    // A file that is damaged indeed is read as far as it can be, and renamed again.
-    leave_damaged(&MemoryDatabase::new(), dir.path()).await;
+    // A damaged file is read as far as possible, and renamed again.
+    write_damaged_spool(&MemoryDatabase::new(), dir.path()).await;
     assert_eq!(replay(dir.path(), &db.database).await.damaged, 1);
     let stored = db.count().await;
     assert_eq!(
@@ -233,13 +236,14 @@ async fn a_whole_file_that_was_renamed_is_replayed_on_request() {
     );
 }
 
-/// Its database cannot be read, so it might be for any.
+/// The name of its database cannot be read.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_file_without_a_target_is_replayed_on_request_alone() {
+async fn a_damaged_file_without_a_target_is_only_replayed_on_request() {
     let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
     let path = dir.path().join("00000000-0000-7000-8000-000000000000.spool");
     std::fs::write(&path, [0xA5; 5_000]).unwrap();
-    let (writer, guard) = AuditWriter::builder(db.database.clone())
+    let (writer, guard) = db
+        .builder()
         .durability(Durability::Spill(dir.path().to_owned()))
         .start()
         .unwrap();
@@ -254,10 +258,10 @@ async fn a_damaged_file_without_a_target_is_replayed_on_request_alone() {
 }
 
 on_both! {
-    async fn a_row_that_a_replay_cannot_write_is_declared_for_its_writer(db: TestDb) {
+    async fn a_row_that_is_rejected_in_a_replay_is_declared_for_its_writer(db: TestDb) {
         let dir = TempDir::new().unwrap();
         let entries = numbered(20).enumerate().map(|(n, entry)| if n == 7 { AuditEntry::new("rude.word") } else { entry });
-        leave(entries.collect(), dir.path()).await;
+        write_spool(entries.collect(), dir.path()).await;
         db.sql(match db.is_postgres() {
             true => "ALTER TABLE audit_logs ADD CONSTRAINT polite CHECK (action <> 'rude.word')",
             false => "CREATE TRIGGER polite BEFORE INSERT ON audit_logs WHEN NEW.action = 'rude.word' BEGIN SELECT RAISE(ABORT, 'rude'); END",

@@ -1,4 +1,4 @@
-//! Does every counter say what happened, and does the callback hear every loss?
+//! The writer's counters, and the callback for lost entries.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,15 +6,16 @@ use std::time::Duration;
 use db_services::audit::testing::{Failure, MemoryDatabase};
 use db_services::audit::{AuditEntry, Delivery, DropReason, Loss};
 
-use crate::spool::hasty;
-use crate::support::{numbered, wait_for};
+use crate::spool::fast_retry;
+use crate::support::{TIMEOUT, numbered, wait_for};
 
 #[tokio::test]
-async fn every_field_follows_what_happens() {
+async fn every_counter_shows_what_happened() {
     let database = MemoryDatabase::new();
     let (writer, guard) = database
         .writer()
-        .retry(hasty())
+        .retry(fast_retry())
+        .receipt_timeout(TIMEOUT)
         .queue_capacity(10)
         .start()
         .unwrap();
@@ -35,12 +36,12 @@ async fn every_field_follows_what_happens() {
     );
 
     database.fail(Failure::Refuses(Arc::new(|row| row.action == "rude.word")));
-    wait_for("the repeat", async || writer.stats().committed == 4).await;
+    wait_for("the retry", async || writer.stats().committed == 4).await;
     assert_eq!(
         writer.write(AuditEntry::new("rude.word")).await,
         Delivery::Quarantined
     );
-    wait_for("an empty memory", async || {
+    wait_for("an empty queue", async || {
         writer.stats().oldest_age == Duration::ZERO
     })
     .await;
@@ -51,7 +52,7 @@ async fn every_field_follows_what_happens() {
         (0, 0, 0, 0)
     );
 
-    // What was sent when the time is up may be stored or not.
+    // Entries in flight at the shutdown deadline may be stored or not.
     database.fail(Failure::Unreachable);
     let before = writer.stats().retries;
     drop(writer.write_all(numbered(3)));
@@ -69,16 +70,17 @@ async fn every_field_follows_what_happens() {
 }
 
 #[tokio::test]
-async fn the_callback_hears_each_loss_with_its_reason_though_it_panics() {
+async fn the_callback_gets_each_loss_with_its_reason_although_it_panics() {
     let database = MemoryDatabase::new();
-    let heard: Arc<Mutex<Vec<Loss>>> = Arc::default();
-    let hearing = Arc::clone(&heard);
+    let reported: Arc<Mutex<Vec<Loss>>> = Arc::default();
+    let losses = Arc::clone(&reported);
     let (writer, guard) = database
         .writer()
-        .retry(hasty())
+        .retry(fast_retry())
+        .receipt_timeout(TIMEOUT)
         .queue_capacity(100)
         .on_loss(move |loss| {
-            hearing
+            losses
                 .lock()
                 .unwrap_or_else(|poisoned| poisoned.into_inner())
                 .push(loss.clone());
@@ -86,9 +88,9 @@ async fn the_callback_hears_each_loss_with_its_reason_though_it_panics() {
         })
         .start()
         .unwrap();
-    let heard = || -> Vec<_> {
-        let heard = heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        heard
+    let reported = || -> Vec<_> {
+        let losses = reported.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        losses
             .iter()
             .map(|loss| (loss.first, loss.last, loss.count, loss.reason.clone()))
             .collect()
@@ -99,11 +101,11 @@ async fn the_callback_hears_each_loss_with_its_reason_though_it_panics() {
         Delivery::Dropped(DropReason::QueueFull)
     );
     wait_for("the loss", async || {
-        heard() == [(3, 103, 101, DropReason::QueueFull)]
+        reported() == [(3, 103, 101, DropReason::QueueFull)]
     })
     .await;
 
-    // It goes on; and what it gives up in the end is heard before the shutdown returns.
+    // The writer continues. Entries lost at the shutdown are reported before it returns.
     assert!(writer.write_all(numbered(2)).await.is_durable());
     database.fail(Failure::Unreachable);
     let before = writer.stats().retries;
@@ -112,5 +114,5 @@ async fn the_callback_hears_each_loss_with_its_reason_though_it_panics() {
     drop(writer.write_all(numbered(50)));
     let report = guard.shutdown(Duration::ZERO).await;
     assert_eq!((report.committed, report.lost, report.unknown), (4, 151, 1));
-    assert_eq!(heard()[1..], [(107, 156, 50, DropReason::ShutDown)]);
+    assert_eq!(reported()[1..], [(107, 156, 50, DropReason::ShutDown)]);
 }

@@ -1,40 +1,40 @@
-//! How does each test get a database, and how does it look into it as any SQL client would?
+//! Shared test support: a database for each test, and SQL on it like any client's.
 
-use db_services::audit::{AuditEntry, AuditLog, AuditWriter, WriterGuard, count, latest};
+use db_services::audit::{AuditEntry, AuditLog, AuditWriter, AuditWriterBuilder, WriterGuard, count, latest};
 use db_services::client::{Connection, Database};
-pub use db_test::wait_for;
 use db_test::{Postgres, Server};
+pub use db_test::{TIMEOUT, wait_for};
 use diesel::QueryableByName;
 use diesel::sql_types::Text;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use tempfile::TempDir;
 
-/// A migrated database of one test's own, removed afterwards.
+/// A migrated database for one test, which is removed afterwards.
 pub struct TestDb {
     pub database: Database,
     pub url: String,
-    /// What removes it when dropped.
-    _held: Held,
+    /// Removes the database when dropped.
+    _cleanup: Cleanup,
 }
 
-enum Held {
+enum Cleanup {
     Postgres(#[allow(dead_code)] Postgres),
     Sqlite(#[allow(dead_code)] TempDir),
-    /// A server of the test's own.
-    Elsewhere,
+    /// Removed by the test, or with its server.
+    External,
 }
 
 impl TestDb {
     pub async fn postgres() -> Self {
         let postgres = Postgres::migrated().unwrap_or_else(|error| panic!("{error}"));
-        Self::of(postgres.url().to_owned(), Held::Postgres(postgres))
+        Self::of(postgres.url().to_owned(), Cleanup::Postgres(postgres))
     }
 
-    /// A database of a server of the test's own; it ends with that.
+    /// A database on a server of the test, which is removed with the server.
     pub fn on(server: &Server) -> Self {
         Self::of(
             server.migrated().unwrap_or_else(|error| panic!("{error}")),
-            Held::Elsewhere,
+            Cleanup::External,
         )
     }
 
@@ -46,25 +46,25 @@ impl TestDb {
 
     pub fn empty_postgres() -> Self {
         let postgres = Postgres::empty().unwrap_or_else(|error| panic!("{error}"));
-        Self::of(postgres.url().to_owned(), Held::Postgres(postgres))
+        Self::of(postgres.url().to_owned(), Cleanup::Postgres(postgres))
     }
 
     pub fn empty_sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", dir.path().join("audit.db").display());
-        Self::of(url, Held::Sqlite(dir))
+        Self::of(url, Cleanup::Sqlite(dir))
     }
 
-    /// One that is kept and removed by somebody else.
+    /// A database that the caller creates and removes.
     pub fn at(url: String) -> Self {
-        Self::of(url, Held::Elsewhere)
+        Self::of(url, Cleanup::External)
     }
 
-    fn of(url: String, held: Held) -> Self {
+    fn of(url: String, cleanup: Cleanup) -> Self {
         Self {
             database: Database::from_url(&url).unwrap(),
             url,
-            _held: held,
+            _cleanup: cleanup,
         }
     }
 
@@ -72,15 +72,19 @@ impl TestDb {
         self.url.starts_with("postgres")
     }
 
+    pub fn builder(&self) -> AuditWriterBuilder {
+        writer_to(self.database.clone())
+    }
+
     pub fn writer(&self) -> (AuditWriter, WriterGuard) {
-        AuditWriter::builder(self.database.clone()).start().unwrap()
+        self.builder().start().unwrap()
     }
 
     pub async fn connection(&self) -> Connection {
         self.database.connection().await.unwrap()
     }
 
-    /// Runs SQL as any client might; the error is the database's text.
+    /// Runs SQL like any client. The error is the message of the database.
     pub async fn sql(&self, sql: &str) -> Result<(), String> {
         let done = match &mut self.connection().await {
             Connection::Postgres(conn) => conn.batch_execute(sql).await,
@@ -89,7 +93,7 @@ impl TestDb {
         done.map_err(|error| error.to_string())
     }
 
-    /// Gives the single text that a query selects as `value`.
+    /// Returns the single text that a query selects as `value`.
     pub async fn text(&self, sql: &str) -> String {
         #[derive(QueryableByName)]
         struct Row {
@@ -108,14 +112,21 @@ impl TestDb {
         count(&mut self.connection().await).await.unwrap()
     }
 
-    /// All rows, the newest first.
+    /// All entries, newest first.
     pub async fn rows(&self) -> Vec<AuditLog> {
         latest(&mut self.connection().await, 1_000_000).await.unwrap()
     }
 }
 
-/// Skips the entries whose action begins with `skipped`, without an error: as a trigger of the operator's may.
-pub async fn skip_some(db: &TestDb) {
+/// The builder of a writer whose receipts wait as long as a test does: by default they would resolve as
+/// pending on a machine that is slow under load.
+pub fn writer_to(database: Database) -> AuditWriterBuilder {
+    AuditWriter::builder(database).receipt_timeout(TIMEOUT)
+}
+
+/// Adds a trigger, as an operator might, that skips entries whose action begins with `skipped`, without an
+/// error.
+pub async fn add_skipping_trigger(db: &TestDb) {
     let sql = match db.is_postgres() {
         true => {
             "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS \
@@ -134,7 +145,7 @@ pub async fn skip_some(db: &TestDb) {
     assert_eq!(db.count().await, 0, "the trigger skips a row without an error");
 }
 
-/// Makes a `request_id` unique among the entries of a month: as an index of the operator's may.
+/// Adds a unique index on `request_id` in each month, as an operator might.
 pub async fn make_requests_unique(db: &TestDb) {
     let sql = match db.is_postgres() {
         true => {
@@ -147,7 +158,7 @@ pub async fn make_requests_unique(db: &TestDb) {
     db.sql(sql).await.unwrap();
 }
 
-/// Entries with their number as resource, so that each can be found again.
+/// Entries that have their number as resource id.
 pub fn numbered(count: usize) -> impl Iterator<Item = AuditEntry> {
     (0..count).map(|n| {
         AuditEntry::new("test.write")
@@ -156,24 +167,24 @@ pub fn numbered(count: usize) -> impl Iterator<Item = AuditEntry> {
     })
 }
 
-/// Makes a test for each database of an `async fn(db: TestDb)`.
+/// Defines a test for each of the two databases from an `async fn(db: TestDb)`.
 macro_rules! on_both {
     ($($(#[$attribute:meta])* async fn $name:ident($db:ident: TestDb) $body:block)*) => {$(
         mod $name {
             use super::*;
 
-            async fn promise($db: TestDb) $body
+            async fn test($db: TestDb) $body
 
             $(#[$attribute])*
             #[tokio::test(flavor = "multi_thread")]
             async fn on_postgres() {
-                promise(TestDb::postgres().await).await;
+                test(TestDb::postgres().await).await;
             }
 
             $(#[$attribute])*
             #[tokio::test(flavor = "multi_thread")]
             async fn on_sqlite() {
-                promise(TestDb::sqlite().await).await;
+                test(TestDb::sqlite().await).await;
             }
         }
     )*};

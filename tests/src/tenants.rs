@@ -1,4 +1,4 @@
-//! Does a reader see the rows of one tenant, and the pool's next user nothing of it?
+//! A reader of one tenant sees only its rows, and the next user of the pooled connection inherits nothing.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use diesel::QueryDsl;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use tokio::sync::Notify;
 
-use crate::attacks::field::{connect, text};
+use crate::attacks::fixture::{connect, text};
 use crate::support::{TestDb, on_both, wait_for};
 
-/// Two rows of acme's, one of globex's, one of nobody's and one of the tenant that has no name.
+/// Inserts two rows of the tenant acme, one of globex, one without a tenant and one with an empty tenant.
 async fn fill(db: &TestDb) {
     let mut conn = db.connection().await;
     for (action, tenant) in [
@@ -44,7 +44,7 @@ async fn seen_by(database: &Database, tenant: &str) -> Vec<String> {
     actions
 }
 
-/// Counts by the application's own query, without a filter.
+/// Counts with a query of the application, without a filter.
 async fn own_query(conn: &mut Connection) -> diesel::QueryResult<i64> {
     match conn {
         Connection::Postgres(conn) => {
@@ -65,7 +65,7 @@ async fn own_query(conn: &mut Connection) -> diesel::QueryResult<i64> {
 on_both! {
     async fn a_tenant_sees_its_own_rows_and_no_others(db: TestDb) {
         fill(&db).await;
-        assert_eq!(db.count().await, 5, "the rows that it must not see are there");
+        assert_eq!(db.count().await, 5, "rows of other tenants are stored");
         assert_eq!(seen_by(&db.database, "acme").await, ["a.one", "a.two"]);
         assert_eq!(seen_by(&db.database, "globex").await, ["g.one"]);
         for nobody in ["ACME", "acme ", " ", "%", "' OR '1'='1", "initech"] {
@@ -83,7 +83,7 @@ on_both! {
             Ok([count(conn).await?, own_query(conn).await?, within])
         });
         assert_eq!(counted.await.unwrap(), [2, 2, 2]);
-        assert_eq!(db.count().await, 5, "the next user of the pool");
+        assert_eq!(db.count().await, 5, "the next user of the pool sees all rows");
     }
 
     async fn a_tenant_without_a_name_is_refused(db: TestDb) {
@@ -95,13 +95,13 @@ on_both! {
         assert_eq!(seen_by(&db.database, &"x".repeat(512)).await, [""; 0]);
     }
 
-    async fn nothing_is_written_as_a_tenant(db: TestDb) {
+    async fn a_tenants_reader_cannot_write(db: TestDb) {
         let write = for_tenant(&db.database, "acme", async |conn| {
             insert(conn, &AuditEntry::new("x").tenant("acme")).await
         });
         assert!(matches!(write.await.unwrap_err(), TenantError::Query(_)));
         assert_eq!(db.count().await, 0);
-        // Nor elsewhere, where the reader might have a right to.
+        // Nor to other tables, for which the reader might have privileges.
         let elsewhere = for_tenant(&db.database, "acme", async |conn| match conn {
             Connection::Postgres(conn) => diesel::sql_query("CREATE TEMP TABLE t ()").execute(conn).await,
             Connection::Sqlite(_) => Err(diesel::result::Error::NotFound),
@@ -113,14 +113,14 @@ on_both! {
 
     async fn the_next_user_of_the_connection_inherits_nothing(db: TestDb) {
         fill(&db).await;
-        // A pool of one: the other nine are taken.
+        // One connection remains: the other nine are taken.
         let mut taken = Vec::new();
         while taken.len() < 9 {
             taken.push(db.connection().await);
         }
         let first = session(&db).await;
         assert_eq!(seen_by(&db.database, "acme").await.len(), 2);
-        assert_eq!(session(&db).await, first, "one that ended well is given back as it was");
+        assert_eq!(session(&db).await, first, "the connection is returned to the pool unchanged");
 
         let failing = for_tenant(&db.database, "acme", async |_| {
             Err::<(), _>(diesel::result::Error::NotFound)
@@ -145,7 +145,7 @@ on_both! {
             .map(|(): ()| ())
         });
         assert!(panicking.await.unwrap_err().is_panic());
-        no_transaction_is_left(&db).await;
+        assert_no_open_transaction(&db).await;
         assert_eq!(session(&db).await.seen, first.seen, "after a panic");
 
         let (database, within) = (db.database.clone(), Arc::new(Notify::new()));
@@ -161,14 +161,14 @@ on_both! {
         within.notified().await;
         cancelled.abort();
         assert!(cancelled.await.unwrap_err().is_cancelled());
-        no_transaction_is_left(&db).await;
+        assert_no_open_transaction(&db).await;
         assert_eq!(session(&db).await.seen, first.seen, "after a cancellation");
         assert_eq!(seen_by(&db.database, "globex").await, ["g.one"]);
     }
 }
 
-/// Nothing waits in the pool with a transaction open, which would hold old rows until its next user.
-async fn no_transaction_is_left(db: &TestDb) {
+/// Asserts that no connection in the pool has an open transaction, which would hold back vacuum.
+async fn assert_no_open_transaction(db: &TestDb) {
     if db.is_postgres() {
         let client = connect(&db.url).await;
         let open = "SELECT pid::text FROM pg_stat_activity \
@@ -180,16 +180,16 @@ async fn no_transaction_is_left(db: &TestDb) {
     }
 }
 
-/// What a user of the pool finds on its connection.
+/// The state of a connection of the pool.
 #[derive(Debug, PartialEq)]
-struct Session {
-    /// The server's process; nothing on SQLite.
+struct SessionState {
+    /// The server process; empty on SQLite.
     process: String,
-    /// Its tenant and its role, and the number of rows it sees.
+    /// Its tenant and role, and the number of rows that it sees.
     seen: (String, i64),
 }
 
-async fn session(db: &TestDb) -> Session {
+async fn session(db: &TestDb) -> SessionState {
     let (process, rights) = if db.is_postgres() {
         let rights = "SELECT coalesce(current_setting('audit.tenant_id', true), '') || '/' || current_user \
                       || '/' || current_setting('transaction_read_only') AS value";
@@ -201,15 +201,15 @@ async fn session(db: &TestDb) -> Session {
         let rights = "SELECT count(*) || '/' AS value FROM temp.sqlite_master";
         (String::new(), db.text(rights).await)
     };
-    Session {
+    SessionState {
         process,
         seen: (rights, db.count().await),
     }
 }
 
-/// Whose rows does SQL of one's own show to a member of `audit_reader`, whatever happened before?
+/// Plain SQL of a member of `audit_reader` shows no row, whatever statements ran before.
 #[tokio::test]
-async fn without_a_tenant_a_reader_sees_nothing() {
+async fn a_reader_without_a_tenant_sees_no_row() {
     let db = TestDb::postgres().await;
     fill(&db).await;
     let count = "SELECT count(*)::text AS value FROM audit_logs";
@@ -243,9 +243,9 @@ async fn without_a_tenant_a_reader_sees_nothing() {
     }
 }
 
-/// Row security's condition is one that the index on tenants serves.
+/// The index on tenants serves the condition of row security.
 #[tokio::test]
-async fn a_tenants_page_is_read_from_the_index() {
+async fn the_page_of_a_tenant_is_read_from_the_index() {
     let db = TestDb::postgres().await;
     db.sql(
         "INSERT INTO audit_logs (action, tenant_id, created_at) \
@@ -259,13 +259,13 @@ async fn a_tenants_page_is_read_from_the_index() {
             panic!("not PostgreSQL")
         };
         #[derive(diesel::QueryableByName)]
-        struct Line {
+        struct PlanLine {
             #[diesel(sql_type = diesel::sql_types::Text, column_name = "QUERY PLAN")]
             line: String,
         }
         let page = "EXPLAIN SELECT * FROM audit_logs WHERE created_at > now() - interval '1 day' \
                     ORDER BY created_at DESC LIMIT 50";
-        let lines: Vec<Line> = diesel::sql_query(page).get_results(conn).await?;
+        let lines: Vec<PlanLine> = diesel::sql_query(page).get_results(conn).await?;
         Ok(lines
             .into_iter()
             .map(|line| line.line)

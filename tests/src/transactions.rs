@@ -1,4 +1,4 @@
-//! Does an insert on the caller's connection share the caller's fate?
+//! An insert on the caller's connection is part of the caller's transaction.
 
 use db_services::audit::{AuditConnection, AuditEntry, insert, insert_many};
 use db_services::client::Connection;
@@ -6,10 +6,10 @@ use diesel::result::Error;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use uuid::Uuid;
 
-use crate::support::{TestDb, make_requests_unique, numbered, on_both, skip_some};
+use crate::support::{TestDb, add_skipping_trigger, make_requests_unique, numbered, on_both};
 
 /// Commits one entry, rolls another back.
-async fn both_fates<C: AsyncConnection + AuditConnection>(conn: &mut C) {
+async fn commit_and_roll_back<C: AsyncConnection + AuditConnection>(conn: &mut C) {
     conn.begin().await;
     insert(conn, &AuditEntry::new("kept")).await.unwrap();
     insert_many(conn, &numbered(10).collect::<Vec<_>>())
@@ -21,7 +21,7 @@ async fn both_fates<C: AsyncConnection + AuditConnection>(conn: &mut C) {
     conn.end("ROLLBACK").await;
 }
 
-/// Through the driver's own transaction manager, so that nesting is known.
+/// Transactions through the driver's transaction manager, which tracks nesting.
 trait Transaction {
     async fn begin(&mut self);
     async fn end(&mut self, how: &str);
@@ -43,10 +43,10 @@ impl<C: AsyncConnection> Transaction for C {
 }
 
 on_both! {
-    async fn it_is_committed_and_rolled_back_with_the_transaction(db: TestDb) {
+    async fn an_insert_is_committed_or_rolled_back_with_its_transaction(db: TestDb) {
         match &mut db.connection().await {
-            Connection::Postgres(conn) => both_fates(conn).await,
-            Connection::Sqlite(conn) => both_fates(conn).await,
+            Connection::Postgres(conn) => commit_and_roll_back(conn).await,
+            Connection::Sqlite(conn) => commit_and_roll_back(conn).await,
         }
         let rows = db.rows().await;
         assert_eq!(rows.len(), 11);
@@ -54,9 +54,9 @@ on_both! {
         assert!(rows.iter().all(|row| row.writer_id.is_none() && row.writer_seq.is_none()));
     }
 
-    async fn a_repeat_is_an_error_for_one_and_skipped_among_many(db: TestDb) {
+    async fn a_duplicate_is_an_error_for_insert_and_skipped_by_insert_many(db: TestDb) {
         let mut conn = db.connection().await;
-        // With ids of their own: without, each call would insert them anew.
+        // With ids: without them, each call would insert new rows.
         let entries: Vec<_> = numbered(2_500).map(|entry| entry.id(Uuid::now_v7())).collect();
         assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), 2_500);
         assert_eq!(insert_many(&mut conn, &entries).await.unwrap(), 0);
@@ -71,7 +71,7 @@ on_both! {
 
 on_both! {
     async fn an_entry_that_a_trigger_skips_is_an_error(db: TestDb) {
-        skip_some(&db).await;
+        add_skipping_trigger(&db).await;
         let mut conn = db.connection().await;
         let skipped = || AuditEntry::new("skipped");
         let error = insert(&mut conn, &skipped()).await.unwrap_err().to_string();
@@ -81,14 +81,14 @@ on_both! {
             let error = insert_many(&mut conn, &entries).await.unwrap_err().to_string();
             assert!(error.contains("a trigger or rule of audit_logs skipped the row"), "{error}");
         }
-        // The stored one counts as present, once it is alone.
+        // The other entry is stored, and skipped when it is inserted again.
         insert_many(&mut conn, &entries[..1]).await.unwrap();
         assert_eq!(insert_many(&mut conn, &entries[..1]).await.unwrap(), 0);
         drop(conn);
         assert_eq!(db.count().await, 1);
     }
 
-    async fn an_entry_that_another_unique_index_rejects_is_no_repeat(db: TestDb) {
+    async fn an_entry_that_another_unique_index_rejects_is_not_a_duplicate(db: TestDb) {
         make_requests_unique(&db).await;
         let mut conn = db.connection().await;
         let request = |action: &str| AuditEntry::new(action).request_id("r1");
@@ -101,30 +101,33 @@ on_both! {
         assert!(db.rows().await.iter().all(|row| row.action != "second"));
     }
 
-    async fn a_transaction_goes_on_after_entries_that_are_stored_already(db: TestDb) {
+    async fn a_transaction_continues_after_entries_that_are_stored_already(db: TestDb) {
         let entries: Vec<_> = numbered(10).map(|entry| entry.id(Uuid::now_v7())).collect();
         insert_many(&mut db.connection().await, &entries).await.unwrap();
         if db.is_postgres() {
             db.sql("DROP FUNCTION audit_logs_lookup").await.unwrap();
         }
         match &mut db.connection().await {
-            Connection::Postgres(conn) => repeat_in_a_transaction(conn, &entries).await,
-            Connection::Sqlite(conn) => repeat_in_a_transaction(conn, &entries).await,
+            Connection::Postgres(conn) => insert_duplicates_in_a_transaction(conn, &entries).await,
+            Connection::Sqlite(conn) => insert_duplicates_in_a_transaction(conn, &entries).await,
         }
         assert_eq!(db.count().await, 11);
     }
 }
 
-async fn repeat_in_a_transaction<C: AsyncConnection + AuditConnection>(conn: &mut C, entries: &[AuditEntry]) {
+async fn insert_duplicates_in_a_transaction<C: AsyncConnection + AuditConnection>(
+    conn: &mut C,
+    entries: &[AuditEntry],
+) {
     conn.begin().await;
     assert_eq!(insert_many(conn, entries).await.unwrap(), 0);
     insert(conn, &AuditEntry::new("after")).await.unwrap();
     conn.end("COMMIT").await;
 }
 
-/// As an application would, with a connection it made itself.
+/// Like an application, with its own connection.
 #[tokio::test]
-async fn within_an_applications_own_transaction() {
+async fn an_entry_can_be_inserted_in_a_transaction_of_the_application() {
     let db = TestDb::postgres().await;
     let mut conn = AsyncPgConnection::establish(&db.url).await.unwrap();
     conn.batch_execute("CREATE TABLE accounts (name text)")
@@ -152,9 +155,9 @@ async fn within_an_applications_own_transaction() {
     assert_eq!(db.count().await, 1);
 }
 
-/// The row type alone, with synchronous diesel.
+/// Only the row type, with synchronous diesel.
 #[tokio::test]
-async fn with_synchronous_diesel() {
+async fn a_row_can_be_inserted_with_synchronous_diesel() {
     use diesel::prelude::*;
     let db = TestDb::sqlite().await;
     let path = db.database.sqlite_path().unwrap().to_str().unwrap();

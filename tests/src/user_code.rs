@@ -1,20 +1,18 @@
-//! Code of the application that the writer calls, or that calls the writer from where little works, ends
-//! neither the writer nor the process, and is called without a lock held.
+//! Application code that the writer calls, or that calls the writer in unusual contexts, stops neither the
+//! writer nor the process, and runs without a lock of the writer.
 //!
-//! Each scenario is a process of its own (`app/user_code.rs`) that aborts rather than hang.
+//! Each scenario is a separate process (`app/user_code.rs`) that aborts instead of hanging.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use db_services::audit::testing::{Failure, MemoryDatabase};
-use db_services::audit::{AuditEntry, AuditWriter, Delivery, Durability, RetryPolicy};
+use db_services::audit::{AuditEntry, Delivery, Durability, RetryPolicy};
 use tempfile::TempDir;
 
 use crate::process::lines;
-use crate::support::{TestDb, on_both, wait_for};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{TIMEOUT, TestDb, on_both, wait_for};
 
 fn command(scenario: &str, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
@@ -31,7 +29,7 @@ fn command(scenario: &str, environment: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Runs a scenario to its end, which must be a good one, and returns the lines that it printed.
+/// Runs a scenario, which must succeed, and returns the lines that it printed.
 fn run(scenario: &str, environment: &[(&str, &str)]) -> Vec<String> {
     let output: Output = command(scenario, environment).output().unwrap();
     assert!(output.status.success(), "{scenario}: {output:?}");
@@ -103,10 +101,10 @@ on_both! {
         let printed = run("no-thread", &[("DATABASE_URL", &db.url)]);
         assert!(printed[0].starts_with("dropped: the writer's thread could not be started"), "{printed:?}");
         assert_eq!(printed[1..], ["committed", "true"]);
-        assert!(db.count().await >= 1, "starting was tried again");
+        assert!(db.count().await >= 1, "the start was retried");
     }
 
-    async fn no_free_file_descriptor_at_the_first_entry_is_no_end_of_the_trail(db: TestDb) {
+    async fn the_trail_works_once_a_file_descriptor_is_free_again(db: TestDb) {
         let printed = run("no-file", &[("DATABASE_URL", &db.url)]);
         assert_eq!(printed[1..], ["committed", "true"], "{printed:?}");
         assert!(db.count().await >= 1);
@@ -121,24 +119,24 @@ on_both! {
         // A wake-up is eight bytes, a page of a spool file 4,096.
         assert!(bytes < 256, "{bytes} bytes were read or written");
         assert_eq!(printed[1], "committed");
-        assert!(spool.exists(), "somebody else opened it");
+        assert!(spool.exists(), "another thread opened the spool");
     }
 
     async fn the_longest_durations_do_not_end_the_writer(db: TestDb) {
         for policy in longest() {
             let dir = TempDir::new().unwrap();
             for durability in [Durability::Memory, Durability::Spill(dir.path().to_owned())] {
-                let builder = AuditWriter::builder(db.database.clone()).retry(policy).durability(durability);
+                let builder = db.builder().retry(policy).durability(durability);
                 let (writer, guard) = builder.start().unwrap();
                 assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed, "{policy:?}");
-                let report = guard.shutdown(PATIENCE).await;
+                let report = guard.shutdown(TIMEOUT).await;
                 assert_eq!((report.committed, report.unknown), (1, 0), "{policy:?}");
             }
         }
     }
 }
 
-/// Policies with the longest duration in one field, and in all.
+/// Policies with the longest duration in one field, and in all fields.
 fn longest() -> [RetryPolicy; 5] {
     let with = |set: fn(&mut RetryPolicy)| {
         let mut policy = RetryPolicy::default();
@@ -179,15 +177,11 @@ async fn a_writer_with_the_longest_durations_survives_an_outage() {
             Delivery::Pending,
             "{policy:?}"
         );
-        database.mend();
-        // With a pause without end the writer waits, and ends when it is asked to.
+        database.recover();
+        // With an endless pause the writer waits until its shutdown.
         let waits = nth + 1 == policies.len();
         let report = guard
-            .shutdown(if waits {
-                Duration::from_millis(20)
-            } else {
-                PATIENCE
-            })
+            .shutdown(if waits { Duration::from_millis(20) } else { TIMEOUT })
             .await;
         assert_eq!(report.pending, 0, "{policy:?}");
         if !waits {
@@ -196,7 +190,7 @@ async fn a_writer_with_the_longest_durations_survives_an_outage() {
     }
 }
 
-/// The environment names a certificate that is a pipe: reading it blocks until somebody writes.
+/// The environment names a pipe as certificate: reading it blocks until something is written.
 #[test]
 fn the_first_call_returns_while_the_start_is_blocked() {
     let dir = TempDir::new().unwrap();
@@ -214,7 +208,7 @@ fn the_first_call_returns_while_the_start_is_blocked() {
         .lines()
         .map(Result::unwrap);
     assert_eq!(printed.next().as_deref(), Some("returned"));
-    // Reads and writes: opening does not wait for the other end.
+    // Opened for reading and writing, so that opening does not wait for the other end.
     let both_ends = std::fs::OpenOptions::new()
         .read(true)
         .write(true)

@@ -1,6 +1,6 @@
-// How fast is the audit log that this project grew out of? Drizzle with the `postgres` driver.
-// Arguments: rows of the warm-up, rows, rows of one INSERT. Prints how long the rows took. Or: "blocks" and a
-// table; then it inserts the rows from one number to another for each line of its input, one by one.
+// The audit log from which this project grew: Drizzle with the `postgres` driver.
+// Arguments: rows of the warm-up, rows, rows of one INSERT. Prints the time that the rows took. Or: "blocks" and
+// a table; then it inserts the rows of the range in each line of its input, one by one.
 import { createInterface } from "node:readline";
 import { drizzle } from "drizzle-orm/postgres-js";
 import { inet, jsonb, pgTable, text, timestamp, uuid } from "drizzle-orm/pg-core";
@@ -39,7 +39,7 @@ const event = (nth) => ({
   metadata: { field: "title", version: nth, reason: "edited in the browser", trusted: true },
 });
 
-// The driver reads a socket's directory from options only.
+// The driver takes the directory of a socket only as an option.
 const url = new URL(process.env.DATABASE_URL);
 const host = decodeURIComponent(url.hostname);
 const client = host.startsWith("/")

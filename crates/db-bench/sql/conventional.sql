@@ -1,4 +1,4 @@
--- The audit table that teams begin with: a primary key and a b-tree for each question.
+-- A conventional audit table: a primary key and a b-tree index for each query.
 CREATE TABLE audit_events (
     id            uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
     created_at    timestamptz NOT NULL DEFAULT now(),

@@ -1,6 +1,6 @@
 -- One month of a trail: $1 the month, counted back from this one, $2 its rows, $3 the rows of the
--- months before it. In the order of time, as a trail grows: 200 tenants, 20,000 actors, 100,000
--- resources, a request for each row. The ids are of version 7, made of the row's time and number.
+-- months before it. In chronological order, as a trail grows: 200 tenants, 20,000 actors, 100,000
+-- resources, a request for each row. The ids are of version 7, from the time and number of the row.
 INSERT INTO audit_logs (id, created_at, tenant_id, actor_id, actor_type, action, resource_type, resource_id, ip_address,
                         user_agent, request_id, metadata)
 SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || lpad(to_hex(nth % 4096), 3, '0')

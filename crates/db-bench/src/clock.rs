@@ -1,15 +1,15 @@
-//! How long did it take, and how much of a processor did this process spend on it?
+//! Elapsed time and processor time of a sample.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What one contender did in its turn.
+/// What a contender did in one turn.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) rows: usize,
     pub(crate) elapsed: Duration,
-    /// The processor time of the client's process, the server's apart.
+    /// The processor time of the client process, without the server's.
     pub(crate) cpu: Duration,
 }
 
@@ -18,13 +18,13 @@ impl Sample {
         self.rows as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// Microseconds of the client's processor for each row.
+    /// Microseconds of client processor time for each row.
     pub(crate) fn cpu_per_row(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.rows as f64
     }
 }
 
-/// Runs from its start until it is read.
+/// Measures from its start until it is read.
 pub(crate) struct Stopwatch {
     started: Instant,
     cpu: Duration,

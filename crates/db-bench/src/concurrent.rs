@@ -1,45 +1,37 @@
-//! How many entries a second do many callers get committed that await each of theirs?
+//! Rate of concurrent callers that each await every entry.
 
 use futures_util::FutureExt;
 
-use crate::Fallible;
+use crate::Result;
 use crate::args::Options;
-use crate::peers::{ours, single};
-use crate::place::Place;
+use crate::contenders::{audit_writer, single};
 use crate::report::Report;
-use crate::rounds::{Contender, Rounds};
-use crate::row::Goal::AtLeast;
+use crate::result::Goal::AtLeast;
+use crate::schedule::{Contender, Rounds};
+use crate::server::BenchServer;
 
 const OURS_10: &str = "write_audit_log, awaited by 10";
 const OURS_50: &str = "write_audit_log, awaited by 50";
 const POOL_10: &str = "single inserts, pool of 10, 10 callers";
 const POOL_50: &str = "single inserts, pool of 10, 50 callers";
 
-pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Report) -> Fallible<()> {
+pub(crate) async fn measure(server: &BenchServer, options: &Options, report: &mut Report) -> Result<()> {
     let (few, many) = ((options.events / 20).max(50), (options.events / 5).max(50));
     let contenders = [
-        Contender {
-            name: OURS_10,
-            rows: many,
-            turn: |place, rows| ours::concurrent(place, rows, 10).boxed(),
-        },
-        Contender {
-            name: POOL_10,
-            rows: few,
-            turn: |place, rows| single::concurrent(place, rows, 10).boxed(),
-        },
-        Contender {
-            name: OURS_50,
-            rows: many,
-            turn: |place, rows| ours::concurrent(place, rows, 50).boxed(),
-        },
-        Contender {
-            name: POOL_50,
-            rows: few,
-            turn: |place, rows| single::concurrent(place, rows, 50).boxed(),
-        },
+        Contender::new(OURS_10, many, |server, rows| {
+            audit_writer::concurrent(server, rows, 10).boxed()
+        }),
+        Contender::new(POOL_10, few, |server, rows| {
+            single::concurrent(server, rows, 10).boxed()
+        }),
+        Contender::new(OURS_50, many, |server, rows| {
+            audit_writer::concurrent(server, rows, 50).boxed()
+        }),
+        Contender::new(POOL_50, few, |server, rows| {
+            single::concurrent(server, rows, 50).boxed()
+        }),
     ];
-    let rounds = Rounds::run("concurrent", place, options, &contenders).await?;
+    let rounds = Rounds::run("concurrent", server, options, &contenders).await?;
     report.add(
         rounds
             .rate(OURS_10)

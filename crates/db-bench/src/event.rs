@@ -1,4 +1,4 @@
-//! What is written? Events of about 300 bytes, the same for every contender.
+//! The events that every contender writes, of about 300 bytes.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0";
 
-/// What an application knows when something happened.
+/// What an application knows about one event.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) id: Uuid,
@@ -28,8 +28,8 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// One of many that differ as real ones do: 200 tenants, 20,000 actors, a resource and a request
-    /// of its own.
+    /// The nth event. Events vary as in production: 200 tenants, 20,000 actors, and a distinct resource
+    /// and request for each.
     pub(crate) fn nth(nth: usize) -> Self {
         let [tenant, actor, resource, request] = names(nth);
         Self {
@@ -49,7 +49,7 @@ impl Event {
         }
     }
 
-    /// The same event as one gives it to the audit writer.
+    /// The same event as an audit entry.
     pub(crate) fn entry(nth: usize) -> AuditEntry {
         let [tenant, actor, resource, request] = names(nth);
         AuditEntry::new(action(nth))
@@ -90,7 +90,7 @@ fn address(nth: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, b, c, d))
 }
 
-/// Four members, as a handler would add them.
+/// Four members, as a request handler would add them.
 pub(crate) fn metadata(nth: usize) -> Map<String, Value> {
     Map::from_iter([
         ("field".to_owned(), Value::from("title")),

@@ -1,14 +1,14 @@
-//! How many entries a second does one producer get committed that awaits none of them?
+//! Throughput of one producer that awaits no entry, until all are committed.
 
-use crate::Fallible;
+use crate::Result;
 use crate::args::Options;
 use crate::clock::Sample;
-use crate::peers::{batches, node, ours, sea_orm, single, sqlx, statement};
-use crate::place::Place;
+use crate::contenders::{ancestor, audit_writer, batches, sea_orm, single, sqlx, statement};
 use crate::progress;
 use crate::report::Report;
-use crate::rounds::{Contender, Rounds};
-use crate::row::Goal::{AtLeast, AtMost};
+use crate::result::Goal::{AtLeast, AtMost};
+use crate::schedule::{Contender, Rounds};
+use crate::server::BenchServer;
 
 pub(crate) const OURS: &str = "write_audit_log, forgotten";
 pub(crate) const ANCESTOR: &str = "ancestor (Drizzle), awaited";
@@ -25,13 +25,13 @@ const STATEMENT: &str = "bare statement, own table";
 const GUARDED: &str = "triggers, partitions, INSERT-only role";
 const UNGUARDED: &str = "one table without any of these";
 
-/// Single inserts that take as long as a fast contender's rows, about.
+/// The number of single inserts that take about as long as the rows of a fast contender.
 pub(crate) fn slow(events: usize) -> usize {
     (events / 100).max(10)
 }
 
-pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Report) -> Fallible<()> {
-    let rounds = Rounds::run("ingest", place, options, &contenders(options).await).await?;
+pub(crate) async fn measure(server: &BenchServer, options: &Options, report: &mut Report) -> Result<()> {
+    let rounds = Rounds::run("ingest", server, options, &contenders(options).await).await?;
     let ours = rounds.rate(OURS);
     for (reference, goal) in [
         (ANCESTOR, AtLeast(80.0)),
@@ -70,84 +70,28 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
 async fn contenders(options: &Options) -> Vec<Contender> {
     let events = options.events;
     let mut all = vec![
-        Contender {
-            name: OURS,
-            rows: events,
-            turn: ours::forgotten,
-        },
-        Contender {
-            name: POOLED,
-            rows: slow(events),
-            turn: single::pooled,
-        },
-        Contender {
-            name: HELD,
-            rows: slow(events),
-            turn: single::held,
-        },
-        Contender {
-            name: SQLX,
-            rows: slow(events),
-            turn: sqlx::single,
-        },
-        Contender {
-            name: SEA_ORM,
-            rows: slow(events),
-            turn: sea_orm::single,
-        },
-        Contender {
-            name: DIESEL_BATCH,
-            rows: events / 2,
-            turn: batches::diesel,
-        },
-        Contender {
-            name: SQLX_BATCH,
-            rows: events / 2,
-            turn: sqlx::unnest,
-        },
-        Contender {
-            name: COPY,
-            rows: events,
-            turn: batches::copy_conventional,
-        },
-        Contender {
-            name: COPY_OWN,
-            rows: events,
-            turn: batches::copy_own,
-        },
-        Contender {
-            name: STATEMENT,
-            rows: events,
-            turn: statement::looped,
-        },
-        Contender {
-            name: GUARDED,
-            rows: events,
-            turn: ours::guarded,
-        },
-        Contender {
-            name: UNGUARDED,
-            rows: events,
-            turn: ours::unguarded,
-        },
+        Contender::new(OURS, events, audit_writer::fire_and_forget),
+        Contender::new(POOLED, slow(events), single::pooled),
+        Contender::new(HELD, slow(events), single::held),
+        Contender::new(SQLX, slow(events), sqlx::single),
+        Contender::new(SEA_ORM, slow(events), sea_orm::single),
+        Contender::new(DIESEL_BATCH, events / 2, batches::diesel),
+        Contender::new(SQLX_BATCH, events / 2, sqlx::unnest),
+        Contender::new(COPY, events, batches::copy_conventional),
+        Contender::new(COPY_OWN, events, batches::copy_own),
+        Contender::new(STATEMENT, events, statement::looped),
+        Contender::new(GUARDED, events, audit_writer::guarded),
+        Contender::new(UNGUARDED, events, audit_writer::unguarded),
     ];
-    if node_is_there(options, ANCESTOR).await {
-        all.push(Contender {
-            name: ANCESTOR,
-            rows: slow(events),
-            turn: node::single,
-        });
-        all.push(Contender {
-            name: ANCESTOR_BATCH,
-            rows: events / 5,
-            turn: node::batch,
-        });
+    if includes_ancestor(options, ANCESTOR).await {
+        all.push(Contender::new(ANCESTOR, slow(events), ancestor::single));
+        all.push(Contender::new(ANCESTOR_BATCH, events / 5, ancestor::batch));
     }
     all
 }
 
-/// Whether the peer on Node takes part; says so if it does not.
-pub(crate) async fn node_is_there(options: &Options, what: &str) -> bool {
+/// True if the ancestor can be measured. Otherwise it prints why not.
+pub(crate) async fn includes_ancestor(options: &Options, what: &str) -> bool {
     if ![ANCESTOR, ANCESTOR_BATCH]
         .iter()
         .any(|name| options.takes_part(name))
@@ -156,7 +100,7 @@ pub(crate) async fn node_is_there(options: &Options, what: &str) -> bool {
     }
     let installed = match options.without_node {
         true => Err("--without-node".to_owned()),
-        false => node::install().await,
+        false => ancestor::install().await,
     };
     installed.map_err(|why| progress::skipped(what, &why)).is_ok()
 }

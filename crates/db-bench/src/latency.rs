@@ -1,8 +1,8 @@
-//! How long one caller waits that awaits each entry, and how many entries it writes in a second.
+//! Latency and rate of one caller that awaits each entry.
 //!
-//! All contenders write into one table, in short alternating blocks: what slows the machine for a while
-//! slows all of them, and a ratio is the median of what the blocks' own pairs come to. The order changes
-//! from block to block, so that no contender always follows the same one.
+//! All contenders write to one table, in short alternating blocks: a slow phase of the machine affects
+//! all of them, and a ratio is the median of the ratios within each block. The order changes from block
+//! to block, so that no contender always follows the same one.
 
 use std::ops::Range;
 use std::sync::mpsc;
@@ -11,42 +11,42 @@ use std::time::{Duration, Instant};
 
 use db_services::audit::{AuditWriter, with_writer};
 
-use crate::Fallible;
+use crate::Result;
 use crate::args::Options;
-use crate::ingest::{ANCESTOR, SEA_ORM, SQLX, node_is_there};
-use crate::peers::{Single, node, ours, sea_orm, single, sqlx};
-use crate::place::{Place, Table};
+use crate::contenders::{Single, ancestor, audit_writer, sea_orm, single, sqlx};
+use crate::ingest::{ANCESTOR, SEA_ORM, SQLX, includes_ancestor};
 use crate::progress;
 use crate::report::Report;
-use crate::row::Goal::{AtLeast, AtMost};
-use crate::row::Series;
+use crate::result::Goal::{AtLeast, AtMost};
+use crate::result::Series;
+use crate::server::{BenchServer, Table};
 use crate::stats::percentile;
 
 const OURS: &str = "write_audit_log, awaited";
 const HELD: &str = "single insert, held connection";
 
-/// What a statement takes the server, about.
+/// About the time that a statement takes the server.
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// Blocks for each of the other parts' blocks: these are shorter.
+/// Blocks of this part for each block of the other parts: these are shorter.
 const FINER: usize = 8;
 
-/// Calls of each contender before the blocks: a runtime that compiles as it runs needs many to be warm.
+/// Calls of each contender before the blocks: a just-in-time compiler needs many to warm up.
 const WARM_UP: usize = 300;
 
-/// Calls at the beginning of a block that are not counted: the contender has been idle.
+/// Calls at the beginning of a block that are not counted, because the contender was idle.
 const REWARM: usize = 5;
 
-pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Report) -> Fallible<()> {
-    let fresh = place.fresh(Table::Own).await?;
-    let (writer, guard) = ours::start(&fresh.url)?;
-    let mut contenders = contenders(&fresh.url, writer, options).await?;
+pub(crate) async fn measure(server: &BenchServer, options: &Options, report: &mut Report) -> Result<()> {
+    let database = server.create_database(Table::Own).await?;
+    let (writer, guard) = audit_writer::start(&database.url)?;
+    let mut contenders = contenders(&database.url, writer, options).await?;
     let per_block = (options.events / 2_000).max(5);
     let blocks = options.blocks * FINER;
     let mut hop = Series::new("to another thread and back: p50", "µs");
     let bar = progress::bar("latency", blocks);
     for contender in &mut contenders {
-        contender.peer.block(0..WARM_UP).await?;
+        contender.inserter.block(0..WARM_UP).await?;
     }
     let mut written = WARM_UP;
     for block in 0..blocks {
@@ -67,11 +67,11 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
     let emitted = written * contenders.len();
     show(&contenders, hop, report)?;
     drop(contenders);
-    guard.shutdown(ours::PATIENCE).await;
-    fresh.settle(emitted).await
+    guard.shutdown(audit_writer::TIMEOUT).await;
+    database.verify_and_drop(emitted).await
 }
 
-fn show(contenders: &[Contender], hop: Series, report: &mut Report) -> Fallible<()> {
+fn show(contenders: &[LatencyContender], hop: Series, report: &mut Report) -> Result<()> {
     let [ours, held, baselines @ ..] = contenders else {
         return Err("no contenders".into());
     };
@@ -89,45 +89,45 @@ fn show(contenders: &[Contender], hop: Series, report: &mut Report) -> Fallible<
     Ok(())
 }
 
-/// The writer, the held connection, and those of the others that take part.
-async fn contenders(url: &str, writer: AuditWriter, options: &Options) -> Fallible<Vec<Contender>> {
+/// The writer, the held connection, and the other baselines that are selected.
+async fn contenders(url: &str, writer: AuditWriter, options: &Options) -> Result<Vec<LatencyContender>> {
     let mut contenders = vec![
-        Contender::new(OURS, 1.0, Peer::Ours(writer)),
-        Contender::new(HELD, 1.0, Peer::Held(single::HeldOwn::connect(url).await?)),
+        LatencyContender::new(OURS, 1.0, Inserter::Ours(writer)),
+        LatencyContender::new(HELD, 1.0, Inserter::Held(single::HeldOwn::connect(url).await?)),
     ];
     if options.takes_part(SQLX) {
-        let peer = Peer::Sqlx(sqlx::Held::connect(url).await?);
-        contenders.push(Contender::new("sqlx, held connection", 1.0, peer));
+        let inserter = Inserter::Sqlx(sqlx::HeldConnection::connect(url).await?);
+        contenders.push(LatencyContender::new("sqlx, held connection", 1.0, inserter));
     }
     if options.takes_part(SEA_ORM) {
-        let peer = Peer::SeaOrm(sea_orm::Pooled::connect(url, "audit_logs").await?);
-        contenders.push(Contender::new("sea-orm, pool", 1.2, peer));
+        let inserter = Inserter::SeaOrm(sea_orm::Pooled::connect(url, "audit_logs").await?);
+        contenders.push(LatencyContender::new("sea-orm, pool", 1.2, inserter));
     }
-    if node_is_there(options, ANCESTOR).await {
-        contenders.push(Contender::new(
+    if includes_ancestor(options, ANCESTOR).await {
+        contenders.push(LatencyContender::new(
             ANCESTOR,
             2.7,
-            Peer::Ancestor(node::Blocks::start(url)?),
+            Inserter::Ancestor(ancestor::Blocks::start(url)?),
         ));
     }
     Ok(contenders)
 }
 
-/// One who takes part, and what was measured of it in each block.
-struct Contender {
-    peer: Peer,
-    /// How many times its rate the writer is to reach.
+/// A contender, and its measurements in each block.
+struct LatencyContender {
+    inserter: Inserter,
+    /// The multiple of its rate that the writer should reach.
     goal: f64,
     rate: Series,
     p50: Series,
     p99: Series,
 }
 
-impl Contender {
-    fn new(name: &str, goal: f64, peer: Peer) -> Self {
+impl LatencyContender {
+    fn new(name: &str, goal: f64, inserter: Inserter) -> Self {
         let series = |figure, unit| Series::new(format!("{name}: {figure}"), unit);
         Self {
-            peer,
+            inserter,
             goal,
             rate: series("rate", "rows/s"),
             p50: series("p50", "µs"),
@@ -135,11 +135,11 @@ impl Contender {
         }
     }
 
-    async fn measure(&mut self, numbers: Range<usize>) -> Fallible<()> {
+    async fn measure(&mut self, numbers: Range<usize>) -> Result<()> {
         let counted = numbers.start + REWARM..numbers.end;
         let rows = counted.len() as f64;
-        self.peer.block(numbers.start..counted.start).await?;
-        let Block { seconds, calls } = self.peer.block(counted).await?;
+        self.inserter.block(numbers.start..counted.start).await?;
+        let Block { seconds, calls } = self.inserter.block(counted).await?;
         self.rate.values.push(rows / seconds);
         self.p50.values.extend(percentile(&calls, 0.5));
         self.p99.values.extend(percentile(&calls, 0.99));
@@ -147,44 +147,46 @@ impl Contender {
     }
 }
 
-enum Peer {
+enum Inserter {
     Ours(AuditWriter),
     Held(single::HeldOwn),
-    Sqlx(sqlx::Held),
+    Sqlx(sqlx::HeldConnection),
     SeaOrm(sea_orm::Pooled),
-    Ancestor(node::Blocks),
+    Ancestor(ancestor::Blocks),
 }
 
-impl Peer {
+impl Inserter {
     /// Inserts these rows one by one.
-    async fn block(&mut self, numbers: Range<usize>) -> Fallible<Block> {
+    async fn block(&mut self, numbers: Range<usize>) -> Result<Block> {
         match self {
-            Self::Ours(writer) => with_writer(writer.clone(), timed(&mut ours::Awaited, numbers)).await,
-            Self::Held(peer) => timed(peer, numbers).await,
-            Self::Sqlx(peer) => timed(peer, numbers).await,
-            Self::SeaOrm(peer) => timed(peer, numbers).await,
-            // Each call is beyond the reach of this clock.
-            Self::Ancestor(peer) => Ok(Block {
-                seconds: peer.insert(numbers).await?,
+            Self::Ours(writer) => {
+                with_writer(writer.clone(), timed(&mut audit_writer::Awaited, numbers)).await
+            }
+            Self::Held(inserter) => timed(inserter, numbers).await,
+            Self::Sqlx(inserter) => timed(inserter, numbers).await,
+            Self::SeaOrm(inserter) => timed(inserter, numbers).await,
+            // Another process: this clock cannot time each call.
+            Self::Ancestor(inserter) => Ok(Block {
+                seconds: inserter.insert(numbers).await?,
                 calls: Vec::new(),
             }),
         }
     }
 }
 
-/// What a block took.
+/// The times of a block.
 struct Block {
     seconds: f64,
     /// Microseconds of each call.
     calls: Vec<f64>,
 }
 
-async fn timed(peer: &mut impl Single, numbers: Range<usize>) -> Fallible<Block> {
+async fn timed(inserter: &mut impl Single, numbers: Range<usize>) -> Result<Block> {
     let mut calls = Vec::with_capacity(numbers.len());
     let begun = Instant::now();
     for nth in numbers {
         let called = Instant::now();
-        peer.insert(nth).await?;
+        inserter.insert(nth).await?;
         calls.push(called.elapsed().as_secs_f64() * 1e6);
     }
     Ok(Block {
@@ -193,7 +195,7 @@ async fn timed(peer: &mut impl Single, numbers: Range<usize>) -> Fallible<Block>
     })
 }
 
-/// In which order the contenders have this block: each is first, and follows each neighbour, equally often.
+/// The order of the contenders in a block. Over many blocks each is in each position equally often.
 fn order(block: usize, contenders: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..contenders).collect();
     order.rotate_left(block / 2 % contenders);
@@ -203,21 +205,22 @@ fn order(block: usize, contenders: usize) -> Vec<usize> {
     order
 }
 
-/// Microseconds of each, a pause before each so that both threads sleep.
+/// Sends a message to another thread and waits for the reply, with a pause before each so that both
+/// threads sleep. Returns the microseconds of each round trip.
 fn hops(count: usize) -> Vec<f64> {
-    let (there, heard) = mpsc::channel();
+    let (request, requests) = mpsc::channel();
     let (answer, back) = mpsc::channel();
-    let other = thread::spawn(move || heard.iter().try_for_each(|()| answer.send(())));
+    let other = thread::spawn(move || requests.iter().try_for_each(|()| answer.send(())));
     let hop = |_| {
         thread::sleep(PAUSE);
         let begun = Instant::now();
-        there.send(()).ok()?;
+        request.send(()).ok()?;
         back.recv().ok()?;
         Some(begun.elapsed().as_secs_f64() * 1e6)
     };
     let calls = (0..count).filter_map(hop).collect();
-    drop(there);
-    // It has nothing more to answer.
+    drop(request);
+    // The thread ends when its channel is closed.
     let _ = other.join();
     calls
 }
@@ -227,15 +230,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_contender_is_equally_often_at_each_place() {
+    fn every_contender_is_equally_often_in_each_position() {
         for contenders in 2..=5 {
-            let mut places = vec![vec![0; contenders]; contenders];
+            let mut positions = vec![vec![0; contenders]; contenders];
             for block in 0..2 * contenders {
-                for (place, who) in order(block, contenders).into_iter().enumerate() {
-                    places[who][place] += 1;
+                for (position, contender) in order(block, contenders).into_iter().enumerate() {
+                    positions[contender][position] += 1;
                 }
             }
-            assert!(places.iter().flatten().all(|times| *times == 2), "{places:?}");
+            assert!(
+                positions.iter().flatten().all(|times| *times == 2),
+                "{positions:?}"
+            );
         }
     }
 }

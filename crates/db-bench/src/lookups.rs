@@ -1,4 +1,4 @@
-//! How soon does an operator see the first page of an answer, from a trail of twelve months?
+//! Time to the first page of look-ups in a trail of twelve months.
 
 use std::time::{Duration, Instant};
 
@@ -6,27 +6,27 @@ use futures_util::future::try_join_all;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
-use crate::Fallible;
+use crate::Result;
 use crate::args::Options;
-use crate::place::{Fresh, Place, Table, connect};
 use crate::progress;
 use crate::report::Report;
-use crate::row::Goal::AtMost;
-use crate::row::Series;
+use crate::result::Goal::AtMost;
+use crate::result::Series;
+use crate::server::{BenchDatabase, BenchServer, Table, connect};
 
-/// Months of the trail, the last of them open.
+/// Months of the trail, including the current one.
 const MONTHS: usize = 12;
 
-/// Makes one month's share of the rows. $1: the month, counted back from this one; $2: its rows; $3:
-/// rows of the months before.
+/// Inserts the rows of one month. $1: the month, counted back from this one; $2: its rows; $3: the rows
+/// of the months before it.
 const FILL: &str = include_str!("../sql/fill.sql");
 
-/// The table with nothing but the b-tree that the timeline asks for.
-const PERFECT: &str = "CREATE TABLE perfect AS TABLE audit_logs;
-     CREATE INDEX perfect_timeline ON perfect (tenant_id, created_at);
-     VACUUM ANALYZE audit_logs; ANALYZE perfect";
+/// The table with only the b-tree that serves the timeline.
+const IDEAL: &str = "CREATE TABLE ideal AS TABLE audit_logs;
+     CREATE INDEX ideal_timeline ON ideal (tenant_id, created_at);
+     VACUUM ANALYZE audit_logs; ANALYZE ideal";
 
-/// A question, and whom it is asked about: as `sql/fill.sql` names those of a row.
+/// A query, and its parameter for a row: the names are those of `sql/fill.sql`.
 struct Question {
     name: &'static str,
     sql: &'static str,
@@ -39,14 +39,14 @@ const TIMELINE: Question = Question {
     about: |row| format!("tenant-{:04}", row * 7 % 200),
 };
 
-const PERFECT_TIMELINE: Question = Question {
+const IDEAL_TIMELINE: Question = Question {
     name: "tenant timeline, one b-tree",
-    sql: "SELECT * FROM perfect WHERE tenant_id = $1 ORDER BY created_at DESC LIMIT 50",
+    sql: "SELECT * FROM ideal WHERE tenant_id = $1 ORDER BY created_at DESC LIMIT 50",
     about: TIMELINE.about,
 };
 
-/// The step that fills the page of most tenants where `audit::latest` reads for one of them: the last month,
-/// and what is dated ahead.
+/// The step of `audit::latest` that fills the page of most tenants: the last month, and rows with later
+/// times.
 const LATEST_TIMELINE: Question = Question {
     name: "tenant timeline, from 31 days ago",
     sql: "SELECT * FROM audit_logs WHERE tenant_id = $1 AND created_at >= now() - interval '31 days' \
@@ -54,8 +54,8 @@ const LATEST_TIMELINE: Question = Question {
     about: TIMELINE.about,
 };
 
-/// What a reader asks who knows that nothing is dated ahead: all other partitions are left out, the
-/// default one too.
+/// The query of a reader who excludes rows with later times: the planner prunes all other partitions,
+/// the default partition as well.
 const RECENT_TIMELINE: Question = Question {
     name: "tenant timeline, last 31 days",
     sql: "SELECT * FROM audit_logs WHERE tenant_id = $1 \
@@ -83,24 +83,24 @@ const OTHERS: [Question; 3] = [
     },
 ];
 
-pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Report) -> Fallible<()> {
-    let fresh = place.fresh(Table::Own).await?;
-    fill(&fresh, options.rows).await?;
-    connect(&fresh.url)
+pub(crate) async fn measure(server: &BenchServer, options: &Options, report: &mut Report) -> Result<()> {
+    let database = server.create_database(Table::Own).await?;
+    fill(&database, options.rows).await?;
+    connect(&database.url)
         .await?
         .batch_execute("SELECT audit_logs_index_closed_months()")
         .await?;
-    for sql in PERFECT.split(';') {
-        connect(&fresh.url).await?.batch_execute(sql).await?;
+    for sql in IDEAL.split(';') {
+        connect(&database.url).await?.batch_execute(sql).await?;
     }
-    warm(&fresh, options, report).await?;
-    cold(place, &fresh, options, report).await?;
-    fresh.settle(options.rows).await
+    warm(&database, options, report).await?;
+    cold(server, &database, options, report).await?;
+    database.verify_and_drop(options.rows).await
 }
 
 /// Fills the twelve months, two at a time.
-async fn fill(fresh: &Fresh<'_>, rows: usize) -> Fallible<()> {
-    let client = connect(&fresh.url).await?;
+async fn fill(database: &BenchDatabase<'_>, rows: usize) -> Result<()> {
+    let client = connect(&database.url).await?;
     client
         .batch_execute("SELECT audit_logs_ensure_partitions(now() - interval '11 months', now())")
         .await?;
@@ -109,7 +109,7 @@ async fn fill(fresh: &Fresh<'_>, rows: usize) -> Fallible<()> {
     // Rows before the nth month, so that together they are numbered without a gap.
     let before = move |month: usize| rows * month / MONTHS;
     let lanes = (0..2).map(|lane| {
-        let (url, bar) = (fresh.url.clone(), bar.clone());
+        let (url, bar) = (database.url.clone(), bar.clone());
         tokio::spawn(async move {
             let client = connect(&url).await?;
             for month in (0..MONTHS).filter(|month| month % 2 == lane) {
@@ -121,20 +121,20 @@ async fn fill(fresh: &Fresh<'_>, rows: usize) -> Fallible<()> {
                 client.execute(FILL, &parameters).await?;
                 bar.inc(1);
             }
-            Ok::<_, crate::Failure>(())
+            Ok::<_, crate::Error>(())
         })
     });
-    try_join_all(lanes).await?.into_iter().collect::<Fallible<()>>()?;
+    try_join_all(lanes).await?.into_iter().collect::<Result<()>>()?;
     bar.finish_and_clear();
     Ok(())
 }
 
-/// Times of a connection that knows its statements, on pages that are in memory.
-async fn warm(fresh: &Fresh<'_>, options: &Options, report: &mut Report) -> Fallible<()> {
+/// Measures prepared statements on pages that are in memory.
+async fn warm(database: &BenchDatabase<'_>, options: &Options, report: &mut Report) -> Result<()> {
     let blocks = options.blocks;
-    let client = connect(&fresh.url).await?;
+    let client = connect(&database.url).await?;
     let mut asked = Vec::new();
-    let timelines = [PERFECT_TIMELINE, TIMELINE, LATEST_TIMELINE, RECENT_TIMELINE];
+    let timelines = [IDEAL_TIMELINE, TIMELINE, LATEST_TIMELINE, RECENT_TIMELINE];
     for question in timelines.into_iter().chain(OTHERS) {
         let statement = client.prepare(question.sql).await?;
         let series = Series::new(format!("{}: warm", question.name), "ms");
@@ -142,7 +142,7 @@ async fn warm(fresh: &Fresh<'_>, options: &Options, report: &mut Report) -> Fall
     }
     let bar = progress::bar("lookups", blocks);
     bar.set_message("warm");
-    // First as often as it takes the server to settle for a plan, and for the pages to be in memory.
+    // The first runs let the server choose a generic plan and read the pages into memory.
     for block in 0..blocks + 8 {
         for (question, statement, series) in &mut asked {
             let took = ask(&client, statement, &(question.about)(some(block, options.rows))).await?;
@@ -154,12 +154,12 @@ async fn warm(fresh: &Fresh<'_>, options: &Options, report: &mut Report) -> Fall
     }
     bar.finish_and_clear();
     let mut series = asked.iter().map(|(.., series)| series);
-    if let (Some(perfect), Some(bare)) = (series.next(), series.next()) {
-        report.add(bare.against(perfect, Some(AtMost(2.0))))?;
+    if let (Some(ideal), Some(bare)) = (series.next(), series.next()) {
+        report.add(bare.against(ideal, Some(AtMost(2.0))))?;
         for timeline in series.by_ref().take(2) {
-            report.add(timeline.against(perfect, None))?;
+            report.add(timeline.against(ideal, None))?;
         }
-        report.add(perfect.row(None))?;
+        report.add(ideal.row(None))?;
     }
     for others in series {
         report.add(others.row(None))?;
@@ -167,29 +167,34 @@ async fn warm(fresh: &Fresh<'_>, options: &Options, report: &mut Report) -> Fall
     Ok(())
 }
 
-/// Times of a first question after the server's start, with no page of its data in memory. Only on a
-/// private server: another's is not ours to restart.
-async fn cold(place: &Place, fresh: &Fresh<'_>, options: &Options, report: &mut Report) -> Fallible<()> {
-    let Some(server) = place.server() else {
+/// Measures the first query after a start of the server, with no page of its data in memory. Only on a
+/// private server: another one must not be restarted.
+async fn cold(
+    server: &BenchServer,
+    database: &BenchDatabase<'_>,
+    options: &Options,
+    report: &mut Report,
+) -> Result<()> {
+    let Some(private) = server.private() else {
         progress::skipped("look-ups, cold", "the server is not private");
         return Ok(());
     };
-    let questions: Vec<Question> = [TIMELINE, PERFECT_TIMELINE].into_iter().chain(OTHERS).collect();
+    let questions: Vec<Question> = [TIMELINE, IDEAL_TIMELINE].into_iter().chain(OTHERS).collect();
     let rounds = options.rounds.clamp(1, 3);
     let bar = progress::bar("lookups", questions.len() * rounds);
     bar.set_message("cold");
     for question in &questions {
         let mut series = Series::new(format!("{}: cold", question.name), "ms");
         for round in 0..rounds {
-            let data: String = connect(&fresh.url)
+            let data: String = connect(&database.url)
                 .await?
                 .query_one("SELECT current_setting('data_directory')", &[])
                 .await?
                 .try_get(0)?;
-            server.stop_fast()?;
-            forget(std::path::Path::new(&data))?;
-            server.start_again()?;
-            let client = connect(&fresh.url).await?;
+            private.stop_fast()?;
+            evict(std::path::Path::new(&data))?;
+            private.start_again()?;
+            let client = connect(&database.url).await?;
             let statement = client.prepare(question.sql).await?;
             series.values.push(
                 ask(
@@ -207,13 +212,13 @@ async fn cold(place: &Place, fresh: &Fresh<'_>, options: &Options, report: &mut 
     Ok(())
 }
 
-/// A row out of `rows`, another each time.
+/// The number of a row below `rows`, a different one for each `nth`.
 fn some(nth: usize, rows: usize) -> usize {
     (nth + 1) * 15_485_863 % rows
 }
 
-/// Asks, and gives how many milliseconds it took. Nobody is asked about who is not there.
-async fn ask(client: &Client, statement: &Statement, about: &str) -> Fallible<f64> {
+/// Runs a query and returns its milliseconds. A query that finds no row makes the run void.
+async fn ask(client: &Client, statement: &Statement, about: &str) -> Result<f64> {
     let begun = Instant::now();
     let found = client.query(statement, &[&about]).await?;
     let took: Duration = begun.elapsed();
@@ -223,13 +228,12 @@ async fn ask(client: &Client, statement: &Statement, about: &str) -> Fallible<f6
     }
 }
 
-/// Has the operating system forget what it keeps in memory of these files. All are written: the
-/// server has stopped.
-fn forget(dir: &std::path::Path) -> std::io::Result<()> {
+/// Removes these files from the page cache. The server has stopped and has written everything.
+fn evict(dir: &std::path::Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            forget(&entry.path())?;
+            evict(&entry.path())?;
         } else if entry.file_type()?.is_file() {
             let file = std::fs::File::open(entry.path())?;
             file.sync_all()?;

@@ -1,23 +1,23 @@
-//! How fast is it? The audit writers side by side with what else could be used.
+//! Benchmark of the audit writer beside the alternatives to it.
 //!
-//! Each file beside this one measures one part; `peers/` has the contenders. How it measures, and why
-//! so, is in docs/decisions/0009-benchmark.md.
+//! Each file beside this one measures one part; `contenders/` holds the writer and its baselines. The method
+//! and its reasons are in docs/decisions/0009-benchmark.md.
 
 mod args;
 mod clock;
 mod concurrent;
+mod contenders;
+mod enqueue;
 mod event;
-mod handoff;
 mod ingest;
 mod latency;
 mod lookups;
 mod memory;
-mod peers;
-mod place;
 mod progress;
 mod report;
-mod rounds;
-mod row;
+mod result;
+mod schedule;
+mod server;
 mod spool;
 mod stats;
 
@@ -25,21 +25,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Options, What};
-use place::Place;
+use args::{Cli, Options, Part};
 use report::Report;
+use server::BenchServer;
 
-/// Whatever can go wrong here ends the run.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// An error, which ends the run.
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-pub(crate) type Fallible<T> = Result<T, Failure>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off")).init();
-    // A task, as a server's handlers are: the main thread would have to be woken for each answer.
-    let measuring = tokio::spawn(async move { run(cli.what.unwrap_or(What::All), &cli.options).await });
+    // A task, like a server's handlers: the main thread would have to be woken for each reply.
+    let measuring = tokio::spawn(async move { run(cli.part.unwrap_or(Part::All), &cli.options).await });
     match measuring.await.unwrap_or_else(|error| Err(error.into())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -49,34 +49,34 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(what: What, options: &Options) -> Fallible<()> {
-    if let What::MemorySample { flood } = what {
+async fn run(part: Part, options: &Options) -> Result<()> {
+    if let Part::MemorySample { flood } = part {
         return memory::sample(flood, options).await;
     }
     let mut report = Report::new(options.json);
-    let wanted = |part| what == What::All || what == part;
-    let place = Place::open(options).await?;
-    if wanted(What::Ingest) {
-        ingest::measure(&place, options, &mut report).await?;
+    let wanted = |other| part == Part::All || part == other;
+    let server = BenchServer::open(options).await?;
+    if wanted(Part::Ingest) {
+        ingest::measure(&server, options, &mut report).await?;
     }
-    if wanted(What::Handoff) {
-        handoff::measure(&place, options, &mut report).await?;
+    if wanted(Part::Enqueue) {
+        enqueue::measure(&server, options, &mut report).await?;
     }
-    if wanted(What::Latency) {
-        latency::measure(&place, options, &mut report).await?;
+    if wanted(Part::Latency) {
+        latency::measure(&server, options, &mut report).await?;
     }
-    if wanted(What::Concurrent) {
-        concurrent::measure(&place, options, &mut report).await?;
+    if wanted(Part::Concurrent) {
+        concurrent::measure(&server, options, &mut report).await?;
     }
-    if wanted(What::Spool) {
-        spool::measure(&place, options, &mut report).await?;
+    if wanted(Part::Spool) {
+        spool::measure(&server, options, &mut report).await?;
     }
-    if wanted(What::Memory) {
+    if wanted(Part::Memory) {
         memory::measure(options, &mut report).await?;
     }
-    if wanted(What::Lookups) {
-        lookups::measure(&place, options, &mut report).await?;
+    if wanted(Part::Lookups) {
+        lookups::measure(&server, options, &mut report).await?;
     }
-    place.close().await?;
+    server.close().await?;
     Ok(report.finish()?)
 }

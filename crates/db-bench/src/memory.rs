@@ -1,8 +1,8 @@
-//! How far the process grows while the database is stopped and a producer runs at full speed.
+//! Growth of the process while the database is stopped and a producer runs at full speed.
 //!
 //! Each sample is a process of its own: memory that an allocator has kept from before would hide the
-//! growth. With a spool the entries are long texts, which are encoded to be spooled: plain ones stay as long
-//! as they are, a control character becomes six bytes.
+//! growth. With a spool the entries are long texts, whose encoding in the spool may be longer: a control
+//! character becomes six bytes.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -16,28 +16,28 @@ use db_services::audit::{
 use db_test::Server;
 use tokio::process::Command;
 
-use crate::Fallible;
+use crate::Result;
 use crate::args::Options;
+use crate::contenders::audit_writer;
 use crate::event::Event;
-use crate::peers::ours;
 use crate::progress;
 use crate::report::Report;
-use crate::row::Goal::AtMost;
-use crate::row::Series;
+use crate::result::Goal::AtMost;
+use crate::result::Series;
 
 /// The writer's bound, in MiB.
 const BOUND: usize = 64;
 
-/// What the process may take beyond it, in MiB: the ledger, the drivers, the allocator's rounding.
+/// The memory that the process may take beyond the bound, in MiB: ledger, drivers, rounding of the allocator.
 const BEYOND: usize = 16;
 
-/// The limit of the spool in bytes: several times the bound goes through it.
+/// The limit of the spool in bytes: several times the bound.
 const SPOOL_BYTES: u64 = 256 << 20;
 
 /// Entries that are committed before the database is stopped.
 const BEFORE: usize = 5_000;
 
-/// What the producer writes, and whether there is a spool.
+/// What the producer writes, and whether the writer has a spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Flood {
     /// The usual events, and no spool.
@@ -90,7 +90,7 @@ fn long_texts(character: char) -> AuditEntry {
         .request_id(text(limits::TEXT_CHARS))
 }
 
-pub(crate) async fn measure(options: &Options, report: &mut Report) -> Fallible<()> {
+pub(crate) async fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let samples = options.rounds.clamp(1, 3);
     let floods = Flood::value_variants();
     let bar = progress::bar("memory", samples * floods.len());
@@ -106,7 +106,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> Fallible<
     Ok(())
 }
 
-async fn in_a_process(flood: Flood, options: &Options) -> Fallible<f64> {
+async fn in_a_process(flood: Flood, options: &Options) -> Result<f64> {
     let name = flood.to_possible_value().ok_or("no such sample")?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args([
@@ -126,13 +126,13 @@ async fn in_a_process(flood: Flood, options: &Options) -> Fallible<f64> {
     Ok(String::from_utf8(done.stdout)?.trim().parse()?)
 }
 
-/// One sample: prints by how many MiB the process grew.
-pub(crate) async fn sample(flood: Flood, options: &Options) -> Fallible<()> {
+/// Measures one sample and prints by how many MiB the process grew.
+pub(crate) async fn sample(flood: Flood, options: &Options) -> Result<()> {
     let server = Server::start(&[])?;
     let url = server.migrated()?;
     let dir = tempfile::tempdir()?;
-    let (writer, guard) = ours::start_with(&url, |builder| flood.set_up(builder, dir.path()))?;
-    ours::produce(&writer, BEFORE).await?;
+    let (writer, guard) = audit_writer::start_with(&url, |builder| flood.set_up(builder, dir.path()))?;
+    audit_writer::produce(&writer, BEFORE).await?;
     server.stop_immediate()?;
     let before = resident()?;
     let most = offer(&writer, flood, Duration::from_secs_f64(options.seconds)).await?;
@@ -149,7 +149,7 @@ pub(crate) async fn sample(flood: Flood, options: &Options) -> Fallible<()> {
 }
 
 /// Writes entries for this long, and returns the most memory that was resident.
-async fn offer(writer: &AuditWriter, flood: Flood, limit: Duration) -> Fallible<u64> {
+async fn offer(writer: &AuditWriter, flood: Flood, limit: Duration) -> Result<u64> {
     let runtime = tokio::runtime::Handle::current();
     let producer = writer.clone();
     let producing = async move {
@@ -167,8 +167,8 @@ async fn offer(writer: &AuditWriter, flood: Flood, limit: Duration) -> Fallible<
     tokio::task::spawn_blocking(move || runtime.block_on(with_writer(producer, producing))).await?
 }
 
-/// The memory of this process that is resident, in bytes.
-fn resident() -> Fallible<u64> {
+/// The resident memory of this process, in bytes.
+fn resident() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line

@@ -1,8 +1,8 @@
-//! What does one see while it runs? A bar on stderr, where that is a terminal.
+//! The progress bar, on stderr if that is a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar of this number of steps.
+/// A progress bar with this number of steps.
 pub(crate) fn bar(part: &'static str, steps: usize) -> ProgressBar {
     let bar = ProgressBar::new(steps as u64).with_prefix(part);
     match ProgressStyle::with_template("{prefix:>10} {bar:30} {pos}/{len} {wide_msg} {elapsed}") {
@@ -11,7 +11,7 @@ pub(crate) fn bar(part: &'static str, steps: usize) -> ProgressBar {
     }
 }
 
-/// Says on stderr what was left out and why.
+/// Prints on stderr what was left out and why.
 pub(crate) fn skipped(what: &str, why: &str) {
     eprintln!("skipped: {why} ({what})");
 }

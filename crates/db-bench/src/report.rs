@@ -1,15 +1,15 @@
-//! How are the results shown: one table to people, one object a line to programs?
+//! Output of the results: a table, or one JSON object per line.
 
 use std::io::{IsTerminal, Write};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, presets};
 
-use crate::row::Row;
+use crate::result::ResultRow;
 
-/// Where results and remarks go as they come.
+/// Collects the results and prints them.
 pub(crate) struct Report {
     json: bool,
-    rows: Vec<Row>,
+    rows: Vec<ResultRow>,
 }
 
 impl Report {
@@ -20,8 +20,8 @@ impl Report {
         }
     }
 
-    /// Takes a row; one that could not be measured is left out. As JSON it is printed at once.
-    pub(crate) fn add(&mut self, row: Option<Row>) -> std::io::Result<()> {
+    /// Adds a row; `None` is a row that was not measured. JSON is printed immediately.
+    pub(crate) fn add(&mut self, row: Option<ResultRow>) -> std::io::Result<()> {
         let Some(row) = row else { return Ok(()) };
         if self.json {
             writeln!(std::io::stdout(), "{}", line(&row)?)?;
@@ -30,7 +30,7 @@ impl Report {
         Ok(())
     }
 
-    /// Prints the table of everything, unless it was printed as JSON.
+    /// Prints the table, unless the rows were printed as JSON.
     pub(crate) fn finish(self) -> std::io::Result<()> {
         match self.json {
             true => Ok(()),
@@ -43,11 +43,11 @@ impl Report {
     }
 }
 
-fn line(row: &Row) -> serde_json::Result<String> {
+fn line(row: &ResultRow) -> serde_json::Result<String> {
     serde_json::to_string(row)
 }
 
-fn table(rows: &[Row], colours: bool) -> String {
+fn table(rows: &[ResultRow], colours: bool) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')))
@@ -91,7 +91,7 @@ fn table(rows: &[Row], colours: bool) -> String {
     table.trim_fmt()
 }
 
-/// Three significant digits, thousands apart.
+/// Formats a number with three significant digits and separated thousands.
 fn number(value: f64) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 || size == 0.0 => 0,
@@ -121,9 +121,9 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::{Goal, Series};
+    use crate::result::{Goal, Series};
 
-    fn row() -> Row {
+    fn row() -> ResultRow {
         let ours = Series {
             name: "ours".into(),
             unit: "rows/s",
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_has_exactly_the_promised_members() {
+    fn a_json_line_has_exactly_the_documented_members() {
         assert_eq!(
             line(&row()).unwrap(),
             r#"{"name":"ours","median":85000.0,"min":80000.0,"max":90000.0,"unit":"rows/s","reference":"theirs","ratio":85.0,"goal":">= 80","met":true}"#
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_aligned_and_plain_off_a_terminal() {
+    fn a_table_that_is_not_on_a_terminal_has_no_colours() {
         let text = table(&[row()], false);
         assert!(
             text.contains("85,000") && text.contains("80,000 … 90,000") && text.contains(">= 80"),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_three_digits_and_their_thousands_apart() {
+    fn numbers_have_three_significant_digits_and_separated_thousands() {
         let shown = [1_234_567.0, 100.4, 99.96, 1.234, 0.1234, 0.01234, 0.0, -1234.0].map(number);
         assert_eq!(
             shown,

@@ -1,4 +1,4 @@
-//! How fast does the spool take entries, and how fast does it give them back?
+//! Throughput of the spool and of its replay.
 
 use std::path::Path;
 
@@ -9,16 +9,16 @@ use diesel::{Connection, RunQueryDsl, SqliteConnection};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::Fallible;
+use crate::Result;
 use crate::args::Options;
 use crate::clock::{Sample, Stopwatch};
+use crate::contenders::batches::BATCH;
+use crate::contenders::{WARM_UP, audit_writer};
 use crate::event::Event;
-use crate::peers::batches::BATCH;
-use crate::peers::{WARM_UP, ours};
-use crate::place::{Place, Table};
 use crate::report::Report;
-use crate::rounds::{Contender, Rounds};
-use crate::row::Goal::AtLeast;
+use crate::result::Goal::AtLeast;
+use crate::schedule::{Contender, Rounds};
+use crate::server::{BenchServer, Table};
 
 const AHEAD: &str = "WriteAhead, until synced, database down";
 const THROUGH: &str = "WriteAhead, until committed";
@@ -26,39 +26,19 @@ const SQLITE: &str = "bare SQLite table, batches of 1000";
 const INGEST: &str = "Memory, until committed";
 const REPLAY: &str = "replay of the spool";
 
-/// A port that nobody listens on: the database is down from the start.
+/// A port without a listener: the database is down from the start.
 const DOWN: &str = "postgres://nobody@127.0.0.1:1/nothing";
 
-pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Report) -> Fallible<()> {
+pub(crate) async fn measure(server: &BenchServer, options: &Options, report: &mut Report) -> Result<()> {
     let events = options.events;
     let contenders = [
-        Contender {
-            name: AHEAD,
-            rows: events,
-            turn: ahead,
-        },
-        Contender {
-            name: SQLITE,
-            rows: events / 2,
-            turn: bare_sqlite,
-        },
-        Contender {
-            name: INGEST,
-            rows: events,
-            turn: ours::forgotten,
-        },
-        Contender {
-            name: REPLAY,
-            rows: events,
-            turn: replay,
-        },
-        Contender {
-            name: THROUGH,
-            rows: events,
-            turn: through,
-        },
+        Contender::new(AHEAD, events, ahead),
+        Contender::new(SQLITE, events / 2, bare_sqlite),
+        Contender::new(INGEST, events, audit_writer::fire_and_forget),
+        Contender::new(REPLAY, events, replay),
+        Contender::new(THROUGH, events, through),
     ];
-    let rounds = Rounds::run("spool", place, options, &contenders).await?;
+    let rounds = Rounds::run("spool", server, options, &contenders).await?;
     report.add(
         rounds
             .rate(AHEAD)
@@ -74,22 +54,22 @@ pub(crate) async fn measure(place: &Place, options: &Options, report: &mut Repor
     Ok(report.add(rounds.rate(INGEST).row(None))?)
 }
 
-/// A writer that keeps everything in a spool first, with room for a round's rows.
-fn start(url: &str, dir: &Path) -> Fallible<(AuditWriter, WriterGuard)> {
+/// Starts a writer that writes everything to a spool first.
+fn start(url: &str, dir: &Path) -> Result<(AuditWriter, WriterGuard)> {
     let set_up = |builder: AuditWriterBuilder| builder.durability(Durability::WriteAhead(dir.to_owned()));
-    ours::start_with(url, set_up)
+    audit_writer::start_with(url, set_up)
 }
 
-/// Entries of one producer, until each is in the spool, synced. The database is down throughout.
-fn ahead(_: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+/// Writes entries of one producer until each is synced in the spool. The database is down throughout.
+fn ahead(_: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
         let dir = tempfile::tempdir()?;
         let (writer, guard) = start(DOWN, dir.path())?;
-        ours::produce(&writer, WARM_UP).await?;
+        audit_writer::produce(&writer, WARM_UP).await?;
         let watch = Stopwatch::start();
-        ours::produce(&writer, rows).await?;
+        audit_writer::produce(&writer, rows).await?;
         let sample = watch.sample(rows);
-        let report = guard.shutdown(ours::PATIENCE).await;
+        let report = guard.shutdown(audit_writer::TIMEOUT).await;
         match report.spooled == (WARM_UP + rows) as u64 && report.lost == 0 {
             true => Ok(sample),
             false => Err(format!("void: {report:?}").into()),
@@ -99,35 +79,35 @@ fn ahead(_: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
 }
 
 /// The same with the database up, until all are committed.
-fn through(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+fn through(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Own).await?;
+        let database = server.create_database(Table::Own).await?;
         let dir = tempfile::tempdir()?;
-        let (writer, guard) = start(&fresh.url, dir.path())?;
-        ours::produce(&writer, WARM_UP).await?;
+        let (writer, guard) = start(&database.url, dir.path())?;
+        audit_writer::produce(&writer, WARM_UP).await?;
         let watch = Stopwatch::start();
-        ours::produce(&writer, rows).await?;
+        audit_writer::produce(&writer, rows).await?;
         wait_until_committed(&writer, |stats| stats.spooled == 0).await;
         let sample = watch.sample(rows);
-        guard.shutdown(ours::PATIENCE).await;
-        fresh.settle(WARM_UP + rows).await?;
+        guard.shutdown(audit_writer::TIMEOUT).await;
+        database.verify_and_drop(WARM_UP + rows).await?;
         Ok(sample)
     }
     .boxed()
 }
 
-/// What an earlier writer left in its spool, from the start of the next one until all is committed.
-fn replay(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+/// Measures a replay, from the start of the next writer until everything is committed.
+fn replay(server: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move {
-        let fresh = place.fresh(Table::Own).await?;
+        let database = server.create_database(Table::Own).await?;
         let dir = tempfile::tempdir()?;
-        // The name of the database decides which spool is adopted, so this one is closed to the writer.
-        let admin = crate::place::connect(&fresh.url).await?;
+        // A spool is replayed to the database of its name, so the table must be missing meanwhile.
+        let admin = crate::server::connect(&database.url).await?;
         admin
             .batch_execute("ALTER TABLE audit_logs RENAME TO audit_logs_away")
             .await?;
-        let (writer, guard) = start(&fresh.url, dir.path())?;
-        ours::produce(&writer, rows).await?;
+        let (writer, guard) = start(&database.url, dir.path())?;
+        audit_writer::produce(&writer, rows).await?;
         let left = guard.shutdown(std::time::Duration::from_secs(1)).await;
         if left.spooled != rows as u64 {
             return Err(format!("void: {left:?}").into());
@@ -137,30 +117,30 @@ fn replay(place: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
             .await?;
         drop(admin);
         let watch = Stopwatch::start();
-        let (writer, guard) = start(&fresh.url, dir.path())?;
+        let (writer, guard) = start(&database.url, dir.path())?;
         wait_until_committed(&writer, |stats| stats.replayed == rows as u64).await;
         let sample = watch.sample(rows);
-        guard.shutdown(ours::PATIENCE).await;
-        fresh.settle(rows).await?;
+        guard.shutdown(audit_writer::TIMEOUT).await;
+        database.verify_and_drop(rows).await?;
         Ok(sample)
     }
     .boxed()
 }
 
-/// Looks every millisecond.
+/// Polls every millisecond.
 async fn wait_until_committed(writer: &AuditWriter, done: impl Fn(&db_services::audit::WriterStats) -> bool) {
     while !done(&writer.stats()) {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 }
 
-/// The rows of the same events into a table without indexes and checks: prepared single inserts, a
-/// transaction for 1,000, each synced as the spool's are.
-fn bare_sqlite(_: &Place, rows: usize) -> BoxFuture<'_, Fallible<Sample>> {
+/// Inserts the same rows into an SQLite table without indexes and checks: prepared single inserts, 1,000
+/// in a transaction, each synced like the spool's.
+fn bare_sqlite(_: &BenchServer, rows: usize) -> BoxFuture<'_, Result<Sample>> {
     async move { tokio::task::spawn_blocking(move || insert_all(rows)).await? }.boxed()
 }
 
-fn insert_all(rows: usize) -> Fallible<Sample> {
+fn insert_all(rows: usize) -> Result<Sample> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("bare.db");
     let mut conn = SqliteConnection::establish(&path.display().to_string())?;

@@ -1,6 +1,6 @@
-//! What do many measurements of one thing come to?
+//! Statistics of repeated measurements.
 
-/// The middle of some measurements, and how far they spread.
+/// The median of some measurements, and their range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -9,33 +9,33 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// None of no measurement.
+    /// `None` without measurements.
     pub(crate) fn of(values: &[f64]) -> Option<Self> {
         let sorted = sorted(values);
         Some(Self {
-            median: middle(&sorted)?,
+            median: median(&sorted)?,
             min: *sorted.first()?,
             max: *sorted.last()?,
         })
     }
 }
 
-/// The measurement that a share of them does not exceed: 0.99 for the 99th percentile. None of none.
+/// The percentile for a share: 0.99 for the 99th. `None` without measurements.
 pub(crate) fn percentile(values: &[f64], share: f64) -> Option<f64> {
     let sorted = sorted(values);
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
-/// The median of what each round's own pair comes to. What slows the machine for a while slows both
-/// of a pair, so this moves less than the ratio of two medians.
+/// The median of the ratios within each round. A slow phase of the machine affects both values of a round,
+/// so this varies less than the ratio of two medians.
 pub(crate) fn ratio(values: &[f64], reference: &[f64]) -> Option<f64> {
     let pairs: Vec<f64> = values
         .iter()
         .zip(reference)
         .map(|(value, other)| value / other)
         .collect();
-    middle(&sorted(&pairs)).filter(|ratio| ratio.is_finite())
+    median(&sorted(&pairs)).filter(|ratio| ratio.is_finite())
 }
 
 fn sorted(values: &[f64]) -> Vec<f64> {
@@ -44,7 +44,7 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-fn middle(sorted: &[f64]) -> Option<f64> {
+fn median(sorted: &[f64]) -> Option<f64> {
     let upper = *sorted.get(sorted.len() / 2)?;
     match sorted.len() % 2 {
         0 => Some((sorted[sorted.len() / 2 - 1] + upper) / 2.0),
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_or_between_the_two_middle_ones() {
+    fn the_median_of_an_even_number_is_the_mean_of_the_two_middle_values() {
         assert_eq!(
             Spread::of(&[5.0, 1.0, 9.0]),
             Some(Spread {
@@ -91,7 +91,7 @@ mod tests {
     fn a_ratio_is_taken_round_by_round() {
         // The machine was half as fast in the second round and a third in the third.
         assert_eq!(ratio(&[120.0, 60.0, 40.0], &[60.0, 30.0, 20.0]), Some(2.0));
-        // Of the medians alone it would be 3.
+        // The ratio of the medians is 3.
         assert_eq!(ratio(&[10.0, 30.0, 90.0], &[10.0, 10.0, 90.0]), Some(1.0));
         assert_eq!(ratio(&[1.0], &[0.0]), None);
         assert_eq!(ratio(&[], &[]), None);

@@ -1,11 +1,11 @@
-//! Does every part of the benchmark still run, and say what it promised to say?
+//! A small run of every part of the benchmark, and the form of its output.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Every part for real, with counts so small that nothing can be read from the figures.
+/// The counts are so small that the figures mean nothing.
 #[test]
 fn every_part_runs_with_small_counts() {
     let done = Command::new(env!("CARGO_BIN_EXE_db-bench"))

@@ -1,5 +1,5 @@
-//! A recorder of the `metrics` facade that panics ends no writer. A process of its own: there is one
-//! recorder for all of it.
+//! A recorder of the `metrics` facade that panics does not stop the writer. A separate test program, because
+//! the recorder is global.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use db_services::audit::testing::{Failure, MemoryDatabase};
 use db_services::audit::{AuditEntry, Delivery};
-use db_test::wait_for;
+use db_test::{TIMEOUT, wait_for};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Counts its calls, and panics in each.
 #[derive(Clone, Default)]
@@ -81,8 +79,8 @@ async fn a_writer_survives_a_recorder_that_panics() {
     let recorder = Panics::default();
     metrics::set_global_recorder(recorder.clone()).ok().unwrap();
     let database = MemoryDatabase::new();
-    let (writer, guard) = database.writer().start().unwrap();
-    // The counters come once a second: the second time the writer must have survived the first.
+    let (writer, guard) = database.writer().receipt_timeout(TIMEOUT).start().unwrap();
+    // The counters are emitted once a second: the writer must survive the first panic.
     for round in 1..=2 {
         let calls = recorder.0.load(Ordering::Relaxed);
         assert_eq!(
@@ -99,5 +97,5 @@ async fn a_writer_survives_a_recorder_that_panics() {
         (report.committed, report.lost + report.unknown, report.pending),
         (2, 1, 0)
     );
-    assert_eq!(writer.flush(PATIENCE).await, report);
+    assert_eq!(writer.flush(TIMEOUT).await, report);
 }

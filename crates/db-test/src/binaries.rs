@@ -1,13 +1,12 @@
-//! Where are the PostgreSQL binaries?
+//! The search for the PostgreSQL binaries.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::SetupError;
 
-/// Finds the directory that holds `initdb` and `postgres`: what `PG_BIN_DIR` names and nothing
-/// else, or on PATH, where Debian and Homebrew put them (newest version first), or where
-/// `pg_config` says.
+/// Finds the directory that holds `initdb` and `postgres`: the one that `PG_BIN_DIR` names, or else
+/// one on PATH, one of Debian's or Homebrew's (newest version first), or that of `pg_config`.
 pub(crate) fn find() -> Result<PathBuf, SetupError> {
     match std::env::var_os("PG_BIN_DIR") {
         Some(dir) if !dir.is_empty() => named(dir.into()),
@@ -15,7 +14,7 @@ pub(crate) fn find() -> Result<PathBuf, SetupError> {
     }
 }
 
-/// Looks nowhere else: a suite that silently ran on another version would prove nothing about this one.
+/// Never falls back to another directory: the suite would silently run on another version.
 fn named(dir: PathBuf) -> Result<PathBuf, SetupError> {
     if holds_server(&dir) {
         Ok(dir)
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_named_directory_is_taken_or_refused_by_its_name() {
+    fn a_named_directory_is_used_or_reported_by_its_name() {
         let dir = tempfile::tempdir().unwrap();
         let of = || named(dir.path().to_owned());
         std::fs::write(dir.path().join("initdb"), "").unwrap();

@@ -1,4 +1,4 @@
-//! How does a private PostgreSQL start, stop, and surely end?
+//! A private PostgreSQL server: its data directory, its start and its stop.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -10,18 +10,18 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::account::Account;
-use crate::keeper::Keeper;
+use crate::os_user::OsUser;
 use crate::sql::execute;
+use crate::supervisor::Supervisor;
 use crate::{SetupError, binaries};
 
 /// How long a server may take to accept connections.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// In the name of the socket of a server without TCP.
+/// The port in the name of the socket of a server without TCP.
 const SOCKET_PORT: u16 = 5432;
 
-/// What every server is started with; of a setting given twice the later one counts.
+/// The settings of every server. The caller's settings override them.
 const DEFAULTS: [(&str, &str); 4] = [
     ("fsync", "off"),
     ("full_page_writes", "off"),
@@ -29,59 +29,59 @@ const DEFAULTS: [(&str, &str); 4] = [
     ("timezone", "UTC"),
 ];
 
-/// The superuser enters as before; every other role must know its password.
+/// The superuser needs no password; every other role must give its password.
 const PASSWORDS: &str = "local all postgres trust\nlocal all all scram-sha-256\n\
                          host all postgres samehost trust\nhost all all samehost scram-sha-256\n";
 
-/// What a server is to be like.
+/// The configuration of a server.
 #[derive(Default)]
-pub(crate) struct Plan<'a> {
-    /// The directory in which its data directory is made, instead of its own.
+pub(crate) struct ClusterConfig<'a> {
+    /// The directory in which its data directory is created, instead of its own directory.
     pub(crate) data_in: Option<&'a Path>,
-    /// Settings beyond the defaults, or against them.
+    /// Settings in addition to the defaults, or instead of them.
     pub(crate) settings: &'a [(&'a str, &'a str)],
-    /// Whether roles other than the superuser must give their password.
+    /// True if roles other than the superuser must give their password.
     pub(crate) passwords: bool,
-    /// Whether it listens on a TCP port of 127.0.0.1, too.
+    /// True if it also listens on a TCP port of 127.0.0.1.
     pub(crate) tcp: bool,
 }
 
 /// A private server. Ends with this value and with the process that holds it.
 pub(crate) struct Cluster {
-    /// Before the directory, so that it ends before the directory is removed.
-    keeper: Mutex<Keeper>,
-    /// Its socket and its log, and its data unless that lies elsewhere.
+    /// Dropped before the directory is removed.
+    supervisor: Mutex<Supervisor>,
+    /// The directory of its socket and log, and by default of its data.
     home: TempDir,
     data: PathBuf,
-    account: Account,
+    user: OsUser,
     port: u16,
 }
 
 impl Cluster {
-    /// Makes and starts a server; returns when it accepts connections.
-    pub(crate) fn start(plan: &Plan) -> Result<Self, SetupError> {
+    /// Creates and starts a server. Returns when it accepts connections.
+    pub(crate) fn start(config: &ClusterConfig) -> Result<Self, SetupError> {
         let bin = binaries::find()?;
-        // Not below TMPDIR: a socket's path may have about a hundred bytes.
+        // Not below TMPDIR: the path of a socket is limited to about a hundred bytes.
         let home = tempfile::Builder::new()
             .prefix("db-test-")
             .tempdir_in("/tmp")
-            .map_err(SetupError::start("making its directory"))?;
-        let account = Account::choose(home.path())?;
-        account.own(home.path())?;
-        let data = make_data(&bin, account, home.path(), plan)?;
-        let port = if plan.tcp { free_port()? } else { SOCKET_PORT };
+            .map_err(SetupError::start("creating its directory"))?;
+        let user = OsUser::choose(home.path())?;
+        user.own(home.path())?;
+        let data = create_data(&bin, user, home.path(), config)?;
+        let port = if config.tcp { free_port()? } else { SOCKET_PORT };
         let listen = [
             ("port", &*port.to_string()),
-            ("listen_addresses", if plan.tcp { "127.0.0.1" } else { "" }),
+            ("listen_addresses", if config.tcp { "127.0.0.1" } else { "" }),
         ];
-        let settings = DEFAULTS.iter().chain(&listen).chain(plan.settings);
+        let settings = DEFAULTS.iter().chain(&listen).chain(config.settings);
         let settings = settings.map(|(name, value)| format!("{name}={value}"));
-        let keeper = Keeper::start(account, &bin, home.path(), &data, settings)?;
+        let supervisor = Supervisor::start(user, &bin, home.path(), &data, settings)?;
         let cluster = Self {
-            keeper: Mutex::new(keeper),
+            supervisor: Mutex::new(supervisor),
             home,
             data,
-            account,
+            user,
             port,
         };
         cluster.wait_until_ready()?;
@@ -106,34 +106,33 @@ impl Cluster {
         self.port
     }
 
-    /// Puts a file into the data directory, for the server's user only.
+    /// Writes a file to the data directory, readable for the server's user only.
     pub(crate) fn put(&self, file: &str, content: &str) -> Result<(), SetupError> {
         let path = self.data.join(file);
-        std::fs::write(&path, content)
-            .map_err(SetupError::start("putting a file into its data directory"))?;
-        self.account.own_file(&path)
+        std::fs::write(&path, content).map_err(SetupError::start("writing a file to its data directory"))?;
+        self.user.own_file(&path)
     }
 
-    /// Ends the server with a signal, `QUIT` or `INT`; returns when it has ended.
+    /// Stops the server with a signal, `QUIT` or `INT`. Returns when it has ended.
     pub(crate) fn stop(&self, signal: &str) -> Result<(), SetupError> {
-        self.order(signal)
+        self.send(signal)
     }
 
-    /// Starts the server unless it runs; returns when it accepts connections.
+    /// Starts the server unless it runs. Returns when it accepts connections.
     pub(crate) fn start_again(&self) -> Result<(), SetupError> {
-        self.order("start")?;
+        self.send("start")?;
         self.wait_until_ready()
     }
 
-    fn order(&self, order: &str) -> Result<(), SetupError> {
-        self.keeper
+    fn send(&self, command: &str) -> Result<(), SetupError> {
+        self.supervisor
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .order(order)
+            .send(command)
     }
 
-    /// The socket appears a moment before the server listens on it; the word in `postmaster.pid`, which
-    /// may be that of an earlier server until then, when it accepts connections.
+    /// The socket exists shortly before the server listens on it. `postmaster.pid` says when the server is
+    /// ready, but may be left over from an earlier server until the socket exists.
     fn wait_until_ready(&self) -> Result<(), SetupError> {
         let socket = self.home.path().join(format!(".s.PGSQL.{}", self.port));
         let is_ready = || {
@@ -144,12 +143,12 @@ impl Cluster {
         while !is_ready() {
             let log = std::fs::read(self.home.path().join("log")).unwrap_or_default();
             let log = String::from_utf8_lossy(&log);
-            // Read before the socket is looked for: what a client is refused is FATAL, too.
+            // Read before checking for the socket: a refused client is logged as FATAL too.
             let failed = ["FATAL", "PANIC", "shut down"]
                 .iter()
                 .any(|word| log.contains(word));
             let failed = failed && !socket.exists();
-            if failed || begun.elapsed() > START_LIMIT {
+            if failed || begun.elapsed() > START_TIMEOUT {
                 return Err(SetupError::Ended(log.trim().to_owned()));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -158,8 +157,8 @@ impl Cluster {
     }
 }
 
-/// Finds a port of 127.0.0.1 that nobody listens on: below those that the operating system gives to
-/// connections, so that it is still free when the server has stopped for a while.
+/// Finds a free port of 127.0.0.1, below the range that the operating system assigns to connections, so
+/// that it stays free while the server is stopped.
 fn free_port() -> Result<u16, SetupError> {
     loop {
         let port = 10_000 + (Uuid::new_v4().as_u128() % 22_000) as u16;
@@ -171,25 +170,25 @@ fn free_port() -> Result<u16, SetupError> {
     }
 }
 
-/// Makes the data directory, or nothing.
-fn make_data(bin: &Path, account: Account, home: &Path, plan: &Plan) -> Result<PathBuf, SetupError> {
-    if let Some(dir) = plan.data_in {
-        account.own(dir)?;
+/// Creates the data directory. An error leaves nothing behind.
+fn create_data(bin: &Path, user: OsUser, home: &Path, config: &ClusterConfig) -> Result<PathBuf, SetupError> {
+    if let Some(dir) = config.data_in {
+        user.own(dir)?;
     }
-    let step = SetupError::start("making its data directory");
-    let data = std::path::absolute(plan.data_in.unwrap_or(home).join("data")).map_err(&step)?;
-    // It must be new: in the end it is removed.
+    let step = SetupError::start("creating its data directory");
+    let data = std::path::absolute(config.data_in.unwrap_or(home).join("data")).map_err(&step)?;
+    // It must be new, because it is removed at the end.
     std::fs::create_dir(&data).map_err(&step)?;
-    let filled = fill(bin, account, home, &data, plan.passwords);
-    if filled.is_err() {
+    let initialized = initialize(bin, user, home, &data, config.passwords);
+    if initialized.is_err() {
         let _ = std::fs::remove_dir_all(&data);
     }
-    filled.map(|()| data)
+    initialized.map(|()| data)
 }
 
-fn fill(bin: &Path, account: Account, home: &Path, data: &Path, passwords: bool) -> Result<(), SetupError> {
-    account.own(data)?;
-    let made = account
+fn initialize(bin: &Path, user: OsUser, home: &Path, data: &Path, passwords: bool) -> Result<(), SetupError> {
+    user.own(data)?;
+    let initdb = user
         .command(&bin.join("initdb"), home)
         .args([
             "--username=postgres",
@@ -202,8 +201,8 @@ fn fill(bin: &Path, account: Account, home: &Path, data: &Path, passwords: bool)
         .arg(data)
         .output()
         .map_err(SetupError::start("initdb"))?;
-    if !made.status.success() {
-        let detail = String::from_utf8_lossy(&made.stderr).trim().to_owned();
+    if !initdb.status.success() {
+        let detail = String::from_utf8_lossy(&initdb.stderr).trim().to_owned();
         return Err(SetupError::Start {
             step: "initdb",
             detail,

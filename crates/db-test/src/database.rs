@@ -1,11 +1,11 @@
-//! How does each test get a database of its own?
+//! A database for each test, on the server that all tests of a process share.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use uuid::Uuid;
 
 use crate::SetupError;
-use crate::cluster::{Cluster, Plan};
+use crate::cluster::{Cluster, ClusterConfig};
 use crate::migrations::Migrations;
 use crate::sql::{blocking, connect, execute, run};
 
@@ -20,7 +20,7 @@ impl Postgres {
     /// Creates a database with the project's table in it.
     ///
     /// # Errors
-    /// When there is no server to be had, with the way out.
+    /// When no server is available; the message says how to get one.
     pub fn migrated() -> Result<Self, SetupError> {
         Self::create(Some(template()?))
     }
@@ -28,7 +28,7 @@ impl Postgres {
     /// Creates an empty database.
     ///
     /// # Errors
-    /// When there is no server to be had, with the way out.
+    /// When no server is available; the message says how to get one.
     pub fn empty() -> Result<Self, SetupError> {
         Self::create(None)
     }
@@ -56,7 +56,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // A server that is gone has taken the database with it.
+        // If the server has ended, the database is gone too.
         let _ = server().and_then(|server| {
             execute(
                 &server.url("postgres"),
@@ -69,21 +69,21 @@ impl Drop for Postgres {
 /// The URL of the server's maintenance database.
 ///
 /// # Errors
-/// When there is no server to be had, with the way out.
+/// When no server is available; the message says how to get one.
 pub fn server_url() -> Result<String, SetupError> {
     Ok(server()?.url("postgres"))
 }
 
-enum Shared {
+enum SharedServer {
     Private(Cluster),
-    /// The URL without its database, and what followed it.
+    /// The parts of the URL before and after the name of the database.
     Named {
         before: String,
         after: String,
     },
 }
 
-impl Shared {
+impl SharedServer {
     fn url(&self, database: &str) -> String {
         match self {
             Self::Private(cluster) => cluster.url("postgres", database),
@@ -92,22 +92,22 @@ impl Shared {
     }
 }
 
-/// The server of this process, started by the first who asks.
-fn server() -> Result<&'static Shared, SetupError> {
-    static SERVER: OnceLock<Shared> = OnceLock::new();
+/// The server of this process, started on first use.
+fn server() -> Result<&'static SharedServer, SetupError> {
+    static SERVER: OnceLock<SharedServer> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
-    let _one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _lock = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(server) = SERVER.get() {
         return Ok(server);
     }
     let server = match std::env::var("TEST_DATABASE_URL") {
         Ok(url) if !url.is_empty() => named(&url),
-        _ => Shared::Private(Cluster::start(&Plan::default())?),
+        _ => SharedServer::Private(Cluster::start(&ClusterConfig::default())?),
     };
     Ok(SERVER.get_or_init(|| server))
 }
 
-fn named(url: &str) -> Shared {
+fn named(url: &str) -> SharedServer {
     let (base, query) = url
         .split_once('?')
         .map_or((url, None), |(base, query)| (base, Some(query)));
@@ -115,34 +115,34 @@ fn named(url: &str) -> Shared {
     let before = base[authority..]
         .find('/')
         .map_or(base, |slash| &base[..authority + slash]);
-    Shared::Named {
+    SharedServer::Named {
         before: before.to_owned(),
         after: query.map(|query| format!("?{query}")).unwrap_or_default(),
     }
 }
 
-/// The name of the template database, made by the first who asks. It carries a digest of the
-/// migrations, so that a named server never serves an old one.
+/// The name of the template database, created on first use. It contains a digest of the migrations, so
+/// that a named server never provides an outdated template.
 fn template() -> Result<&'static str, SetupError> {
     static TEMPLATE: OnceLock<String> = OnceLock::new();
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    static CREATING: Mutex<()> = Mutex::new(());
+    let _lock = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(name) = TEMPLATE.get() {
         return Ok(name);
     }
     let migrations = Migrations::read()?;
     let name = format!("audit_template_{}", migrations.digest().simple());
-    let made = name.clone();
+    let template = name.clone();
     blocking(async move {
         let admin = connect(&server()?.url("postgres")).await?;
-        // Other test processes may share the server: one makes the template, under this lock, which
-        // ends with the session.
+        // Other test processes may share the server. One creates the template under this lock, which the
+        // end of the session releases.
         run(&admin, "SELECT pg_advisory_lock(7312026)").await?;
-        let known = admin
-            .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&made])
+        let existing = admin
+            .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&template])
             .await
             .map_err(SetupError::server("look for the template database"))?;
-        if known.is_some() {
+        if existing.is_some() {
             return Ok(());
         }
         let draft = format!("draft_{}", Uuid::now_v7().simple());
@@ -150,7 +150,7 @@ fn template() -> Result<&'static str, SetupError> {
         let client = connect(&server()?.url(&draft)).await?;
         migrations.apply(&client).await?;
         drop(client);
-        run(&admin, &format!("ALTER DATABASE {draft} RENAME TO {made}")).await
+        run(&admin, &format!("ALTER DATABASE {draft} RENAME TO {template}")).await
     })?;
     Ok(TEMPLATE.get_or_init(|| name))
 }

@@ -1,12 +1,12 @@
-//! Why is there no PostgreSQL to test on, and what helps?
+//! Errors of the test support, with a hint where one helps.
 
 use std::path::PathBuf;
 
-/// Why a test database could not be had.
+/// Why no test database is available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// No PostgreSQL is installed where it is looked for.
+    /// No PostgreSQL was found.
     #[error(
         "no PostgreSQL binaries found; install them with `scripts/setup`, `apt-get install postgresql` or \
          `brew install postgresql@17`, or name a server in TEST_DATABASE_URL"
@@ -18,7 +18,7 @@ pub enum SetupError {
          binaries, as `pg_config --bindir` prints it, or unset it"
     )]
     BinDir(PathBuf),
-    /// Root may not run PostgreSQL, and there is no other user to run it as.
+    /// PostgreSQL does not run as root, and no other user exists to run it as.
     #[error(
         "PostgreSQL does not run as root, and neither a user postgres nor nobody exists; run the tests as another user"
     )]
@@ -26,12 +26,12 @@ pub enum SetupError {
     /// A step of starting the server failed.
     #[error("PostgreSQL did not start: {step}: {detail}")]
     Start {
-        /// What was being done.
+        /// The step that failed.
         step: &'static str,
-        /// What it said.
+        /// The cause.
         detail: String,
     },
-    /// The server's log, when it ended instead of starting.
+    /// The server ended instead of starting. Contains its log.
     #[error("PostgreSQL ended instead of starting; its log says: {0}")]
     Ended(String),
     /// The migrations could not be read.
@@ -40,17 +40,17 @@ pub enum SetupError {
     /// A step of the proxy failed.
     #[error("the proxy failed: {step}: {detail}")]
     Proxy {
-        /// What was being done.
+        /// The step that failed.
         step: &'static str,
-        /// What the operating system said.
+        /// The error of the operating system.
         detail: String,
     },
     /// A statement to the server failed.
     #[error("the test server refused to {doing}: {detail}")]
     Server {
-        /// What was being done.
+        /// The step that failed.
         doing: String,
-        /// The server's answer, never with the connection string.
+        /// The error of the server, without the connection string.
         detail: String,
     },
 }

@@ -1,4 +1,4 @@
-//! How do the project's migrations get into a database? From their files, as the diesel CLI does it.
+//! The project's migrations, applied from their files as the diesel CLI does.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ impl Migrations {
         Ok(Self(read.collect::<Result<_, _>>()?))
     }
 
-    /// A digest of them all.
+    /// A digest of all migrations.
     pub(crate) fn digest(&self) -> Uuid {
         let all: Vec<u8> = self
             .0
@@ -42,7 +42,7 @@ impl Migrations {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, &all)
     }
 
-    /// Runs them on an empty database and notes them where diesel looks.
+    /// Runs them on an empty database and records them in diesel's table.
     pub(crate) async fn apply(&self, client: &Client) -> Result<(), SetupError> {
         run(client, "CREATE TABLE __diesel_schema_migrations (version varchar(50) PRIMARY KEY, run_on timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP)").await?;
         for (version, sql) in &self.0 {

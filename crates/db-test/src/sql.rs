@@ -1,4 +1,4 @@
-//! How does the test support itself speak to a server?
+//! Connections and statements of the test support itself.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::SetupError;
 
-/// Runs one statement on a connection of its own.
+/// Runs one statement on a new connection.
 pub(crate) fn execute(url: &str, sql: String) -> Result<(), SetupError> {
     let url = url.to_owned();
     blocking(async move { run(&connect(&url).await?, &sql).await })
 }
 
-/// Runs a future to its end on a thread of its own, from inside or outside any runtime.
+/// Runs a future to its end on a separate thread, from inside or outside a runtime.
 pub(crate) fn blocking<T: Send + 'static>(
     future: impl Future<Output = Result<T, SetupError>> + Send + 'static,
 ) -> Result<T, SetupError> {
@@ -47,7 +47,7 @@ pub(crate) async fn run(client: &Client, sql: &str) -> Result<(), SetupError> {
         .map_err(SetupError::server(format!("run `{first_line}`")))
 }
 
-/// Connects, waiting while the server is still starting.
+/// Connects. Waits while the server is starting.
 pub(crate) async fn connect(url: &str) -> Result<Client, SetupError> {
     let begun = Instant::now();
     loop {

@@ -1,6 +1,6 @@
-//! How does a command get an empty PostgreSQL database for as long as it runs?
+//! The program `with-postgres`, which runs a command with an empty PostgreSQL database.
 //!
-//! `with-postgres COMMAND [ARGUMENT…]` sets `DATABASE_URL` and ends as the command ends.
+//! `with-postgres COMMAND [ARGUMENT…]` sets `DATABASE_URL`, and exits with the exit code of the command.
 
 use std::process::{Command, ExitCode};
 

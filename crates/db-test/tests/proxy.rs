@@ -1,6 +1,6 @@
-//! Does the proxy pass everything on, and fail in each way that it is told to?
+//! The proxy forwards everything, and simulates each network failure.
 
-// The support of a test fails loudly: that is its way to report.
+// Test support reports an error by panicking.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod support;
@@ -13,29 +13,29 @@ use support::{connect, text};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Error, NoTls};
 
-/// A database, the proxy to it, a client that goes straight to it and one by the proxy.
-struct Line {
+/// A database, a proxy to it, a client with a direct connection and one with a connection through the proxy.
+struct ProxyFixture {
     database: Postgres,
     proxy: Proxy,
     direct: Client,
     client: Client,
-    /// How the client's connection ended.
+    /// The end of the client's connection.
     end: JoinHandle<Result<(), Error>>,
 }
 
-/// Connects, and gives the end of the connection too.
+/// Connects. Returns the end of the connection too.
 async fn open(url: &str) -> (Client, JoinHandle<Result<(), Error>>) {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     (client, tokio::spawn(connection))
 }
 
-impl Line {
+impl ProxyFixture {
     async fn new() -> Self {
         let database = Postgres::empty().unwrap_or_else(|error| panic!("{error}"));
         let proxy = Proxy::to(database.url()).unwrap();
         let direct = connect(database.url()).await.unwrap();
         direct
-            .batch_execute("CREATE TABLE said (word text)")
+            .batch_execute("CREATE TABLE words (word text)")
             .await
             .unwrap();
         let (client, end) = open(proxy.url()).await;
@@ -48,30 +48,30 @@ impl Line {
         }
     }
 
-    /// Says a word by the proxy, with a prepared statement.
-    async fn say(&self, word: &str) -> Result<u64, Error> {
-        self.client.execute("INSERT INTO said SELECT $1", &[&word]).await
+    /// Inserts a word through the proxy, with a prepared statement.
+    async fn insert(&self, word: &str) -> Result<u64, Error> {
+        self.client.execute("INSERT INTO words SELECT $1", &[&word]).await
     }
 
-    /// Says a word in vain; gives what the operating system said of it. Connects anew.
-    async fn say_in_vain(&mut self, word: &str) -> ErrorKind {
-        assert!(self.say(word).await.is_err());
+    /// Inserts a word, which must fail. Returns the error of the operating system, and connects again.
+    async fn insert_and_fail(&mut self, word: &str) -> ErrorKind {
+        assert!(self.insert(word).await.is_err());
         let (client, end) = open(self.proxy.url()).await;
         self.client = client;
         let end = std::mem::replace(&mut self.end, end).await.unwrap();
-        kind(&end.unwrap_err()).unwrap()
+        io_error_kind(&end.unwrap_err()).unwrap()
     }
 
-    async fn said(&self) -> i64 {
-        text(&self.direct, "SELECT count(*)::text FROM said")
+    async fn count(&self) -> i64 {
+        text(&self.direct, "SELECT count(*)::text FROM words")
             .await
             .parse()
             .unwrap()
     }
 }
 
-/// The error of the operating system below a client's error.
-fn kind(error: &Error) -> Option<ErrorKind> {
+/// The error of the operating system that caused a client's error.
+fn io_error_kind(error: &Error) -> Option<ErrorKind> {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
@@ -83,13 +83,13 @@ fn kind(error: &Error) -> Option<ErrorKind> {
 }
 
 #[tokio::test]
-async fn it_passes_on_everything_as_it_is() {
-    let line = Line::new().await;
-    assert_ne!(line.proxy.url(), line.database.url());
+async fn the_proxy_forwards_everything_unchanged() {
+    let fixture = ProxyFixture::new().await;
+    assert_ne!(fixture.proxy.url(), fixture.database.url());
     let long = "ä".repeat(1_000_000);
-    assert_eq!(line.say(&long).await.unwrap(), 1);
-    assert_eq!(text(&line.client, "SELECT word FROM said").await, long);
-    let seen = line.proxy.seen();
+    assert_eq!(fixture.insert(&long).await.unwrap(), 1);
+    assert_eq!(text(&fixture.client, "SELECT word FROM words").await, long);
+    let seen = fixture.proxy.seen();
     assert_eq!(
         (
             seen.accepted,
@@ -103,110 +103,117 @@ async fn it_passes_on_everything_as_it_is() {
 }
 
 #[tokio::test]
-async fn cut_it_breaks_what_is_connected_and_refuses_new_connections_on_the_same_port() {
-    let mut line = Line::new().await;
-    line.say("before").await.unwrap();
+async fn a_cut_network_closes_connections_and_refuses_new_ones_on_the_same_port() {
+    let mut fixture = ProxyFixture::new().await;
+    fixture.insert("before").await.unwrap();
     for _ in 0..3 {
-        line.proxy.set(Network::Cut).unwrap();
-        assert!(line.say("lost").await.is_err());
-        let refused = connect(line.proxy.url()).await.err().unwrap();
-        assert_eq!(kind(&refused), Some(ErrorKind::ConnectionRefused), "{refused:?}");
-        line.proxy.set(Network::Passes).unwrap();
-        (line.client, line.end) = open(line.proxy.url()).await;
+        fixture.proxy.set(Network::Cut).unwrap();
+        assert!(fixture.insert("lost").await.is_err());
+        let refused = connect(fixture.proxy.url()).await.err().unwrap();
+        assert_eq!(
+            io_error_kind(&refused),
+            Some(ErrorKind::ConnectionRefused),
+            "{refused:?}"
+        );
+        fixture.proxy.set(Network::Passes).unwrap();
+        (fixture.client, fixture.end) = open(fixture.proxy.url()).await;
     }
-    line.say("after").await.unwrap();
-    assert_eq!(line.said().await, 2);
+    fixture.insert("after").await.unwrap();
+    assert_eq!(fixture.count().await, 2);
 }
 
 #[tokio::test]
-async fn slow_it_takes_at_least_so_long() {
-    let line = Line::new().await;
+async fn a_slow_network_delays_each_piece() {
+    let fixture = ProxyFixture::new().await;
     let begun = Instant::now();
-    line.proxy.set(Network::Slow(Duration::from_millis(10))).unwrap();
-    line.say(&"a".repeat(50_000)).await.unwrap();
-    let seen = line.proxy.seen();
+    fixture
+        .proxy
+        .set(Network::Slow(Duration::from_millis(10)))
+        .unwrap();
+    fixture.insert(&"a".repeat(50_000)).await.unwrap();
+    let seen = fixture.proxy.seen();
     assert!(seen.slowed >= 5, "{seen:?}");
     assert!(begun.elapsed() >= Duration::from_millis(10) * 5);
-    assert_eq!(line.said().await, 1);
+    assert_eq!(fixture.count().await, 1);
 }
 
 #[tokio::test]
-async fn hanging_it_accepts_and_answers_only_when_it_is_over() {
-    let line = Line::new().await;
-    line.proxy.set(Network::Hangs).unwrap();
-    let said = tokio::time::timeout(Duration::from_millis(50), line.say("never")).await;
-    assert!(said.is_err(), "no answer");
-    let held = line.proxy.seen().held;
-    assert!(held > 0);
-    let url = line.proxy.url().to_owned();
+async fn a_hanging_network_accepts_connections_and_answers_afterwards() {
+    let fixture = ProxyFixture::new().await;
+    fixture.proxy.set(Network::Hangs).unwrap();
+    let inserted = tokio::time::timeout(Duration::from_millis(50), fixture.insert("never")).await;
+    assert!(inserted.is_err(), "no answer");
+    wait_for("the statement", async || fixture.proxy.seen().held > 0).await;
+    let held = fixture.proxy.seen().held;
+    let url = fixture.proxy.url().to_owned();
     let waiting = tokio::spawn(async move { connect(&url).await.map(drop) });
-    wait_for("a connection", async || line.proxy.seen().accepted == 2).await;
-    wait_for("its first words", async || line.proxy.seen().held > held).await;
+    wait_for("a connection", async || fixture.proxy.seen().accepted == 2).await;
+    wait_for("its startup message", async || fixture.proxy.seen().held > held).await;
     assert!(!waiting.is_finished());
-    assert_eq!(line.said().await, 0);
-    line.proxy.set(Network::Passes).unwrap();
+    assert_eq!(fixture.count().await, 0);
+    fixture.proxy.set(Network::Passes).unwrap();
     waiting.await.unwrap().unwrap();
-    line.say("after").await.unwrap();
+    fixture.insert("after").await.unwrap();
 }
 
 #[tokio::test]
-async fn what_a_client_said_before_it_gave_up_arrives_after_the_hang() {
-    let Line {
+async fn a_statement_of_a_client_that_gave_up_arrives_after_the_hang() {
+    let ProxyFixture {
         proxy,
         direct,
         client,
         database: _database,
         ..
-    } = Line::new().await;
-    let insert = client.prepare("INSERT INTO said SELECT 'late'").await.unwrap();
+    } = ProxyFixture::new().await;
+    let insert = client.prepare("INSERT INTO words SELECT 'late'").await.unwrap();
     proxy.set(Network::Hangs).unwrap();
     let given_up = tokio::time::timeout(Duration::from_millis(50), client.execute(&insert, &[])).await;
     assert!(given_up.is_err(), "no answer");
-    assert!(proxy.seen().held > 0);
+    wait_for("the statement", async || proxy.seen().held > 0).await;
     drop(client);
     proxy.set(Network::Passes).unwrap();
-    wait_for("what was said", async || {
-        text(&direct, "SELECT count(*)::text FROM said").await == "1"
+    wait_for("the row", async || {
+        text(&direct, "SELECT count(*)::text FROM words").await == "1"
     })
     .await;
 }
 
 #[tokio::test]
-async fn it_resets_a_connection_in_the_middle_of_what_the_client_sends() {
-    let mut line = Line::new().await;
-    line.say("before").await.unwrap();
-    line.proxy.set(Network::ResetsAfter(40_000)).unwrap();
+async fn a_connection_is_reset_within_a_statement_of_the_client() {
+    let mut fixture = ProxyFixture::new().await;
+    fixture.insert("before").await.unwrap();
+    fixture.proxy.set(Network::ResetsAfter(40_000)).unwrap();
     assert_eq!(
-        line.say_in_vain(&"a".repeat(100_000)).await,
+        fixture.insert_and_fail(&"a".repeat(100_000)).await,
         ErrorKind::ConnectionReset
     );
-    assert_eq!(line.proxy.seen().reset, 1);
-    line.say("short").await.unwrap();
-    assert_eq!(line.said().await, 2, "half a statement is none");
+    assert_eq!(fixture.proxy.seen().reset, 1);
+    fixture.insert("short").await.unwrap();
+    assert_eq!(fixture.count().await, 2, "half a statement inserts nothing");
 }
 
 #[tokio::test]
-async fn it_loses_the_answer_to_what_the_server_has_done() {
-    let mut line = Line::new().await;
-    line.proxy.set(Network::LosesAnswers).unwrap();
+async fn the_answer_to_a_committed_statement_is_lost() {
+    let mut fixture = ProxyFixture::new().await;
+    fixture.proxy.set(Network::LosesAnswers).unwrap();
     for nth in 1..=3 {
-        assert_eq!(line.say_in_vain("done").await, ErrorKind::ConnectionReset);
-        assert_eq!(line.proxy.seen().answers_lost, nth);
+        assert_eq!(fixture.insert_and_fail("done").await, ErrorKind::ConnectionReset);
+        assert_eq!(fixture.proxy.seen().answers_lost, nth);
         assert_eq!(
-            line.said().await,
+            fixture.count().await,
             nth as i64,
-            "committed before the client heard of it"
+            "committed before the client gets an answer"
         );
-        // Connecting, plain queries and preparing go well.
-        line.client.batch_execute("SELECT 1").await.unwrap();
+        // Connecting, simple queries and preparing still work.
+        fixture.client.batch_execute("SELECT 1").await.unwrap();
     }
-    line.proxy.set(Network::Passes).unwrap();
-    line.say("done").await.unwrap();
-    assert_eq!(line.said().await, 4);
+    fixture.proxy.set(Network::Passes).unwrap();
+    fixture.insert("done").await.unwrap();
+    assert_eq!(fixture.count().await, 4);
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_is_a_connection_that_closes() {
+async fn the_proxy_closes_connections_while_its_server_is_stopped() {
     let server = support::server();
     let proxy = Proxy::to(&server.url("postgres")).unwrap();
     assert!(connect(proxy.url()).await.is_ok());
@@ -220,13 +227,13 @@ async fn a_server_that_is_gone_is_a_connection_that_closes() {
 }
 
 #[tokio::test]
-async fn it_ends_with_its_value() {
-    let Line {
+async fn a_dropped_proxy_closes_its_connections_and_its_port() {
+    let ProxyFixture {
         proxy,
         client,
         database: _database,
         ..
-    } = Line::new().await;
+    } = ProxyFixture::new().await;
     let url = proxy.url().to_owned();
     drop(proxy);
     assert!(client.batch_execute("SELECT 1").await.is_err());
@@ -234,7 +241,7 @@ async fn it_ends_with_its_value() {
 }
 
 #[test]
-fn it_runs_while_the_test_blocks() {
+fn the_proxy_runs_while_the_test_blocks() {
     let database = Postgres::empty().unwrap_or_else(|error| panic!("{error}"));
     let proxy = Proxy::to(database.url()).unwrap();
     for network in [Network::Hangs, Network::Cut, Network::Passes] {

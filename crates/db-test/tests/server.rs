@@ -1,6 +1,6 @@
-//! Can a test mistreat a server of its own, and does nothing stay behind?
+//! Servers stop, crash and restart as a test asks, and leave nothing behind.
 
-// The support of a test fails loudly: that is its way to report.
+// Test support reports an error by panicking.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod support;
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal};
 use support::{connect, server, text};
 use tokio_postgres::error::SqlState;
 
-/// The data directory of a running server, and the process that serves it.
+/// The data directory of a running server, and its process id.
 async fn data_and_process(url: &str) -> (PathBuf, String) {
     let data = PathBuf::from(text(&connect(url).await.unwrap(), "SHOW data_directory").await);
     let pid = std::fs::read_to_string(data.join("postmaster.pid"))
@@ -25,12 +25,12 @@ async fn data_and_process(url: &str) -> (PathBuf, String) {
         .to_owned();
     assert!(
         runs(&pid),
-        "the process is not to be seen: the test would show nothing"
+        "the process is not visible: the test would show nothing"
     );
     (data, pid)
 }
 
-/// Signalled without the program `kill`: a minimal system has none.
+/// For signals without the program `kill`, which a minimal system lacks.
 fn process(pid: &str) -> Pid {
     Pid::from_raw(pid.parse().unwrap()).unwrap()
 }
@@ -39,7 +39,7 @@ fn runs(pid: &str) -> bool {
     rustix::process::test_kill_process(process(pid)).is_ok()
 }
 
-/// The directory of the socket, as an URL names it.
+/// The directory of the socket in a URL.
 fn home(url: &str) -> PathBuf {
     let config: tokio_postgres::Config = url.parse().unwrap();
     match config.get_hosts() {
@@ -49,7 +49,7 @@ fn home(url: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn what_is_committed_outlives_each_kind_of_stop() {
+async fn committed_rows_survive_each_kind_of_stop() {
     let server = server();
     let url = server.migrated().unwrap();
     let before = connect(&url).await.unwrap();
@@ -80,7 +80,7 @@ async fn what_is_committed_outlives_each_kind_of_stop() {
 }
 
 #[tokio::test]
-async fn a_stopped_server_refuses_until_it_is_started_again() {
+async fn a_stopped_server_refuses_connections_until_it_is_started_again() {
     let server = server();
     let url = server.url("postgres");
     for stop in [Server::stop_immediate, Server::stop_fast] {
@@ -95,7 +95,7 @@ async fn a_stopped_server_refuses_until_it_is_started_again() {
         assert_eq!(
             text(&client, "SELECT 'the same'").await,
             "the same",
-            "one that runs goes on"
+            "a running server is not restarted"
         );
     }
 }
@@ -106,7 +106,7 @@ async fn a_server_that_ended_by_itself_starts_again() {
     let url = server.url("postgres");
     let (_, pid) = data_and_process(&url).await;
     rustix::process::kill_process(process(&pid), Signal::INT).unwrap();
-    wait_for("its end", async || {
+    wait_for("the end of the server", async || {
         connect(&url).await.is_err_and(|error| error.code().is_none())
     })
     .await;
@@ -115,7 +115,7 @@ async fn a_server_that_ended_by_itself_starts_again() {
 }
 
 #[tokio::test]
-async fn settings_overrule_the_defaults() {
+async fn settings_of_a_test_override_the_defaults() {
     let server = Server::start(&[("fsync", "on"), ("full_page_writes", "on"), ("work_mem", "3MB")]).unwrap();
     let client = connect(&server.url("postgres")).await.unwrap();
     for (setting, value) in [("fsync", "on"), ("full_page_writes", "on"), ("work_mem", "3MB")] {
@@ -135,7 +135,7 @@ async fn settings_overrule_the_defaults() {
 }
 
 #[test]
-fn a_setting_that_does_not_exist_is_named() {
+fn an_error_names_a_setting_that_does_not_exist() {
     let error = Server::start(&[("no_such_setting", "1")])
         .err()
         .unwrap()
@@ -168,7 +168,7 @@ async fn roles_other_than_the_superuser_need_their_password() {
 }
 
 #[tokio::test]
-async fn dropping_leaves_no_process_and_no_directory() {
+async fn a_dropped_server_leaves_no_process_and_no_directory() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start_in(dir.path(), &[]).unwrap();
     let url = server.url("postgres");
@@ -181,7 +181,7 @@ async fn dropping_leaves_no_process_and_no_directory() {
 }
 
 #[test]
-fn data_that_is_there_is_left_alone() {
+fn an_existing_data_directory_is_left_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("data/precious");
     std::fs::create_dir(dir.path().join("data")).unwrap();
@@ -192,7 +192,7 @@ fn data_that_is_there_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_server_ends_with_a_process_that_is_killed() {
+async fn a_server_ends_when_its_test_process_is_killed() {
     let mut holder = Command::new(env!("CARGO_BIN_EXE_with-postgres"))
         .args(["sh", "-c", "echo $DATABASE_URL; cat"])
         .env_remove("TEST_DATABASE_URL")

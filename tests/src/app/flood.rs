@@ -1,6 +1,7 @@
-//! The memory of a writer that is offered far more than it can hold.
+//! A writer that gets far more entries than it can hold, and its memory.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use db_services::audit::spool::{self, SpoolState, SpoolStatus};
@@ -13,7 +14,7 @@ const PRODUCERS: usize = 2;
 
 /// `flood BYTES ENTRIES KIND [DIR SPOOL_BYTES]`: offers this number of entries of a kind to a writer whose
 /// queue holds that many bytes, with a spool in the directory. Prints by how many KiB its memory grew at
-/// most, then how many entries were offered, accepted and spooled, and how many bytes the queue counted.
+/// most, then how many entries were offered, accepted and spooled, and the most bytes that the queue counted.
 pub(crate) fn flood() {
     let argument = |nth: usize| std::env::args().nth(nth);
     let number = |nth: usize| argument(nth).unwrap().parse::<usize>().unwrap();
@@ -32,18 +33,22 @@ pub(crate) fn flood() {
     }
     let (writer, _guard) = builder.start().unwrap();
     let before = memory("VmRSS:");
+    let most_queued = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..PRODUCERS {
             scope.spawn(|| {
                 for n in 0..entries / PRODUCERS {
                     drop(writer.write(entry(&kind, n)));
+                    if n.is_multiple_of(100) {
+                        most_queued.fetch_max(writer.stats().queued_bytes, Ordering::Relaxed);
+                    }
                 }
             });
         }
     });
     let stats = writer.stats();
     if let Some(dir) = argument(5) {
-        // What goes to the disk after the last entry counts too.
+        // Spooling after the last entry allocates memory too.
         while spooled_bytes(Path::new(&dir)) <= number(6) as u64 / 2 {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -51,11 +56,14 @@ pub(crate) fn flood() {
     let grown = memory("VmHWM:").saturating_sub(before);
     println!(
         "{grown} {} {} {} {}",
-        stats.submitted, stats.accepted, stats.spooled, stats.queued_bytes
+        stats.submitted,
+        stats.accepted,
+        stats.spooled,
+        most_queued.into_inner()
     );
 }
 
-/// What the spool's file holds.
+/// The bytes in the spool file.
 fn spooled_bytes(dir: &Path) -> u64 {
     let bytes = |file: SpoolStatus| match file.state {
         SpoolState::Waiting { bytes, .. } => bytes,
@@ -84,7 +92,7 @@ fn entry(kind: &str, n: usize) -> AuditEntry {
             AuditEntry::new("order.import").metadata(json!({"number": n, "items": list}))
         }
         "ascii" => long_texts('a'),
-        // In the spool each of them is six bytes.
+        // In the spool each character takes six bytes.
         "control" => long_texts('\u{1}'),
         other => panic!("unknown kind {other}"),
     }
@@ -101,7 +109,7 @@ fn long_texts(character: char) -> AuditEntry {
         .request_id(text(limits::TEXT_CHARS))
 }
 
-/// What the kernel says of this process's memory, in KiB.
+/// A field of this process's memory statistics in /proc, in KiB.
 pub(crate) fn memory(field: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();

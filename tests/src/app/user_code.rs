@@ -1,4 +1,4 @@
-//! An application whose own code is called by its audit writer, or calls it from where little works.
+//! Application code that the writer calls, or that calls the writer in unusual contexts.
 
 use std::cell::OnceCell;
 use std::pin::pin;
@@ -13,13 +13,13 @@ use db_services::audit::{
     write_audit_log,
 };
 
-use super::{PATIENCE, runtime};
+use super::{TIMEOUT, runtime};
 
-/// Runs a scenario and prints what came of it. Aborts rather than hang.
+/// Runs a scenario and prints its results. Aborts instead of hanging.
 pub(crate) fn user_code(scenario: &str) {
     std::thread::spawn(|| {
-        std::thread::sleep(PATIENCE);
-        println!("it hangs");
+        std::thread::sleep(TIMEOUT);
+        println!("timed out");
         std::process::abort();
     });
     match scenario {
@@ -39,7 +39,7 @@ pub(crate) fn user_code(scenario: &str) {
     }
 }
 
-fn hasty(database: &MemoryDatabase) -> AuditWriterBuilder {
+fn fast_retry(database: &MemoryDatabase) -> AuditWriterBuilder {
     let mut retry = RetryPolicy::default();
     retry.first_pause = Duration::from_millis(5);
     retry.longest_pause = Duration::from_millis(20);
@@ -52,23 +52,23 @@ fn wait_until(condition: impl Fn() -> bool) {
     }
 }
 
-/// A database that never answers well, and a callback that writes an entry for each loss: a loss itself.
+/// A database that always fails, and a callback that writes an entry for each loss, which is lost as well.
 fn on_loss_writes() {
     let database = MemoryDatabase::new();
     database.fail(Failure::Unreachable);
-    let (calls, heard) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (calls, reported) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let writer = Arc::new(OnceLock::<AuditWriter>::new());
     let callback = {
-        let (calls, heard, writer) = (Arc::clone(&calls), Arc::clone(&heard), Arc::clone(&writer));
+        let (calls, reported, writer) = (Arc::clone(&calls), Arc::clone(&reported), Arc::clone(&writer));
         move |loss: &audit::Loss| {
             calls.fetch_add(1, Ordering::Relaxed);
-            heard.fetch_add(loss.count, Ordering::Relaxed);
+            reported.fetch_add(loss.count, Ordering::Relaxed);
             if let Some(writer) = writer.get() {
                 drop(writer.write(AuditEntry::new("app.lost")));
             }
         }
     };
-    let (started, guard) = hasty(&database)
+    let (started, guard) = fast_retry(&database)
         .queue_capacity(10)
         .on_loss(callback)
         .start()
@@ -77,7 +77,7 @@ fn on_loss_writes() {
     for _ in 0..100 {
         drop(started.write(AuditEntry::new("app.entry")));
     }
-    // Losses within the callback are reported to it, and not again for each step of the writer.
+    // Losses in the callback are reported to it, but not again at each step of the writer.
     let attempts = database.attempts();
     wait_until(|| database.attempts() >= attempts + 30);
     let calls = calls.load(Ordering::Relaxed);
@@ -100,7 +100,7 @@ fn on_loss_writes() {
             format!("{report:?}")
         }
     );
-    println!("{}", heard.load(Ordering::Relaxed) >= 90);
+    println!("{}", reported.load(Ordering::Relaxed) >= 90);
 }
 
 /// The callback of the last losses waits until another thread has written an entry.
@@ -115,8 +115,8 @@ fn on_loss_waits_for_a_write() {
             let _ = wait.lock().unwrap().recv();
         }
     };
-    // The first is sent, and unknown at the end; the others are lost.
-    let (writer, guard) = hasty(&database).on_loss(callback).start().unwrap();
+    // The first entry is in flight, so unknown at the end; the others are lost.
+    let (writer, guard) = fast_retry(&database).on_loss(callback).start().unwrap();
     drop(writer.write(AuditEntry::new("app.sent")));
     wait_until(|| database.attempts() > 0);
     for _ in 0..3 {
@@ -136,7 +136,7 @@ fn on_loss_waits_for_a_write() {
 fn on_loss_panics() {
     let database = MemoryDatabase::new();
     database.fail(Failure::Unreachable);
-    let builder = hasty(&database)
+    let builder = fast_retry(&database)
         .queue_capacity(10)
         .on_loss(|loss| panic!("as planned: {loss:?}"));
     let (writer, guard) = builder.start().unwrap();
@@ -144,14 +144,14 @@ fn on_loss_panics() {
         drop(writer.write(AuditEntry::new("app.entry")));
     }
     wait_until(|| database.attempts() > 10);
-    database.mend();
+    database.recover();
     runtime().block_on(async {
-        println!("{} committed", writer.flush(PATIENCE).await.committed);
-        println!("{} lost", guard.shutdown(PATIENCE).await.lost);
+        println!("{} committed", writer.flush(TIMEOUT).await.committed);
+        println!("{} lost", guard.shutdown(TIMEOUT).await.lost);
     });
 }
 
-/// A logger that calls this.
+/// A logger that calls a function.
 struct Logger(fn(&log::Record<'_>));
 
 impl log::Log for Logger {
@@ -173,7 +173,7 @@ fn log_by(call: fn(&log::Record<'_>)) {
     log::set_max_level(log::LevelFilter::Trace);
 }
 
-/// A logger that records its lines in the trail, from the first call on.
+/// A logger that writes its lines to the trail, from the first call on.
 fn logger_writes() {
     static LINES: AtomicU64 = AtomicU64::new(0);
     log_by(|record| {
@@ -189,7 +189,7 @@ fn logger_writes() {
             audit::shutdown(Duration::from_secs(1)).await.pending
         );
     });
-    // An entry that comes too late is logged, and the line of that comes too late as well.
+    // A late entry is logged, and the logger's entry for that line is late as well.
     drop(write_audit_log(AuditEntry::new("app.late")));
     println!("{}", LINES.load(Ordering::Relaxed) > 0);
 }
@@ -201,7 +201,7 @@ fn logger_panics() {
         panic!("as planned: {}", record.args());
     });
     let database = MemoryDatabase::new();
-    let (writer, guard) = hasty(&database).queue_capacity(10).start().unwrap();
+    let (writer, guard) = fast_retry(&database).queue_capacity(10).start().unwrap();
     for _ in 0..3 {
         database.fail(Failure::Unreachable);
         for _ in 0..100 {
@@ -209,9 +209,9 @@ fn logger_panics() {
         }
         let attempts = database.attempts();
         wait_until(|| database.attempts() > attempts + 2);
-        database.mend();
-        runtime().block_on(writer.flush(PATIENCE));
-        // What was settled takes up the queue for a moment more.
+        database.recover();
+        runtime().block_on(writer.flush(TIMEOUT));
+        // Settled entries leave the queue a moment later.
         wait_until(|| writer.stats().queued == 0);
     }
     assert!(LINES.load(Ordering::Relaxed) >= 3, "each outage was logged");
@@ -219,7 +219,7 @@ fn logger_panics() {
         "{}",
         runtime().block_on(writer.write(AuditEntry::new("app.last")).into_future())
     );
-    // The end has something to log too.
+    // The shutdown logs something too.
     database.fail(Failure::Unreachable);
     drop(writer.write_all((0..5).map(|_| AuditEntry::new("app.lost"))));
     let report = runtime().block_on(guard.shutdown(Duration::ZERO));
@@ -237,7 +237,7 @@ impl Wake for PanicsWhenWoken {
 
 fn waker_panics() {
     let database = MemoryDatabase::new();
-    let (writer, guard) = hasty(&database).start().unwrap();
+    let (writer, guard) = fast_retry(&database).start().unwrap();
     let waker = Arc::new(PanicsWhenWoken).into();
     for expected in [3, 6, 9] {
         database.fail(Failure::Unreachable);
@@ -251,16 +251,16 @@ fn waker_panics() {
                 Poll::Pending
             );
         }
-        database.mend();
+        database.recover();
         wait_until(|| writer.stats().committed >= expected);
-        // However the others were woken: each hears of its entry.
+        // Each receipt resolves, although wakers panicked.
         for receipt in receipts {
             println!("{}", runtime().block_on(receipt));
         }
     }
     println!(
         "{} committed",
-        runtime().block_on(guard.shutdown(PATIENCE)).committed
+        runtime().block_on(guard.shutdown(TIMEOUT)).committed
     );
 }
 
@@ -288,7 +288,7 @@ fn destructor() {
         LAST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
     };
     std::thread::spawn(only_in_destructors).join().unwrap();
-    // Whatever thread-local writing uses is destroyed between the two.
+    // Thread-locals that writing uses are destroyed between the two.
     let around_an_entry = || {
         FIRST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
         println!(
@@ -298,25 +298,25 @@ fn destructor() {
         LAST.with(|cell| cell.set(WritesOnDrop("app.destructor"))).ok();
     };
     std::thread::spawn(around_an_entry).join().unwrap();
-    println!("{} committed", audit::shutdown_blocking(PATIENCE).committed);
+    println!("{} committed", audit::shutdown_blocking(TIMEOUT).committed);
 }
 
 fn panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string);
+        let location = panic.location().map(ToString::to_string);
         drop(write_audit_log(
-            AuditEntry::new("app.panic").detail("place", place),
+            AuditEntry::new("app.panic").detail("location", location),
         ));
     }));
     assert!(std::panic::catch_unwind(|| panic!("as planned")).is_err());
     assert!(std::thread::spawn(|| panic!("as planned")).join().is_err());
     runtime().block_on(async {
         assert!(tokio::spawn(async { panic!("as planned") }).await.is_err());
-        println!("{} committed", audit::shutdown(PATIENCE).await.committed);
+        println!("{} committed", audit::shutdown(TIMEOUT).await.committed);
     });
 }
 
-/// Writes the first entry while the process has none of something, and others once it has again.
+/// Writes the first entry while the process lacks a resource, and others when it has it again.
 fn without(limit: &dyn limits::Limit) {
     runtime().block_on(async {
         limit.set();
@@ -327,12 +327,14 @@ fn without(limit: &dyn limits::Limit) {
         loop {
             match write_audit_log(AuditEntry::new("app.next")).await {
                 Delivery::Dropped(_) => dropped += 1,
+                // The machine is slow: a later one says whether the writer works.
+                Delivery::Pending => {}
                 delivery => break println!("{delivery}"),
             }
-            // How soon starting is tried again is the writer's affair.
+            // The writer decides when it retries the start.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let report = audit::shutdown(PATIENCE).await;
+        let report = audit::shutdown(TIMEOUT).await;
         println!("{}", report.lost == dropped && report.committed >= 1);
     });
 }
@@ -342,13 +344,13 @@ mod limits {
 
     use crate::flood::memory;
 
-    /// Something that the operating system is made to refuse.
+    /// A resource limit of the operating system.
     pub(super) trait Limit {
         fn set(&self);
         fn lift(&self);
     }
 
-    /// No room for the stack of a thread, and a little for everything else.
+    /// No address space for the stack of a thread, and little for everything else.
     pub(super) struct NoThread;
 
     impl Limit for NoThread {
@@ -404,19 +406,19 @@ mod limits {
     }
 }
 
-/// Prints what this thread reads and writes during the first call, in bytes.
+/// Prints the bytes that this thread reads and writes during the first call.
 fn first_call() {
-    // The first reading allocates; two more tell what a reading itself counts.
+    // The first reading allocates. The next two show what a reading itself counts.
     read_and_written();
     let (before, between) = (read_and_written(), read_and_written());
     let receipt = write_audit_log(AuditEntry::new("app.first"));
     let after = read_and_written();
     println!("{}", (after - between).saturating_sub(between - before));
     println!("{}", runtime().block_on(receipt.into_future()));
-    audit::shutdown_blocking(PATIENCE);
+    audit::shutdown_blocking(TIMEOUT);
 }
 
-/// What the kernel counts of this thread's reads and writes.
+/// The bytes that this thread has read and written, as the kernel counts them.
 fn read_and_written() -> u64 {
     let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
     let fields = io.lines().filter_map(|line| line.split_once(": "));
@@ -426,7 +428,7 @@ fn read_and_written() -> u64 {
         .sum()
 }
 
-/// The first call, while what is configured names a file that cannot be read yet.
+/// The first call, while the configured certificate cannot be read yet.
 fn blocked_start() {
     let receipt = write_audit_log(AuditEntry::new("app.first"));
     println!("returned");

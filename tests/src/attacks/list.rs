@@ -1,8 +1,8 @@
-//! What could somebody try?
+//! The list of attacks.
 
-/// Something to try on a PostgreSQL database with rows in it, inside a transaction that is rolled back.
+/// An attack on a PostgreSQL database with rows, inside a transaction that is rolled back.
 pub struct Attack {
-    /// As the documentation names it.
+    /// Its name in the documentation.
     pub what: &'static str,
     pub sql: &'static str,
     pub how: How,
@@ -10,23 +10,23 @@ pub struct Attack {
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum How {
-    /// Counts the rows that the last statement gives or changes.
+    /// Counts the rows that the last statement returns or changes.
     Rows,
-    /// Gets it done or not.
+    /// Succeeds or fails.
     Done,
     /// Sends one line to `COPY … FROM STDIN`.
     Copy,
-    /// As `Rows`, and unknown before PostgreSQL 15.
+    /// As `Rows`, but not supported before PostgreSQL 15.
     RowsFrom15,
     /// As `Rows`, for each partition that holds a row, `$part`, and the row's time, `$at`.
     EachPartition,
-    /// As `Done`, for every partition there is.
+    /// As `Done`, for every partition.
     EveryPartition,
 }
 
 macro_rules! attacks {
     ($($title:literal { $($what:literal $how:ident $sql:literal)* })*) => {
-        /// All of them, by what they are after.
+        /// All attacks, by their purpose.
         pub const ATTACKS: &[(&str, &[Attack])] =
             &[$(($title, &[$(Attack { what: $what, sql: $sql, how: How::$how }),*])),*];
     };
@@ -47,9 +47,9 @@ attacks! {
         "UPDATE of a partition" EachPartition "UPDATE $part SET action = 'forged'"
         "DELETE from a partition" EachPartition "DELETE FROM $part"
         "TRUNCATE of a partition" EveryPartition "TRUNCATE $part"
-        "UPDATE of a partition made by hand" Rows "UPDATE made_by_hand SET action = 'forged'"
-        "TRUNCATE of a partition made by hand" Done "TRUNCATE made_by_hand"
-        "DELETE of a row that was copied aside" Done
+        "UPDATE of a manually created partition" Rows "UPDATE made_by_hand SET action = 'forged'"
+        "TRUNCATE of a manually created partition" Done "TRUNCATE made_by_hand"
+        "DELETE of a row that was copied before" Done
             "CREATE TABLE audit_logs_moving (LIKE audit_logs); ALTER TABLE audit_logs_moving OWNER TO attack_owner;
              INSERT INTO audit_logs_moving SELECT * FROM audit_logs_default; DELETE FROM audit_logs_default; SET CONSTRAINTS ALL IMMEDIATE"
         "UPDATE of a legal hold" Rows "UPDATE audit_legal_holds SET reason = 'forged'"
@@ -60,20 +60,20 @@ attacks! {
         "TRUNCATE as a replica" Done "SET session_replication_role = replica; TRUNCATE audit_logs"
         "TRUNCATE of a partition as a replica" EveryPartition
             "SET session_replication_role = replica; TRUNCATE $part"
-        "DELETE as a replica of a row that was copied aside" Done
+        "DELETE as a replica of a row that was copied before" Done
             "CREATE TABLE audit_logs_moving (LIKE audit_logs); ALTER TABLE audit_logs_moving OWNER TO attack_owner;
              INSERT INTO audit_logs_moving SELECT * FROM audit_logs_default; SET session_replication_role = replica;
              DELETE FROM audit_logs_default; SET CONSTRAINTS ALL IMMEDIATE"
     }
-    "To write what is not true" {
+    "To forge entries" {
         "INSERT of an entry, every column of a caller" Rows
             "INSERT INTO audit_logs (id, created_at, tenant_id, actor_id, actor_type, on_behalf_of, action, outcome, resource_type, resource_id,
                                      ip_address, user_agent, request_id, trace_id, operation_id, metadata, writer_id, writer_seq)
              VALUES (gen_random_uuid(), now(), 't', 'a', 'user', 'b', 'x.y', 'denied', 'r', 'i', '::1', 'u', 'q', 'c', gen_random_uuid(), '{}', gen_random_uuid(), 1)"
         "INSERT of an action alone" Rows "INSERT INTO audit_logs (action) VALUES ('x.y')"
-        "INSERT of an entry that is there, ON CONFLICT DO NOTHING" Rows
+        "INSERT of an existing entry, ON CONFLICT DO NOTHING" Rows
             "INSERT INTO audit_logs (id, created_at, action) VALUES ('00000000-0000-7000-8000-000000000001', '2031-05-05', 'x') ON CONFLICT DO NOTHING"
-        "INSERT of an entry that is there" Rows
+        "INSERT of an existing entry" Rows
             "INSERT INTO audit_logs (id, created_at, action) VALUES ('00000000-0000-7000-8000-000000000001', '2031-05-05', 'x')"
         "INSERT with a recorded_at" Rows
             "INSERT INTO audit_logs (action, recorded_at) VALUES ('x', '2020-01-01')"
@@ -85,7 +85,7 @@ attacks! {
             "CREATE TABLE forged (LIKE audit_logs INCLUDING ALL);
              ALTER TABLE audit_logs ATTACH PARTITION forged FOR VALUES FROM ('1970-01-01') TO ('1970-02-01')"
     }
-    "To see what is not one's own" {
+    "To read rows of others" {
         "SELECT" Rows "SELECT FROM audit_logs"
         "SELECT with a tenant set" Rows
             "SELECT set_config('audit.tenant_id', 'acme', true); SELECT FROM audit_logs"
@@ -102,7 +102,7 @@ attacks! {
         "the planner's statistics of tenants" Rows
             "SELECT FROM pg_stats WHERE tablename LIKE 'audit_logs%' AND attname = 'tenant_id'"
     }
-    "To take away what refuses it" {
+    "To remove a defence" {
         "DISABLE TRIGGER" Done "ALTER TABLE audit_logs DISABLE TRIGGER ALL"
         "DROP TRIGGER" Done "DROP TRIGGER audit_logs_append_only ON audit_logs"
         "another body for the trigger" Done

@@ -1,24 +1,24 @@
-//! Who can change, forge or see what, if they try? As each role, as the owner and as a superuser.
+//! Attacks on the trail as each role, as the owner and as a superuser, compared with the documentation.
 
-pub mod field;
+pub mod fixture;
 mod list;
 mod mutants;
 mod sqlite;
 
-use field::{ATTACKERS, Field};
+use fixture::{ATTACKERS, AttackFixture};
 use list::{ATTACKS, How};
 
-/// What came of each attack, by attacker; each tried on a connection of the attacker's own.
-async fn outcomes(field: &Field) -> Vec<Vec<String>> {
+/// The outcome of each attack, by attacker, each on a connection of the attacker.
+async fn outcomes(fixture: &AttackFixture) -> Vec<Vec<String>> {
     let mut columns = Vec::new();
     for (_, login) in ATTACKERS {
-        let client = field.login(login).await;
+        let client = fixture.login(login).await;
         client.batch_execute("BEGIN").await.unwrap();
         let mut column = Vec::new();
-        for attack in field.attacks() {
+        for attack in fixture.attacks() {
             column.push(match attack.how {
-                How::Copy => field.attempt_copy(login, attack.sql).await,
-                _ => field.attempt(&client, attack).await,
+                How::Copy => fixture.attempt_copy(login, attack.sql).await,
+                _ => fixture.attempt(&client, attack).await,
             });
         }
         columns.push(column);
@@ -26,7 +26,7 @@ async fn outcomes(field: &Field) -> Vec<Vec<String>> {
     columns
 }
 
-fn table(field: &Field, columns: &[Vec<String>]) -> String {
+fn table(fixture: &AttackFixture, columns: &[Vec<String>]) -> String {
     let mut table = String::new();
     let mut nth = 0;
     for (title, attacks) in ATTACKS {
@@ -38,7 +38,7 @@ fn table(field: &Field, columns: &[Vec<String>]) -> String {
         );
         for attack in attacks
             .iter()
-            .filter(|attack| field.attacks().any(|known| known.what == attack.what))
+            .filter(|attack| fixture.attacks().any(|known| known.what == attack.what))
         {
             let cells: Vec<_> = columns.iter().map(|column| column[nth].as_str()).collect();
             table += &format!("| {} | {} |\n", attack.what, cells.join(" | "));
@@ -56,9 +56,9 @@ fn section(kind: &str) -> &'static str {
     rest.split_once("<!-- end -->").unwrap().0
 }
 
-/// Without what this version of PostgreSQL does not know.
-fn documented(field: &Field) -> String {
-    let known = |line: &&str| field.version >= 150_000 || !line.starts_with("| MERGE ");
+/// The documented table, without attacks that this version of PostgreSQL does not support.
+fn documented(fixture: &AttackFixture) -> String {
+    let known = |line: &&str| fixture.version >= 150_000 || !line.starts_with("| MERGE ");
     section("postgresql")
         .lines()
         .filter(known)
@@ -67,15 +67,15 @@ fn documented(field: &Field) -> String {
 }
 
 #[tokio::test]
-async fn who_is_refused_what_stands_in_the_documentation() {
-    let field = Field::open().await;
-    let before = field.rows().await;
-    assert_eq!(before.len(), 4, "the rows that are attacked are there");
-    let found = table(&field, &outcomes(&field).await);
+async fn the_outcomes_of_all_attacks_are_documented() {
+    let fixture = AttackFixture::open().await;
+    let before = fixture.rows().await;
+    assert_eq!(before.len(), 4, "the rows to attack are stored");
+    let found = table(&fixture, &outcomes(&fixture).await);
     println!("{found}");
-    assert_eq!(field.rows().await, before);
+    assert_eq!(fixture.rows().await, before);
     assert!(
-        found.trim() == documented(&field).trim(),
-        "docs/append-only.md says otherwise; on this server it is\n\n{found}"
+        found.trim() == documented(&fixture).trim(),
+        "docs/append-only.md differs; the table of this server is\n\n{found}"
     );
 }

@@ -1,12 +1,14 @@
-//! Would the suite notice if one defence were missing? Each is taken away in turn, in a transaction.
+//! Mutation test of the attacks: without any one defence, the outcome of an attack changes. Each defence is
+//! removed in turn, in a transaction.
 
 use tokio_postgres::Client;
 
-use super::field::{ATTACKERS, Field, text};
+use super::fixture::{ATTACKERS, AttackFixture, text};
 use super::list::How;
 
-/// Every trigger, that it holds for a replica too, every policy, row security, every right given, and
-/// rights that are not to be given: as SQL that undoes it. Of the partitions, three and the default.
+/// A query for SQL statements that each remove one defence: every trigger, its ALWAYS mode, every policy, row
+/// security, every privilege that is granted, and every privilege that must not be granted. It includes the
+/// table, three partitions and the default partition.
 const DEFENCES: &str = "
     WITH tree AS (
         SELECT 'audit_logs'::regclass AS rel UNION ALL
@@ -40,7 +42,7 @@ const DEFENCES: &str = "
     UNION ALL SELECT 'ALTER ROLE attack_reader BYPASSRLS'
     UNION ALL SELECT 'CREATE POLICY one_more ON audit_logs USING (true)'";
 
-/// Defences with another one behind them: that is taken away first, then the defence itself.
+/// Defences that a second one backs up: the second one is removed first, then the defence itself.
 const DOUBLED: [(&str, &str); 6] = [
     (
         NO_TRUNCATE_GUARDS,
@@ -68,7 +70,7 @@ const DOUBLED: [(&str, &str); 6] = [
     ),
 ];
 
-/// On the partitions; the table has its own.
+/// Removes the triggers of the partitions; the table has its own.
 const NO_TRUNCATE_GUARDS: &str = "
     DO $$ DECLARE part regclass; BEGIN
         FOR part IN SELECT inhrelid FROM pg_inherits JOIN pg_trigger ON tgrelid = inhrelid
@@ -77,15 +79,15 @@ const NO_TRUNCATE_GUARDS: &str = "
         END LOOP;
     END $$";
 
-/// What comes of each attack, one after the other, when a superuser takes the attackers' places.
-/// Stops at the first that is not as expected, and names it.
-async fn differs(
-    field: &Field,
+/// Runs each attack, with a superuser who assumes each attacker's role. Returns the outcomes, or the first
+/// difference from the expected ones.
+async fn run_attacks(
+    fixture: &AttackFixture,
     client: &Client,
     expected: Option<&[Vec<String>]>,
 ) -> Result<Vec<Vec<String>>, String> {
     let mut found = Vec::new();
-    // The owner first: for the others most statements are refused for more than one reason.
+    // The owner first: for the others most statements are refused for several reasons.
     for nth in [5, 0, 1, 2, 3, 4, 6] {
         let (name, login) = ATTACKERS[nth];
         client.batch_execute("SAVEPOINT attacker").await.unwrap();
@@ -94,8 +96,8 @@ async fn differs(
             .await
             .unwrap();
         let mut column = Vec::new();
-        for attack in field.attacks().filter(|attack| attack.how != How::Copy) {
-            let outcome = field.attempt(client, attack).await;
+        for attack in fixture.attacks().filter(|attack| attack.how != How::Copy) {
+            let outcome = fixture.attempt(client, attack).await;
             if let Some(expected) = expected.map(|columns| &columns[found.len()][column.len()])
                 && *expected != outcome
             {
@@ -116,15 +118,15 @@ async fn differs(
 }
 
 #[tokio::test]
-async fn every_defence_is_missed_when_it_is_gone() {
-    let field = Field::open().await;
-    let client = field.superuser().await;
+async fn every_missing_defence_changes_the_outcome_of_an_attack() {
+    let fixture = AttackFixture::open().await;
+    let client = fixture.superuser().await;
     client.batch_execute("BEGIN").await.unwrap();
-    let expected = differs(&field, &client, None).await.unwrap();
+    let expected = run_attacks(&fixture, &client, None).await.unwrap();
     assert_eq!(
-        differs(&field, &client, Some(&expected)).await.as_ref(),
+        run_attacks(&fixture, &client, Some(&expected)).await.as_ref(),
         Ok(&expected),
-        "twice the same"
+        "the outcomes are reproducible"
     );
     let mut unnoticed = Vec::new();
     let alone = text(&client, DEFENCES)
@@ -139,13 +141,13 @@ async fn every_defence_is_missed_when_it_is_gone() {
         client.batch_execute(&behind).await.unwrap();
         let before = match behind.is_empty() {
             true => expected.clone(),
-            false => differs(&field, &client, None).await.unwrap(),
+            false => run_attacks(&fixture, &client, None).await.unwrap(),
         };
         client
             .batch_execute(&undo)
             .await
             .unwrap_or_else(|error| panic!("{undo}: {error:?}"));
-        match differs(&field, &client, Some(&before)).await {
+        match run_attacks(&fixture, &client, Some(&before)).await {
             Err(difference) => println!("{undo}: {difference}"),
             Ok(_) => unnoticed.push(undo),
         }
@@ -154,5 +156,8 @@ async fn every_defence_is_missed_when_it_is_gone() {
             .await
             .unwrap();
     }
-    assert!(unnoticed.is_empty(), "nothing fails without {unnoticed:#?}");
+    assert!(
+        unnoticed.is_empty(),
+        "no attack notices that these are missing: {unnoticed:#?}"
+    );
 }

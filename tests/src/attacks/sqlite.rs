@@ -1,4 +1,4 @@
-//! What does SQLite refuse? Each statement is tried on a database of its own.
+//! Attacks on SQLite, each on a new database, compared with the documentation.
 
 use db_services::audit::latest_with_records;
 
@@ -32,7 +32,7 @@ const ATTACKS: &[(&str, &str)] = &[
         "ATTACH '$file' AS again; DELETE FROM again.audit_logs",
     ),
     (
-        "INSERT of an entry that is there",
+        "INSERT of an existing entry",
         "INSERT INTO audit_logs (id, created_at, action) VALUES ($key, 'forged')",
     ),
     (
@@ -73,13 +73,13 @@ const ATTACKS: &[(&str, &str)] = &[
 const ROWS: &str = "INSERT INTO audit_logs (id, created_at, action) VALUES \
     (x'00000000000070008000000000000001', 1, 'evidence'), (x'00000000000070008000000000000002', 2, 'evidence')";
 
-/// What comes of a statement, after `before` was run by whoever may do so.
+/// The outcome of a statement, after `before` was run.
 async fn outcome(before: &str, sql: &str, recursive_triggers: &str) -> &'static str {
     let db = TestDb::sqlite().await;
     db.sql(before).await.unwrap();
     db.sql(ROWS).await.unwrap();
     let stored = db.rows().await;
-    assert_eq!(stored.len(), 2, "the rows that {sql} attacks are there");
+    assert_eq!(stored.len(), 2, "the rows that {sql} attacks are stored");
     let file = db.database.sqlite_path().unwrap().display().to_string();
     let sql = sql
         .replace("$file", &file)
@@ -114,25 +114,25 @@ async fn table(before: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_refused_on_sqlite_stands_in_the_documentation() {
+async fn the_outcomes_of_all_attacks_on_sqlite_are_documented() {
     let table = table("").await;
     println!("{table}");
     let documented = super::section("sqlite");
     assert!(
         table.trim() == documented.trim(),
-        "docs/append-only.md says otherwise; here it is\n\n{table}"
+        "docs/append-only.md differs; the table is\n\n{table}"
     );
 }
 
 #[tokio::test]
-async fn every_trigger_is_missed_when_it_is_gone() {
+async fn every_missing_trigger_changes_the_outcome_of_an_attack_on_sqlite() {
     let whole = table("").await;
     for trigger in [
         "audit_logs_no_update",
         "audit_logs_no_delete",
         "audit_logs_no_replace",
     ] {
-        // An empty one of the same name: the attack that drops it finds it.
+        // Replaced by an empty one, because an attack drops it by name.
         let gone = format!(
             "DROP TRIGGER {trigger}; CREATE TRIGGER {trigger} BEFORE INSERT ON audit_logs BEGIN SELECT 1; END"
         );

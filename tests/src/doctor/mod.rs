@@ -1,24 +1,25 @@
-//! Does the doctor find what is wrong, nothing where all is well, and leave all as it was?
+//! The doctor finds every fault and no other, and changes nothing.
 
 mod faults;
-mod place;
+mod fixture;
 mod servers;
 mod sqlite;
 
 use std::collections::BTreeSet;
 
 use audit_ops::doctor::{Code, Options, Severity, examine};
-use db_services::audit::{AuditEntry, AuditWriter, Delivery};
+use db_services::audit::{AuditEntry, Delivery};
 use db_services::client::Database;
-use place::{Place, but_for_the_server, faults, invasive, of, tenant};
+use fixture::{DoctorFixture, faults, invasive, of, tenant, without_server_faults};
 
-use crate::attacks::field::connect;
+use crate::attacks::fixture::connect;
+use crate::support::{TIMEOUT, wait_for, writer_to};
 
 /// Two rows of two tenants.
 const ROWS: &str = "INSERT INTO audit_logs (tenant_id, action) VALUES ('acme', 'x'), ('globex', 'x')";
 
 #[tokio::test]
-async fn all_is_well_for_each_kind_of_login() {
+async fn a_sound_database_has_no_findings_for_any_kind_of_login() {
     for roles in [
         &["writer"][..],
         &["reader"],
@@ -26,18 +27,18 @@ async fn all_is_well_for_each_kind_of_login() {
         &["auditor"],
         &["maintainer"],
     ] {
-        let place = Place::sound(roles).await;
-        place.admin(ROWS).await;
+        let fixture = DoctorFixture::sound(roles).await;
+        fixture.admin(ROWS).await;
         for options in [Options::default(), invasive(), tenant("acme")] {
-            let findings = place.findings_of(&place.app, &options).await;
+            let findings = fixture.findings_of(&fixture.app, &options).await;
             assert_eq!(faults(&findings), [""; 0], "{roles:?} {options:?}");
         }
-        let findings = place.findings_of(&place.app, &invasive()).await;
+        let findings = fixture.findings_of(&fixture.app, &invasive()).await;
         let unchecked: Vec<_> = findings
             .iter()
             .filter(|f| f.found.starts_with("not checked"))
             .collect();
-        // The server's rules are for superusers to read, diesel's table for the owner.
+        // Only superusers may read the server's rules, and only the owner diesel's table.
         assert!(
             unchecked
                 .iter()
@@ -48,9 +49,9 @@ async fn all_is_well_for_each_kind_of_login() {
 }
 
 #[tokio::test]
-async fn refusals_are_proven_on_rows_that_are_there() {
-    let place = Place::with(&["writer", "reader"]).await;
-    let findings = place.findings().await;
+async fn refusals_are_proven_on_stored_rows() {
+    let fixture = DoctorFixture::with(&["writer", "reader"]).await;
+    let findings = fixture.findings().await;
     for (code, found) in [
         (Code::Writable, "rows were inserted"),
         (Code::RowUpdate, "no right (42501)"),
@@ -65,8 +66,8 @@ async fn refusals_are_proven_on_rows_that_are_there() {
             "{of:#?}"
         );
     }
-    // The owner has every right, so that it is the triggers that refuse.
-    let owner = place.findings_of("trail_owner", &Options::default()).await;
+    // The owner has all privileges, so the triggers refuse.
+    let owner = fixture.findings_of("trail_owner", &Options::default()).await;
     for code in [Code::RowUpdate, Code::RowDelete] {
         let of = of(&owner, code);
         assert!(
@@ -84,12 +85,17 @@ async fn refusals_are_proven_on_rows_that_are_there() {
 }
 
 #[tokio::test]
-async fn a_reader_proves_it_without_rows_of_its_own() {
-    let place = Place::with(&["reader"]).await;
-    let read = async |options: &Options| of(&place.findings_of(&place.app, options).await, Code::TenantRead);
+async fn a_reader_proves_tenant_isolation_without_inserting_rows() {
+    let fixture = DoctorFixture::with(&["reader"]).await;
+    let read = async |options: &Options| {
+        of(
+            &fixture.findings_of(&fixture.app, options).await,
+            Code::TenantRead,
+        )
+    };
     let empty = read(&Options::default()).await;
     assert!(empty[0].found.contains("there are no rows"), "{empty:#?}");
-    place.admin(ROWS).await;
+    fixture.admin(ROWS).await;
     let none = read(&Options::default()).await;
     assert!(
         none[0].severity == Severity::Ok && none[0].found.starts_with("there are rows"),
@@ -104,7 +110,7 @@ async fn a_reader_proves_it_without_rows_of_its_own() {
     assert!(unknown[0].found.contains("has no rows"), "{unknown:#?}");
 }
 
-/// Everything about the database that a statement could change, but for what the server counts by itself.
+/// Everything in the database that a statement could change, except the server's own counters.
 const SNAPSHOT: &str = "SELECT md5(concat_ws('|', \
     (SELECT string_agg(c::text, ',' ORDER BY c) FROM (SELECT oid::text || relname || relfilenode || relrowsecurity || coalesce(relacl::text, '') || reltuples::text FROM pg_class WHERE relkind <> 'i') t (c)), \
     (SELECT string_agg(attrelid::text || attname || attnum || attisdropped || coalesce(attacl::text, ''), ',' ORDER BY attrelid, attnum) FROM pg_attribute), \
@@ -116,36 +122,40 @@ const SNAPSHOT: &str = "SELECT md5(concat_ws('|', \
     (SELECT string_agg(a::text, ',' ORDER BY id) FROM audit_logs a)))";
 
 #[tokio::test]
-async fn it_leaves_no_trace() {
-    let place = Place::with(&["writer", "reader"]).await;
-    place.admin(ROWS).await;
-    let before = place.text(SNAPSHOT).await;
-    for login in [&place.app, "trail_owner", "postgres"] {
-        place.findings_of(login, &invasive()).await;
-        assert_eq!(place.text(SNAPSHOT).await, before, "{login}");
+async fn an_examination_leaves_no_trace() {
+    let fixture = DoctorFixture::with(&["writer", "reader"]).await;
+    fixture.admin(ROWS).await;
+    let before = fixture.text(SNAPSHOT).await;
+    for login in [&fixture.app, "trail_owner", "postgres"] {
+        fixture.findings_of(login, &invasive()).await;
+        assert_eq!(fixture.text(SNAPSHOT).await, before, "{login}");
     }
-    assert_eq!(place.text("SELECT count(*)::text FROM audit_logs").await, "2");
+    assert_eq!(fixture.text("SELECT count(*)::text FROM audit_logs").await, "2");
     let advisory = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    assert_eq!(place.text(advisory).await, "0");
-    // The snapshot would show it.
-    place
+    // A session ends a moment after its client.
+    wait_for("the advisory locks to be released", async || {
+        fixture.text(advisory).await == "0"
+    })
+    .await;
+    // Proof that the snapshot shows a change.
+    fixture
         .admin("ALTER TABLE $month DISABLE TRIGGER audit_logs_no_truncate")
         .await;
-    assert_ne!(place.text(SNAPSHOT).await, before);
+    assert_ne!(fixture.text(SNAPSHOT).await, before);
 }
 
-/// Locks are held in both directions: what a writer's open transaction does not keep the doctor from
-/// having, the doctor cannot keep from a writer.
+/// Lock conflicts are symmetric: if a writer's open transaction does not block the doctor, the doctor does
+/// not block a writer.
 #[tokio::test]
-async fn it_needs_no_lock_that_a_writer_would_notice() {
-    let place = Place::with(&["writer", "reader"]).await;
-    let writer = connect(&place.app_url()).await;
+async fn an_examination_needs_no_lock_that_blocks_a_writer() {
+    let fixture = DoctorFixture::with(&["writer", "reader"]).await;
+    let writer = connect(&fixture.app_url()).await;
     writer
         .batch_execute("BEGIN; INSERT INTO audit_logs (action) VALUES ('x')")
         .await
         .unwrap();
-    for login in [&place.app, "trail_owner"] {
-        let findings = place.findings_of(login, &Options::default()).await;
+    for login in [&fixture.app, "trail_owner"] {
+        let findings = fixture.findings_of(login, &Options::default()).await;
         let waited: Vec<_> = findings
             .iter()
             .filter(|finding| finding.found.contains("200 ms"))
@@ -159,15 +169,15 @@ async fn it_needs_no_lock_that_a_writer_would_notice() {
 }
 
 #[tokio::test]
-async fn the_invasive_part_gives_up_when_a_writer_holds_the_table() {
-    let place = Place::with(&["writer"]).await;
-    let writer = connect(&place.app_url()).await;
+async fn the_invasive_part_gives_up_while_a_writer_has_locked_the_table() {
+    let fixture = DoctorFixture::with(&["writer"]).await;
+    let writer = connect(&fixture.app_url()).await;
     writer
         .batch_execute("BEGIN; INSERT INTO audit_logs (action) VALUES ('x')")
         .await
         .unwrap();
     let busy = of(
-        &place.findings_of("trail_owner", &invasive()).await,
+        &fixture.findings_of("trail_owner", &invasive()).await,
         Code::OwnerStatements,
     );
     assert_eq!(busy.len(), 1, "{busy:#?}");
@@ -180,7 +190,7 @@ async fn the_invasive_part_gives_up_when_a_writer_holds_the_table() {
         .await
         .unwrap();
     let free = of(
-        &place.findings_of("trail_owner", &invasive()).await,
+        &fixture.findings_of("trail_owner", &invasive()).await,
         Code::OwnerStatements,
     );
     assert_eq!(
@@ -191,15 +201,15 @@ async fn the_invasive_part_gives_up_when_a_writer_holds_the_table() {
     assert!(free[0].found.contains("DROP TABLE audit_logs"), "{free:#?}");
     assert!(
         !free[0].found.contains("TRUNCATE"),
-        "its triggers refuse that: {free:#?}"
+        "the triggers refuse TRUNCATE: {free:#?}"
     );
-    assert_eq!(place.text("SELECT count(*)::text FROM audit_logs").await, "2");
+    assert_eq!(fixture.text("SELECT count(*)::text FROM audit_logs").await, "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writer_at_work_loses_nothing() {
-    let place = Place::with(&["writer"]).await;
-    let (writer, guard) = AuditWriter::builder(Database::from_url(&place.app_url()).unwrap())
+async fn a_running_writer_loses_nothing_during_an_examination() {
+    let fixture = DoctorFixture::with(&["writer"]).await;
+    let (writer, guard) = writer_to(Database::from_url(&fixture.app_url()).unwrap())
         .start()
         .unwrap();
     let writing = tokio::spawn(async move {
@@ -209,18 +219,17 @@ async fn a_writer_at_work_loses_nothing() {
         }
     });
     while !writing.is_finished() {
-        assert_eq!(but_for_the_server(faults(&place.findings().await)), [""; 0]);
-        place.findings_of("trail_owner", &invasive()).await;
+        assert_eq!(without_server_faults(faults(&fixture.findings().await)), [""; 0]);
+        fixture.findings_of("trail_owner", &invasive()).await;
     }
     writing.await.unwrap();
-    guard.shutdown(std::time::Duration::from_secs(10)).await;
+    guard.shutdown(TIMEOUT).await;
     let stored = "SELECT count(*)::text FROM audit_logs WHERE action = 'test.write'";
-    assert_eq!(place.text(stored).await, "500");
+    assert_eq!(fixture.text(stored).await, "500");
 }
 
-/// The page explains every code, and no other.
 #[test]
-fn the_page_explains_every_code() {
+fn the_documentation_explains_every_code_and_no_other() {
     let page = include_str!("../../../docs/doctor.md");
     let explained: Vec<&str> = page
         .lines()
@@ -247,10 +256,10 @@ fn the_page_explains_every_code() {
 }
 
 #[tokio::test]
-async fn the_report_is_for_the_file() {
-    let place = Place::sound(&["writer"]).await;
-    place.admin("GRANT TRIGGER ON audit_logs TO audit_reader").await;
-    let database = Database::from_url(&place.app_url()).unwrap();
+async fn the_report_in_markdown_contains_every_finding_and_no_password() {
+    let fixture = DoctorFixture::sound(&["writer"]).await;
+    fixture.admin("GRANT TRIGGER ON audit_logs TO audit_reader").await;
+    let database = Database::from_url(&fixture.app_url()).unwrap();
     let report = examine(&database, &Options::default()).await.unwrap();
     assert_eq!(report.worst(), Severity::Warning);
     let text = report.markdown();
@@ -258,7 +267,7 @@ async fn the_report_is_for_the_file() {
         !text.contains(":pw@") && text.contains("postgres://\\*\\*\\*@"),
         "{text}"
     );
-    assert!(text.contains(&format!("| user | {} |", place.app)), "{text}");
+    assert!(text.contains(&format!("| user | {} |", fixture.app)), "{text}");
     assert!(text.contains("| server | PostgreSQL "), "{text}");
     assert!(
         text.contains("    REVOKE TRIGGER ON audit_logs FROM audit_reader;"),

@@ -1,10 +1,10 @@
-//! Is found what is wrong with a server, whatever the database in it?
+//! The doctor finds faults of the server, in any of its databases.
 
 use audit_ops::doctor::{Code, Finding, Options, Severity};
 use db_test::Server;
 
-use super::place::{findings, of};
-use crate::tls::site::{Authority, EITHER, Site};
+use super::fixture::{findings, of};
+use crate::tls::fixture::{Authority, EITHER, TlsServer};
 
 async fn superusers(server: &Server, code: Code) -> Vec<Finding> {
     of(
@@ -14,7 +14,7 @@ async fn superusers(server: &Server, code: Code) -> Vec<Finding> {
 }
 
 #[tokio::test]
-async fn a_server_that_forgets_and_lets_anybody_in() {
+async fn unsafe_durability_settings_and_host_rules_are_found() {
     let server = Server::start(&[]).unwrap_or_else(|error| panic!("{error}"));
     let durability = superusers(&server, Code::Durability).await;
     for setting in ["fsync", "full_page_writes"] {
@@ -42,7 +42,7 @@ async fn a_server_that_forgets_and_lets_anybody_in() {
         ),
         ("local all all md5", Severity::Warning, "as MD5"),
     ] {
-        // Read by the check as it is, by the server only when it is told to.
+        // The check reads the file; the server itself only at a reload.
         server
             .put("pg_hba.conf", &format!("local all postgres peer\n{line}\n"))
             .unwrap();
@@ -64,11 +64,11 @@ async fn a_server_that_forgets_and_lets_anybody_in() {
 }
 
 #[tokio::test]
-async fn encryption_is_seen_and_a_trail_that_is_not_there() {
+async fn encryption_and_a_missing_trail_are_found() {
     let authority = Authority::new("authority");
-    let site = Site::encrypted(&authority.sign(&["db.test"]), EITHER).await;
+    let server = TlsServer::encrypted(&authority.sign(&["db.test"]), EITHER).await;
     for (options, says) in [("sslmode=require", "TLSv1."), ("sslmode=disable", "loopback")] {
-        let found = findings(&site.url("db.test", options), &Options::default()).await;
+        let found = findings(&server.url("db.test", options), &Options::default()).await;
         let tls = of(&found, Code::Tls);
         assert!(
             tls[0].severity == Severity::Ok && tls[0].found.contains(says),

@@ -1,4 +1,4 @@
-//! The same on SQLite.
+//! The doctor on SQLite.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -7,25 +7,25 @@ use audit_ops::doctor::{Code, DoctorError, Options, Severity, examine};
 use db_services::audit::{AuditEntry, insert};
 use db_services::client::Database;
 
-use super::place::{faults, findings, of};
+use super::fixture::{faults, findings, of};
 use crate::support::TestDb;
 
-/// A migrated file that only its user may open.
-struct Place {
+/// A migrated file that only its owner may open.
+struct SqliteDoctorFixture {
     db: TestDb,
     path: PathBuf,
 }
 
-impl Place {
+impl SqliteDoctorFixture {
     async fn new() -> Self {
         let db = TestDb::sqlite().await;
         let path = db.database.sqlite_path().unwrap().to_owned();
-        let place = Self { db, path };
-        place.mode(0o600);
-        insert(&mut place.db.connection().await, &AuditEntry::new("x"))
+        let fixture = Self { db, path };
+        fixture.mode(0o600);
+        insert(&mut fixture.db.connection().await, &AuditEntry::new("x"))
             .await
             .unwrap();
-        place
+        fixture
     }
 
     fn mode(&self, mode: u32) {
@@ -36,8 +36,8 @@ impl Place {
         faults(&findings(&self.db.url, &Options::default()).await)
     }
 
-    /// Finds this fault, and only this code.
-    async fn has(&self, beginning: &str) {
+    /// Asserts that this fault is found, and no other code.
+    async fn assert_only_fault(&self, beginning: &str) {
         let found = self.faults().await;
         let code = beginning.split(' ').next().unwrap();
         assert!(
@@ -52,9 +52,9 @@ impl Place {
 }
 
 #[tokio::test]
-async fn all_is_well() {
-    let place = Place::new().await;
-    let findings = findings(&place.db.url, &Options::default()).await;
+async fn a_sound_sqlite_file_has_no_findings() {
+    let fixture = SqliteDoctorFixture::new().await;
+    let findings = findings(&fixture.db.url, &Options::default()).await;
     assert_eq!(faults(&findings), [""; 0]);
     for code in [
         Code::Writable,
@@ -79,10 +79,10 @@ async fn all_is_well() {
 }
 
 #[tokio::test]
-async fn it_leaves_no_trace() {
-    let place = Place::new().await;
-    // Closed, so that the file is all there is.
-    let Place { db, path } = place;
+async fn an_examination_leaves_no_trace_in_an_sqlite_file() {
+    let fixture = SqliteDoctorFixture::new().await;
+    // Checkpointed, so that the file contains everything.
+    let SqliteDoctorFixture { db, path } = fixture;
     let url = db.url.clone();
     db.sql("PRAGMA wal_checkpoint(TRUNCATE)").await.unwrap();
     let before = std::fs::read(&path).unwrap();
@@ -93,12 +93,12 @@ async fn it_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn a_journal_that_blocks_is_found_and_left_as_it_is() {
-    let place = Place::new().await;
-    let url = place.db.url.clone();
+async fn a_rollback_journal_is_found_and_left_unchanged() {
+    let fixture = SqliteDoctorFixture::new().await;
+    let url = fixture.db.url.clone();
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("copy.db");
-    place
+    fixture
         .db
         .sql(&format!("VACUUM INTO '{}'", copy.display()))
         .await
@@ -118,27 +118,29 @@ async fn a_journal_that_blocks_is_found_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn permissions_of_others_are_found() {
-    let place = Place::new().await;
+async fn file_permissions_of_other_users_are_found() {
+    let fixture = SqliteDoctorFixture::new().await;
     for (mode, beginning) in [
         (0o644, "SQLITE_FILE warning: others may read"),
         (0o620, "SQLITE_FILE critical: others may write"),
     ] {
-        place.mode(mode);
-        place.has(beginning).await;
+        fixture.mode(mode);
+        fixture.assert_only_fault(beginning).await;
     }
-    place.mode(0o600);
-    assert_eq!(place.faults().await, [""; 0]);
-    let around = place.path.parent().unwrap();
+    fixture.mode(0o600);
+    assert_eq!(fixture.faults().await, [""; 0]);
+    let around = fixture.path.parent().unwrap();
     let was = std::fs::metadata(around).unwrap().permissions();
     std::fs::set_permissions(around, PermissionsExt::from_mode(0o777)).unwrap();
-    place.has("SQLITE_FILE critical: others may replace").await;
+    fixture
+        .assert_only_fault("SQLITE_FILE critical: others may replace")
+        .await;
     std::fs::set_permissions(around, was).unwrap();
-    assert_eq!(place.faults().await, [""; 0]);
+    assert_eq!(fixture.faults().await, [""; 0]);
 }
 
 #[tokio::test]
-async fn each_trigger_that_is_gone_is_found() {
+async fn each_missing_trigger_is_found() {
     for (trigger, code, attempt) in [
         (
             "no_update",
@@ -156,65 +158,73 @@ async fn each_trigger_that_is_gone_is_found() {
             "INSERT OR REPLACE INTO was carried out on a stored row",
         ),
     ] {
-        let place = Place::new().await;
-        place
+        let fixture = SqliteDoctorFixture::new().await;
+        fixture
             .db
             .sql(&format!("DROP TRIGGER audit_logs_{trigger}"))
             .await
             .unwrap();
-        let found = findings(&place.db.url, &Options::default()).await;
-        let told = faults(&found);
-        let begins = format!("TRIGGERS critical: missing or changed: CREATE TRIGGER audit_logs_{trigger}");
-        assert!(told.iter().any(|fault| fault.starts_with(&begins)), "{told:#?}");
+        let found = findings(&fixture.db.url, &Options::default()).await;
+        let found_faults = faults(&found);
+        let begins =
+            format!("TRIGGERS critical: missing, or not as it was made: CREATE TRIGGER audit_logs_{trigger}");
         assert!(
-            told.iter()
-                .any(|fault| fault.starts_with(code) && fault.contains(attempt)),
-            "{told:#?}"
+            found_faults.iter().any(|fault| fault.starts_with(&begins)),
+            "{found_faults:#?}"
         );
-        place
+        assert!(
+            found_faults
+                .iter()
+                .any(|fault| fault.starts_with(code) && fault.contains(attempt)),
+            "{found_faults:#?}"
+        );
+        fixture
             .db
             .sql(of(&found, Code::Triggers)[0].remedy.as_deref().unwrap())
             .await
             .unwrap();
-        assert_eq!(place.faults().await, [""; 0]);
+        assert_eq!(fixture.faults().await, [""; 0]);
     }
 }
 
 #[tokio::test]
-async fn what_was_added_is_found() {
-    let place = Place::new().await;
-    place
+async fn foreign_triggers_and_missing_migrations_are_found() {
+    let fixture = SqliteDoctorFixture::new().await;
+    fixture
         .db
         .sql("CREATE TRIGGER other AFTER INSERT ON audit_logs BEGIN SELECT 1; END")
         .await
         .unwrap();
-    place
-        .has("STRANGE_TRIGGERS warning: a trigger that is not part of the trail: CREATE TRIGGER other")
+    fixture
+        .assert_only_fault(
+            "STRANGE_TRIGGERS warning: a trigger that is none of the trail's: CREATE TRIGGER other",
+        )
         .await;
-    place.db.sql("DROP TRIGGER other").await.unwrap();
-    place
+    fixture.db.sql("DROP TRIGGER other").await.unwrap();
+    fixture
         .db
         .sql("CREATE TRIGGER other BEFORE INSERT ON audit_logs BEGIN SELECT RAISE(IGNORE); END")
         .await
         .unwrap();
-    let told = place.faults().await;
+    let found_faults = fixture.faults().await;
     assert!(
-        told.iter()
-            .any(|fault| fault.starts_with("WRITABLE critical: an inserted row was not stored")),
-        "{told:#?}"
+        found_faults
+            .iter()
+            .any(|fault| fault.starts_with("WRITABLE critical: a row that was inserted did not arrive")),
+        "{found_faults:#?}"
     );
-    place
+    fixture
         .db
         .sql("DROP TRIGGER other; DELETE FROM __diesel_schema_migrations")
         .await
         .unwrap();
-    place
-        .has("MIGRATIONS warning: the database lacks the migrations 20261124000001")
+    fixture
+        .assert_only_fault("MIGRATIONS warning: the database lacks the migrations 20261124000001")
         .await;
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_an_error() {
+async fn a_database_that_is_no_sqlite_file_is_an_error() {
     let memory = examine(
         &Database::from_url("sqlite::memory:").unwrap(),
         &Options::default(),
@@ -231,6 +241,10 @@ async fn what_is_no_file_is_an_error() {
         assert!(
             path.ends_with("text.db") || !path.exists(),
             "the file was created"
+        );
+        assert!(
+            path.ends_with("text.db") || !path.exists(),
+            "the file was not created"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! How does a test put a PgBouncer between itself and a server?
+//! A private PgBouncer in front of a server.
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,13 +11,13 @@ use db_services::client::Database;
 use db_test::Server;
 use tempfile::TempDir;
 
-use crate::attacks::field::connect;
+use crate::attacks::fixture::connect;
 use crate::support::wait_for;
 
-/// Ends the pooler when the test ends, in whatever way: its standard input is closed then.
+/// Ends the pooler when its standard input is closed, which happens when the test ends, even if it is killed.
 const SCRIPT: &str = r#""$1" "$2" >"$3" 2>&1 </dev/null & pid=$!; read -r _; kill -TERM $pid; wait $pid"#;
 
-/// A private PgBouncer on a Unix socket, before one server.
+/// A private PgBouncer on a Unix socket, in front of one server.
 pub struct Bouncer {
     shell: Child,
     dir: TempDir,
@@ -25,7 +25,7 @@ pub struct Bouncer {
 }
 
 impl Bouncer {
-    /// Starts one in `session` or `transaction` mode before a database of a server, with a login for the
+    /// Starts it in `session` or `transaction` mode in front of a database of a server, with a login for the
     /// superuser and one for `app`, whose password is `pw`.
     pub async fn start(server: &Server, url: &str, mode: &str, sessions: u32) -> Self {
         let dir = tempfile::Builder::new()
@@ -46,7 +46,7 @@ impl Bouncer {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", SCRIPT, "bouncer"]).arg(binary());
         shell.args(["ini", "log"].map(|name| dir.path().join(name)));
-        // It must reach the server's socket, which only the server's own user may.
+        // Only the server's user may use the server's socket.
         let owner = std::fs::metadata(&behind).unwrap();
         if std::fs::metadata(dir.path()).unwrap().uid() == 0 {
             chown(dir.path(), Some(owner.uid()), Some(owner.gid())).unwrap();
@@ -58,7 +58,7 @@ impl Bouncer {
             .spawn()
             .unwrap();
         let bouncer = Self { shell, dir, database };
-        // Its socket is there before anybody listens on it.
+        // The socket exists before PgBouncer listens on it.
         let socket = bouncer.dir.path().join(".s.PGSQL.6432");
         wait_for("PgBouncer", async || UnixStream::connect(&socket).is_ok()).await;
         bouncer
@@ -93,7 +93,7 @@ fn write(dir: &TempDir, name: &str, content: &[u8]) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o644)).unwrap();
 }
 
-/// From a URL whose host is the directory, percent-encoded.
+/// The socket directory in a URL whose host is that directory, percent-encoded.
 fn socket_directory(url: &str) -> PathBuf {
     let host = url.rsplit_once('@').unwrap().1.split('/').next().unwrap();
     let mut bytes = Vec::new();
@@ -117,9 +117,9 @@ fn socket_directory(url: &str) -> PathBuf {
 
 fn binary() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    let found = places
-        .map(|place| place.join("pgbouncer"))
+    let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let found = dirs
+        .map(|dir| dir.join("pgbouncer"))
         .find(|path| Path::is_file(path));
-    found.expect("no pgbouncer here: run scripts/setup pgbouncer")
+    found.expect("pgbouncer is not installed: run scripts/setup pgbouncer")
 }

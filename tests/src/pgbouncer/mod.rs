@@ -1,4 +1,4 @@
-//! Does the trail work through PgBouncer, and is it said where it cannot?
+//! The trail through PgBouncer: it works in session mode, and says that it does not in transaction mode.
 
 mod bouncer;
 
@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 
 use audit_ops::doctor::{Code, Finding, Options, Severity, examine};
 use bouncer::Bouncer;
-use db_services::audit::{AuditWriter, count, for_tenant};
+use db_services::audit::{count, for_tenant};
 use db_test::Server;
 
-use crate::attacks::field::connect;
-use crate::support::numbered;
+use crate::attacks::fixture::connect;
+use crate::support::{TIMEOUT, numbered, writer_to};
 
 /// A server with a migrated database, and a login for the application.
 async fn server() -> (Server, String) {
@@ -22,11 +22,11 @@ async fn server() -> (Server, String) {
     (server, url)
 }
 
-async fn of_the_way(bouncer: &Bouncer) -> Vec<Finding> {
+async fn pooler_findings(bouncer: &Bouncer) -> Vec<Finding> {
     let report = examine(&bouncer.database("app"), &Options::default())
         .await
         .unwrap();
-    // The rest of it works through a pooler as well.
+    // Other checks work through a pooler as well.
     assert!(
         report
             .findings
@@ -41,7 +41,7 @@ async fn of_the_way(bouncer: &Bouncer) -> Vec<Finding> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_session_mode_all_works() {
+async fn everything_works_through_pgbouncer_in_session_mode() {
     let server = Server::start(&[]).unwrap_or_else(|error| panic!("{error}"));
     connect(&server.url("postgres"))
         .await
@@ -57,11 +57,11 @@ async fn in_session_mode_all_works() {
         .await
         .unwrap();
 
-    let (writer, guard) = AuditWriter::builder(bouncer.database("app")).start().unwrap();
+    let (writer, guard) = writer_to(bouncer.database("app")).start().unwrap();
     let entries = numbered(2_000).enumerate();
     let given = entries.map(|(nth, entry)| entry.tenant(if nth % 2 == 0 { "acme" } else { "globex" }));
     assert!(writer.write_all(given).await.is_durable());
-    guard.shutdown(std::time::Duration::from_secs(30)).await;
+    guard.shutdown(TIMEOUT).await;
     let database = bouncer.database("app");
     for (tenant, rows) in [("acme", 1_000), ("globex", 1_000), ("initech", 0)] {
         let seen = for_tenant(&database, tenant, async |conn| count(conn).await)
@@ -69,7 +69,7 @@ async fn in_session_mode_all_works() {
             .unwrap();
         assert_eq!(seen, rows, "{tenant}");
     }
-    let pooler = of_the_way(&bouncer).await;
+    let pooler = pooler_findings(&bouncer).await;
     assert_eq!(
         (pooler.len(), pooler[0].severity),
         (1, Severity::Ok),
@@ -78,11 +78,11 @@ async fn in_session_mode_all_works() {
 }
 
 #[tokio::test]
-async fn the_doctor_tells_transaction_mode_and_leaves_no_statement_there() {
+async fn the_doctor_reports_transaction_mode_and_leaves_no_prepared_statement() {
     let (server, url) = server().await;
     let bouncer = Bouncer::start(&server, &url, "transaction", 20).await;
     for _ in 0..3 {
-        let pooler = of_the_way(&bouncer).await;
+        let pooler = pooler_findings(&bouncer).await;
         assert_eq!(
             (pooler.len(), pooler[0].severity),
             (1, Severity::Critical),
@@ -97,7 +97,7 @@ async fn the_doctor_tells_transaction_mode_and_leaves_no_statement_there() {
             "{pooler:#?}"
         );
     }
-    // Each session, one held while the other is looked at.
+    // Three clients at the same time, so that each has another session.
     let clients = [
         bouncer.client("app").await,
         bouncer.client("app").await,
@@ -119,10 +119,10 @@ async fn the_doctor_tells_transaction_mode_and_leaves_no_statement_there() {
 }
 
 #[tokio::test]
-async fn the_doctor_tells_a_pool_of_one_session() {
+async fn the_doctor_reports_a_pool_with_one_session() {
     let (server, url) = server().await;
     let bouncer = Bouncer::start(&server, &url, "transaction", 1).await;
-    let pooler = of_the_way(&bouncer).await;
+    let pooler = pooler_findings(&bouncer).await;
     assert_eq!(
         (pooler.len(), pooler[0].severity),
         (1, Severity::Warning),
@@ -130,9 +130,9 @@ async fn the_doctor_tells_a_pool_of_one_session() {
     );
 }
 
-/// Whoever runs it without asking the doctor is told by the writer, and no entry is blamed or lost.
+/// The writer logs a hint, and no entry is rejected or lost.
 #[tokio::test]
-async fn in_transaction_mode_the_writer_says_what_helps() {
+async fn the_writer_logs_a_hint_in_transaction_mode() {
     let (server, url) = server().await;
     let bouncer = Bouncer::start(&server, &url, "transaction", 20).await;
     let log = tempfile::NamedTempFile::new().unwrap();
@@ -158,26 +158,26 @@ async fn in_transaction_mode_the_writer_says_what_helps() {
     };
     write(2);
     let other = bouncer.client("app").await;
-    let said = || std::fs::read_to_string(log.path()).unwrap();
+    let logged = || std::fs::read_to_string(log.path()).unwrap();
     for _ in 0..20 {
-        // Takes the session that the writer used last, which must then go on with another one.
+        // Occupies the session that the writer used last, so that the writer gets another one.
         other.batch_execute("BEGIN; SELECT 1").await.unwrap();
         write(2);
         other.batch_execute("ROLLBACK").await.unwrap();
-        if said().contains("prepared statement") {
+        if logged().contains("prepared statement") {
             break;
         }
     }
     let stored = write(1);
     drop(lines);
     app.wait().unwrap();
-    let said = said();
-    assert!(said.contains("is misconfigured"), "{said}");
+    let logged = logged();
+    assert!(logged.contains("is misconfigured"), "{logged}");
     assert!(
-        said.contains("PgBouncer in transaction mode needs 1.21 or newer"),
-        "{said}"
+        logged.contains("PgBouncer in transaction mode needs 1.21 or newer"),
+        "{logged}"
     );
-    assert!(!said.contains("quarantine"), "{said}");
+    assert!(!logged.contains("quarantine"), "{logged}");
     let count = "SELECT count(*)::text FROM audit_logs WHERE action = 'app.await'";
     let row = connect(&url).await.query_one(count, &[]).await.unwrap();
     assert_eq!(row.get::<_, String>(0), stored.to_string());

@@ -25,6 +25,8 @@ pub(super) struct SpoolSide {
     generation: u64,
     /// When an operation of the disk failed last.
     failed_at: Option<Time>,
+    /// When the disk was last slow. Once the faults have stopped it is not any more.
+    slow_at: Option<Time>,
     /// Dropped last.
     locks: Locks,
 }
@@ -65,6 +67,7 @@ impl SpoolSide {
             last_reply_at: env.now,
             generation: 0,
             failed_at: None,
+            slow_at: None,
             locks,
         };
         side.schedule_run(env.now, writer, env);
@@ -134,6 +137,7 @@ impl SpoolSide {
         self.check_removals(env);
         let is_slow = env.delays.chance(env.settings.rates.slow_disk);
         let longest = if is_slow {
+            self.slow_at = Some(env.now);
             400_000
         } else {
             Settings::HEALTHY_DISK.as_micros() as u64
@@ -186,7 +190,8 @@ impl SpoolSide {
     /// True if no operation failed or was slow since then, and the spool has room.
     pub(super) fn works_since(&self, time: Time, env: &Env) -> bool {
         let has_room = env.settings.spool_config.limit_bytes > u64::from(u32::MAX);
-        has_room && env.settings.rates.slow_disk == 0 && self.failed_at.is_none_or(|at| at < time)
+        let is_before = |at: Option<Time>| at.is_none_or(|at| at < time);
+        has_room && is_before(self.slow_at) && is_before(self.failed_at)
     }
 
     pub(super) fn next_reply(&mut self) -> Option<SpoolReply<SimRow>> {

@@ -1,24 +1,24 @@
-//! Which messages of PostgreSQL's protocol go by?
+//! Message boundaries in a stream of the PostgreSQL protocol.
 //!
-//! Version 3: a type byte, then the length of the rest in four bytes, itself included (chapter
-//! "Frontend/Backend Protocol" of its documentation). A client's first message has no type, and neither
-//! has its question for encryption, which may come before and is answered by a single byte. What is
-//! encrypted cannot be followed.
+//! In version 3 a message is a type byte, then the length of the rest in four bytes, which include
+//! themselves (chapter "Frontend/Backend Protocol" of PostgreSQL's manual). The startup message of a client
+//! has no type, and neither has its request for encryption, which may come first and is answered with a
+//! single byte. Encrypted streams are not supported.
 
-/// A client's order to carry out a prepared statement.
+/// The client's message Execute, which runs a prepared statement.
 pub(super) const EXECUTE: u8 = b'E';
 
-/// A server's word that it is done with everything before: what was to be committed is committed.
+/// The server's message ReadyForQuery: everything before it is done and, if it should be, committed.
 pub(super) const READY_FOR_QUERY: u8 = b'Z';
 
-/// What a client asks in place of a version: encryption by TLS, or by GSSAPI.
+/// What a client sends instead of a version to request encryption with TLS or GSSAPI.
 const ENCRYPTION: [[u8; 4]; 2] = [80_877_103_u32.to_be_bytes(), 80_877_104_u32.to_be_bytes()];
 
-/// What is next in one direction of a connection.
+/// The kind of the next message in one direction of a connection.
 enum Next {
     /// A client's first message.
     First,
-    /// A server's first message, or its answer to the question for encryption.
+    /// A server's first message, or its reply to the request for encryption.
     Answer,
     /// A message with a type.
     Typed,
@@ -27,9 +27,9 @@ enum Next {
 /// Follows one direction of a connection.
 pub(super) struct Messages {
     next: Next,
-    /// The beginning of the next message, as far as it has come.
+    /// The beginning of the next message, as far as it has been received.
     header: Vec<u8>,
-    /// Bytes of the message that are still to come.
+    /// The number of bytes of the message that are missing.
     rest: usize,
 }
 
@@ -50,7 +50,7 @@ impl Messages {
         }
     }
 
-    /// Takes what goes by; gives the types of the messages that began in it.
+    /// Reads the next bytes. Returns the types of the messages that begin in them.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         let mut began = Vec::new();
         while !bytes.is_empty() {
@@ -65,7 +65,7 @@ impl Messages {
             match (&self.next, &self.header[..]) {
                 (Next::First, [a, b, c, d, version @ ..]) if version.len() == 4 => {
                     self.rest = length([*a, *b, *c, *d]).saturating_sub(8);
-                    if !ENCRYPTION.iter().any(|question| question == version) {
+                    if !ENCRYPTION.iter().any(|request| request == version) {
                         self.next = Next::Typed;
                     }
                 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_found_however_they_are_cut() {
+    fn messages_are_found_in_pieces_of_any_size() {
         let (question, start) = (b"\0\0\0\x08\x04\xd2\x16\x2f", b"\0\0\0\x0a\0\x03\0\0EE");
         let others = b"P\0\0\0\x06EEE\0\0\0\x09\0EEEZS\0\0\0\x04";
         let (plain, asking) = (

@@ -1,11 +1,11 @@
-//! How does a test stand between a client and its server, and let the network fail?
+//! A TCP proxy between a client and PostgreSQL, which simulates network failures.
 //!
-//! `mod.rs` listens and is told what to do; `route.rs` finds the server; `link.rs` is one connection;
-//! `messages.rs` follows PostgreSQL's protocol.
+//! `mod.rs` listens and switches the network's state; `server_address.rs` finds the server; `connection.rs`
+//! is one connection; `messages.rs` finds the messages of PostgreSQL's protocol.
 
-mod link;
+mod connection;
 mod messages;
-mod route;
+mod server_address;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,62 +17,62 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::route::Route;
+use self::server_address::ServerAddress;
 use crate::SetupError;
 
-/// What the network between client and server does.
+/// The state of the network between client and server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Network {
-    /// Passes on everything.
+    /// Everything is forwarded.
     #[default]
     Passes,
-    /// Every connection breaks, and new ones are refused.
+    /// Existing connections are closed, and new ones refused.
     Cut,
-    /// Each piece of at most 16 KiB, either way, takes so much longer.
+    /// Each piece of at most 16 KiB, in both directions, is delayed by this.
     Slow(Duration),
-    /// Connections are accepted and read from, and nothing arrives anywhere. What is held back goes
-    /// on once this is over, also of a client that gave up meanwhile: as a packet that was delayed.
+    /// Connections are accepted and read from, but nothing is forwarded. The bytes are forwarded
+    /// afterwards, even if the client has given up meanwhile, like a delayed packet.
     Hangs,
-    /// Each connection is reset (RST) once the client has sent this number of bytes on it, counted from now
-    /// on; those bytes reach the server.
+    /// Each connection is reset (RST) when the client has sent this number of bytes on it, counted from now.
+    /// These bytes reach the server.
     ResetsAfter(u64),
-    /// The answer to a statement with parameters is lost: the server has acted, and committed where
-    /// the statement is a transaction of its own, when the client's connection is reset. Opening a
-    /// connection and preparing statements go well. Not over TLS.
+    /// The answer to a statement with parameters is lost: when the client's connection is reset, the
+    /// server has run the statement, and committed it unless it is part of a transaction. Opening a
+    /// connection and preparing statements still work. Does not support TLS.
     LosesAnswers,
 }
 
-/// What has happened so far. It only grows.
+/// Counts of what has happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Seen {
+pub struct ProxyStats {
     /// Connections that were accepted.
     pub accepted: u64,
-    /// Pieces that were passed on late.
+    /// Pieces that were delayed.
     pub slowed: u64,
     /// Bytes that were held back.
     pub held: u64,
-    /// Connections that were reset for what the client sent.
+    /// Connections that were reset while the client was sending.
     pub reset: u64,
     /// Answers that were lost.
     pub answers_lost: u64,
 }
 
-/// A TCP proxy to a PostgreSQL that can fail.
+/// A TCP proxy to PostgreSQL that simulates network failures.
 ///
-/// It listens on a port of the loopback address, the same for as long as it lives, and ends, with all
-/// its connections, when dropped. It runs on a thread of its own: a test that blocks does not stop it.
+/// It listens on one port of the loopback address. Dropping it closes all its connections. It runs on a
+/// separate thread, so a test that blocks does not stop it.
 pub struct Proxy {
     url: String,
-    orders: Option<mpsc::UnboundedSender<Order>>,
+    commands: Option<mpsc::UnboundedSender<Command>>,
     seen: Arc<Counters>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the network is to do, and where to say that it does.
-type Order = (Network, std::sync::mpsc::Sender<Result<(), SetupError>>);
+/// The new state of the network, and where to report that it is set.
+type Command = (Network, std::sync::mpsc::Sender<Result<(), SetupError>>);
 
-/// [`Seen`], as it is counted.
+/// The counters of [`ProxyStats`].
 #[derive(Default)]
 struct Counters {
     accepted: AtomicU64,
@@ -83,31 +83,34 @@ struct Counters {
 }
 
 impl Proxy {
-    /// Stands before the server that a connection URL names, be it reached by TCP or by a Unix socket.
-    /// The server need not run.
+    /// Creates a proxy to the server of a connection URL, which is reached by TCP or by a Unix socket. The
+    /// server need not run.
     ///
     /// # Errors
-    /// When the URL is not understood, or there is no port or no thread to be had.
+    /// When the URL is invalid, or no port or no thread is available.
     pub fn to(url: &str) -> Result<Self, SetupError> {
-        let route = Route::of(url)?;
+        let server = ServerAddress::of(url)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(SetupError::proxy("making its runtime"))?;
-        let door = {
+            .map_err(SetupError::proxy("creating its runtime"))?;
+        let listener = {
             let _inside = runtime.enter();
-            Door::open()?
+            Listener::open()?
         };
-        let (url, seen) = (route::by_way_of(url, door.address), Arc::new(Counters::default()));
-        let (orders, incoming) = mpsc::unbounded_channel();
+        let (url, seen) = (
+            server_address::through_proxy(url, listener.address),
+            Arc::new(Counters::default()),
+        );
+        let (commands, incoming) = mpsc::unbounded_channel();
         let counters = Arc::clone(&seen);
         let thread = std::thread::Builder::new()
             .name("proxy".to_owned())
-            .spawn(move || runtime.block_on(run(door, route, incoming, counters)))
+            .spawn(move || runtime.block_on(run(listener, server, incoming, counters)))
             .map_err(SetupError::proxy("starting its thread"))?;
         Ok(Self {
             url,
-            orders: Some(orders),
+            commands: Some(commands),
             seen,
             thread: Some(thread),
         })
@@ -118,27 +121,26 @@ impl Proxy {
         &self.url
     }
 
-    /// Makes the network pass, or fail in one way. Returns when it does: after `Cut`, nothing is
-    /// connected.
+    /// Sets the state of the network. Returns when it is in effect: after `Cut`, nothing is connected.
     ///
     /// # Errors
-    /// When the port cannot be listened on again.
+    /// When listening on the port again fails.
     pub fn set(&self, network: Network) -> Result<(), SetupError> {
         let gone = || SetupError::proxy("setting it")(std::io::ErrorKind::BrokenPipe.into());
         let (reply, done) = std::sync::mpsc::channel();
-        self.orders
+        self.commands
             .as_ref()
             .ok_or_else(gone)?
             .send((network, reply))
             .map_err(|_| gone())?;
-        // Blocks for microseconds, on a thread that is not the proxy's.
+        // Blocks for microseconds only: the proxy has its own thread.
         done.recv().map_err(|_| gone())?
     }
 
-    /// Tells what has happened so far.
-    pub fn seen(&self) -> Seen {
+    /// Returns the counts so far.
+    pub fn seen(&self) -> ProxyStats {
         let of = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
-        Seen {
+        ProxyStats {
             accepted: of(&self.seen.accepted),
             slowed: of(&self.seen.slowed),
             held: of(&self.seen.held),
@@ -150,60 +152,66 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        drop(self.orders.take());
-        // One that panicked has said so.
+        drop(self.commands.take());
+        // A panic of the thread was printed already.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// Accepts connections and carries out orders until there is nobody left to give any.
-async fn run(mut door: Door, route: Route, mut orders: mpsc::UnboundedReceiver<Order>, seen: Arc<Counters>) {
+/// Accepts connections and executes commands until the proxy is dropped.
+async fn run(
+    mut listener: Listener,
+    server: ServerAddress,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    seen: Arc<Counters>,
+) {
     let (setting, network) = watch::channel(Network::Passes);
-    let mut links = JoinSet::new();
+    let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            order = orders.recv() => {
-                let Some((network, reply)) = order else { return };
-                let done = door.set(network != Network::Cut);
+            command = commands.recv() => {
+                let Some((network, reply)) = command else { return };
+                let done = listener.set(network != Network::Cut);
                 if network == Network::Cut {
-                    links.shutdown().await;
+                    connections.shutdown().await;
                 }
                 setting.send_replace(network);
-                // Who gave the order may have gone.
+                // The sender may have been dropped.
                 let _ = reply.send(done);
             }
-            client = door.next() => {
+            client = listener.next() => {
                 seen.accepted.fetch_add(1, Ordering::SeqCst);
-                links.spawn(link::serve(client, route.clone(), network.clone(), Arc::clone(&seen)));
+                connections.spawn(connection::serve(client, server.clone(), network.clone(), Arc::clone(&seen)));
             }
-            Some(_) = links.join_next() => {}
+            Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// The port, and who listens on it.
-struct Door {
+/// The proxy's port, whose listener can be closed and opened again.
+struct Listener {
     address: SocketAddr,
-    /// Bound and not listening: keeps the port while nobody listens, so that no other process gets it.
-    _keeper: TcpSocket,
+    /// Bound but not listening: reserves the port while the listener is closed.
+    _reserved: TcpSocket,
     listener: Option<TcpListener>,
 }
 
-impl Door {
+impl Listener {
     fn open() -> Result<Self, SetupError> {
         let open = || {
-            let keeper = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-            let address = keeper.local_addr()?;
+            let reserved = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+            let address = reserved.local_addr()?;
             Ok(Self {
                 address,
-                _keeper: keeper,
+                _reserved: reserved,
                 listener: Some(listen(address)?),
             })
         };
         open().map_err(SetupError::proxy("listening"))
     }
 
-    /// Opens or closes. Closed, connections are refused, and so are those not accepted yet.
+    /// Opens or closes the listener. While it is closed, connections are refused, including those that are
+    /// not accepted yet.
     fn set(&mut self, open: bool) -> Result<(), SetupError> {
         if !open {
             self.listener = None;
@@ -213,7 +221,7 @@ impl Door {
         Ok(())
     }
 
-    /// The next connection; none comes while it is closed.
+    /// Waits for the next connection, forever while the listener is closed.
     async fn next(&self) -> tokio::net::TcpStream {
         let Some(listener) = &self.listener else {
             return std::future::pending().await;
@@ -221,14 +229,14 @@ impl Door {
         loop {
             match listener.accept().await {
                 Ok((client, _)) => return client,
-                // Gone before it was accepted, or no file descriptor is left: the next one, soon.
+                // The client has gone, or no file descriptor is left: try again.
                 Err(_) => tokio::task::yield_now().await,
             }
         }
     }
 }
 
-/// Binds a port that several sockets of this user may share.
+/// Binds a port that other sockets of this user may share.
 fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;

@@ -1,4 +1,4 @@
-//! What do the tests of the test support share?
+//! Helpers that the tests of db-test share.
 
 use db_test::Server;
 use tokio_postgres::{Client, Error, NoTls};
@@ -7,14 +7,14 @@ pub fn server() -> Server {
     Server::start(&[]).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Connects to a database; the connection ends with the runtime.
+/// Connects to a database. The connection ends with the runtime.
 pub async fn connect(url: &str) -> Result<Client, Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }
 
-/// Gives the single text that a query selects.
+/// Returns the single text that a query selects.
 pub async fn text(client: &Client, sql: &str) -> String {
     client
         .query_one(sql, &[])

@@ -48,7 +48,7 @@ pub(super) fn differences(expected: &AuditEntry, found: &NewAuditLog) -> Vec<(St
     differences
 }
 
-/// What was wanted, and each entry with what differs, the nearest first.
+/// A report of the expectation, and of each entry with its differences, the most similar first.
 pub(super) fn report(wanted: &str, expected: &AuditEntry, entries: &[NewAuditLog]) -> String {
     let mut text = format!(
         "expected {wanted} like {:?}, and {} were written",
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_expected_matters() {
+    fn only_expected_columns_are_compared() {
         let found = NewAuditLog::from(
             AuditEntry::new("auth.login")
                 .actor("alice")
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_shows_the_nearest_first() {
+    fn a_report_shows_the_most_similar_entry_first() {
         let entries = [
             AuditEntry::new("x").actor("carol"),
             AuditEntry::new("auth.login").actor("bob"),

@@ -26,7 +26,7 @@ type Key = (Uuid, DateTime<Utc>);
 #[derive(Default)]
 struct Inner {
     rows: Vec<NewAuditLog>,
-    /// Each row's place, by its key.
+    /// The index of each row, by its key.
     stored: HashMap<Key, usize>,
     failure: Option<Failure>,
     attempts: u64,
@@ -36,39 +36,39 @@ struct Inner {
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Failure {
-    /// It cannot be reached: batches are tried again until [`recover`](Self::recover).
+    /// It cannot be reached: batches are retried until [`MemoryDatabase::recover`].
     Unreachable,
-    /// It stores each batch, and the answer is lost: the repeat finds everything there.
+    /// It stores each batch, and the answer is lost: a retry finds all rows stored.
     AnswerLost,
     /// Its table is missing.
     NotSetUp,
-    /// It refuses the entries for which this is true and that it does not hold, and takes the others.
+    /// It rejects the entries for which this is true, unless they are stored, and accepts the others.
     Refuses(Arc<dyn Fn(&NewAuditLog) -> bool + Send + Sync>),
 }
 
 impl MemoryDatabase {
-    /// Creates an empty one.
+    /// Creates an empty database.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Begins to set up a writer on it.
+    /// Returns the builder of a writer to it.
     pub fn writer(&self) -> AuditWriterBuilder {
         AuditWriterBuilder::in_memory(self.clone())
     }
 
-    /// Fails from now on.
+    /// Fails in this way from now on.
     pub fn fail(&self, failure: Failure) {
         self.lock().failure = Some(failure);
     }
 
     /// Works again.
-    pub fn mend(&self) {
+    pub fn recover(&self) {
         self.lock().failure = None;
     }
 
-    /// Returns the entries it holds, in the order of their numbers in their writers; the writers' own
-    /// rows are left out.
+    /// Returns the stored entries, in the order of their sequence numbers in their writers, without the
+    /// writers' own records.
     pub fn entries(&self) -> Vec<NewAuditLog> {
         let mut entries: Vec<_> = self
             .lock()
@@ -81,12 +81,12 @@ impl MemoryDatabase {
         entries
     }
 
-    /// Gives all rows in the order in which they were stored.
+    /// Returns all rows in the order in which they were stored.
     pub fn rows(&self) -> Vec<NewAuditLog> {
         self.lock().rows.clone()
     }
 
-    /// How often a batch was sent, with or without success.
+    /// The number of batches that were sent, accepted or not.
     pub fn attempts(&self) -> u64 {
         self.lock().attempts
     }
@@ -157,7 +157,7 @@ impl Sink for MemorySink {
                     entry.insert(inner.rows.len());
                     inner.rows.push((**row).clone());
                 }
-                // A stored row is left as it is.
+                // A stored row is not changed.
                 Entry::Occupied(entry) => {
                     let stored = &inner.rows[*entry.get()];
                     if (stored.writer_id, stored.writer_seq) != (row.writer_id, row.writer_seq) {

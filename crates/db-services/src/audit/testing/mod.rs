@@ -1,4 +1,4 @@
-//! A test kit for applications, without any database. (Feature `testing`.)
+//! Tests of an application's audit trail without a database. (Feature `testing`.)
 //!
 //! [`capture`] returns the entries that are written inside a future, in parallel tests too:
 //!
@@ -17,8 +17,8 @@
 //! # });
 //! ```
 //!
-//! [`MemoryDatabase`] is a database in memory that fails on demand: what does the application do when
-//! its receipts say `Pending` or `Dropped`?
+//! [`MemoryDatabase`] is a database in memory that fails on demand, for tests of what the application does
+//! when its receipts resolve as `Pending` or `Dropped`:
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -30,7 +30,7 @@
 //! let (writer, _guard) = database.writer().receipt_timeout(Duration::from_millis(50)).start().unwrap();
 //! database.fail(Failure::Unreachable);
 //! assert_eq!(writer.write(AuditEntry::new("auth.login")).await, Delivery::Pending);
-//! database.mend();
+//! database.recover();
 //! assert_eq!(writer.flush(Duration::from_secs(10)).await.committed, 1);
 //! # });
 //! ```
@@ -46,21 +46,20 @@ use super::{AuditEntry, with_writer};
 
 pub use memory::{Failure, MemoryDatabase};
 
-/// The longest that [`capture`] waits for its writer, which waits for nothing but the processor.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest that [`capture`] waits for its writer, which needs nothing but the processor.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What was written inside a future, and what the future gave.
+/// The entries that were written inside a future, and the future's output.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Captured<T> {
-    /// What the future gave.
+    /// The output of the future.
     pub output: T,
     entries: Vec<NewAuditLog>,
 }
 
-/// Runs a future and returns the entries that it wrote with the free functions, as they would be
-/// stored. Tasks that it spawns are not part of it, unless they call
-/// [`with_writer`].
+/// Runs a future and returns the entries that it wrote with the free functions, as they would be stored.
+/// Entries of tasks that it spawns are not captured, unless these call [`with_writer`].
 ///
 /// # Panics
 /// When no thread can be started.
@@ -75,7 +74,7 @@ pub async fn capture<F: Future>(future: F) -> Captured<F::Output> {
         Err(error) => panic!("{error}"),
     };
     let output = with_writer(writer, future).await;
-    guard.shutdown(PATIENCE).await;
+    guard.shutdown(TIMEOUT).await;
     Captured {
         output,
         entries: database.entries(),
@@ -88,28 +87,28 @@ impl<T> Captured<T> {
         &self.entries
     }
 
-    /// Checks that exactly one entry matches, and gives it. An entry matches if it has the action of
+    /// Asserts that exactly one entry matches, and returns it. An entry matches if it has the action of
     /// `expected`, every other column that `expected` sets (an outcome other than success among them),
-    /// and every member of its metadata. Ids, and times but for those set, do not matter.
+    /// and every member of its metadata. Ids and times are not compared.
     ///
     /// # Panics
-    /// When none does or several do; the message shows what differs.
+    /// When no entry or several match; the message shows the differences.
     #[track_caller]
     pub fn assert_one(&self, expected: &AuditEntry) -> &NewAuditLog {
         match &self.matching(expected)[..] {
             [one] => one,
-            _ => self.disappoint("exactly one entry", expected),
+            _ => self.fail_assertion("exactly one entry", expected),
         }
     }
 
-    /// Checks that no entry matches.
+    /// Asserts that no entry matches.
     ///
     /// # Panics
-    /// When one does.
+    /// When an entry matches.
     #[track_caller]
     pub fn assert_none(&self, expected: &AuditEntry) {
         if !self.matching(expected).is_empty() {
-            self.disappoint("no entry", expected);
+            self.fail_assertion("no entry", expected);
         }
     }
 
@@ -123,7 +122,7 @@ impl<T> Captured<T> {
 
     #[track_caller]
     #[allow(clippy::panic)] // a test kit: a test ends by panicking
-    fn disappoint(&self, wanted: &str, expected: &AuditEntry) -> ! {
+    fn fail_assertion(&self, wanted: &str, expected: &AuditEntry) -> ! {
         panic!("{}", matching::report(wanted, expected, &self.entries));
     }
 }
