@@ -1,8 +1,8 @@
-# The commands of this project. `just` lists them.
+# The commands of this project; `just` lists them.
 
 export PATH := justfile_directory() / ".tools/bin:" + env("PATH")
 
-# A private PostgreSQL with an empty database in DATABASE_URL, for as long as a command runs.
+# Runs a command with DATABASE_URL naming an empty database of a private PostgreSQL, which ends with the command.
 with-postgres := "cargo run --quiet -p db-test --"
 
 # List the commands
@@ -17,27 +17,27 @@ setup:
 demo:
     cargo run --quiet --example quickstart
 
-# Pass all tests but the benchmark's, on a PostgreSQL started for them (or TEST_DATABASE_URL)
+# Run all tests except the benchmark's, on a private PostgreSQL (or TEST_DATABASE_URL)
 test *arguments:
     cargo test --all-features {{ arguments }}
 
-# Measure how fast it is, beside what else could be used; `just bench ingest --json` for one part
+# Measure the writer beside its alternatives; `just bench ingest --json` runs one part
 bench *arguments:
     cargo run --quiet --release -p db-bench -- {{ arguments }}
 
-# Pass the benchmark's own tests: every part with small counts. Its peers take minutes to compile
+# Run the benchmark's tests: every part with small counts. Its baselines take minutes to compile
 test-bench:
     cargo test -p db-bench
 
 # Fuzz a target (ndjson, spool_recovery) for N seconds, starting from its seeds; needs a C++ compiler
 fuzz target seconds="60":
     scripts/setup fuzz
-    # Without sanitizers, which want an unstable compiler: there is no unsafe code here.
+    # Without sanitizers, which need an unstable compiler: there is no unsafe code here.
     mkdir -p fuzz/corpus/{{ target }}
     cd fuzz && cargo fuzz run --sanitizer none {{ target }} corpus/{{ target }} seeds/{{ target }} -- \
         -max_total_time={{ seconds }} -max_len=16384
 
-# Simulate the writer and its spool for N seconds, each seed in a world of its own; it stops after 5 findings
+# Simulate the writer and its spool for N seconds, a new seed for each history; stops after 5 findings
 simulate seconds="60" *arguments:
     cargo run --quiet --release -p audit-core --features simulation --example simulate -- {{ seconds }} {{ arguments }}
 
@@ -49,7 +49,7 @@ simulate-seed seed *arguments:
 simulate-planted seconds="60":
     cargo run --quiet --release -p audit-core --features simulation --example simulate -- --planted {{ seconds }}
 
-# Pass all tests on PostgreSQL 14 to 18, got from npm (Linux on x86-64)
+# Run all tests on PostgreSQL 14 to 18, downloaded from npm (Linux on x86-64)
 test-versions *arguments:
     for version in 14 15 16 17 18; do \
         echo "PostgreSQL $version"; \
@@ -60,10 +60,10 @@ test-versions *arguments:
 bare *directory:
     scripts/bare {{ directory }}
 
-# Everything that must be clean before a commit
+# Run every check that must pass before a commit
 check: setup check-code check-schema
 
-# Formatting, lints, documentation, dependencies
+# Check formatting, lints, documentation and dependencies
 check-code:
     cargo fmt --check
     cargo fmt --check --manifest-path fuzz/Cargo.toml
@@ -74,7 +74,7 @@ check-code:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
     cargo deny --log-level error check bans licenses sources
 
-# Migrations up, down and up again by the diesel CLI; the generated schema must not change
+# Run the migrations up, down and up again with the diesel CLI; the generated schema must not change
 check-schema:
     {{ with-postgres }} sh -ec 'diesel migration run --locked-schema; diesel migration redo --all --locked-schema'
     dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT && export DATABASE_URL="$dir/audit.db" DIESEL_CONFIG_FILE=diesel.sqlite.toml && \
@@ -98,6 +98,6 @@ fmt:
     cargo fmt
     cargo fmt --manifest-path fuzz/Cargo.toml
 
-# What runs on every change
+# Run what CI runs on every change
 ci:
     .ci/run
