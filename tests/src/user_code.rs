@@ -73,6 +73,30 @@ fn a_writer_survives_a_logger_that_panics() {
     assert_eq!(run("logger-panics", &[]), ["committed", "0 pending"]);
 }
 
+#[tokio::test]
+async fn a_writer_survives_a_logger_that_panics_within_the_driver_of_postgresql() {
+    let db = TestDb::postgres().await;
+    let printed = run("driver-logger-panics", &[("DATABASE_URL", &db.url)]);
+    assert_eq!(printed, ["committed", "0 lost, 0 unknown", "0 panics left"]);
+}
+
+#[test]
+fn a_flush_and_a_shutdown_end_although_on_loss_blocks() {
+    assert_eq!(run("on-loss-blocks", &[]), ["true", "true"]);
+}
+
+#[test]
+fn a_callback_that_awaits_its_own_writer_gets_an_answer_at_once() {
+    assert_eq!(run("on-loss-waits-for-itself", &[]), ["true"]);
+}
+
+#[test]
+fn an_installed_writer_declares_the_entries_that_no_thread_could_be_started_for() {
+    let url = [("DATABASE_URL", "sqlite::memory:")];
+    let expected = ["7 lost", "committed", "7 lost", "1"];
+    assert_eq!(run("no-thread-then-installed", &url), expected);
+}
+
 #[test]
 fn a_writer_survives_a_waker_that_panics() {
     let expected = [&["committed"; 9][..], &["9 committed"]].concat();

@@ -28,10 +28,14 @@ pub(crate) fn user_code(scenario: &str) {
         "on-loss-panics" => on_loss_panics(),
         "logger-writes" => logger_writes(),
         "logger-panics" => logger_panics(),
+        "driver-logger-panics" => driver_logger_panics(),
+        "on-loss-blocks" => on_loss_blocks(),
+        "on-loss-waits-for-itself" => on_loss_waits_for_itself(),
         "waker-panics" => waker_panics(),
         "destructor" => destructor(),
         "panic-hook" => panic_hook(),
         "no-thread" => without(&limits::NoThread),
+        "no-thread-then-installed" => no_thread_then_installed(),
         "no-file" => without(&limits::NoFile),
         "first-call" => first_call(),
         "blocked-start" => blocked_start(),
@@ -133,6 +137,60 @@ fn on_loss_waits_for_a_write() {
     println!("ended");
 }
 
+/// A callback that blocks the writer's thread until the end: nothing else waits for it without a bound.
+fn on_loss_blocks() {
+    let database = MemoryDatabase::new();
+    database.fail(Failure::Unreachable);
+    let (called, begun) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let callback = move |_: &audit::Loss| {
+        let _ = called.send(());
+        let _ = wait.lock().unwrap().recv();
+    };
+    // Longer than the test may take: dropping a guard that was shut down waits no second time.
+    let builder = fast_retry(&database)
+        .queue_capacity(10)
+        .shutdown_timeout(10 * TIMEOUT);
+    let (writer, guard) = builder.on_loss(callback).start().unwrap();
+    for _ in 0..100 {
+        drop(writer.write(AuditEntry::new("app.entry")));
+    }
+    begun.recv().unwrap();
+    runtime().block_on(async {
+        println!("{}", writer.flush(Duration::from_millis(10)).await.pending > 0);
+        println!("{}", guard.shutdown(Duration::ZERO).await.pending > 0);
+    });
+    drop(go_on);
+}
+
+/// A callback that awaits what only the writer's thread, which it blocks, can answer.
+fn on_loss_waits_for_itself() {
+    let database = MemoryDatabase::new();
+    database.fail(Failure::Unreachable);
+    let writer = Arc::new(OnceLock::<AuditWriter>::new());
+    let (told, answers) = mpsc::channel();
+    let callback = {
+        let writer = Arc::clone(&writer);
+        move |_: &audit::Loss| {
+            let writer = writer.wait();
+            let mut receipt = pin!(writer.write(AuditEntry::new("app.in_callback")).into_future());
+            let mut flush = pin!(writer.flush(TIMEOUT));
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let is_ready = receipt.as_mut().poll(&mut context).is_ready();
+            let _ = told.send(is_ready && flush.as_mut().poll(&mut context).is_ready());
+        }
+    };
+    let builder = fast_retry(&database).queue_capacity(10).on_loss(callback);
+    let (started, guard) = builder.start().unwrap();
+    writer.set(started.clone()).unwrap();
+    for _ in 0..100 {
+        drop(started.write(AuditEntry::new("app.entry")));
+    }
+    println!("{}", answers.recv().unwrap());
+    drop(guard);
+}
+
 fn on_loss_panics() {
     let database = MemoryDatabase::new();
     database.fail(Failure::Unreachable);
@@ -152,11 +210,19 @@ fn on_loss_panics() {
 }
 
 /// A logger that calls a function.
-struct Logger(fn(&log::Record<'_>));
+struct Logger(fn(&log::Record<'_>), Records);
+
+/// The records that a logger accepts.
+#[derive(PartialEq)]
+enum Records {
+    Audit,
+    All,
+}
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.target().starts_with("db_services")
+        // The writer's own records: those of the database drivers would follow each entry that is written here.
+        metadata.target() == "audit" || self.1 == Records::All
     }
 
     fn log(&self, record: &log::Record<'_>) {
@@ -168,15 +234,15 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-fn log_by(call: fn(&log::Record<'_>)) {
-    log::set_boxed_logger(Box::new(Logger(call))).unwrap();
+fn log_by(records: Records, call: fn(&log::Record<'_>)) {
+    log::set_boxed_logger(Box::new(Logger(call, records))).unwrap();
     log::set_max_level(log::LevelFilter::Trace);
 }
 
 /// A logger that writes its lines to the trail, from the first call on.
 fn logger_writes() {
     static LINES: AtomicU64 = AtomicU64::new(0);
-    log_by(|record| {
+    log_by(Records::Audit, |record| {
         LINES.fetch_add(1, Ordering::Relaxed);
         drop(write_audit_log(
             AuditEntry::new("app.log").detail("line", record.args().to_string()),
@@ -194,9 +260,36 @@ fn logger_writes() {
     println!("{}", LINES.load(Ordering::Relaxed) > 0);
 }
 
+/// A logger that panics on the first lines, which the database's driver logs while it connects and prepares its
+/// statements: within the writer's lane.
+fn driver_logger_panics() {
+    static LEFT: AtomicU64 = AtomicU64::new(5);
+    log_by(Records::All, |record| {
+        if LEFT
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+        {
+            panic!("as planned: {}", record.args());
+        }
+    });
+    runtime().block_on(async {
+        let delivery = loop {
+            // Pending where the machine is slow.
+            match write_audit_log(AuditEntry::new("app.entry")).await {
+                Delivery::Pending => {}
+                delivery => break delivery,
+            }
+        };
+        println!("{delivery}");
+        let report = audit::shutdown(TIMEOUT).await;
+        println!("{} lost, {} unknown", report.lost, report.unknown);
+    });
+    println!("{} panics left", LEFT.load(Ordering::Relaxed));
+}
+
 fn logger_panics() {
     static LINES: AtomicU64 = AtomicU64::new(0);
-    log_by(|record| {
+    log_by(Records::All, |record| {
         LINES.fetch_add(1, Ordering::Relaxed);
         panic!("as planned: {}", record.args());
     });
@@ -336,6 +429,28 @@ fn without(limit: &dyn limits::Limit) {
         }
         let report = audit::shutdown(TIMEOUT).await;
         println!("{}", report.lost == dropped && report.committed >= 1);
+    });
+}
+
+/// Entries that are dropped for want of a thread are in the report of a shutdown, and the writer that is installed
+/// later declares their loss.
+fn no_thread_then_installed() {
+    use limits::Limit;
+
+    runtime().block_on(async {
+        limits::NoThread.set();
+        for _ in 0..7 {
+            drop(write_audit_log(AuditEntry::new("app.entry")));
+        }
+        limits::NoThread.lift();
+        println!("{} lost", audit::shutdown(TIMEOUT).await.lost);
+        let database = MemoryDatabase::new();
+        let (writer, guard) = database.writer().start().unwrap();
+        audit::install(writer).unwrap();
+        println!("{}", write_audit_log(AuditEntry::new("app.installed")).await);
+        println!("{} lost", guard.shutdown(TIMEOUT).await.lost);
+        let declares = |row: &&audit::NewAuditLog| row.action == "audit.entries_lost";
+        println!("{}", database.rows().iter().filter(declares).count());
     });
 }
 

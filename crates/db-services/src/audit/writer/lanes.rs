@@ -96,3 +96,38 @@ pub(in crate::audit) fn panicked(payload: Box<dyn Any + Send>) -> SinkError {
         sqlstate: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Panics as often as it says, then writes.
+    struct PanickingSink(u32);
+
+    impl Sink for PanickingSink {
+        async fn write(&mut self, _: Rows, _: Attempt) -> Result<Written, SinkError> {
+            tokio::task::yield_now().await;
+            if self.0 > 0 {
+                self.0 -= 1;
+                panic!("as planned");
+            }
+            Ok(Written::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_a_sink_is_a_transient_error_and_the_lane_writes_on() {
+        let mut lanes = Lanes::new(vec![PanickingSink(2)]);
+        for _ in 0..2 {
+            lanes.send(0, Arc::default(), Attempt::First);
+            let (lane, result) = lanes.next().await;
+            let error = result.unwrap_err();
+            assert_eq!((lane, error.kind), (0, SinkErrorKind::Transient));
+            assert!(error.reason.contains("panicked: as planned"), "{}", error.reason);
+        }
+        lanes.send(0, Arc::default(), Attempt::Retry);
+        assert!(lanes.next().await.1.is_ok());
+    }
+}

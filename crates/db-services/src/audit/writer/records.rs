@@ -117,6 +117,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_name_of_a_service_is_within_the_limits_of_a_text() {
+        let name = format!("a\0b{}", "x".repeat(10_000));
+        let records = Records::new(Uuid::nil(), name, json!({}));
+        let row = records.row(Record::Started);
+        let actor = row.actor_id.as_deref().unwrap();
+        assert!(
+            actor.starts_with("a\u{FFFD}b") && actor.chars().count() == limits::TEXT_CHARS,
+            "{actor}"
+        );
+        assert_eq!(row.metadata.parse().unwrap()["service"], json!(actor));
+    }
+
+    #[test]
     fn a_declaration_of_the_most_ranges_is_within_the_limit_of_metadata() {
         let losses: Vec<Loss> = (0..1_000)
             .map(|n| {

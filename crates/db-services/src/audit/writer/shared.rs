@@ -361,3 +361,36 @@ pub(in crate::audit) fn contained(run: impl FnOnce()) -> bool {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_forked_process_waits_for_nothing() {
+        let bound = Size {
+            entries: 10,
+            bytes: 1_000,
+        };
+        let shared = Shared {
+            process: std::process::id() + 1,
+            ..Shared::new(bound, Duration::MAX)
+        };
+        let range = SeqRange { first: 1, last: 2 };
+        assert_eq!(shared.settled_by(range, Time::NEVER).await.pending, 2);
+        assert!(!shared.finished_by(Time::NEVER).await);
+    }
+
+    #[test]
+    fn a_payload_whose_destructor_panics_again_and_again_is_contained() {
+        struct Nested(u32);
+        impl Drop for Nested {
+            fn drop(&mut self) {
+                if self.0 > 0 {
+                    std::panic::panic_any(Nested(self.0 - 1));
+                }
+            }
+        }
+        assert!(!contained(|| std::panic::panic_any(Nested(3))));
+    }
+}
