@@ -172,3 +172,25 @@ fn a_stop_record_waits_for_the_records_that_came_from_the_spool_before_it() {
     );
     assert_eq!(sends(&driver.commit(first)).len(), 1);
 }
+
+#[test]
+fn a_shutdown_does_not_wait_for_a_database_that_hangs_once_all_entries_are_in_the_spool() {
+    let mut driver = Driver::started(Some(SpoolMode::Overflow), 1, 100);
+    assert_eq!(sends(&driver.push(1)).len(), 1);
+    let copy = only(&appends(&driver.pass(SPILL_AFTER)));
+    driver.spool(SpoolReply::Appended {
+        copy,
+        result: Ok(at(1)),
+    });
+    assert_eq!(driver.fates.get(&2), Some(&Fate::Spooled));
+    let actions = driver.close(Duration::from_secs(60));
+    assert!(
+        has_stop_record(&actions) && sends(&actions).is_empty(),
+        "{actions:?}"
+    );
+    assert_eq!(
+        appends(&actions).len(),
+        1,
+        "the stop record goes to the spool at once"
+    );
+}
