@@ -59,6 +59,7 @@ macro_rules! text_columns {
         ]
     }};
 }
+#[cfg(feature = "testing")]
 pub(in crate::audit) use text_columns;
 
 impl From<&AuditEntry> for NewAuditLog {
