@@ -21,9 +21,9 @@ impl Writer {
         );
         self.check_losses(env);
         if let Some(spool) = self.spool.take() {
-            let has_news = spool.has_news();
+            let had_news = spool.has_news();
             let files = env.disk.borrow().held_by(spool.store(), self.known_files_since());
-            spool.close(env);
+            let has_news = spool.close(env) || had_news;
             if self.is_calm && !has_news && self.contract.is_accepted() && !env.model.has_lost_record() {
                 let left = env.disk.borrow().left_in(&files, self.index);
                 env.model.demand(

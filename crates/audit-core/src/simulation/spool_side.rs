@@ -182,9 +182,7 @@ impl SpoolSide {
 
     /// True if the core has not heard yet that there is something to read.
     pub(super) fn has_news(&self) -> bool {
-        self.replies
-            .iter()
-            .any(|reply| matches!(reply, SpoolReply::Adopted))
+        self.replies.iter().any(is_news)
     }
 
     /// True if no operation failed or was slow since then, and the spool has room.
@@ -198,8 +196,9 @@ impl SpoolSide {
         self.replies.pop_front()
     }
 
-    /// The writer has ended: what was asked for is done, then the thread ends.
-    pub(super) fn close(mut self, env: &mut Env) {
+    /// The writer has ended: what was asked for is done, then the thread ends. True if it adopted or copied a file
+    /// meanwhile.
+    pub(super) fn close(mut self, env: &mut Env) -> bool {
         let mut unheard = Vec::new();
         self.worker
             .handle(std::mem::take(&mut self.inbox), env.now, &mut unheard);
@@ -207,5 +206,10 @@ impl SpoolSide {
         worker.close();
         drop(locks);
         env.tell_disk_effects();
+        unheard.iter().any(is_news)
     }
+}
+
+fn is_news(reply: &SpoolReply<SimRow>) -> bool {
+    matches!(reply, SpoolReply::Adopted)
 }
