@@ -12,7 +12,7 @@ use diesel::result::Error;
 
 use super::codec;
 use super::inspect::{self, Header, open_to_look, uri};
-use super::lock::{Identity, Lock, private, remove_files, rename, sync_dir};
+use super::lock::{Identity, Lock, create_private, remove_files, rename, sync_dir};
 use crate::audit::row::LogRow;
 
 diesel::table! {
@@ -412,8 +412,8 @@ fn open(path: &Path, locking: &str) -> ConnectionResult<SqliteConnection> {
 
 /// Writes a file without batches, synced, that says one thing about itself.
 fn write_new(path: &Path, key: &str, value: &str) -> Result<(), Box<dyn std::error::Error>> {
-    // Created here, so that only this user may read it; SQLite gives its other files the same mode.
-    private().create_new(true).open(path)?;
+    // SQLite gives its other files the same owner and mode.
+    create_private(path)?;
     let mut conn = open(path, SHARED)?;
     conn.immediate_transaction(|conn| {
         conn.batch_execute(SCHEMA)?;

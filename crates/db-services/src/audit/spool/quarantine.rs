@@ -1,6 +1,5 @@
 //! Entries that the database rejects, and lines that cannot be read.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -10,7 +9,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use super::inspect::uri;
-use super::lock::{Identity, private, sync_dir};
+use super::lock::{Identity, create_private, sync_dir};
 use super::{SpoolError, SpoolErrorKind, codec};
 use crate::audit::insert::{AuditConnection, OnConflict};
 use crate::client::Connection;
@@ -176,26 +175,11 @@ impl Quarantine {
 /// Creates a file that only this user may read. One that exists is not opened: to close it again would end
 /// the locks that SQLite holds on it elsewhere in this process.
 fn create_if_missing(dir: &Path, path: &Path) -> std::io::Result<()> {
-    match private().create_new(true).open(path) {
-        Ok(file) => {
-            give_to_owner_of(dir, &file);
-            sync_dir(dir)
-        }
+    match create_private(path) {
+        Ok(_) => sync_dir(dir),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// The service must be able to open what root has created in its directory. Only root may give files away, and
-/// nobody else has to.
-fn give_to_owner_of(dir: &Path, file: &File) {
-    #[cfg(unix)]
-    if let Ok(owner) = std::fs::metadata(dir) {
-        use std::os::unix::fs::{MetadataExt, fchown};
-        let _ = fchown(file, Some(owner.uid()), Some(owner.gid()));
-    }
-    #[cfg(not(unix))]
-    let _ = (dir, file);
 }
 
 impl std::fmt::Debug for Quarantine {
