@@ -32,6 +32,7 @@ mod round_trip;
 mod set_up_faults;
 mod small_disk;
 mod spool;
+mod spool_disk;
 mod spool_files;
 mod stats;
 mod strays;
