@@ -34,6 +34,7 @@ mod small_disk;
 mod spool;
 mod spool_disk;
 mod spool_files;
+mod spool_quarantine;
 mod stats;
 mod strays;
 mod support;

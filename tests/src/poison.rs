@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use db_services::audit::spool::Quarantine;
+use db_services::audit::spool::{Quarantine, ReplayScope};
 use db_services::audit::{
     self, AuditEntry, AuditLog, AuditWriter, Delivery, DropReason, Durability, NewAuditLog, Outcome, Verdict,
     verify_writers,
@@ -329,8 +329,9 @@ on_both! {
                 assert_eq!(kept.len(), 3);
                 assert!(kept.iter().all(|kept| kept.reason.contains("skipped the row")), "{kept:?}");
                 // Tried again, they stay: they are still not stored.
-                let mut conn = db.connection().await;
-                assert_eq!(Quarantine::open(dir.path()).unwrap().retry(&mut conn).await.unwrap(), 0);
+                let mut quarantine = Quarantine::open(dir.path()).unwrap();
+                let done = quarantine.retry(&db.database, ReplayScope::SameDatabase).await.unwrap();
+                assert_eq!((done.stored, done.rejected.values().sum::<u64>()), (0, 3), "{done:?}");
             }
         }
     }

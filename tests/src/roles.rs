@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use db_services::audit::spool::Quarantine;
+use db_services::audit::spool::{Quarantine, ReplayScope};
 use db_services::audit::{
     AuditEntry, AuditWriter, Delivery, Durability, Verdict, for_tenant, insert, latest, latest_with_records,
     verify_writers,
@@ -435,9 +435,10 @@ async fn the_spool_is_replayed_and_bad_rows_found_by_audit_writer_alone() {
     let mut quarantine = Quarantine::open(dir.path()).unwrap();
     assert_eq!(
         quarantine
-            .retry(&mut app.connection().await.unwrap())
+            .retry(&app, ReplayScope::SameDatabase)
             .await
-            .unwrap(),
+            .unwrap()
+            .stored,
         1
     );
     assert_eq!(count("action LIKE '%.word'").await, 2);

@@ -448,9 +448,10 @@ on_both! {
         let kept = quarantine.list().unwrap();
         assert_eq!((kept.len(), kept[0].entry.as_ref().unwrap().actor_id.as_deref()), (1, Some("bob")));
         assert_eq!(kept[0].sqlstate.as_deref(), db.is_postgres().then_some("23514"));
-        assert_eq!(quarantine.retry(&mut db.connection().await).await.unwrap(), 0, "still refused");
+        let done = quarantine.retry(&db.database, ReplayScope::SameDatabase).await.unwrap();
+        assert_eq!((done.stored, done.rejected.values().sum::<u64>()), (0, 1), "{done:?}");
         db.sql(mend).await.unwrap();
-        assert_eq!(quarantine.retry(&mut db.connection().await).await.unwrap(), 1);
+        assert_eq!(quarantine.retry(&db.database, ReplayScope::SameDatabase).await.unwrap().stored, 1);
         assert_eq!((db.count().await, quarantine.list().unwrap().len()), (3, 0));
     }
 }

@@ -220,7 +220,8 @@ Examples:
   auditlog spool --dir /var/spool/shop quarantine --retry
 
 A service replays its spool by itself; `replay` is for one that is gone for good. Files that a running service
-uses are left alone.")]
+uses are left alone. Entries are written to the database that they were meant for alone, unless --any-target
+says that they belong to this one.")]
 pub(crate) struct Spool {
     /// The spool directory
     #[arg(long, env = "AUDIT_SPOOL_DIR")]
@@ -248,13 +249,19 @@ pub(crate) enum SpoolAction {
         damaged: bool,
     },
     /// Show the entries that the database refused
+    #[command(after_help = "\
+Exit codes of --retry: 0 nothing stays in the quarantine, 1 something stays, 3 the database or a file failed.")]
     Quarantine {
         /// JSON lines, each with the entry as it was kept
         #[arg(long)]
         json: bool,
-        /// Try to write them again, once the database was mended
+        /// Try to write them again, once the database was fixed
         #[arg(long, conflicts_with = "json")]
         retry: bool,
+        /// With --retry: also those that were meant for another database, or that an older version kept, which
+        /// did not note for which
+        #[arg(long, requires = "retry")]
+        any_target: bool,
     },
 }
 

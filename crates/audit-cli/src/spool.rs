@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use chrono::SecondsFormat;
-use db_services::audit::spool::{self, Quarantine, Quarantined, ReplayScope, SpoolState, SpoolStatus};
+use db_services::audit::spool::{
+    self, Quarantine, Quarantined, ReplayScope, Retried, SpoolState, SpoolStatus,
+};
 use serde_json::{Value, json};
 
 use crate::args::{Spool, SpoolAction};
@@ -22,7 +24,11 @@ pub(crate) async fn run(url: Option<&str>, Spool { dir, action }: Spool) -> Done
     match action {
         SpoolAction::Status { json } => status(&dir, json),
         SpoolAction::Replay { any_target, damaged } => replay(url, &dir, any_target, damaged).await,
-        SpoolAction::Quarantine { retry: true, .. } => retry(url, &dir).await,
+        SpoolAction::Quarantine {
+            retry: true,
+            any_target,
+            ..
+        } => retry(url, &dir, any_target).await,
         SpoolAction::Quarantine { json, .. } => quarantine(&dir, json),
     }
 }
@@ -37,13 +43,12 @@ fn status(dir: &Path, json: bool) -> Done {
     }
     let header = ["file", "state", "entries", "bytes", "for"];
     output::table(&header, files.iter().map(status_cells));
-    let aside = if Quarantine::exists(dir) {
-        Quarantine::open(dir)?.list()?.len()
-    } else {
-        0
-    };
-    if aside > 0 {
-        eprintln!("{aside} entries are in quarantine: `auditlog spool quarantine` shows them");
+    let (kept, _) = quarantined(dir)?;
+    if !kept.is_empty() {
+        eprintln!(
+            "{} entries are in quarantine: `auditlog spool quarantine` shows them",
+            kept.len()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -120,11 +125,7 @@ fn status_json(file: &SpoolStatus) -> Value {
 
 async fn replay(url: Option<&str>, dir: &Path, any_target: bool, damaged: bool) -> Done {
     let database = named(url)?;
-    let scope = if any_target {
-        ReplayScope::AnyDatabase
-    } else {
-        ReplayScope::SameDatabase
-    };
+    let scope = scope(any_target);
     if damaged {
         let restored = spool::restore_damaged(dir, &database, scope)?;
         println!("{} damaged files are read again", output::number(restored));
@@ -168,22 +169,47 @@ async fn replay(url: Option<&str>, dir: &Path, any_target: bool, damaged: bool) 
     }
 }
 
-fn quarantine(dir: &Path, json: bool) -> Done {
-    // Looking must not make one.
-    let entries = if Quarantine::exists(dir) {
-        Quarantine::open(dir)?.list()?
+fn scope(any_target: bool) -> ReplayScope {
+    if any_target {
+        ReplayScope::AnyDatabase
     } else {
-        Vec::new()
-    };
+        ReplayScope::SameDatabase
+    }
+}
+
+/// The entries of all quarantines of a directory, and whether all could be read.
+fn quarantined(dir: &Path) -> Result<(Vec<Quarantined>, bool), Failure> {
+    let (mut entries, mut is_whole) = (Vec::new(), true);
+    for opened in Quarantine::open_all(dir)? {
+        match opened.and_then(|mut open| open.list()) {
+            Ok(kept) => entries.extend(kept),
+            Err(error) => {
+                is_whole = false;
+                eprintln!("a quarantine cannot be read: {error}");
+            }
+        }
+    }
+    for path in Quarantine::damaged(dir)? {
+        is_whole = false;
+        eprintln!(
+            "{} is a quarantine that was damaged and renamed; `sqlite3 FILE .recover` reads what can be read",
+            path.display()
+        );
+    }
+    Ok((entries, is_whole))
+}
+
+fn quarantine(dir: &Path, json: bool) -> Done {
+    let (entries, is_whole) = quarantined(dir)?;
     if json {
         entries
             .iter()
             .for_each(|entry| output::text(&quarantined_json(entry).to_string()));
     } else {
-        let header = ["number", "set aside (UTC)", "code", "action", "reason"];
+        let header = ["number", "set aside (UTC)", "code", "action", "for", "reason"];
         output::table(&header, entries.iter().map(quarantined_cells));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(if is_whole { 0 } else { IN_PART }))
 }
 
 fn quarantined_cells(kept: &Quarantined) -> Vec<Cell> {
@@ -196,6 +222,7 @@ fn quarantined_cells(kept: &Quarantined) -> Vec<Cell> {
         Cell::plain(kept.set_aside_at.to_rfc3339_opts(SecondsFormat::Secs, true)),
         Cell::plain(kept.sqlstate.as_deref().unwrap_or_default()),
         Cell::plain(action),
+        Cell::plain(kept.target.as_deref().unwrap_or("(unknown)")),
         Cell::plain(&kept.reason),
     ]
 }
@@ -205,29 +232,69 @@ fn quarantined_json(kept: &Quarantined) -> Value {
         "number": kept.id,
         "set_aside_at": kept.set_aside_at.to_rfc3339(),
         "sqlstate": kept.sqlstate,
+        "target": kept.target,
         "reason": kept.reason,
         // The sum of the line, a space, the entry.
         "line": String::from_utf8_lossy(&kept.line),
     })
 }
 
-async fn retry(url: Option<&str>, dir: &Path) -> Done {
+async fn retry(url: Option<&str>, dir: &Path, any_target: bool) -> Done {
     if !Quarantine::exists(dir) {
         println!("wrote 0 entries, 0 stay in quarantine");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut conn = connect(&named(url)?).await?;
-    let mut quarantine = Quarantine::open(dir)?;
-    let stored = quarantine.retry(&mut conn).await?;
-    let rest = quarantine.list()?.len() as u64;
+    let database = named(url)?;
+    // Says what is wrong with the database before anything is tried.
+    drop(connect(&database).await?);
+    let (mut stored, mut failure) = (0, None);
+    for opened in Quarantine::open_all(dir)? {
+        // One that cannot be opened is reported below.
+        let Ok(mut quarantine) = opened else { continue };
+        let done = quarantine.retry(&database, scope(any_target)).await?;
+        stored += done.stored;
+        report_left(&done, &database.to_string());
+        failure = done.failure;
+        if failure.is_some() {
+            break;
+        }
+    }
+    let (rest, is_whole) = quarantined(dir)?;
     println!(
         "wrote {} entries, {} stay in quarantine",
         output::number(stored),
-        output::number(rest)
+        output::number(rest.len() as u64)
     );
-    Ok(if rest > 0 {
-        ExitCode::from(IN_PART)
-    } else {
-        ExitCode::SUCCESS
-    })
+    match failure {
+        Some(reason) => Err(Failure::new(format!(
+            "{database} takes no more, the rest stays in quarantine: {reason}"
+        ))),
+        None if rest.is_empty() && is_whole => Ok(ExitCode::SUCCESS),
+        None => Ok(ExitCode::from(IN_PART)),
+    }
+}
+
+/// Says why entries stay in the quarantine.
+fn report_left(done: &Retried, database: &str) {
+    for (reason, entries) in &done.rejected {
+        eprintln!(
+            "{database} still rejects {entries} entries: {}",
+            output::printable(reason)
+        );
+    }
+    if done.other_target > 0 {
+        eprintln!(
+            "{} entries are for another database and were left: name that one, or write them to {database} as well with --any-target",
+            done.other_target
+        );
+    }
+    if done.unknown_target > 0 {
+        eprintln!(
+            "{} entries do not say which database they are for, since an older version kept them, and were left: --any-target writes them to {database}",
+            done.unknown_target
+        );
+    }
+    if done.unreadable > 0 {
+        eprintln!("{} lines cannot be read and were left", done.unreadable);
+    }
 }
