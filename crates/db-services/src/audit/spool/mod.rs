@@ -75,6 +75,8 @@
 //! checks the whole file, and the log that an older version left, before it uses it: a damaged one is renamed and
 //! reported, and a new one is created.
 
+#[cfg(test)]
+mod adoption_tests;
 mod codec;
 #[cfg(test)]
 mod damage_tests;
