@@ -508,3 +508,7 @@ pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError 
 #[cfg(test)]
 #[path = "file_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "file_settings_tests.rs"]
+mod settings_tests;
