@@ -1,6 +1,6 @@
 //! The four roles: how they are created and dropped, and that a writer needs only its own.
 
-use db_services::audit::spool::Quarantine;
+use db_services::audit::spool::{Quarantine, ReplayScope};
 use db_services::audit::{
     AuditEntry, Delivery, Durability, Verdict, for_tenant, insert, latest, latest_with_records,
     verify_writers,
@@ -471,9 +471,10 @@ async fn replay_and_quarantine_need_only_the_role_audit_writer() {
     let mut quarantine = Quarantine::open(dir.path()).unwrap();
     assert_eq!(
         quarantine
-            .retry(&mut app.connection().await.unwrap())
+            .retry(&app, ReplayScope::SameDatabase)
             .await
-            .unwrap(),
+            .unwrap()
+            .stored,
         1
     );
     assert_eq!(count("action LIKE '%.word'").await, 2);

@@ -450,12 +450,13 @@ on_both! {
         drop(guard);
         assert_eq!(db.count().await, 2);
         let mut quarantine = Quarantine::open(dir.path()).unwrap();
-        let quarantined = quarantine.list().unwrap();
-        assert_eq!((quarantined.len(), quarantined[0].entry.as_ref().unwrap().actor_id.as_deref()), (1, Some("bob")));
-        assert_eq!(quarantined[0].sqlstate.as_deref(), db.is_postgres().then_some("23514"));
-        assert_eq!(quarantine.retry(&mut db.connection().await).await.unwrap(), 0, "still rejected");
+        let kept = quarantine.list().unwrap();
+        assert_eq!((kept.len(), kept[0].entry.as_ref().unwrap().actor_id.as_deref()), (1, Some("bob")));
+        assert_eq!(kept[0].sqlstate.as_deref(), db.is_postgres().then_some("23514"));
+        let done = quarantine.retry(&db.database, ReplayScope::SameDatabase).await.unwrap();
+        assert_eq!((done.stored, done.rejected.values().sum::<u64>()), (0, 1), "{done:?}");
         db.sql(fix).await.unwrap();
-        assert_eq!(quarantine.retry(&mut db.connection().await).await.unwrap(), 1);
+        assert_eq!(quarantine.retry(&db.database, ReplayScope::SameDatabase).await.unwrap().stored, 1);
         assert_eq!((db.count().await, quarantine.list().unwrap().len()), (3, 0));
     }
 }

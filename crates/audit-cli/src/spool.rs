@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chrono::SecondsFormat;
-use db_services::audit::spool::{self, Quarantine, Quarantined, ReplayScope, SpoolState, SpoolStatus};
+use db_services::audit::spool::{
+    self, Quarantine, Quarantined, ReplayScope, Retried, SpoolState, SpoolStatus,
+};
 use serde_json::{Value, json};
 
 use crate::args::DatabaseArgs;
@@ -13,7 +15,7 @@ use crate::error::{CliError, CommandResult, PARTIAL};
 use crate::output::{self, Cell};
 
 const STATUS_HEADER: [&str; 5] = ["file", "state", "entries", "bytes", "for"];
-const QUARANTINE_HEADER: [&str; 5] = ["number", "quarantined (UTC)", "code", "action", "reason"];
+const QUARANTINE_HEADER: [&str; 6] = ["number", "quarantined (UTC)", "code", "action", "for", "reason"];
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -25,7 +27,8 @@ Examples:
   auditlog spool --dir /var/spool/shop quarantine --retry
 
 A service replays its own spool; `replay` is for the spool of a service that will not run again. It skips the
-files of a running service.")]
+files of a running service. Entries are written only to the database that they are for, unless --any-target is
+given.")]
 pub(crate) struct Args {
     /// The spool directory
     #[arg(long, env = "AUDIT_SPOOL_DIR")]
@@ -45,6 +48,8 @@ enum Action {
     /// Write the entries of files that no process uses to the database, and remove the files
     Replay(ReplayArgs),
     /// Show the entries that the database rejected
+    #[command(after_help = "\
+Exit codes of --retry: 0 no entry remains in the quarantine, 1 some remain, 3 the database or a file failed.")]
     Quarantine {
         /// Print JSON lines, each with the entry as it was quarantined
         #[arg(long)]
@@ -52,6 +57,10 @@ enum Action {
         /// Try to write them again, after the cause was fixed
         #[arg(long, conflicts_with = "json")]
         retry: bool,
+        /// With --retry, include entries that are for another database, or that an older version quarantined
+        /// without its name
+        #[arg(long, requires = "retry")]
+        any_target: bool,
     },
 }
 
@@ -76,7 +85,11 @@ pub(crate) async fn run(database: &DatabaseArgs, Args { dir, action }: Args) -> 
     match action {
         Action::Status { json } => status(&dir, json),
         Action::Replay(args) => replay(database, &dir, &args).await,
-        Action::Quarantine { retry: true, .. } => retry(database, &dir).await,
+        Action::Quarantine {
+            retry: true,
+            any_target,
+            ..
+        } => retry(database, &dir, scope(any_target)).await,
         Action::Quarantine { json, .. } => list_quarantine(&dir, json),
     }
 }
@@ -90,9 +103,12 @@ fn status(dir: &Path, json: bool) -> CommandResult {
         return Ok(ExitCode::SUCCESS);
     }
     output::table(&STATUS_HEADER, files.iter().map(status_cells));
-    let quarantined = quarantined(dir)?.len();
-    if quarantined > 0 {
-        eprintln!("{quarantined} entries are in quarantine: `auditlog spool quarantine` shows them");
+    let (quarantined, _) = quarantined(dir)?;
+    if !quarantined.is_empty() {
+        eprintln!(
+            "{} entries are in quarantine: `auditlog spool quarantine` shows them",
+            quarantined.len()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -172,12 +188,16 @@ fn status_json(file: &SpoolStatus) -> Value {
     }
 }
 
-async fn replay(database: &DatabaseArgs, dir: &Path, args: &ReplayArgs) -> CommandResult {
-    let database = from_args(database)?;
-    let scope = match args.any_target {
+fn scope(any_target: bool) -> ReplayScope {
+    match any_target {
         true => ReplayScope::AnyDatabase,
         false => ReplayScope::SameDatabase,
-    };
+    }
+}
+
+async fn replay(database: &DatabaseArgs, dir: &Path, args: &ReplayArgs) -> CommandResult {
+    let database = from_args(database)?;
+    let scope = scope(args.any_target);
     if args.damaged {
         let renamed = spool::restore_damaged(dir, &database, scope)?;
         println!("reading {} damaged files again", output::number(renamed));
@@ -225,16 +245,30 @@ async fn replay(database: &DatabaseArgs, dir: &Path, args: &ReplayArgs) -> Comma
     })
 }
 
-/// The quarantined entries. Does not create the quarantine if there is none.
-fn quarantined(dir: &Path) -> Result<Vec<Quarantined>, CliError> {
-    if !Quarantine::exists(dir) {
-        return Ok(Vec::new());
+/// The entries of all quarantines of a directory, and whether all of them could be read.
+fn quarantined(dir: &Path) -> Result<(Vec<Quarantined>, bool), CliError> {
+    let (mut entries, mut is_complete) = (Vec::new(), true);
+    for opened in Quarantine::open_all(dir)? {
+        match opened.and_then(|mut quarantine| quarantine.list()) {
+            Ok(found) => entries.extend(found),
+            Err(error) => {
+                is_complete = false;
+                eprintln!("a quarantine cannot be read: {error}");
+            }
+        }
     }
-    Ok(Quarantine::open(dir)?.list()?)
+    for path in Quarantine::damaged(dir)? {
+        is_complete = false;
+        eprintln!(
+            "{} is a quarantine that was damaged and renamed; `sqlite3 FILE .recover` reads what can be read",
+            path.display()
+        );
+    }
+    Ok((entries, is_complete))
 }
 
 fn list_quarantine(dir: &Path, json: bool) -> CommandResult {
-    let entries = quarantined(dir)?;
+    let (entries, is_complete) = quarantined(dir)?;
     if json {
         entries
             .iter()
@@ -242,7 +276,11 @@ fn list_quarantine(dir: &Path, json: bool) -> CommandResult {
     } else {
         output::table(&QUARANTINE_HEADER, entries.iter().map(quarantine_cells));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if is_complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(PARTIAL)
+    })
 }
 
 fn quarantine_cells(quarantined: &Quarantined) -> Vec<Cell> {
@@ -250,15 +288,15 @@ fn quarantine_cells(quarantined: &Quarantined) -> Vec<Cell> {
         .entry
         .as_ref()
         .map_or("(cannot be read)", |entry| &entry.action);
+    let quarantined_at = quarantined
+        .set_aside_at
+        .to_rfc3339_opts(SecondsFormat::Secs, true);
     vec![
         Cell::plain(quarantined.id.to_string()),
-        Cell::plain(
-            quarantined
-                .set_aside_at
-                .to_rfc3339_opts(SecondsFormat::Secs, true),
-        ),
+        Cell::plain(quarantined_at),
         Cell::plain(quarantined.sqlstate.as_deref().unwrap_or_default()),
         Cell::plain(action),
+        Cell::plain(quarantined.target.as_deref().unwrap_or("(unknown)")),
         Cell::plain(&quarantined.reason),
     ]
 }
@@ -268,29 +306,69 @@ fn quarantine_json(quarantined: &Quarantined) -> Value {
         "number": quarantined.id,
         "quarantined_at": quarantined.set_aside_at.to_rfc3339(),
         "sqlstate": quarantined.sqlstate,
+        "target": quarantined.target,
         "reason": quarantined.reason,
         // The checksum of the entry, a space, the entry.
         "line": String::from_utf8_lossy(&quarantined.line),
     })
 }
 
-async fn retry(database: &DatabaseArgs, dir: &Path) -> CommandResult {
+async fn retry(database: &DatabaseArgs, dir: &Path, scope: ReplayScope) -> CommandResult {
     if !Quarantine::exists(dir) {
         println!("wrote 0 entries, 0 remain in quarantine");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut conn = connect(&from_args(database)?).await?;
-    let mut quarantine = Quarantine::open(dir)?;
-    let written = quarantine.retry(&mut conn).await?;
-    let remaining = quarantine.list()?.len() as u64;
+    let database = from_args(database)?;
+    // Reports what is wrong with the database before anything is tried.
+    drop(connect(&database).await?);
+    let (mut written, mut failure) = (0, None);
+    for opened in Quarantine::open_all(dir)? {
+        // One that cannot be opened is reported below.
+        let Ok(mut quarantine) = opened else { continue };
+        let report = quarantine.retry(&database, scope).await?;
+        written += report.stored;
+        print_remaining(&report, &database.to_string());
+        failure = report.failure;
+        if failure.is_some() {
+            break;
+        }
+    }
+    let (remaining, is_complete) = quarantined(dir)?;
     println!(
         "wrote {} entries, {} remain in quarantine",
         output::number(written),
-        output::number(remaining)
+        output::number(remaining.len() as u64)
     );
-    Ok(if remaining > 0 {
-        ExitCode::from(PARTIAL)
-    } else {
-        ExitCode::SUCCESS
-    })
+    match failure {
+        Some(reason) => Err(CliError::new(format!(
+            "{database} does not accept entries, the remaining ones stay in quarantine: {reason}"
+        ))),
+        None if remaining.is_empty() && is_complete => Ok(ExitCode::SUCCESS),
+        None => Ok(ExitCode::from(PARTIAL)),
+    }
+}
+
+/// Prints why entries remain in the quarantine.
+fn print_remaining(report: &Retried, database: &str) {
+    for (reason, entries) in &report.rejected {
+        eprintln!(
+            "{database} still rejects {entries} entries: {}",
+            output::printable(reason)
+        );
+    }
+    if report.other_target > 0 {
+        eprintln!(
+            "{} entries are for another database and were skipped: name that database, or write them to {database} with --any-target",
+            report.other_target
+        );
+    }
+    if report.unknown_target > 0 {
+        eprintln!(
+            "{} entries of an older version do not say for which database they are and were skipped: --any-target writes them to {database}",
+            report.unknown_target
+        );
+    }
+    if report.unreadable > 0 {
+        eprintln!("{} lines cannot be read and were skipped", report.unreadable);
+    }
 }

@@ -10,5 +10,6 @@ mod maintenance;
 mod malformed_input;
 mod migrate;
 mod spool;
+mod spool_quarantine;
 mod verify;
 mod write;

@@ -110,7 +110,10 @@ impl<S: Store> SpoolWorker<S> {
         let target = (!(self.config.any_target || planted!(TargetIgnored))).then_some(&*self.config.target);
         let file = name.to_owned();
         let adoption = self.store.adopt(name, target);
-        if !matches!(adoption, Err(_) | Ok(Adoption::Adopted(_))) {
+        if !matches!(
+            adoption,
+            Err(_) | Ok(Adoption::Adopted(_) | Adoption::UnknownTarget(_))
+        ) {
             self.failing.remove(name);
         }
         let notice = match adoption {
@@ -119,7 +122,13 @@ impl<S: Store> SpoolWorker<S> {
             Ok(Adoption::InUse) => return false,
             Ok(Adoption::OtherTarget) => None,
             Ok(Adoption::NewerVersion(version)) => Some(SpoolNotice::NewerVersion { file, version }),
-            Ok(Adoption::UnknownTarget(reason)) => Some(SpoolNotice::UnknownTarget { file, reason }),
+            Ok(Adoption::UnknownTarget(reason)) => {
+                // It is tried again, as it may be repaired; it is reported once.
+                if self.failing.insert(file.clone()) {
+                    replies.push(SpoolReply::Notice(SpoolNotice::UnknownTarget { file, reason }));
+                }
+                return false;
+            }
             Err(error) => {
                 self.adoption_failed(name, &error, replies);
                 return false;

@@ -11,8 +11,8 @@ use diesel::prelude::*;
 use diesel::result::Error;
 
 use super::codec;
-use super::inspect::{self, Header, open_to_look, uri};
-use super::lock::{Identity, Lock, private, remove_files, rename, sync_dir};
+use super::inspect::{self, Content, Header, open_to_look, uri};
+use super::lock::{Identity, Lock, create_private, remove_files, rename, sync_dir};
 use crate::audit::row::LogRow;
 
 diesel::table! {
@@ -66,6 +66,8 @@ pub(super) struct SpoolFile {
     path: PathBuf,
     /// Closed before the lock ends; none while it is closed.
     conn: Option<SqliteConnection>,
+    /// True if it was opened for changes by this process alone, for want of space.
+    is_alone: bool,
     lock: Lock,
     identity: Option<Identity>,
 }
@@ -100,6 +102,7 @@ impl SpoolFile {
             Ok((conn, identity)) => Ok(Self {
                 path,
                 conn: Some(conn),
+                is_alone: false,
                 lock,
                 identity,
             }),
@@ -108,7 +111,12 @@ impl SpoolFile {
                 remove_files(&unfinished);
                 remove_files(&path);
                 lock.remove();
-                Err(classify(&*error))
+                let (text, error) = (crate::client::describe(&*error), classify(&*error));
+                // A disk that has no space for the index of the log is a full one.
+                Err(match may_lack_space(&error) {
+                    true => StoreError::DiskFull(text),
+                    false => error,
+                })
             }
         }
     }
@@ -123,18 +131,29 @@ impl SpoolFile {
             restore(path)?;
         }
         let identity = Identity::at(path).map_err(|error| classify(&error))?;
-        let (conn, header) = match open_to_look(path) {
+        let look = |opened: Result<SqliteConnection, StoreError>| match opened {
             Ok(mut conn) => {
                 let header = inspect::header(&mut conn);
-                (Some(conn), header)
+                Ok((Some(conn), header))
             }
-            Err(error @ StoreError::Corrupt(_)) => (None, Err(error)),
-            Err(error) => return Err(error),
+            Err(error @ StoreError::Corrupt(_)) => Ok((None, Err(error))),
+            Err(error) => Err(error),
+        };
+        let shared = look(open_to_look(path))?;
+        let is_alone = matches!(&shared.1, Err(error) if may_lack_space(error))
+            // A damaged log stays as it is: closing a file that is open for changes removes the log.
+            && inspect::log_damage(path)?.is_none();
+        let (conn, header) = if is_alone {
+            drop(shared);
+            look(open(path, ALONE).map_err(|error| classify(&error)))?
+        } else {
+            shared
         };
         Ok((
             Self {
                 path: path.to_owned(),
                 conn,
+                is_alone,
                 lock,
                 identity,
             },
@@ -151,18 +170,19 @@ impl SpoolFile {
         inspect::header(conn)?;
         inspect::check(conn)?;
         let content = inspect::content(conn)?;
+        if self.is_alone {
+            return Ok(usage(content));
+        }
         self.conn = Some(match open(&self.path, SHARED).map_err(|error| classify(&error)) {
             Ok(conn) => conn,
             Err(error) if may_lack_space(&error) => {
                 self.conn = None;
+                self.is_alone = true;
                 open(&self.path, ALONE).map_err(|error| classify(&error))?
             }
             Err(error) => return Err(error),
         });
-        Ok(Usage {
-            batches: content.batches.unsigned_abs(),
-            bytes: content.bytes.unsigned_abs(),
-        })
+        Ok(usage(content))
     }
 
     pub(super) fn sizes(&mut self, after: i64, limit: usize) -> Result<Vec<BatchSize>, StoreError> {
@@ -378,6 +398,13 @@ fn holds_only(conn: &mut SqliteConnection, done: &[i64]) -> QueryResult<bool> {
     Ok(found.iter().all(|id| done.binary_search(id).is_ok()))
 }
 
+fn usage(content: Content) -> Usage {
+    Usage {
+        batches: content.batches.unsigned_abs(),
+        bytes: content.bytes.unsigned_abs(),
+    }
+}
+
 /// An encoded batch as it is in the file.
 pub(super) fn batch(body: Vec<u8>) -> Batch<Vec<u8>> {
     let rows = body.iter().filter(|byte| **byte == b'\n').count();
@@ -412,8 +439,8 @@ fn open(path: &Path, locking: &str) -> ConnectionResult<SqliteConnection> {
 
 /// Writes a file without batches, synced, that says one thing about itself.
 fn write_new(path: &Path, key: &str, value: &str) -> Result<(), Box<dyn std::error::Error>> {
-    // Created here, so that only this user may read it; SQLite gives its other files the same mode.
-    private().create_new(true).open(path)?;
+    // SQLite gives its other files the same owner and mode.
+    create_private(path)?;
     let mut conn = open(path, SHARED)?;
     conn.immediate_transaction(|conn| {
         conn.batch_execute(SCHEMA)?;
@@ -421,7 +448,8 @@ fn write_new(path: &Path, key: &str, value: &str) -> Result<(), Box<dyn std::err
             .values((about::key.eq(key), about::value.eq(value)))
             .execute(conn)
     })?;
-    // Moves everything from the log into the file.
+    // Moves everything from the log into the file. Closing would do so as well, and not report a full disk.
+    conn.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?;
     drop(conn);
     Ok(File::open(path)?.sync_all()?)
 }
@@ -447,7 +475,9 @@ pub(super) fn restore(path: &Path) -> Result<(), StoreError> {
 fn may_lack_space(error: &StoreError) -> bool {
     match error {
         StoreError::DiskFull(_) => true,
-        StoreError::Transient(text) => text.contains("disk I/O error"),
+        StoreError::Transient(text) => {
+            text.contains("disk I/O error") || text.contains("Disk quota exceeded")
+        }
         StoreError::Corrupt(_) | StoreError::Gone(_) => false,
     }
 }
@@ -478,3 +508,7 @@ pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError 
 #[cfg(test)]
 #[path = "file_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "file_settings_tests.rs"]
+mod settings_tests;

@@ -380,7 +380,7 @@ fn an_unfinished_file_that_a_crash_left_is_removed() {
     let dir = TempDir::new().unwrap();
     let create = |name: &str, statements: &str| {
         let path = dir.path().join(name);
-        private().create_new(true).open(&path).unwrap();
+        create_private(&path).unwrap();
         let mut conn = open(&path, SHARED).unwrap();
         conn.batch_execute(statements).unwrap();
         // Killed: nothing is closed. The connection is closed with the test.

@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use tempfile::TempDir;
 
 use super::file::{SpoolFile, batch};
-use super::{Quarantine, SpoolState, codec, status};
+use super::{SpoolState, codec, status};
 use crate::audit::{AuditEntry, AuditWriter, Durability};
 use crate::client::Database;
 
@@ -105,28 +105,6 @@ fn a_writer_that_is_killed_replays_50_000_small_batches_once_each() {
     assert_eq!(stored(), BATCHES);
     let is_damaged = |file: &super::SpoolStatus| file.state == SpoolState::Damaged;
     assert!(!status(&spool).unwrap().iter().any(is_damaged));
-}
-
-/// A POSIX lock ends with the first descriptor of its file that the process closes, SQLite's or not.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_second_quarantine_in_a_process_keeps_the_locks_of_the_first() {
-    use std::os::unix::fs::MetadataExt;
-    let dir = TempDir::new().unwrap();
-    let first = Quarantine::open(dir.path()).unwrap();
-    let inode = std::fs::metadata(dir.path().join("quarantine.sqlite"))
-        .unwrap()
-        .ino();
-    let locks = || {
-        let all = std::fs::read_to_string("/proc/locks").unwrap();
-        let own = |line: &&str| line.contains("POSIX") && line.contains(&format!(":{inode} "));
-        all.lines().filter(own).count()
-    };
-    assert_eq!(locks(), 1);
-    drop(Quarantine::open(dir.path()).unwrap());
-    assert_eq!(locks(), 1);
-    drop(first);
-    assert_eq!(locks(), 0);
 }
 
 /// A writer's file is open in SQLite and locked: another writer of the same process must not open it.

@@ -21,7 +21,14 @@ impl Lock {
     pub(super) fn try_take(data: &Path) -> io::Result<Option<Self>> {
         loop {
             let path = path_for(data);
-            let file = private().create(true).truncate(false).open(&path)?;
+            let file = match create_private(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match private().open(&path) {
+                    // Its holder removed it a moment ago.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                    opened => opened?,
+                },
+                created => created?,
+            };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -37,7 +44,13 @@ impl Lock {
 
     /// True if a spool file has a lock and another holds it.
     pub(super) fn is_held(data: &Path) -> io::Result<bool> {
-        let file = match File::open(path_for(data)) {
+        let path = path_for(data);
+        // Opening a pipe waits for its other end.
+        let opened = std::fs::metadata(&path).and_then(|found| match found.is_file() {
+            true => File::open(&path),
+            false => Err(io::Error::other(format!("{} is not a file", path.display()))),
+        });
+        let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
@@ -55,7 +68,7 @@ impl Lock {
         if self.is_in_place()? {
             return Ok(true);
         }
-        match private().create_new(true).open(&self.path) {
+        match create_private(&self.path) {
             Ok(file) if file.try_lock().is_ok() => {
                 self.file = file;
                 self.is_in_place()
@@ -111,13 +124,25 @@ fn path_for(data: &Path) -> PathBuf {
     data.with_extension("lock")
 }
 
-/// Opens files that only this user may read.
-pub(super) fn private() -> OpenOptions {
+/// Opens files for reading and writing; those that are created may be read by their owner alone.
+fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
+}
+
+/// Creates a file that only the owner of its directory may read: the service must be able to open what root has
+/// created in its directory. Only root may give files away, and nobody else has to.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    let file = private().create_new(true).open(path)?;
+    #[cfg(unix)]
+    if let Some(Ok(owner)) = path.parent().map(std::fs::metadata) {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let _ = fchown(&file, Some(owner.uid()), Some(owner.gid()));
+    }
+    Ok(file)
 }
 
 /// Syncs a directory: the names in it survive a power loss.
@@ -148,3 +173,7 @@ pub(super) fn remove_files(path: &Path) {
         let _ = std::fs::remove_file(path.with_extension(extension_of(path, suffix)));
     }
 }
+
+#[cfg(test)]
+#[path = "lock_tests.rs"]
+mod tests;

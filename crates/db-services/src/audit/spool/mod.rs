@@ -13,6 +13,8 @@
 //! | `<uuid>.unfinished` | a spool file that is being created |
 //! | `<uuid>.damaged`, `-wal`, `-shm` | a spool file that was found to be damaged, after what can be read was copied |
 //! | `quarantine.sqlite` | rejected entries and damaged lines of all writers of the directory |
+//! | `quarantine-2.sqlite` and so on | the same, of a user who may not open the one before |
+//! | `quarantine.<uuid>.damaged`, `-wal`, `-shm`, `-journal` | a quarantine that was found to be damaged |
 //!
 //! **A spool file** is an SQLite database in WAL mode with `synchronous = FULL`: what a commit appended is
 //! synced. Its `application_id` is 0x41554C47 ("AULG"), its `user_version` 1. It has two tables:
@@ -61,7 +63,20 @@
 //!
 //! **Removed files.** A writer finds out before it acknowledges a batch that its file is no longer in the
 //! directory. It copies what it still has open to a new file.
+//!
+//! **Owner.** Files have the mode 0600. What root creates (a replay by command) is given to the owner of the
+//! directory.
+//!
+//! **A quarantine** is an SQLite database with a rollback journal and `synchronous = EXTRA`: a committed row is in
+//! the file itself. It has one table, `quarantine (id, set_aside_at, reason, sqlstate, line, target)`:
+//! `set_aside_at` is in microseconds since 1970-01-01 UTC, `line` is a line as above without its line feed, and
+//! `target` is the database that the entry is for, as in a spool file. A line is kept once for each target. Older
+//! versions had no `target`, and a write-ahead log: their rows are copied to a new table, and have none. A writer
+//! checks the whole file, and the log that an older version left, before it uses it: a damaged one is renamed and
+//! reported, and a new one is created.
 
+#[cfg(test)]
+mod adoption_tests;
 mod codec;
 #[cfg(test)]
 mod damage_tests;
@@ -80,7 +95,7 @@ use std::path::{Path, PathBuf};
 
 pub use audit_core::spool::StoreError;
 use audit_core::spool::{NoticeLevel, SpoolNotice};
-pub use quarantine::{Quarantine, Quarantined};
+pub use quarantine::{Quarantine, Quarantined, Retried};
 pub use replay::{Replayed, replay, restore_damaged};
 pub(super) use thread::Spool;
 
@@ -129,10 +144,11 @@ impl SpoolError {
     }
 }
 
-/// Which files of a directory a [`replay`] or [`restore_damaged`] takes.
+/// Which files of a directory a [`replay`] or [`restore_damaged`] takes, and which entries a
+/// [`Quarantine::retry`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplayScope {
-    /// Those that were written for the same database.
+    /// Those that are for the same database.
     #[default]
     SameDatabase,
     /// All: the database has another address now, or is the copy of another.

@@ -1,19 +1,29 @@
 //! Entries that the database rejects, and lines that cannot be read.
 
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use db_schema::NewAuditLog;
 use diesel::Connection as _;
 use diesel::connection::SimpleConnection;
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use uuid::Uuid;
 
-use super::inspect::uri;
-use super::lock::{Identity, private, sync_dir};
-use super::{SpoolError, SpoolErrorKind, codec};
-use crate::audit::insert::{AuditConnection, OnConflict};
-use crate::client::Connection;
+use super::file::classify;
+use super::inspect::{self, extension_of, uri};
+use super::lock::{Identity, create_private, sync_dir};
+use super::{ReplayScope, SpoolError, SpoolErrorKind, StoreError, codec, file_name, wal};
+use crate::LOG_TARGET;
+use crate::audit::row::LogRow;
+use crate::audit::sink::{Attempt, PostgresSink, Sink, SqliteSink};
+use crate::audit::{RetryPolicy, StartError};
+use crate::client::{Database, Kind};
+use audit_core::writer::SinkErrorKind;
 
 diesel::table! {
     quarantine (id) {
@@ -22,21 +32,39 @@ diesel::table! {
         reason -> Text,
         sqlstate -> Nullable<Text>,
         line -> Binary,
+        target -> Nullable<Text>,
     }
 }
 
-const SCHEMA: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-     CREATE TABLE IF NOT EXISTS quarantine (id INTEGER PRIMARY KEY AUTOINCREMENT, set_aside_at INTEGER NOT NULL, \
-     reason TEXT NOT NULL, sqlstate TEXT, line BLOB NOT NULL, UNIQUE (line));";
+/// A commit is in the file itself, and synced with the directory: no log beside it can be lost or damaged, and a
+/// full disk needs no index to read it.
+const SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA synchronous = EXTRA;";
+
+const CREATE: &str = "CREATE TABLE quarantine (id INTEGER PRIMARY KEY AUTOINCREMENT, set_aside_at INTEGER NOT NULL, \
+     reason TEXT NOT NULL, sqlstate TEXT, line BLOB NOT NULL, target TEXT, UNIQUE (line, target));";
+
+/// From the table of older versions, which has no targets.
+const RENAME_FORMER: &str = "ALTER TABLE quarantine RENAME TO former;";
+const COPY_FORMER: &str = "INSERT INTO quarantine SELECT id, set_aside_at, reason, sqlstate, line, NULL FROM former; \
+     DROP TABLE former;";
+
+/// The most files of one directory: each user of a shared directory has one.
+const MAX_FILES: u32 = 100;
+
+/// How often a damaged file is renamed before its name is given up: another process may do the same.
+const MAX_RENAMES: u32 = 3;
 
 /// The entries of a spool directory that the database refused, and lines that cannot be read.
 ///
-/// One file, `quarantine.sqlite`, for all writers of the directory. Its calls block on the disk.
+/// One file, `quarantine.sqlite`, for all writers of the directory. A user who may not open it has another,
+/// `quarantine-2.sqlite` and so on. Its calls block on the disk.
 pub struct Quarantine {
     path: PathBuf,
     conn: SqliteConnection,
     /// The file that is open.
     identity: Option<Identity>,
+    /// The database that the entries are for which are kept from now on.
+    target: Option<String>,
 }
 
 /// An entry in the quarantine.
@@ -51,29 +79,160 @@ pub struct Quarantined {
     pub reason: String,
     /// The database's five-character code, where there was one.
     pub sqlstate: Option<String>,
+    /// The database that it is for, without credentials; none if an older version kept it.
+    pub target: Option<String>,
     /// The entry; none if its line cannot be read.
     pub entry: Option<NewAuditLog>,
     /// The line as it lay in the spool.
     pub line: Vec<u8>,
 }
 
+/// What a [`Quarantine::retry`] did. What it did not store stays in the quarantine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retried {
+    /// Entries that are in the database now; some may have been there before.
+    pub stored: u64,
+    /// How many entries the database still rejects, by its message.
+    pub rejected: BTreeMap<String, u64>,
+    /// Entries for another database.
+    pub other_target: u64,
+    /// Entries that do not say which database they are for: an older version kept them.
+    pub unknown_target: u64,
+    /// Lines that cannot be read.
+    pub unreadable: u64,
+    /// Why it ended early: the database accepts no more.
+    pub failure: Option<String>,
+}
+
 impl Quarantine {
-    /// Opens the quarantine of a spool directory; makes it if there is none.
+    /// Opens the quarantine of a spool directory; creates it if there is none. A file that is proven to be
+    /// damaged is renamed to `.damaged`, which is logged, and a new one is created.
     ///
     /// # Errors
-    /// When the file cannot be used.
+    /// When no file can be used.
     pub fn open(dir: &Path) -> Result<Self, SpoolError> {
-        let path = dir.join("quarantine.sqlite");
-        let open = || {
-            create_if_missing(dir, &path)?;
-            // Before it is opened: if another file takes the name in between, this one is not that.
-            let identity = Identity::at(&path)?;
-            let mut conn = SqliteConnection::establish(&uri(&path, "mode=rw"))?;
-            conn.batch_execute(SCHEMA)?;
-            Ok::<_, SpoolErrorKind>((conn, identity))
+        Self::open_for(dir, None)
+    }
+
+    /// The same, for entries that are for this database.
+    pub(super) fn open_for(dir: &Path, target: Option<&str>) -> Result<Self, SpoolError> {
+        let mut number = 1;
+        loop {
+            let path = dir.join(match number {
+                1 => "quarantine.sqlite".to_owned(),
+                _ => format!("quarantine-{number}.sqlite"),
+            });
+            match Self::open_or_create(&path) {
+                // It belongs to another user.
+                Err(SpoolErrorKind::Open(_)) if number < MAX_FILES => number += 1,
+                Ok(open) => {
+                    let target = target.map(str::to_owned);
+                    return Ok(Self { target, ..open });
+                }
+                Err(error) => return Err(SpoolError::at(&path, error)),
+            }
+        }
+    }
+
+    /// Opens all quarantines of a spool directory, to list or [`retry`](Self::retry) them; creates none. A damaged
+    /// one is an error, and stays as it is.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn open_all(dir: &Path) -> Result<Vec<Result<Self, SpoolError>>, SpoolError> {
+        let paths = paths(dir).map_err(|error| SpoolError::at(dir, error))?;
+        let open = |path: &PathBuf| {
+            // Not once it is open: closing it would remove the damaged log.
+            if let Some(damage) = inspect::log_damage(path)? {
+                return Err(StoreError::Corrupt(damage).into());
+            }
+            let mut open = Self::connect(path)?;
+            open.set_up()?;
+            Ok(open)
         };
-        let (conn, identity) = open().map_err(|error| SpoolError::at(&path, error))?;
-        Ok(Self { path, conn, identity })
+        Ok(paths
+            .iter()
+            .map(|path| open(path).map_err(|error: SpoolErrorKind| SpoolError::at(path, error)))
+            .collect())
+    }
+
+    fn open_or_create(path: &Path) -> Result<Self, SpoolErrorKind> {
+        for _ in 0..MAX_RENAMES {
+            let identity = Identity::at(path)?;
+            if let Some(damage) = log_without_file(path)? {
+                set_aside(path, identity, damage)?;
+            }
+            create_if_missing(path)?;
+            let mut open = Self::connect(path)?;
+            match open.set_up() {
+                // While it is open: closing it under its name would remove the log of an older version.
+                Err(StoreError::Corrupt(damage)) => set_aside(path, open.identity, &damage)?,
+                set_up => return Ok(set_up.map(|()| open)?),
+            }
+        }
+        Err(StoreError::Transient("it is damaged, and so are those that take its place".to_owned()).into())
+    }
+
+    /// Connects to a file; no statement is run.
+    fn connect(path: &Path) -> Result<Self, SpoolErrorKind> {
+        if let Some(damage) = log_without_file(path)? {
+            return Err(StoreError::Corrupt(damage.to_owned()).into());
+        }
+        // Before it is opened: if another file takes the name in between, this one is not that.
+        let identity = Identity::at(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            conn: SqliteConnection::establish(&uri(path, "mode=rw"))?,
+            identity,
+            target: None,
+        })
+    }
+
+    /// Reads the file from end to end, and brings an older one up to date.
+    fn set_up(&mut self) -> Result<(), StoreError> {
+        self.execute(SETTINGS)?;
+        let log = self.path.with_extension(extension_of(&self.path, "-wal"));
+        if wal::has_frames(&log).map_err(|error| classify(&error))? {
+            // Of an older version, which must not write to its log meanwhile.
+            self.execute("BEGIN IMMEDIATE")?;
+            let damage = inspect::log_damage(&self.path);
+            self.execute("ROLLBACK")?;
+            if let Some(damage) = damage? {
+                return Err(StoreError::Corrupt(damage));
+            }
+        }
+        // Fails while a process of an older version has it open. It keeps its log then, as that process does.
+        let _ = self.execute("PRAGMA journal_mode = DELETE");
+        inspect::check(&mut self.conn)?;
+        let has_column = |conn: &mut SqliteConnection, name: &str| {
+            let count = format!("SELECT count(*) FROM pragma_table_info('quarantine') WHERE name = '{name}'");
+            sql::<BigInt>(&count).get_result(conn).map(|count: i64| count > 0)
+        };
+        if has_column(&mut self.conn, "target").map_err(|error| classify(&error))? {
+            return Ok(());
+        }
+        self.conn
+            .immediate_transaction(
+                |conn| match (has_column(conn, "line")?, has_column(conn, "target")?) {
+                    // Another process was faster.
+                    (_, true) => Ok(()),
+                    (true, false) => conn.batch_execute(&[RENAME_FORMER, CREATE, COPY_FORMER].concat()),
+                    (false, false) => conn.batch_execute(CREATE),
+                },
+            )
+            .map_err(|error: diesel::result::Error| classify(&error))
+    }
+
+    fn execute(&mut self, statements: &str) -> Result<(), StoreError> {
+        self.conn
+            .batch_execute(statements)
+            .map_err(|error| classify(&error))
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// An error unless others find this file under its name: what is kept in a removed one is lost with this
@@ -88,7 +247,27 @@ impl Quarantine {
 
     /// True if a spool directory has one.
     pub fn exists(dir: &Path) -> bool {
-        dir.join("quarantine.sqlite").exists()
+        paths(dir).is_ok_and(|paths| !paths.is_empty())
+    }
+
+    /// Returns the damaged files of a spool directory, which were renamed.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn damaged(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
+        let all = names(dir).map_err(|error| SpoolError::at(dir, error))?;
+        let is_damaged = |name: &str| name.starts_with("quarantine") && name.contains(".damaged");
+        // A log that was renamed without its file counts as one.
+        let file = |name: &String| {
+            name.split_once(".damaged")
+                .map(|(stem, _)| format!("{stem}.damaged"))
+        };
+        let files: BTreeSet<String> = all
+            .iter()
+            .filter(|name| is_damaged(name.as_str()))
+            .filter_map(file)
+            .collect();
+        Ok(files.iter().map(|name| dir.join(name)).collect())
     }
 
     /// Returns the quarantined entries, the oldest first.
@@ -96,50 +275,88 @@ impl Quarantine {
     /// # Errors
     /// When the file cannot be read.
     pub fn list(&mut self) -> Result<Vec<Quarantined>, SpoolError> {
-        type Row = (i64, i64, String, Option<String>, Vec<u8>);
+        type Row = (i64, i64, String, Option<String>, Vec<u8>, Option<String>);
         let rows: Vec<Row> = quarantine::table
             .order(quarantine::id)
             .load(&mut self.conn)
-            .map_err(|error| SpoolError::at(&self.path, error))?;
+            .map_err(|error| self.failed(&error))?;
         Ok(rows
             .into_iter()
-            .map(|(id, at, reason, sqlstate, line)| Quarantined {
+            .map(|(id, at, reason, sqlstate, line, target)| Quarantined {
                 id,
                 set_aside_at: DateTime::from_timestamp_micros(at).unwrap_or_default(),
                 reason,
                 sqlstate,
+                target,
                 entry: codec::decode(&line).0.pop().map(|row| row.0),
                 line,
             })
             .collect())
     }
 
-    /// Writes the entries again, once the database was fixed, and returns how many it accepted.
-    /// Those it still refuses stay, as do lines that cannot be read.
+    /// Writes the entries again, once the database was fixed. Those that it still rejects stay, as do lines that
+    /// cannot be read. So do entries for another database and those that do not say for which, unless `scope`
+    /// says otherwise.
     ///
     /// # Errors
-    /// When the quarantine cannot be used. A database that does not answer refuses as well.
+    /// When the quarantine cannot be used. That the database accepts no entries is in [`Retried::failure`].
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing; an entry may be stored and still be listed, until the next
     /// try.
-    pub async fn retry(&mut self, conn: &mut Connection) -> Result<u64, SpoolError> {
-        let mut stored = 0;
-        for Quarantined { id, entry, .. } in self.list()? {
-            let Some(row) = entry else { continue };
-            if conn.insert_rows(vec![row], OnConflict::DoNothing).await.is_ok() {
-                self.remove(&[id])?;
-                stored += 1;
+    pub async fn retry(&mut self, database: &Database, scope: ReplayScope) -> Result<Retried, StartError> {
+        let target = (scope == ReplayScope::SameDatabase).then(|| database.spool_target());
+        match database.kind() {
+            Kind::Postgres { route, .. } => {
+                let limit = RetryPolicy::default().attempt_timeout;
+                let sink = PostgresSink::new((**route).clone(), limit);
+                Ok(self.write_again(sink, target).await?)
+            }
+            Kind::Sqlite { location, .. } => {
+                let sink = SqliteSink::start(location.clone())?;
+                Ok(self.write_again(sink, target).await?)
             }
         }
-        Ok(stored)
     }
 
-    fn remove(&mut self, ids: &[i64]) -> Result<(), SpoolError> {
-        diesel::delete(quarantine::table.filter(quarantine::id.eq_any(ids)))
+    async fn write_again(
+        &mut self,
+        mut sink: impl Sink,
+        wanted: Option<String>,
+    ) -> Result<Retried, SpoolError> {
+        let mut done = Retried::default();
+        for Quarantined {
+            id, entry, target, ..
+        } in self.list()?
+        {
+            let Some(row) = entry else {
+                done.unreadable += 1;
+                continue;
+            };
+            match (&wanted, target) {
+                (Some(_), None) => done.unknown_target += 1,
+                (Some(wanted), Some(target)) if *wanted != target => done.other_target += 1,
+                _ if done.failure.is_some() => {}
+                _ => match sink.write(Arc::new(vec![LogRow(row)]), Attempt::Retry).await {
+                    Ok(_) => {
+                        self.remove(id)?;
+                        done.stored += 1;
+                    }
+                    Err(error) if error.kind == SinkErrorKind::RowRejected => {
+                        *done.rejected.entry(error.reason).or_default() += 1;
+                    }
+                    Err(error) => done.failure = Some(error.reason),
+                },
+            }
+        }
+        Ok(done)
+    }
+
+    fn remove(&mut self, id: i64) -> Result<(), SpoolError> {
+        diesel::delete(quarantine::table.find(id))
             .execute(&mut self.conn)
             .map(|_| ())
-            .map_err(|error| SpoolError::at(&self.path, error))
+            .map_err(|error| self.failed(&error))
     }
 
     /// Keeps a refused row, synced.
@@ -166,36 +383,83 @@ impl Quarantine {
                 quarantine::reason.eq(reason),
                 quarantine::sqlstate.eq(sqlstate),
                 quarantine::line.eq(line),
+                quarantine::target.eq(&self.target),
             ))
             .execute(&mut self.conn)
             .map(|_| ())
-            .map_err(|error| SpoolError::at(&self.path, error))
+            .map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &diesel::result::Error) -> SpoolError {
+        SpoolError::at(&self.path, classify(error))
     }
 }
 
-/// Creates a file that only this user may read. One that exists is not opened: to close it again would end
-/// the locks that SQLite holds on it elsewhere in this process.
-fn create_if_missing(dir: &Path, path: &Path) -> std::io::Result<()> {
-    match private().create_new(true).open(path) {
-        Ok(file) => {
-            give_to_owner_of(dir, &file);
-            sync_dir(dir)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+/// Creates a file. One that exists is not opened: to close it again would end the locks that SQLite holds on it
+/// elsewhere in this process.
+fn create_if_missing(path: &Path) -> io::Result<()> {
+    match create_private(path) {
+        Ok(_) => path.parent().map_or(Ok(()), sync_dir),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// The service must be able to open what root has created in its directory. Only root may give files away, and
-/// nobody else has to.
-fn give_to_owner_of(dir: &Path, file: &File) {
-    #[cfg(unix)]
-    if let Ok(owner) = std::fs::metadata(dir) {
-        use std::os::unix::fs::{MetadataExt, fchown};
-        let _ = fchown(file, Some(owner.uid()), Some(owner.gid()));
+/// Why the log of an older version has no file: SQLite would remove it when it opens the file.
+fn log_without_file(path: &Path) -> Result<Option<&'static str>, StoreError> {
+    let has_frames = wal::has_frames(&path.with_extension(extension_of(path, "-wal")));
+    let is_cut_off = || match inspect::is_cut_off_beside_log(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        found => found,
+    };
+    let is_without_file = has_frames.and_then(|has_frames| Ok(has_frames && is_cut_off()?));
+    let damage = "its write-ahead log has frames, and the file is missing or has no first page";
+    Ok(is_without_file
+        .map_err(|error| classify(&error))?
+        .then_some(damage))
+}
+
+/// Renames a damaged file, unless another process did.
+fn set_aside(path: &Path, identity: Option<Identity>, damage: &str) -> Result<(), SpoolErrorKind> {
+    if Identity::at(path)? != identity {
+        return Ok(());
     }
-    #[cfg(not(unix))]
-    let _ = (dir, file);
+    let renamed = path.with_extension(format!("{}.damaged", Uuid::now_v7()));
+    // The file goes first: a log that is left behind is found without it.
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let from = path.with_extension(extension_of(path, suffix));
+        match std::fs::rename(from, renamed.with_extension(extension_of(&renamed, suffix))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    path.parent().map_or(Ok(()), sync_dir)?;
+    let (file, renamed) = (file_name(path), file_name(&renamed));
+    log::error!(
+        target: LOG_TARGET, file = &*file;
+        "the quarantine {file} is damaged, it was renamed to {renamed} and a new one is created: {damage}"
+    );
+    Ok(())
+}
+
+/// The quarantines of a directory, and those of which only the log is left.
+fn paths(dir: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let is_one = |name: &str| {
+        name.strip_prefix("quarantine")
+            .and_then(|rest| rest.strip_suffix(".sqlite"))
+            .is_some_and(|number| number.is_empty() || number.starts_with('-'))
+    };
+    let all = names(dir)?;
+    let files = all
+        .iter()
+        .map(|name| name.strip_suffix("-wal").unwrap_or(name))
+        .filter(|name| is_one(name));
+    Ok(files.map(|name| dir.join(name)).collect())
+}
+
+fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let name = |entry: io::Result<std::fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+    std::fs::read_dir(dir)?.map(name).collect()
 }
 
 impl std::fmt::Debug for Quarantine {
@@ -207,3 +471,7 @@ impl std::fmt::Debug for Quarantine {
 #[cfg(test)]
 #[path = "quarantine_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "quarantine_file_tests.rs"]
+mod file_tests;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use audit_core::spool::{
-    Closed, SpoolConfig, SpoolNotice, SpoolReply, SpoolRequest, SpoolWorker, SpooledBatch,
+    Closed, SpoolConfig, SpoolFailure, SpoolNotice, SpoolReply, SpoolRequest, SpoolWorker, SpooledBatch,
+    Ticket,
 };
 use audit_core::writer::{Attempt, Record, SinkErrorKind};
 use audit_core::{Row, Time};
@@ -16,7 +17,7 @@ use super::file::{SpoolFile, classify};
 use super::inspect::Header;
 use super::lock::Lock;
 use super::store::Directory;
-use super::{Quarantine, ReplayScope, SpoolError, StoreError, files, log_notice};
+use super::{ReplayScope, SpoolError, StoreError, files, log_notice};
 use crate::audit::row::LogRow;
 use crate::audit::sink::{PostgresSink, Sink, SinkError, SqliteSink};
 use crate::audit::writer::Records;
@@ -112,6 +113,8 @@ struct Replay<'a, S, P> {
     worker: SpoolWorker<Directory>,
     started: Instant,
     done: Replayed,
+    /// Whether the row is in the quarantine that was sent there.
+    quarantine_result: Option<Result<(), SpoolFailure>>,
     /// What went wrong on the disk.
     disk_failure: Option<String>,
     /// Files whose removals failed, and why. They may be removed as a whole later.
@@ -120,13 +123,15 @@ struct Replay<'a, S, P> {
 
 impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
     fn new(dir: &'a Path, sink: S, progress: P, config: SpoolConfig) -> Self {
+        let directory = Directory::new(dir, None).for_target(&config.target);
         Self {
             dir,
             sink,
             progress,
-            worker: SpoolWorker::new(Directory::new(dir, None), config, Time::START),
+            worker: SpoolWorker::new(directory, config, Time::START),
             started: Instant::now(),
             done: Replayed::default(),
+            quarantine_result: None,
             disk_failure: None,
             unremoved: BTreeMap::new(),
         }
@@ -168,6 +173,7 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
         for reply in replies {
             match reply {
                 SpoolReply::Read(batch) => read = batch,
+                SpoolReply::Quarantined { result, .. } => self.quarantine_result = Some(result),
                 SpoolReply::Notice(notice) => self.note(&notice),
                 _ => {}
             }
@@ -222,9 +228,18 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
         row: &LogRow,
         error: SinkError,
     ) -> Result<Result<(), SinkError>, SpoolError> {
-        let mut quarantine = Quarantine::open(self.dir)?;
-        quarantine.keep(row, &error.reason, error.sqlstate.as_deref())?;
-        quarantine.verify_place()?;
+        self.ask(vec![SpoolRequest::Quarantine {
+            ticket: Ticket(0),
+            rows: Arc::new(vec![row.clone()]),
+            reason: error.reason,
+            sqlstate: error.sqlstate.clone(),
+        }]);
+        if let Some(Err(failure)) = self.quarantine_result.take() {
+            return Err(SpoolError::at(
+                self.dir,
+                StoreError::Transient(failure.to_string()),
+            ));
+        }
         self.done.quarantined += 1;
         if row.number().is_none() {
             return Ok(Ok(()));

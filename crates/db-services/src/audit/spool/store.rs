@@ -20,6 +20,8 @@ pub(super) struct Directory {
     name: Option<Uuid>,
     /// Open from the first row that is kept, until it fails.
     quarantine: Option<Quarantine>,
+    /// The database that quarantined rows are for.
+    target: Option<String>,
 }
 
 impl Directory {
@@ -29,7 +31,14 @@ impl Directory {
             path: path.to_owned(),
             name: writer,
             quarantine: None,
+            target: None,
         }
+    }
+
+    /// Notes the database that the rows are for which the quarantine keeps.
+    pub(super) fn for_target(self, target: &str) -> Self {
+        let target = Some(target.to_owned());
+        Self { target, ..self }
     }
 
     /// Keeps something in the quarantine, which is created again if it was removed. An error if it is removed
@@ -43,7 +52,7 @@ impl Directory {
                 Some(open) => open,
                 None => {
                     make_private(&self.path).map_err(|error| SpoolError::at(&self.path, error))?;
-                    Quarantine::open(&self.path)?
+                    Quarantine::open_for(&self.path, self.target.as_deref())?
                 }
             };
             keep(&mut open)?;

@@ -31,8 +31,9 @@ impl Spool {
         limit: u64,
         replies: UnboundedSender<SpoolReply<LogRow>>,
     ) -> Result<Self, SpoolError> {
+        let directory = Directory::new(dir, Some(writer)).for_target(&target);
         let (started, config) = (Instant::now(), SpoolConfig::new(target, limit));
-        let worker = SpoolWorker::open(Directory::new(dir, Some(writer)), config, Time::START)
+        let worker = SpoolWorker::open(directory, config, Time::START)
             .map_err(|failure| SpoolError::at(dir, failure))?;
         let (requests, incoming) = mpsc::channel();
         std::thread::Builder::new()
