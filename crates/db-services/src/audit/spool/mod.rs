@@ -70,6 +70,7 @@ mod inspect;
 #[cfg(test)]
 mod kill_tests;
 mod lock;
+mod place;
 mod quarantine;
 mod replay;
 mod store;
@@ -194,37 +195,53 @@ pub fn status(dir: &Path) -> Result<Vec<SpoolStatus>, SpoolError> {
         Look::Newer(version) => SpoolState::NewerVersion(version),
         Look::Unreadable(reason) => SpoolState::Unreadable(reason),
     };
+    let paths = paths(dir)?;
     let mut all = Vec::new();
-    for path in files(dir, "spool")? {
-        let state = state(&path);
+    for path in ours(&paths, "spool") {
+        let state = state(path);
         // One that was replayed meanwhile is gone.
-        if path.exists() {
+        if lock::is_present(path).unwrap_or(true) {
+            let path = path.clone();
             all.push(SpoolStatus { state, path });
         }
     }
-    all.extend(files(dir, "damaged")?.into_iter().map(|path| SpoolStatus {
-        path,
+    let damaged = ours(&paths, "damaged").chain(lone_damaged_logs(&paths));
+    all.extend(damaged.map(|path| SpoolStatus {
+        path: path.clone(),
         state: SpoolState::Damaged,
     }));
     Ok(all)
 }
 
-/// The spool's files of a directory with this extension, the oldest writer's first: names are UUIDs v7. A
-/// directory is none, nor is a pipe: opening one waits until somebody writes to it.
-fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, SpoolError> {
+/// The files of a directory, sorted: names are UUIDs v7, so the oldest writer's comes first. Symbolic links are
+/// among them; a directory is not, nor is a pipe: opening one waits until somebody writes to it.
+fn paths(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
     let failed = |error| SpoolError::at(dir, error);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let is_named = path.extension().is_some_and(|found| found == extension);
+        let entry = entry.map_err(failed)?;
         // A file that cannot be looked at is reported by those that open it.
-        let is_file = || std::fs::metadata(&path).map_or(true, |found| found.is_file());
-        if is_named && is_file() && inspect::is_ours(&path) {
-            paths.push(path);
+        let is_file = |kind: std::fs::FileType| kind.is_file() || kind.is_symlink();
+        if entry.file_type().map_or(true, is_file) {
+            paths.push(entry.path());
         }
     }
     paths.sort();
     Ok(paths)
+}
+
+/// The spool's files with this extension.
+fn ours<'a>(paths: &'a [PathBuf], extension: &'a str) -> impl Iterator<Item = &'a PathBuf> {
+    let is_named = move |path: &Path| path.extension().is_some_and(|found| found == extension);
+    paths
+        .iter()
+        .filter(move |path| is_named(path) && inspect::is_ours(path))
+}
+
+/// Logs of damaged files without their file: a process was killed while it renamed the two.
+fn lone_damaged_logs(paths: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
+    let has_file = |log: &Path| paths.binary_search(&log.with_extension("damaged")).is_ok();
+    ours(paths, "damaged-wal").filter(move |log| !has_file(log))
 }
 
 /// The name of a file in its directory.

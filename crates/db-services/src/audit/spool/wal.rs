@@ -14,11 +14,14 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use super::lock::verify_regular;
+
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 
 /// Finds damage in a log that nobody uses: why it is damaged, or none. The log is not changed.
 pub(super) fn find_damage(path: &Path) -> io::Result<Option<String>> {
+    verify_regular(path)?;
     match File::open(path) {
         Ok(file) => examine(&mut BufReader::new(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -28,8 +31,8 @@ pub(super) fn find_damage(path: &Path) -> io::Result<Option<String>> {
 
 /// True if a log may hold a frame.
 pub(super) fn has_frames(path: &Path) -> io::Result<bool> {
-    match std::fs::metadata(path) {
-        Ok(log) => Ok(log.len() > HEADER as u64),
+    match std::fs::symlink_metadata(path) {
+        Ok(log) => Ok(!log.is_file() || log.len() > HEADER as u64),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
