@@ -76,6 +76,8 @@ mod replay;
 mod store;
 mod thread;
 mod wal;
+#[cfg(test)]
+mod wal_tests;
 
 use std::path::{Path, PathBuf};
 
