@@ -422,9 +422,11 @@ impl Store for SimStore {
             };
             let is_done = file.damage.is_none() && file.batches.keys().all(|id| done.contains(id));
             if is_done && let Some(file) = files.remove(&number) {
-                // A copy of a damaged line keeps it.
+                // A copy keeps what was in a line that is damaged now.
                 let copies = files.values().flat_map(|file| file.batches.values());
-                let copies: BTreeSet<u32> = copies.flat_map(lines_of).collect();
+                let copies: BTreeSet<u32> = copies
+                    .flat_map(|body| body.iter().map(|line| line.row.key))
+                    .collect();
                 for body in file.batches.values() {
                     effects.extend(rows_of(body).map(Effect::Removed));
                     let removed = lines_of(body).filter(|key| !copies.contains(key));
