@@ -33,6 +33,7 @@ mod set_up_faults;
 mod small_disk;
 mod spool;
 mod spool_files;
+mod spool_log;
 mod stats;
 mod strays;
 mod support;
