@@ -37,6 +37,7 @@ mod small_disk;
 mod spool;
 mod spool_disk;
 mod spool_files;
+mod spool_log;
 mod spool_quarantine;
 mod stats;
 mod support;

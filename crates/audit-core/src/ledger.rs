@@ -465,7 +465,7 @@ mod tests {
         for waiter in 0..10 {
             ledger.wait(range(waiter + 1, waiter + 1), Time::NEVER, waiter);
         }
-        let is_gone = |waiter: &u64| waiter % 3 == 0;
+        let is_gone = |waiter: &u64| waiter.is_multiple_of(3);
         let rounds: Vec<Vec<u64>> = (0..4).map(|_| ledger.take_gone(3, is_gone)).collect();
         assert_eq!(rounds, [vec![0], vec![3], vec![6], vec![9]]);
         assert_eq!(ledger.take_gone(100, |_| true), [1, 2, 4, 5, 7, 8]);

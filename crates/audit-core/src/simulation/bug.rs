@@ -60,10 +60,14 @@ bugs! {
     DeclarationWaitsForRejectedEntry,
     /// Numbers without a row, since the entry was stored before, are not declared.
     DuplicatesNotDeclared,
+    /// A batch that cannot be read for a moment counts as the edge of the damage.
+    EdgeOfDamageBelieved,
     /// A batch whose append failed counts as having a copy still.
     FailedCopyKept,
     /// A file that cannot be read for a moment counts as drained.
     FailedReadTakenForTheEnd,
+    /// A file is renamed since an operation found it damaged, though it is whole.
+    FalseDamageBelieved,
     /// The copy of a halved batch is removed after one half.
     HalfNotCounted,
     /// The spool hands out batches that the writer holds.

@@ -77,6 +77,58 @@ pub(super) enum Power {
     Off,
 }
 
+/// I/O errors of reads, a few in a row. The database reports them as damage.
+#[derive(Debug)]
+struct Misreads {
+    random: Random,
+    rate: PerMille,
+    /// How many more reads fail.
+    failing: u64,
+    /// How many reads after those succeed at least: errors that come and go within one proof of damage are not
+    /// modelled.
+    succeeding: u64,
+}
+
+impl Misreads {
+    /// None in half of the seeds.
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed, 7);
+        let rate = if random.coin() {
+            0
+        } else {
+            random.between(1, 60) as PerMille
+        };
+        Self {
+            random,
+            rate,
+            failing: 0,
+            succeeding: 0,
+        }
+    }
+
+    fn next(&mut self) -> bool {
+        if self.failing > 0 {
+            self.failing -= 1;
+            return true;
+        }
+        if self.succeeding > 0 {
+            self.succeeding -= 1;
+            return false;
+        }
+        if !self.random.chance(self.rate) {
+            return false;
+        }
+        self.failing = self.random.below(4);
+        self.succeeding = 8;
+        true
+    }
+
+    fn stop(&mut self) {
+        self.rate = 0;
+        self.failing = 0;
+    }
+}
+
 /// A directory of files, by the order in which they were created.
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -86,6 +138,8 @@ pub(super) struct Disk {
     pub(super) state: DiskState,
     /// Operations that fail for a passing reason.
     pub(super) error_rate: PerMille,
+    /// Reads that fail and are reported as damage.
+    misreads: Misreads,
     pub(super) locks: Vec<(LockTarget, Time)>,
     pub(super) now: Time,
     pub(super) random: Random,
@@ -148,6 +202,7 @@ impl Disk {
             stores: Vec::new(),
             state: DiskState::Works,
             error_rate,
+            misreads: Misreads::new(seed),
             locks: Vec::new(),
             now: Time::START,
             random: Random::new(seed, 4),
@@ -162,7 +217,13 @@ impl Disk {
     pub(super) fn stop_faults(&mut self) {
         self.state = DiskState::Works;
         self.error_rate = 0;
+        self.misreads.stop();
         self.locks.clear();
+    }
+
+    /// True if the read that comes now fails.
+    pub(super) fn misreads(&mut self) -> bool {
+        self.misreads.next()
     }
 
     pub(super) fn is_locked(&self, target: LockTarget) -> bool {

@@ -22,7 +22,9 @@ impl Writer {
         self.check_losses(env);
         if let Some(spool) = self.spool.take() {
             let had_news = spool.has_news();
-            let files = env.disk.borrow().held_by(spool.store(), self.known_files_since());
+            let mut files = env.disk.borrow().held_by(spool.store(), self.known_files_since());
+            // A scan copies those.
+            files.retain(|file| !spool.is_copying(*file));
             let has_news = spool.close(env) || had_news;
             if self.is_calm && !has_news && self.contract.is_accepted() && !env.model.has_lost_record() {
                 let left = env.disk.borrow().left_in(&files, self.index);

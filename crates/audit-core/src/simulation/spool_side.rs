@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::disk::{Power, SharedDisk};
+use super::disk::{Power, SharedDisk, name_of};
 use super::env::{Env, Happening};
 use super::history;
 use super::row::SimRow;
@@ -178,6 +178,11 @@ impl SpoolSide {
         env.model.demand(tick > env.now, "what is due is done", || {
             format!("{tick:?} at {:?}", env.now)
         });
+    }
+
+    /// True if this file looked damaged twice: its batches are copied with the next scan.
+    pub(super) fn is_copying(&self, file: u32) -> bool {
+        self.worker.is_copying(&name_of(file))
     }
 
     /// True if the core has not heard yet that there is something to read.

@@ -1,5 +1,6 @@
 //! What a spool's worker sees of the disk.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::disk::{
@@ -80,6 +81,18 @@ impl SimStore {
         work(disk)
     }
 
+    /// Does one operation that reads a file. A read that fails is reported as damage at times.
+    fn on_reading<T>(
+        &self,
+        file: &SimFile,
+        work: impl FnOnce(&mut FileState, &mut Vec<Effect>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if self.disk.borrow_mut().misreads() {
+            return self.step(|_| Err(malformed()));
+        }
+        self.on_file(file, work)
+    }
+
     /// Does one operation on a file.
     fn on_file<T>(
         &self,
@@ -100,9 +113,17 @@ impl SimStore {
     }
 }
 
+fn malformed() -> StoreError {
+    StoreError::Corrupt("database disk image is malformed".to_owned())
+}
+
 fn corrupt(file: &mut FileState) -> StoreError {
     file.is_damage_known = true;
-    StoreError::Corrupt("database disk image is malformed".to_owned())
+    malformed()
+}
+
+fn gone() -> StoreError {
+    StoreError::Gone("it is no longer in its directory".to_owned())
 }
 
 fn full(disk: &Disk) -> Result<(), StoreError> {
@@ -159,10 +180,6 @@ impl Store for SimStore {
                 })
                 .collect(),
         ))
-    }
-
-    fn sweep(&mut self) -> Result<(), StoreError> {
-        self.step(|_| Ok(()))
     }
 
     fn list(&mut self) -> Result<Vec<String>, StoreError> {
@@ -231,14 +248,24 @@ impl Store for SimStore {
     }
 
     fn check(&mut self, file: &mut SimFile) -> Result<Usage, StoreError> {
-        self.on_file(file, |file, _| match file.damage {
+        self.on_reading(file, |file, _| match file.damage {
+            _ if !file.is_linked => Err(gone()),
             Some(_) => Err(corrupt(file)),
             None => Ok(usage_of(file)),
         })
     }
 
+    fn verify_readable(&mut self, _: &mut SimFile) -> Result<(), StoreError> {
+        self.step(|disk| {
+            if disk.misreads() {
+                return Err(transient("input/output error"));
+            }
+            Ok(())
+        })
+    }
+
     fn sizes(&mut self, file: &mut SimFile, after: i64, limit: usize) -> Result<Vec<BatchSize>, StoreError> {
-        self.on_file(file, |file, _| {
+        self.on_reading(file, |file, _| {
             let from = after.saturating_add(1);
             let size = |(id, body): (&i64, &Body)| BatchSize {
                 id: *id,
@@ -260,7 +287,7 @@ impl Store for SimStore {
     }
 
     fn read(&mut self, file: &mut SimFile, ids: &[i64]) -> Result<Vec<StoredBatch<SimRow>>, StoreError> {
-        self.on_file(file, |file, _| {
+        self.on_reading(file, |file, _| {
             if ids.iter().any(|id| file.is_damaged_between(*id, *id)) {
                 return Err(corrupt(file));
             }
@@ -288,6 +315,9 @@ impl Store for SimStore {
         self.step(|disk| {
             let is_locked = disk.is_locked(LockTarget::Files);
             let finds_damage = disk.random.coin();
+            if disk.misreads() {
+                return Err(malformed());
+            }
             if !(append.is_empty() && remove.is_empty()) {
                 // A removal is written to the log as well.
                 full(disk)?;
@@ -306,7 +336,7 @@ impl Store for SimStore {
                 return Err(transient("database is locked"));
             }
             if !file.is_linked {
-                return Err(StoreError::Gone("it is no longer in its directory".to_owned()));
+                return Err(gone());
             }
             if file.damage.is_some() && (file.is_damage_known || finds_damage) {
                 return Err(corrupt(file));
@@ -342,7 +372,7 @@ impl Store for SimStore {
         next: SalvageFrom,
     ) -> Result<Option<SalvagedBatch<Body>>, StoreError> {
         self.disk.borrow_mut().was_salvaged = true;
-        self.on_file(file, |file, _| {
+        self.on_reading(file, |file, _| {
             let found = match next {
                 SalvageFrom::Above(last) => file.batches.range(last.saturating_add(1)..).next(),
                 SalvageFrom::Between { floor, ceiling } => {
@@ -391,12 +421,17 @@ impl Store for SimStore {
                 return Ok(true);
             };
             let is_done = file.damage.is_none() && file.batches.keys().all(|id| done.contains(id));
-            if is_done {
+            if is_done && let Some(file) = files.remove(&number) {
+                // A copy keeps what was in a line that is damaged now.
+                let copies = files.values().flat_map(|file| file.batches.values());
+                let copies: BTreeSet<u32> = copies
+                    .flat_map(|body| body.iter().map(|line| line.row.key))
+                    .collect();
                 for body in file.batches.values() {
                     effects.extend(rows_of(body).map(Effect::Removed));
-                    effects.extend(lines_of(body).map(Effect::LineRemoved));
+                    let removed = lines_of(body).filter(|key| !copies.contains(key));
+                    effects.extend(removed.map(Effect::LineRemoved));
                 }
-                files.remove(&number);
             }
             Ok(is_done)
         })

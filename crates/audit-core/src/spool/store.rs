@@ -19,10 +19,8 @@ pub trait Store {
     /// Encodes rows.
     fn encode(&self, rows: &[Self::Row]) -> Batch<Self::Body>;
 
-    /// Removes what a crash left of files that were never whole, and locks without a file.
-    fn sweep(&mut self) -> Result<(), StoreError>;
-
-    /// The names of the files, the oldest first; those that are in use included.
+    /// The names of the files, the oldest first; those that are in use included. Before that, what a crash left
+    /// of files that were never whole is removed, and locks without a file.
     fn list(&mut self) -> Result<Vec<String>, StoreError>;
 
     /// Creates and locks an empty file, as a whole or not at all.
@@ -32,10 +30,14 @@ pub trait Store {
     /// the file is changed, and no more of it is read than that takes.
     fn adopt(&mut self, name: &str, target: Option<&str>) -> Result<Adoption<Self::File>, StoreError>;
 
-    /// Reads an adopted file from end to end: what it holds, or [`StoreError::Corrupt`]. Asked once for each
-    /// file, before it is read or changed. After `Corrupt` it is only salvaged and renamed, and stays as it
-    /// is.
+    /// Opens a file afresh and reads it from end to end: what it holds, or [`StoreError::Corrupt`]. Asked of
+    /// an adopted file before it is read or changed, and of each file that an operation finds corrupt. After
+    /// `Corrupt` it is only salvaged and renamed, and stays as it is.
     fn check(&mut self, file: &mut Self::File) -> Result<Usage, StoreError>;
+
+    /// Reads the bytes of a file from end to end, whatever they mean. An error if a read fails: what an
+    /// operation takes for damage then may be an I/O error, which proves nothing.
+    fn verify_readable(&mut self, file: &mut Self::File) -> Result<(), StoreError>;
 
     /// The batches after this number, in ascending order, at most `limit`.
     fn sizes(
@@ -53,8 +55,8 @@ pub trait Store {
     /// held before.
     ///
     /// # Errors
-    /// [`StoreError::Gone`] if the file is no longer in the directory, or no longer locked, after the sync as
-    /// well as before it: what was appended is not to be relied on.
+    /// [`StoreError::Gone`] if the file is no longer what it was in the directory, or no longer locked, after the
+    /// sync as well as before it: what was appended is not to be relied on.
     fn commit(
         &mut self,
         file: &mut Self::File,
@@ -187,9 +189,10 @@ pub enum StoreError {
     Transient(String),
     /// The disk is full.
     DiskFull(String),
-    /// The file is proven to be corrupt.
+    /// The file looks corrupt. It is if [`Store::check`] says so again and each byte of it can be read.
     Corrupt(String),
-    /// The file is no longer in the directory, or its lock was taken. Its open descriptor can be salvaged.
+    /// The file is no longer what it was in the directory, or its lock was taken. What is open of it can be
+    /// salvaged.
     Gone(String),
 }
 

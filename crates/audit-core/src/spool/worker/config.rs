@@ -6,6 +6,10 @@ use std::time::Duration;
 /// connections to the database need some as well.
 const MAX_ADOPTED: usize = 4;
 
+/// Files that are looked at in one go, by default: a directory may hold thousands of another database, and a
+/// look takes half a millisecond.
+const MAX_LOOKS: usize = 32;
+
 /// What a spool's worker is configured with. The limits have defaults that fit a disk and a database; a
 /// simulation makes them small.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +25,10 @@ pub struct SpoolConfig {
     /// Adopted files that are open at the same time; the next one is adopted when one was removed. Those that
     /// are copied count apart.
     pub max_adopted: usize,
+    /// Files that are looked at, whether they are to be adopted, before the next requests are answered.
+    pub max_looks: usize,
+    /// How long the worker waits for requests before it looks at more.
+    pub look_pause: Duration,
     /// How long removals wait for an append to share its sync. Removals that a crash undoes are replayed,
     /// and found stored.
     pub removal_delay: Duration,
@@ -47,6 +55,8 @@ impl SpoolConfig {
             limit_bytes,
             scan_interval: Duration::from_secs(30),
             max_adopted: MAX_ADOPTED,
+            max_looks: MAX_LOOKS,
+            look_pause: Duration::from_millis(10),
             removal_delay: Duration::from_millis(100),
             retry_delay: Duration::from_secs(1),
             max_pending_removals: 500,

@@ -28,6 +28,8 @@ pub(super) struct OpenFile<F> {
     pub(super) is_read_failing: bool,
     /// True after a notice about a failed removal, until one succeeds.
     pub(super) is_removal_failing: bool,
+    /// True once the file looked corrupt and was found whole.
+    pub(super) is_doubtful: bool,
 }
 
 impl<F> OpenFile<F> {
@@ -45,6 +47,7 @@ impl<F> OpenFile<F> {
             stops: BTreeSet::new(),
             is_read_failing: false,
             is_removal_failing: false,
+            is_doubtful: false,
         }
     }
 

@@ -9,7 +9,7 @@ mod scan;
 mod tests;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use config::SpoolConfig;
 use file::OpenFile;
@@ -19,6 +19,9 @@ use super::{Again, SpoolFailure, SpoolId, SpoolReply, SpoolRequest, Store, Store
 use crate::Time;
 
 type Replies<R> = Vec<SpoolReply<R>>;
+
+/// How often what is lost with this process is copied at the end of it, each time to another file.
+const MAX_LAST_SALVAGES: usize = 3;
 
 /// The policy of a spool directory for one writer.
 ///
@@ -44,8 +47,12 @@ pub struct SpoolWorker<S: Store> {
     is_scan_failing: bool,
     /// Files that were closed again to make room: of those nothing is left but stop records.
     postponed: BTreeSet<String>,
-    /// Files, other than postponed ones, that the last scan had no room for.
-    waiting: usize,
+    /// Files, other than postponed ones, that the last scan found and that were not looked at yet.
+    unadopted: VecDeque<String>,
+    /// How many of them may be looked at before the next requests are answered.
+    looks: usize,
+    /// When the next of them are looked at.
+    adopt_at: Time,
     /// What the last scan left alone.
     left: u64,
     /// Files that were emptied and removed.
@@ -85,7 +92,9 @@ impl<S: Store> SpoolWorker<S> {
             failing: BTreeSet::new(),
             is_scan_failing: false,
             postponed: BTreeSet::new(),
-            waiting: 0,
+            unadopted: VecDeque::new(),
+            looks: 0,
+            adopt_at: Time::NEVER,
             left: 0,
             removed: 0,
             next_scan: now,
@@ -155,8 +164,15 @@ impl<S: Store> SpoolWorker<S> {
         if self.flush_at <= now && !planted!(RemovalsNotFlushedByTime) {
             self.flush_removals(now, replies);
         }
-        while self.next_scan <= now {
+        self.looks = self.config.max_looks;
+        let are_looks_due = self.adopt_at <= now;
+        if are_looks_due {
+            self.adopt_at = Time::NEVER;
+        }
+        if self.next_scan <= now {
             self.scan(now, replies);
+        } else if are_looks_due {
+            self.adopt_waiting(now, replies);
         }
         if self.reread_at <= now {
             self.reread_at = Time::NEVER;
@@ -168,11 +184,19 @@ impl<S: Store> SpoolWorker<S> {
         if self.is_read_waiting {
             self.answer_read(now, replies);
         }
+        self.adopt_at = if self.has_unadopted() && self.has_room() {
+            self.adopt_at.min(now + self.config.look_pause)
+        } else {
+            Time::NEVER
+        };
     }
 
     /// When [`tick`](Self::tick) has something to do.
     pub fn next_tick(&self) -> Time {
-        self.next_scan.min(self.flush_at).min(self.reread_at)
+        self.next_scan
+            .min(self.flush_at)
+            .min(self.reread_at)
+            .min(self.adopt_at)
     }
 
     /// Commits pending removals and removes the files that hold nothing. The others wait for the next
@@ -181,8 +205,11 @@ impl<S: Store> SpoolWorker<S> {
         // Nobody is left to hear of it; what stays is found stored by the next writer.
         let (now, mut unheard) = (Time::NEVER, Vec::new());
         self.commit_removals(self.files.keys().copied().collect(), now, &mut unheard);
-        if self.salvages.values().any(Salvage::is_gone) {
-            self.run_salvages(now, &mut unheard);
+        // The new file may be gone as well meanwhile.
+        for _ in 0..MAX_LAST_SALVAGES {
+            if self.salvages.values().any(Salvage::is_gone) {
+                self.run_salvages(now, &mut unheard);
+            }
         }
         for open in self.files.values_mut().filter(|open| open.usage.batches == 0) {
             let _ = self.store.remove_if_done(&mut open.file, &[]);

@@ -1,7 +1,6 @@
 //! Batches are handed out, the oldest first.
 
 use super::file::OpenFile;
-use super::salvage::FileLoss;
 use super::{Replies, SpoolWorker};
 use crate::spool::{SpoolId, SpoolNotice, SpoolReply, SpooledBatch, Store, StoreError, StoredBatch};
 use crate::{Row, Time};
@@ -13,7 +12,7 @@ impl<S: Store> SpoolWorker<S> {
     pub(super) fn answer_read(&mut self, now: Time, replies: &mut Replies<S::Row>) {
         let mut batch = self.read(now, replies);
         while batch.is_none() && self.has_unadopted() && self.make_room(now, replies) {
-            self.scan(now, replies);
+            self.adopt_waiting(now, replies);
             batch = self.read(now, replies);
         }
         let is_unknown = (self.reread_at != Time::NEVER && !planted!(FailedReadTakenForTheEnd))
@@ -195,7 +194,8 @@ impl<S: Store> SpoolWorker<S> {
     /// False while what a stop record of this file attests may be in a file that could not be copied or
     /// adopted yet.
     pub(super) fn may_hand_out_stops(&self, key: u32) -> bool {
-        let is_every_file_known = self.failing.is_empty() && !self.is_scan_failing && self.waiting == 0;
+        let is_every_file_known =
+            self.failing.is_empty() && !self.is_scan_failing && self.unadopted.is_empty();
         self.salvages.is_empty() && (self.own == Some(key) || is_every_file_known)
     }
 
@@ -243,13 +243,13 @@ impl<S: Store> SpoolWorker<S> {
     }
 
     fn read_failed(&mut self, key: u32, error: StoreError, now: Time, replies: &mut Replies<S::Row>) {
+        let reason = match self.prove_loss(key, error) {
+            Ok(loss) => return self.begin_salvage(key, loss, now, replies),
+            Err(error) => error.to_string(),
+        };
         let Some(open) = self.files.get_mut(&key) else {
             return;
         };
-        let reason = error.to_string();
-        if let Some(loss) = FileLoss::of(error) {
-            return self.begin_salvage(key, loss, now, replies);
-        }
         self.reread_at = self.reread_at.min(now + self.config.retry_delay);
         if !std::mem::replace(&mut open.is_read_failing, true) {
             let file = open.name.clone();

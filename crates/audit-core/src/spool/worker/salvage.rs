@@ -1,12 +1,17 @@
 //! The readable batches of a file that is corrupt or gone are copied into the own file.
 //!
 //! They are copied and synced first; then the file is renamed. A failure leaves the file as it is.
+//!
+//! SQLite reports an I/O error as damage at times, and an I/O error proves nothing. So a file is believed to be
+//! corrupt, a batch to be unreadable, and a file is renamed, only while every byte of the file can be read.
 
 use std::collections::BTreeSet;
 
 use super::{Replies, SpoolWorker};
 use crate::Time;
-use crate::spool::{Batch, SalvageFrom, SalvagedBatch, SpoolId, SpoolNotice, SpoolReply, Store, StoreError};
+use crate::spool::{
+    Batch, SalvageFrom, SalvagedBatch, SpoolId, SpoolNotice, SpoolReply, Store, StoreError, Usage,
+};
 
 /// Why a file is no longer appended to and read.
 pub(super) enum FileLoss {
@@ -15,17 +20,42 @@ pub(super) enum FileLoss {
 }
 
 impl FileLoss {
-    /// The loss that an error proves; none for an error that may pass by itself.
-    pub(super) fn of(error: StoreError) -> Option<Self> {
+    /// The loss that an error means; the error if it may pass by itself.
+    pub(super) fn of(error: StoreError) -> Result<Self, StoreError> {
         match error {
-            StoreError::Corrupt(reason) => Some(Self::Corrupt(reason)),
-            StoreError::Gone(reason) => Some(Self::Gone(reason)),
+            StoreError::Corrupt(reason) => Ok(Self::Corrupt(reason)),
+            StoreError::Gone(reason) => Ok(Self::Gone(reason)),
             StoreError::Transient(reason) if planted!(PassingErrorTakenForDamage) => {
-                Some(Self::Corrupt(reason))
+                Ok(Self::Corrupt(reason))
             }
-            StoreError::Transient(_) | StoreError::DiskFull(_) => None,
+            error @ (StoreError::Transient(_) | StoreError::DiskFull(_)) => Err(error),
         }
     }
+
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Corrupt(reason) | Self::Gone(reason) => reason,
+        }
+    }
+}
+
+/// Checks a file, twice if it looks corrupt.
+pub(super) fn check<S: Store>(store: &mut S, file: &mut S::File) -> Result<Usage, StoreError> {
+    match store.check(file) {
+        Err(StoreError::Corrupt(_)) if !planted!(FalseDamageBelieved) => check_again(store, file),
+        checked => checked,
+    }
+}
+
+/// Checks a file that an operation found corrupt: it is only if that is found again, and every byte can be read
+/// before as well as after.
+fn check_again<S: Store>(store: &mut S, file: &mut S::File) -> Result<Usage, StoreError> {
+    store.verify_readable(file)?;
+    let checked = store.check(file);
+    if matches!(checked, Err(StoreError::Corrupt(_))) {
+        store.verify_readable(file)?;
+    }
+    checked
 }
 
 /// A file that is copied.
@@ -34,7 +64,8 @@ pub(super) struct Salvage<F> {
     file: F,
     /// Where it is read on; none once everything is copied.
     next: Option<SalvageFrom>,
-    copied: u64,
+    /// The batches that were copied.
+    copied: Vec<i64>,
     /// True if it is renamed at the end: it is still in the directory.
     is_renamed: bool,
     /// Batches that the writer holds.
@@ -99,6 +130,33 @@ impl SalvageFrom {
 }
 
 impl<S: Store> SpoolWorker<S> {
+    /// The loss that an error of an operation on a file proves; an error that may pass by itself if none.
+    pub(super) fn prove_loss(&mut self, key: u32, error: StoreError) -> Result<FileLoss, StoreError> {
+        let (error, open) = match (error, self.files.get_mut(&key)) {
+            (StoreError::Corrupt(reason), Some(open)) if !planted!(FalseDamageBelieved) => (reason, open),
+            (error, _) => return FileLoss::of(error),
+        };
+        match check_again(&mut self.store, &mut open.file) {
+            Ok(usage) => {
+                open.usage = usage;
+                // The second time its batches are copied: the damage may be where no check looks. It is not
+                // renamed then.
+                if std::mem::replace(&mut open.is_doubtful, true) {
+                    Ok(FileLoss::Corrupt(error))
+                } else {
+                    Err(StoreError::Transient(error))
+                }
+            }
+            Err(error) => FileLoss::of(error),
+        }
+    }
+
+    /// True if a file of this name is to be copied.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn is_copying(&self, name: &str) -> bool {
+        self.salvages.values().any(|salvage| salvage.name == name)
+    }
+
     /// Closes a file to appends and reads; it is copied at the next scan, which is due now.
     pub(super) fn begin_salvage(
         &mut self,
@@ -122,7 +180,7 @@ impl<S: Store> SpoolWorker<S> {
             name: open.name,
             file: open.file,
             next: Some(SalvageFrom::Above(i64::MIN)),
-            copied: 0,
+            copied: Vec::new(),
             is_renamed,
             held: open.held,
             removed: open.removing,
@@ -133,13 +191,16 @@ impl<S: Store> SpoolWorker<S> {
         self.next_scan = self.next_scan.min(now);
     }
 
-    /// Copies what is to be copied; what fails is tried again at the next scan.
-    pub(super) fn run_salvages(&mut self, now: Time, replies: &mut Replies<S::Row>) {
-        for (key, mut salvage) in std::mem::take(&mut self.salvages) {
-            let before = salvage.copied;
+    /// Copies what is to be copied; what fails is tried again at the next scan. True if another file is to be
+    /// copied since.
+    pub(super) fn run_salvages(&mut self, now: Time, replies: &mut Replies<S::Row>) -> bool {
+        let due = std::mem::take(&mut self.salvages);
+        let keys: BTreeSet<u32> = due.keys().copied().collect();
+        for (key, mut salvage) in due {
+            let before = salvage.copied.len();
             let result = self.run_salvage(key, &mut salvage, now, replies);
             // A stop record waits for the end of it, too.
-            if salvage.copied > before || result.is_ok() {
+            if salvage.copied.len() > before || result.is_ok() {
                 replies.push(SpoolReply::Adopted);
             }
             match result {
@@ -147,7 +208,7 @@ impl<S: Store> SpoolWorker<S> {
                     let notice = SpoolNotice::Salvaged {
                         file: salvage.name,
                         renamed,
-                        batches: salvage.copied,
+                        batches: salvage.copied.len() as u64,
                     };
                     replies.push(SpoolReply::Notice(notice));
                 }
@@ -160,6 +221,7 @@ impl<S: Store> SpoolWorker<S> {
                 }
             }
         }
+        self.salvages.keys().any(|key| !keys.contains(key))
     }
 
     /// Copies a file into the own one, a part at a time, then renames it. Its new name, if it has one.
@@ -180,7 +242,7 @@ impl<S: Store> SpoolWorker<S> {
                 let (own, copies) = self
                     .commit_own(&batches, now, replies)
                     .map_err(|failure| failure.to_string())?;
-                salvage.copied += ids.len() as u64;
+                salvage.copied.extend(&ids);
                 for (id, copy) in ids.into_iter().zip(copies) {
                     self.note_copy(
                         SpoolId { file: key, batch: id },
@@ -194,13 +256,50 @@ impl<S: Store> SpoolWorker<S> {
             }
             salvage.next = next;
         }
-        match salvage.is_renamed {
-            true => self
-                .store
-                .set_aside(&mut salvage.file)
-                .map(Some)
-                .map_err(|error| error.to_string()),
-            false => Ok(None),
+        if !salvage.is_renamed {
+            return Ok(None);
+        }
+        let renamed = match self.check_before_renaming(salvage) {
+            Err(StoreError::Corrupt(_)) => self.store.set_aside(&mut salvage.file).map(Some),
+            Ok(_) => {
+                // It is whole. If it stays, it is adopted, and its batches are found stored.
+                let mut done = salvage.copied.clone();
+                done.extend(&salvage.removed);
+                done.sort_unstable();
+                let _ = self.store.remove_if_done(&mut salvage.file, &done);
+                Ok(None)
+            }
+            // Somebody removed it meanwhile.
+            Err(StoreError::Gone(_)) => Ok(None),
+            Err(error) => Err(error),
+        };
+        renamed.map_err(|error| error.to_string())
+    }
+
+    fn check_before_renaming(&mut self, salvage: &mut Salvage<S::File>) -> Result<Usage, StoreError> {
+        if planted!(FalseDamageBelieved) || planted!(PassingErrorTakenForDamage) {
+            return Err(StoreError::Corrupt(String::new()));
+        }
+        check(&mut self.store, &mut salvage.file)
+    }
+
+    /// The next batch of a file; none if it cannot be read though every byte of the file can.
+    fn read_next(
+        &mut self,
+        file: &mut S::File,
+        from: SalvageFrom,
+    ) -> Result<Option<SalvagedBatch<S::Body>>, StoreError> {
+        let mut read = self.store.salvage(file, from);
+        if matches!(read, Err(StoreError::Corrupt(_))) && !planted!(EdgeOfDamageBelieved) {
+            self.store.verify_readable(file)?;
+            read = self.store.salvage(file, from);
+            if matches!(read, Err(StoreError::Corrupt(_))) {
+                self.store.verify_readable(file)?;
+            }
+        }
+        match read {
+            Err(StoreError::Corrupt(_)) => Ok(None),
+            read => read,
         }
     }
 
@@ -219,11 +318,7 @@ impl<S: Store> SpoolWorker<S> {
             },
         );
         while let Some(from) = part.next.filter(|_| bytes < self.config.max_group_bytes) {
-            let found = match self.store.salvage(&mut salvage.file, from) {
-                Ok(found) => found,
-                Err(StoreError::Corrupt(_)) => None,
-                Err(error) => return Err(error),
-            };
+            let found = self.read_next(&mut salvage.file, from)?;
             part.next = match found {
                 Some(SalvagedBatch { id, batch }) if from.admits(id) => {
                     if !salvage.removed.contains(&id) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::file::OpenFile;
-use super::salvage::FileLoss;
+use super::salvage::{FileLoss, check};
 use super::{Replies, SpoolWorker};
 use crate::Time;
 use crate::spool::{Adoption, SpoolNotice, SpoolReply, Store, StoreError};
@@ -14,10 +14,10 @@ impl<S: Store> SpoolWorker<S> {
         self.left = 0;
         // Also finds out whether each file is still in the directory.
         self.commit_removals(self.files.keys().copied().collect(), now, replies);
-        match self.store.sweep().and_then(|()| self.store.list()) {
+        match self.store.list() {
             Ok(names) => {
                 self.is_scan_failing = false;
-                self.adopt_all(&names, now, replies);
+                self.note_names(names);
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.is_scan_failing, true) {
@@ -26,7 +26,8 @@ impl<S: Store> SpoolWorker<S> {
                 }
             }
         }
-        self.run_salvages(now, replies);
+        self.adopt_waiting(now, replies);
+        let is_more = self.run_salvages(now, replies);
         self.left += self.salvages.len() as u64;
         // A read makes room for the files that wait.
         if self.has_unadopted()
@@ -37,32 +38,32 @@ impl<S: Store> SpoolWorker<S> {
         {
             replies.push(SpoolReply::Adopted);
         }
-        let is_more = self.waiting > 0 && self.has_room() && !self.is_scan_failing;
-        self.next_scan = if is_more {
-            now
+        let pause = if is_more {
+            self.config.retry_delay
         } else {
-            now + self.config.scan_interval
+            self.config.scan_interval
         };
+        self.next_scan = now + pause;
     }
 
     /// True if another file may be adopted.
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         let adopted = self.files.len() - usize::from(self.own.is_some());
         adopted < self.config.max_adopted
     }
 
     /// True if files are to be adopted once there is room.
     pub(super) fn has_unadopted(&self) -> bool {
-        self.waiting > 0 || !self.postponed.is_empty()
+        !(self.unadopted.is_empty() && self.postponed.is_empty())
     }
 
     /// Removes files that are done, and closes those that have nothing but stop records, so that others can be
-    /// adopted. True if they can.
+    /// adopted. True if they can now.
     pub(super) fn make_room(&mut self, now: Time, replies: &mut Replies<S::Row>) -> bool {
         if self.pending_removals() > 0 {
             self.flush_removals(now, replies);
         }
-        if self.waiting > 0 {
+        if !self.unadopted.is_empty() {
             // Removals that failed are forgotten: those batches are replayed, and found stored.
             let own = self.own;
             let closed = self
@@ -70,38 +71,38 @@ impl<S: Store> SpoolWorker<S> {
                 .extract_if(.., |key, open| own != Some(*key) && open.waits_for_others());
             self.postponed.extend(closed.map(|(_, open)| open.name));
         }
-        self.has_room() && !self.is_scan_failing
+        self.has_room() && self.looks > 0
     }
 
-    fn adopt_all(&mut self, names: &[String], now: Time, replies: &mut Replies<S::Row>) {
-        let is_there = |name: &String| names.contains(name);
+    /// Notes which files of the directory may be adopted. They are listed once in a scan, however many there
+    /// are.
+    fn note_names(&mut self, names: Vec<String>) {
+        let listed: BTreeSet<&String> = names.iter().collect();
+        let is_there = |name: &String| listed.contains(name);
         self.ignored.retain(is_there);
         self.failing.retain(is_there);
-        let open = self.files.values().map(|open| &open.name);
-        let known: BTreeSet<String> = open
-            .chain(self.salvages.values().map(|salvage| &salvage.name))
-            .cloned()
-            .collect();
-        self.waiting = 0;
         self.postponed.retain(is_there);
-        let unknown = names.iter().filter(|name| !known.contains(*name));
-        let (last, first): (Vec<&String>, Vec<&String>) =
-            unknown.partition(|name| self.postponed.contains(*name));
-        for name in first {
-            if self.ignored.contains(name) {
-                self.left += 1;
-            } else if !self.has_room() {
-                self.waiting += 1;
-            } else if !self.adopt(name, now, replies) {
-                self.left += 1;
-            }
-        }
-        for name in last {
-            // Their stop records attest what may be in the others.
-            if self.waiting == 0 && self.has_room() {
-                self.postponed.remove(name);
-                self.left += u64::from(!self.adopt(name, now, replies));
-            }
+        let open = self.files.values().map(|open| &open.name);
+        let known: BTreeSet<&String> = open
+            .chain(self.salvages.values().map(|salvage| &salvage.name))
+            .chain(&self.ignored)
+            .chain(&self.postponed)
+            .collect();
+        let unadopted = names.iter().filter(|name| !known.contains(name));
+        self.unadopted = unadopted.cloned().collect();
+        self.left += self.ignored.len() as u64;
+    }
+
+    /// Adopts files that wait, while there is room for them and as many as may be looked at in one go. The
+    /// postponed ones come last: their stop records attest what may be in the others.
+    pub(super) fn adopt_waiting(&mut self, now: Time, replies: &mut Replies<S::Row>) {
+        while self.has_room() && self.looks > 0 {
+            let next = self.unadopted.pop_front();
+            let Some(name) = next.or_else(|| self.postponed.pop_first()) else {
+                break;
+            };
+            self.looks -= 1;
+            self.left += u64::from(!self.adopt(&name, now, replies));
         }
     }
 
@@ -141,13 +142,15 @@ impl<S: Store> SpoolWorker<S> {
 
     fn take_over(&mut self, name: &str, file: S::File, now: Time, replies: &mut Replies<S::Row>) -> bool {
         let mut open = OpenFile::new(name.to_owned(), file, Default::default());
-        match self.store.check(&mut open.file) {
+        match check(&mut self.store, &mut open.file) {
             Ok(usage) => open.usage = usage,
             Err(error) => {
-                let reason = error.clone();
-                let Some(loss) = FileLoss::of(error) else {
-                    self.adoption_failed(name, &reason, replies);
-                    return false;
+                let loss = match FileLoss::of(error) {
+                    Ok(loss) => loss,
+                    Err(error) => {
+                        self.adoption_failed(name, &error, replies);
+                        return false;
+                    }
                 };
                 if self.salvages.len() >= self.config.max_adopted {
                     self.run_salvages(now, replies);

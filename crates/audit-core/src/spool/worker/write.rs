@@ -1,7 +1,6 @@
 //! Batches are appended and removed, as many as possible with one sync.
 
 use super::file::OpenFile;
-use super::salvage::FileLoss;
 use super::{Replies, SpoolWorker};
 use crate::spool::{Batch, CopyId, SpoolFailure, SpoolId, SpoolNotice, SpoolReply, Store, StoreError, Usage};
 use crate::{Row, Rows, Time};
@@ -125,12 +124,12 @@ impl<S: Store> SpoolWorker<S> {
                     return Ok((key, committed.ids));
                 }
                 Err(error) => {
-                    let message = format!("{}: {error}", own.name);
-                    let Some(loss) = FileLoss::of(error) else {
-                        return Err(SpoolFailure::Io(message));
-                    };
+                    let name = own.name.clone();
+                    let loss = self
+                        .prove_loss(key, error)
+                        .map_err(|error| SpoolFailure::Io(format!("{name}: {error}")))?;
+                    failure = Some(SpoolFailure::Damaged(format!("{name}: {}", loss.reason())));
                     self.begin_salvage(key, loss, now, replies);
-                    failure = Some(SpoolFailure::Damaged(message));
                 }
             }
         }
@@ -216,10 +215,10 @@ impl<S: Store> SpoolWorker<S> {
     }
 
     fn removal_failed(&mut self, key: u32, error: StoreError, now: Time, replies: &mut Replies<S::Row>) {
-        let reason = error.to_string();
-        if let Some(loss) = FileLoss::of(error) {
-            return self.begin_salvage(key, loss, now, replies);
-        }
+        let reason = match self.prove_loss(key, error) {
+            Ok(loss) => return self.begin_salvage(key, loss, now, replies),
+            Err(error) => error.to_string(),
+        };
         if self.remove_done(key) {
             return;
         }
@@ -256,9 +255,6 @@ impl<S: Store> SpoolWorker<S> {
             return;
         }
         self.removed += 1;
-        if self.has_unadopted() {
-            self.next_scan = Time::START;
-        }
     }
 
     /// Removes an adopted file that holds nothing. One that was used meanwhile is read again.
@@ -281,7 +277,7 @@ impl<S: Store> SpoolWorker<S> {
                 replies.push(SpoolReply::Adopted);
             }
             Err(error) => {
-                if let Some(loss) = FileLoss::of(error) {
+                if let Ok(loss) = self.prove_loss(key, error) {
                     self.begin_salvage(key, loss, now, replies);
                 }
             }

@@ -9,10 +9,12 @@ use audit_core::spool::{
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::result::Error;
+use uuid::Uuid;
 
 use super::codec;
-use super::inspect::{self, Content, Header, open_to_look, uri};
-use super::lock::{Identity, Lock, create_private, remove_files, rename, sync_dir};
+use super::inspect::{self, Content, EMPTY_PAGES, Header, PAGE, open_to_look, uri};
+use super::lock::{Lock, create_private, is_present, remove_files, rename, rename_to, sync_dir};
+use super::place::{Place, Placed};
 use crate::audit::row::LogRow;
 
 diesel::table! {
@@ -52,11 +54,17 @@ const ALONE: &str = "PRAGMA locking_mode = EXCLUSIVE;";
 
 const SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 
+/// SQLite's result code for damage; extended codes have it in their last eight bits.
+const SQLITE_CORRUPT: u64 = 11;
+
 /// The extension of a file that is not whole yet.
 pub(super) const UNFINISHED: &str = "unfinished";
 
 /// A file larger than this is made small again once nothing is in it, in bytes.
 const SHRINK_BEYOND: u64 = 16 << 20;
+
+/// No file that is in use is smaller, in bytes.
+const EMPTY_BYTES: u64 = PAGE * EMPTY_PAGES;
 
 /// The most values that are bound to one statement.
 const MAX_BINDS: usize = 500;
@@ -69,7 +77,12 @@ pub(super) struct SpoolFile {
     /// True if it was opened for changes by this process alone, for want of space.
     is_alone: bool,
     lock: Lock,
-    identity: Option<Identity>,
+    /// The file. Closed after the connection: that ends the locks of SQLite on it in this process.
+    main: Place,
+    /// Its write-ahead log, if the file is open for changes.
+    log: Option<Place>,
+    /// True if the connection is for changes, and not for reading alone.
+    is_for_changes: bool,
 }
 
 impl SpoolFile {
@@ -85,26 +98,30 @@ impl SpoolFile {
     /// Creates a file as a whole or not at all: under another name, synced, then renamed.
     pub(super) fn create_locked(path: PathBuf, lock: Lock, target: &str) -> Result<Self, StoreError> {
         let unfinished = path.with_extension(UNFINISHED);
-        if path.exists() || unfinished.exists() {
-            return Err(StoreError::Transient(format!(
-                "{} is there already",
-                path.display()
-            )));
+        for name in [&path, &log_of(&path), &unfinished] {
+            if is_present(name).map_err(|error| classify(&error))? {
+                let text = format!("{} exists already", name.display());
+                return Err(StoreError::Transient(text));
+            }
         }
         let create = || {
             write_new(&unfinished, "target", target)?;
             std::fs::rename(&unfinished, &path)?;
             // The name of the file must survive a power loss as well as what is in it.
             path.parent().map_or(Ok(()), sync_dir)?;
-            Ok((open(&path, SHARED)?, Identity::at(&path)?))
+            let main = Place::of(&path, EMPTY_BYTES)?;
+            let conn = open(&path, SHARED)?;
+            Ok((conn, main, Place::of(&log_of(&path), u64::MAX)?))
         };
         match create() {
-            Ok((conn, identity)) => Ok(Self {
+            Ok((conn, main, log)) => Ok(Self {
                 path,
                 conn: Some(conn),
                 is_alone: false,
                 lock,
-                identity,
+                main,
+                log: Some(log),
+                is_for_changes: true,
             }),
             Err(error) => {
                 let error: Box<dyn std::error::Error> = error;
@@ -125,64 +142,132 @@ impl SpoolFile {
         &self.path
     }
 
-    /// A locked file that is looked at, and what it is.
+    /// A locked file that is looked at, and what it is. It is corrupt only if that is found twice, and each byte
+    /// can be read before and after the second time.
     pub(super) fn look(path: &Path, lock: Lock) -> Result<(Self, Result<Header, StoreError>), StoreError> {
+        inspect::verify_regular_files(path).map_err(|error| classify(&error))?;
         if inspect::is_cut_off_beside_log(path).map_err(|error| classify(&error))? {
             restore(path)?;
         }
-        let identity = Identity::at(path).map_err(|error| classify(&error))?;
-        let look = |opened: Result<SqliteConnection, StoreError>| match opened {
-            Ok(mut conn) => {
-                let header = inspect::header(&mut conn);
-                Ok((Some(conn), header))
+        let mut file = Self {
+            path: path.to_owned(),
+            conn: None,
+            is_alone: false,
+            lock,
+            main: Place::of(path, EMPTY_BYTES).map_err(|error| classify(&error))?,
+            log: None,
+            is_for_changes: false,
+        };
+        let mut header = file.reopen();
+        if matches!(header, Err(StoreError::Corrupt(_))) {
+            file.verify_readable()?;
+            header = file.reopen();
+            if matches!(header, Err(StoreError::Corrupt(_))) {
+                file.verify_readable()?;
             }
-            Err(error @ StoreError::Corrupt(_)) => Ok((None, Err(error))),
+        }
+        match header {
+            Ok(_) | Err(StoreError::Corrupt(_)) => Ok((file, header)),
             Err(error) => Err(error),
-        };
-        let shared = look(open_to_look(path))?;
-        let is_alone = matches!(&shared.1, Err(error) if may_lack_space(error))
-            // A damaged log stays as it is: closing a file that is open for changes removes the log.
-            && inspect::log_damage(path)?.is_none();
-        let (conn, header) = if is_alone {
-            drop(shared);
-            look(open(path, ALONE).map_err(|error| classify(&error)))?
-        } else {
-            shared
-        };
-        Ok((
-            Self {
-                path: path.to_owned(),
-                conn,
-                is_alone,
-                lock,
-                identity,
-            },
-            header,
-        ))
+        }
     }
 
-    /// Reads it from end to end, and opens it for changes. A damaged file stays open for reading alone.
+    /// Opens it afresh, for reading alone, and reads what it is. The connection that was open is closed after
+    /// that: the last one moves the log into the file, which is not to be changed now.
+    ///
+    /// Where there is no space for the index of the log, it is opened for changes by this process alone.
+    fn reopen(&mut self) -> Result<Header, StoreError> {
+        if self.is_alone {
+            // No other connection can open it.
+            return inspect::header(self.conn()?);
+        }
+        let mut conn = open_to_look(&self.path)?;
+        let header = inspect::header(&mut conn);
+        match header {
+            // A damaged log stays as it is: closing a file that is open for changes removes the log.
+            Err(error) if may_lack_space(&error) && inspect::log_damage(&self.path)?.is_none() => {
+                drop(conn);
+                self.open_alone()?;
+                self.note_log()?;
+                inspect::header(self.conn()?)
+            }
+            Ok(_) | Err(StoreError::Corrupt(_)) => {
+                self.conn = Some(conn);
+                self.is_for_changes = false;
+                header
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens it afresh and reads it from end to end, then opens it for changes. A damaged file stays open for
+    /// reading alone.
     pub(super) fn check(&mut self) -> Result<Usage, StoreError> {
+        self.verify_place()?;
         if let Some(damage) = inspect::log_damage(&self.path)? {
             return Err(StoreError::Corrupt(damage));
         }
+        self.reopen()?;
         let conn = self.conn()?;
-        inspect::header(conn)?;
         inspect::check(conn)?;
         let content = inspect::content(conn)?;
-        if self.is_alone {
-            return Ok(usage(content));
+        if !self.is_for_changes {
+            self.open_for_changes()?;
         }
-        self.conn = Some(match open(&self.path, SHARED).map_err(|error| classify(&error)) {
-            Ok(conn) => conn,
-            Err(error) if may_lack_space(&error) => {
-                self.conn = None;
-                self.is_alone = true;
-                open(&self.path, ALONE).map_err(|error| classify(&error))?
-            }
-            Err(error) => return Err(error),
-        });
         Ok(usage(content))
+    }
+
+    fn open_for_changes(&mut self) -> Result<(), StoreError> {
+        match open(&self.path, SHARED).map_err(|error| classify(&error)) {
+            Ok(conn) => self.conn = Some(conn),
+            Err(error) if may_lack_space(&error) => self.open_alone()?,
+            Err(error) => return Err(error),
+        }
+        self.note_log()
+    }
+
+    fn open_alone(&mut self) -> Result<(), StoreError> {
+        self.conn = None;
+        self.conn = Some(open(&self.path, ALONE).map_err(|error| classify(&error))?);
+        self.is_alone = true;
+        Ok(())
+    }
+
+    /// Notes the log of a file that was opened for changes.
+    fn note_log(&mut self) -> Result<(), StoreError> {
+        if self.log.is_none() {
+            let log = Place::of(&log_of(&self.path), u64::MAX);
+            self.log = Some(log.map_err(|error| classify(&error))?);
+        }
+        self.is_for_changes = true;
+        Ok(())
+    }
+
+    /// The connection for changes. A check that failed for a passing reason left one for reading alone.
+    fn conn_for_changes(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        if !self.is_for_changes {
+            self.open_for_changes()?;
+        }
+        self.conn()
+    }
+
+    /// Reads each byte of the file and of its log, without SQLite. An error if a read fails. Then opens the file
+    /// afresh, for reading alone, if it can still be found: SQLite may have kept what it read before.
+    pub(super) fn verify_readable(&mut self) -> Result<(), StoreError> {
+        let read = || {
+            self.main.read_through()?;
+            match &self.log {
+                Some(log) => log.read_through(),
+                None => Place::read_through_any(&log_of(&self.path)),
+            }
+        };
+        read()
+            .map_err(|error: std::io::Error| StoreError::Transient(format!("it cannot be read: {error}")))?;
+        if self.verify_place().is_ok() {
+            // What is found is found again by the next operation.
+            let _ = self.reopen();
+        }
+        Ok(())
     }
 
     pub(super) fn sizes(&mut self, after: i64, limit: usize) -> Result<Vec<BatchSize>, StoreError> {
@@ -229,7 +314,7 @@ impl SpoolFile {
         if append.is_empty() && remove.is_empty() {
             return Ok(Committed::default());
         }
-        let committed = transaction(self.conn()?, |conn| {
+        let committed = transaction(self.conn_for_changes()?, |conn| {
             let removed = delete(conn, remove)?;
             let mut ids = Vec::with_capacity(append.len());
             for Batch { rows, body, .. } in append {
@@ -257,32 +342,49 @@ impl SpoolFile {
     ) -> Result<Option<SalvagedBatch<Vec<u8>>>, StoreError> {
         let select = batches::table.select((batches::id, batches::body));
         let conn = self.conn()?;
-        let found: QueryResult<(i64, Vec<u8>)> = match from {
+        let found: QueryResult<Option<(i64, Vec<u8>)>> = match from {
             SalvageFrom::Above(last) => select
                 .filter(batches::id.gt(last))
                 .order(batches::id.asc())
-                .first(conn),
+                .first(conn)
+                .optional(),
             SalvageFrom::Between { floor, ceiling } => select
                 .filter(batches::id.gt(floor).and(batches::id.lt(ceiling)))
                 .order(batches::id.desc())
-                .first(conn),
+                .first(conn)
+                .optional(),
         };
-        match found {
-            Ok((id, body)) => Ok(Some(SalvagedBatch {
+        match found.map_err(|error| classify(&error)) {
+            Ok(found) => Ok(found.map(|(id, body)| SalvagedBatch {
                 id,
                 batch: batch(body),
             })),
-            Err(Error::NotFound) => Ok(None),
-            Err(error) => Err(classify(&error)),
+            // What was cut off comes back at no later time.
+            Err(StoreError::Transient(reason)) if self.log.as_ref().is_some_and(Place::is_cut_off) => {
+                Err(StoreError::Corrupt(reason))
+            }
+            Err(error) => Err(error),
         }
     }
 
     /// Renames the damaged file, for an operator to look at. Returns its new path.
     pub(super) fn set_aside(&mut self) -> Result<PathBuf, StoreError> {
         self.conn = None;
-        let renamed = rename(&self.path, "damaged").map_err(|error| classify(&error))?;
+        let renamed = self.free_name().map_err(|error| classify(&error))?;
+        rename_to(&self.path, &renamed).map_err(|error| classify(&error))?;
         self.lock.remove();
         Ok(renamed)
+    }
+
+    /// A name for the damaged file that neither another one has nor another one's log.
+    fn free_name(&self) -> std::io::Result<PathBuf> {
+        let named = self.path.with_extension("damaged");
+        for suffix in ["", "-wal", "-shm"] {
+            if is_present(&named.with_extension(format!("damaged{suffix}")))? {
+                return Ok(named.with_file_name(format!("{}.damaged", Uuid::now_v7())));
+            }
+        }
+        Ok(named)
     }
 
     /// Renames a `.damaged` file back.
@@ -293,7 +395,7 @@ impl SpoolFile {
 
     /// Removes the file of a process that was killed while it created it, unless it is damaged instead.
     pub(super) fn remove_unfinished(mut self) -> Result<Option<Self>, StoreError> {
-        let is_unfinished = inspect::is_unfinished(&self.path)
+        let is_unfinished = inspect::is_unfinished(&self.path).map_err(|error| classify(&error))?
             && inspect::log_damage(&self.path)?.is_none()
             && inspect::check(self.conn()?).is_ok();
         if !is_unfinished {
@@ -312,7 +414,9 @@ impl SpoolFile {
         let path = self.path.clone();
         // Without frames the log is not taken for one that lost its file, if the process is killed between the
         // removals. It may fail, as on a full disk.
-        let _ = self.conn()?.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)");
+        let _ = self
+            .conn_for_changes()?
+            .batch_execute("PRAGMA wal_checkpoint(TRUNCATE)");
         let is_removed = transaction(self.conn()?, |conn| {
             let is_done = holds_only(conn, done)?;
             if is_done {
@@ -321,6 +425,9 @@ impl SpoolFile {
             Ok(is_done)
         })
         .map_err(|error| classify(&error))?;
+        if let Some(log) = &mut self.log {
+            log.accept_length();
+        }
         if is_removed {
             self.conn = None;
             remove_files(&self.path);
@@ -329,18 +436,29 @@ impl SpoolFile {
         Ok(is_removed)
     }
 
-    /// An error unless others find this file, and its lock, under their names.
+    /// An error unless others find this file, its log and its lock under their names, and none was cut off: what
+    /// is written into a removed one is lost with this process.
     fn verify_place(&mut self) -> Result<(), StoreError> {
-        let gone = |what: &str| Err(StoreError::Gone(what.to_owned()));
-        match Identity::at(&self.path) {
-            Ok(found) if found == self.identity => {}
-            Ok(None) => return gone("it was removed from the directory"),
-            Ok(Some(_)) => return gone("another file took its name"),
-            Err(error) => return Err(classify(&error)),
+        let log = log_of(&self.path);
+        let places = [
+            ("it", &self.path, Some(&mut self.main)),
+            ("its write-ahead log", &log, self.log.as_mut()),
+        ];
+        for (what, name, place) in places {
+            let Some(place) = place else { continue };
+            let found = match place.look(name).map_err(|error| classify(&error))? {
+                Placed::AsItWas => continue,
+                Placed::Removed => format!("{what} was removed from the directory"),
+                Placed::Replaced => format!("another file took the name of {what}"),
+                Placed::CutOff => format!("{what} was cut off"),
+            };
+            return Err(StoreError::Gone(found));
         }
         match self.lock.is_kept() {
             Ok(true) => Ok(()),
-            Ok(false) => gone("its lock was removed, and another process adopted it"),
+            Ok(false) => Err(StoreError::Gone(
+                "its lock was removed, and another process adopted it".to_owned(),
+            )),
             Err(error) => Err(classify(&error)),
         }
     }
@@ -363,6 +481,9 @@ impl SpoolFile {
         {
             // A failure costs space only; it is repeated when the file is empty again.
             let _ = conn.batch_execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)");
+            if let Some(log) = &mut self.log {
+                log.accept_length();
+            }
         }
     }
 }
@@ -386,6 +507,11 @@ fn transaction<T>(
         let _ = conn.batch_execute("ROLLBACK");
     }
     result
+}
+
+/// The write-ahead log of a file.
+fn log_of(path: &Path) -> PathBuf {
+    path.with_extension(inspect::extension_of(path, "-wal"))
 }
 
 /// True if no batch is in the file but these, which are in ascending order.
@@ -456,9 +582,9 @@ fn write_new(path: &Path, key: &str, value: &str) -> Result<(), Box<dyn std::err
 
 /// Writes the file of a log that lost it: the first pages of all files are the same, so SQLite reads the batches
 /// of the log with them. It has no target, and a row because of which it is not taken for an unfinished one.
-pub(super) fn restore(path: &Path) -> Result<(), StoreError> {
+fn restore(path: &Path) -> Result<(), StoreError> {
     let unfinished = path.with_extension(UNFINISHED);
-    if inspect::is_unfinished(&unfinished) {
+    if inspect::is_unfinished(&unfinished).map_err(|error| classify(&error))? {
         remove_files(&unfinished);
     }
     write_new(
@@ -482,12 +608,27 @@ fn may_lack_space(error: &StoreError) -> bool {
     }
 }
 
+/// True if a text has a result code of SQLite that is not `SQLITE_CORRUPT`: `quick_check` reports an I/O error so
+/// within its findings.
+pub(super) fn names_other_error(text: &str) -> bool {
+    let codes = text.split("error code=").skip(1);
+    let number = |code: &str| {
+        let end = code
+            .find(|char: char| !char.is_ascii_digit())
+            .unwrap_or(code.len());
+        code[..end].parse::<u64>().ok()
+    };
+    codes.filter_map(number).any(|code| code & 0xff != SQLITE_CORRUPT)
+}
+
 /// What an error of SQLite or of the file system means for a file. SQLite's driver passes on the text alone.
 pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError {
     let text = crate::client::describe(error);
     let has = |known: &[&str]| known.iter().any(|known| text.contains(known));
     let is_impossible = matches!(error.downcast_ref(), Some(Error::DeserializationError(_)));
-    if is_impossible
+    if names_other_error(&text) {
+        StoreError::Transient(text)
+    } else if is_impossible
         || has(&[
             "database disk image is malformed",
             "malformed database schema",
@@ -505,6 +646,12 @@ pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError 
     }
 }
 
+#[cfg(test)]
+#[path = "io_error_tests.rs"]
+mod io_error_tests;
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod place_tests;
 #[cfg(test)]
 #[path = "file_tests.rs"]
 mod tests;

@@ -39,16 +39,10 @@ fn each_commit_of_a_spool_file_is_synced() {
     file.check().unwrap();
     assert_eq!(settings(&mut file), wanted);
     drop(file);
-    let alone = open(&dir.path().join("file.spool"), ALONE).unwrap();
-    let identity = Identity::at(&dir.path().join("file.spool")).unwrap();
-    let lock = Lock::try_take(&dir.path().join("file.spool")).unwrap().unwrap();
-    let mut file = SpoolFile {
-        path: dir.path().join("file.spool"),
-        conn: Some(alone),
-        is_alone: true,
-        lock,
-        identity,
-    };
+    let path = dir.path().join("file.spool");
+    let lock = Lock::try_take(&path).unwrap().unwrap();
+    let (mut file, _) = SpoolFile::look(&path, lock).unwrap();
+    file.open_alone().unwrap();
     assert_eq!(settings(&mut file), wanted);
 }
 

@@ -11,15 +11,16 @@ use diesel::result::Error;
 use diesel::sql_types::{BigInt, Text};
 use uuid::Uuid;
 
-use super::file::{APPLICATION, VERSION, about, classify};
-use super::lock::Lock;
+use super::file::{APPLICATION, VERSION, about, classify, names_other_error};
+use super::lock::{Lock, is_present, verify_regular};
+use super::place::Place;
 use super::wal;
 
 /// The size of a page, in bytes: SQLite's default.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 
 /// The pages of a file without rows: one for the schema, one for each table, and one for the numbers given.
-const EMPTY_PAGES: u64 = 4;
+pub(super) const EMPTY_PAGES: u64 = 4;
 
 /// What is known of a file from its first pages.
 pub(super) enum Header {
@@ -59,7 +60,8 @@ pub(super) enum Look {
 /// Opens a file for reading alone. Without a log nobody else may have it open, and then no file is created
 /// beside it; with one, SQLite needs its index.
 pub(super) fn open_to_look(path: &Path) -> Result<SqliteConnection, StoreError> {
-    let has_log = path.with_extension(extension_of(path, "-wal")).exists();
+    let log = path.with_extension(extension_of(path, "-wal"));
+    let has_log = is_present(&log).map_err(|error| classify(&error))?;
     if is_cut_off_beside_log(path).map_err(|error| classify(&error))? {
         return Err(StoreError::Corrupt(
             "it has no first page, and its write-ahead log has frames".to_owned(),
@@ -75,11 +77,23 @@ pub(super) fn open_to_look(path: &Path) -> Result<SqliteConnection, StoreError> 
     open().map_err(|error: ConnectionError| classify(&error))
 }
 
-/// True if a file has not even its first page although its log has frames. If it is empty, SQLite removes the log
-/// when it opens the file, for reading as well; it takes a file of one byte for an empty one.
+/// True if a file has not even its first page, or is missing, although its log has frames. If it is empty, SQLite
+/// removes the log when it opens the file, for reading as well; it takes a file of one byte for an empty one.
 pub(super) fn is_cut_off_beside_log(path: &Path) -> io::Result<bool> {
-    let length = std::fs::metadata(path)?.len();
+    let length = match std::fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
     Ok(length < PAGE && wal::has_frames(&path.with_extension(extension_of(path, "-wal")))?)
+}
+
+/// An error if a file or one of SQLite's own files beside it is something else than a regular file.
+pub(super) fn verify_regular_files(path: &Path) -> io::Result<()> {
+    let suffixes = ["", "-wal", "-shm", "-journal"];
+    suffixes
+        .iter()
+        .try_for_each(|suffix| verify_regular(&path.with_extension(extension_of(path, suffix))))
 }
 
 /// True if the name of a file is a UUID, or its header has the `application_id` of spool files: a directory may
@@ -88,34 +102,46 @@ pub(super) fn is_ours(path: &Path) -> bool {
     let is_named = path
         .file_stem()
         .is_some_and(|stem| Uuid::parse_str(&stem.to_string_lossy()).is_ok());
-    is_named || first_bytes(path).is_some_and(|bytes| bytes[68..72] == APPLICATION.to_be_bytes()[4..])
+    let has_header = |bytes: [u8; 100]| bytes[68..72] == APPLICATION.to_be_bytes()[4..];
+    // One that cannot be read now is looked at again with the next scan.
+    is_named || matches!(first_bytes(path), Ok(Some(bytes)) if has_header(bytes))
 }
 
 /// True if a file is what a process leaves that is killed while it creates a spool file.
-pub(super) fn is_unfinished(path: &Path) -> bool {
-    let Ok(length) = std::fs::metadata(path).map(|metadata| metadata.len()) else {
-        return false;
+pub(super) fn is_unfinished(path: &Path) -> io::Result<bool> {
+    let length = match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => found.len(),
+        Ok(_) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
     };
     // Before its first page, before its tables, or with them.
+    if length == 0 {
+        return Ok(true);
+    }
     let known = [0_i64, APPLICATION].map(|application| application.to_be_bytes());
-    length == 0
-        || first_bytes(path).is_some_and(|bytes| {
-            let pages = length / u64::from(u16::from_be_bytes([bytes[16], bytes[17]])).max(512);
-            let is_known = known.iter().any(|known| bytes[68..72] == known[4..]);
-            let has_tables = bytes[68..72] != [0; 4];
-            bytes.starts_with(b"SQLite format 3\0")
-                && is_known
-                && pages <= if has_tables { EMPTY_PAGES } else { 1 }
-        })
+    Ok(first_bytes(path)?.is_some_and(|bytes| {
+        let pages = length / u64::from(u16::from_be_bytes([bytes[16], bytes[17]])).max(512);
+        let is_known = known.iter().any(|known| bytes[68..72] == known[4..]);
+        let has_tables = bytes[68..72] != [0; 4];
+        bytes.starts_with(b"SQLite format 3\0")
+            && is_known
+            && pages <= if has_tables { EMPTY_PAGES } else { 1 }
+    }))
 }
 
-/// The header of an SQLite file.
-fn first_bytes(path: &Path) -> Option<[u8; 100]> {
-    // Only a file that was seen to be one: opening a pipe waits for its other end.
+/// The header of an SQLite file; none if it is shorter, or something else than a file.
+fn first_bytes(path: &Path) -> io::Result<Option<[u8; 100]>> {
     let mut bytes = [0; 100];
-    std::fs::metadata(path).ok()?.is_file().then_some(())?;
-    File::open(path).ok()?.read_exact(&mut bytes).ok()?;
-    Some(bytes)
+    // To open a pipe waits for its other end.
+    if !std::fs::symlink_metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    match File::open(path)?.read_exact(&mut bytes) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// An SQLite URI.
@@ -125,7 +151,9 @@ pub(super) fn uri(path: &Path, mode: &str) -> String {
         .replace('%', "%25")
         .replace('?', "%3f")
         .replace('#', "%23");
-    format!("file:{name}?{mode}")
+    // What follows two slashes is the name of a host, which SQLite refuses unless it is empty.
+    let host = if name.starts_with("//") { "//" } else { "" };
+    format!("file:{host}{name}?{mode}")
 }
 
 /// The extension of a file with SQLite's suffix for a file beside it.
@@ -197,6 +225,9 @@ pub(super) fn check(conn: &mut SqliteConnection) -> Result<(), StoreError> {
         .map_err(failed)?;
     match &*check.quick_check {
         "ok" => Ok(()),
+        failure if names_other_error(failure) => {
+            Err(StoreError::Transient(format!("SQLite cannot read it: {failure}")))
+        }
         damage => Err(StoreError::Corrupt(format!("SQLite finds damage: {damage}"))),
     }
 }
@@ -213,6 +244,7 @@ pub(super) fn content(conn: &mut SqliteConnection) -> Result<Content, StoreError
 /// Looks at a file, also while another process uses it.
 pub(super) fn look(path: &Path) -> Look {
     let look = || {
+        verify_regular_files(path).map_err(|error| classify(&error))?;
         let in_use = Lock::is_held(path).map_err(|error| classify(&error))?;
         // Only a log that nobody writes at this moment can be judged.
         if !in_use && let Some(damage) = log_damage(path)? {
@@ -239,11 +271,21 @@ pub(super) fn look(path: &Path) -> Look {
         }))
     };
     look().unwrap_or_else(|error: StoreError| match error {
-        StoreError::Corrupt(damage) => Look::Unreadable(format!(
-            "it is damaged; the next writer or replay reads what can be read: {damage}"
-        )),
+        StoreError::Corrupt(damage) => Look::Unreadable(match read_through(path) {
+            Ok(()) => format!("it is damaged; the next writer or replay reads what can be read: {damage}"),
+            Err(error) => format!("it cannot be read now: {error}"),
+        }),
         other => Look::Unreadable(other.to_string()),
     })
+}
+
+/// Reads each byte of a file and of its log, unless this process uses it: to close it would end SQLite's locks.
+fn read_through(path: &Path) -> io::Result<()> {
+    if Lock::is_held(path)? {
+        return Ok(());
+    }
+    Place::read_through_any(path)?;
+    Place::read_through_any(&path.with_extension(extension_of(path, "-wal")))
 }
 
 /// Why the log of a file that nobody uses is damaged, if it is.

@@ -21,6 +21,7 @@ impl Lock {
     pub(super) fn try_take(data: &Path) -> io::Result<Option<Self>> {
         loop {
             let path = path_for(data);
+            verify_regular(&path)?;
             let file = match create_private(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match private().open(&path) {
                     // Its holder removed it a moment ago.
@@ -45,12 +46,8 @@ impl Lock {
     /// True if a spool file has a lock and another holds it.
     pub(super) fn is_held(data: &Path) -> io::Result<bool> {
         let path = path_for(data);
-        // Opening a pipe waits for its other end.
-        let opened = std::fs::metadata(&path).and_then(|found| match found.is_file() {
-            true => File::open(&path),
-            false => Err(io::Error::other(format!("{} is not a file", path.display()))),
-        });
-        let file = match opened {
+        verify_regular(&path)?;
+        let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
@@ -109,15 +106,44 @@ impl Identity {
     }
 
     #[cfg(unix)]
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
         Self(metadata.dev(), metadata.ino())
     }
 
     #[cfg(not(unix))]
-    fn of(_: &Metadata) -> Self {
+    pub(super) fn of(_: &Metadata) -> Self {
         Self(0, 0)
     }
+}
+
+/// True if something has this name, a symbolic link to nothing included. An error proves neither.
+pub(super) fn is_present(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// An error if this name means something other than a regular file. To open a pipe waits for its other end, and
+/// SQLite looks for a log beside the target of a symbolic link.
+pub(super) fn verify_regular(path: &Path) -> io::Result<()> {
+    let kind = match std::fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if kind.is_file() {
+        return Ok(());
+    }
+    let what = if kind.is_symlink() {
+        "a symbolic link"
+    } else {
+        "not a regular file"
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Err(io::Error::other(format!("{name} is {what}, and is left alone")))
 }
 
 fn path_for(data: &Path) -> PathBuf {
@@ -150,26 +176,37 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Renames a file and SQLite's own files beside it, which are not always there, to another extension. The
-/// log goes first: a file that is found without it was copied before.
+/// Renames a file and SQLite's own files beside it, which are not always there, to another extension.
 pub(super) fn rename(path: &Path, extension: &str) -> io::Result<PathBuf> {
     let renamed = path.with_extension(extension);
+    rename_to(path, &renamed)?;
+    Ok(renamed)
+}
+
+/// Renames a file and SQLite's own files beside it, which are not always there. The log goes first: a file that is
+/// found without it was copied before.
+pub(super) fn rename_to(path: &Path, renamed: &Path) -> io::Result<()> {
     for suffix in ["-shm", "-wal", ""] {
         let from = path.with_extension(extension_of(path, suffix));
-        match std::fs::rename(from, renamed.with_extension(format!("{extension}{suffix}"))) {
+        match std::fs::rename(from, renamed.with_extension(extension_of(renamed, suffix))) {
             Err(error) if suffix.is_empty() || error.kind() != io::ErrorKind::NotFound => {
                 return Err(error);
             }
             _ => {}
         }
     }
-    path.parent().map_or(Ok(()), sync_dir)?;
-    Ok(renamed)
+    path.parent().map_or(Ok(()), sync_dir)
 }
 
 /// Removes a file and SQLite's own files beside it. The next scan removes what is left.
 pub(super) fn remove_files(path: &Path) {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
+    let _ = std::fs::remove_file(path);
+    remove_files_beside(path);
+}
+
+/// Removes SQLite's own files beside a file.
+pub(super) fn remove_files_beside(path: &Path) {
+    for suffix in ["-wal", "-shm", "-journal"] {
         let _ = std::fs::remove_file(path.with_extension(extension_of(path, suffix)));
     }
 }

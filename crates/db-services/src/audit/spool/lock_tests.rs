@@ -76,5 +76,5 @@ fn a_pipe_is_no_lock_and_delays_nobody() {
             .success()
     );
     let error = Lock::is_held(&dir.path().join("piped.spool")).unwrap_err();
-    assert!(error.to_string().contains("is not a file"), "{error}");
+    assert!(error.to_string().contains("is not a regular file"), "{error}");
 }

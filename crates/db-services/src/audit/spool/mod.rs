@@ -11,7 +11,7 @@
 //! | `<uuid>.spool-wal`, `-shm` | SQLite's write-ahead log and its index, while the file is open and after a crash |
 //! | `<uuid>.lock` | locked (`flock`) while a process uses the spool file |
 //! | `<uuid>.unfinished` | a spool file that is being created |
-//! | `<uuid>.damaged`, `-wal`, `-shm` | a spool file that was found to be damaged, after what can be read was copied |
+//! | `<uuid>.damaged`, `-wal`, `-shm` | a spool file that was found to be damaged, after what can be read was copied; with another UUID if its own is taken |
 //! | `quarantine.sqlite` | rejected entries and damaged lines of all writers of the directory |
 //! | `quarantine-2.sqlite` and so on | the same, of a user who may not open the one before |
 //! | `quarantine.<uuid>.damaged`, `-wal`, `-shm`, `-journal` | a quarantine that was found to be damaged |
@@ -34,7 +34,13 @@
 //! steps; a whole one without a target whose tables never had a row is removed as well.
 //!
 //! **Other files.** A file is one of the spool if its name is a UUID or its `application_id` the spool's; others
-//! are neither read nor changed. Only what never held a batch is removed unread, and only empty locks.
+//! are neither read nor changed. Only what never held a batch is removed unread, and only empty locks. A log with
+//! frames is not removed unread, and a file is missing only if the system says so: an error of `stat` proves
+//! nothing. Symbolic links and pipes are left alone and reported as unreadable: SQLite looks for a log beside the
+//! target of a link, and to open a pipe waits for its other end.
+//!
+//! A scan lists the directory once. The files that it finds are adopted a few at a time, and at most 32 are looked
+//! at before the next requests are answered. One for another database is looked at once.
 //!
 //! **Locks.** A file whose lock can be taken belongs to a process that ended; the next writer to the same
 //! database, or `auditlog spool replay`, adopts it. The lock is valid only while its name means the locked inode,
@@ -48,21 +54,29 @@
 //! **A crash** (SIGKILL, power loss) leaves every acknowledged batch in its file or in the file's log. Removals
 //! that were not synced are undone; those batches are replayed and found stored.
 //!
-//! **Damage** is what SQLite proves: `SQLITE_CORRUPT`, `SQLITE_NOTADB`, a failed `quick_check`, or a commit in the
-//! log behind a frame with a wrong checksum. A last commit with a wrong checksum, in a log that was started again,
-//! is not: a process was killed before it acknowledged that commit. I/O errors, locks of others and a lack of
-//! descriptors are not: the file stays as it is and is tried again.
+//! **Damage** is what is proven: `SQLITE_CORRUPT`, `SQLITE_NOTADB`, a failed `quick_check`, or a commit in the log
+//! behind a frame with a wrong checksum. A last commit with a wrong checksum, in a log that was started again,
+//! is not: a process was killed before it acknowledged that commit. The rest of a commit whose sync failed, behind
+//! a smaller commit, is not. I/O errors, locks of others and a lack of descriptors are not: the file stays as it is
+//! and is tried again.
+//!
+//! SQLite reports an I/O error as damage at times: as a number in the text of `quick_check`, or as a malformed
+//! file. So before a file is believed to be damaged, file and log are read from end to end without SQLite; then
+//! the file is opened and checked afresh, and read once more. A read that fails is a passing error. The same is done
+//! where a batch cannot be copied, and before the file is renamed. A file that is whole goes on being used; if it
+//! looks damaged again, its batches are copied and it is removed.
 //!
 //! A damaged file is opened for reading alone. Its batches are read from the first one up to the damage, then from
-//! the last one down to it, and copied, synced, to the writer's file; then it is renamed to `.damaged`. If a copy
-//! fails the file stays, and the copy goes on at the next scan. Damaged lines go to the quarantine. A damaged file
-//! that does not say which database it is for is left alone.
+//! the last one down to it, and copied, synced, to the writer's file; then it is renamed to `.damaged`, its log
+//! first. If a copy fails the file stays, and the copy goes on at the next scan. Damaged lines go to the quarantine.
+//! A damaged file that does not say which database it is for is left alone.
 //!
 //! A log with frames whose file is missing or has no first page is damage too. The file is written again, without
 //! a target and with the row `restored` in `about`: so SQLite reads the batches of the log.
 //!
-//! **Removed files.** A writer finds out before it acknowledges a batch that its file is no longer in the
-//! directory. It copies what it still has open to a new file.
+//! **Removed files.** A writer finds out before it acknowledges a batch that its file or the log of it is no longer
+//! in the directory, or was replaced or cut off. It copies what it still has open to a new file. Not noticed: a log
+//! that is cut off within the microseconds of one commit.
 //!
 //! **Owner.** Files have the mode 0600. What root creates (a replay by command) is given to the owner of the
 //! directory.
@@ -74,6 +88,13 @@
 //! versions had no `target`, and a write-ahead log: their rows are copied to a new table, and have none. A writer
 //! checks the whole file, and the log that an older version left, before it uses it: a damaged one is renamed and
 //! reported, and a new one is created.
+//!
+//! # Limits
+//!
+//! - The index of the log (`-shm`) is shared memory: a program that truncates it kills the process that uses it
+//!   (SIGBUS), as with every SQLite database in WAL mode. What was acknowledged is in the file and its log.
+//! - In a log that was started again, damage to the last commit alone cannot be told from a commit that was never
+//!   acknowledged, nor can damage that leaves no more than one commit behind it recognizable.
 
 #[cfg(test)]
 mod adoption_tests;
@@ -85,11 +106,14 @@ mod inspect;
 #[cfg(test)]
 mod kill_tests;
 mod lock;
+mod place;
 mod quarantine;
 mod replay;
 mod store;
 mod thread;
 mod wal;
+#[cfg(test)]
+mod wal_tests;
 
 use std::path::{Path, PathBuf};
 
@@ -210,37 +234,53 @@ pub fn status(dir: &Path) -> Result<Vec<SpoolStatus>, SpoolError> {
         Look::Newer(version) => SpoolState::NewerVersion(version),
         Look::Unreadable(reason) => SpoolState::Unreadable(reason),
     };
+    let paths = paths(dir)?;
     let mut all = Vec::new();
-    for path in files(dir, "spool")? {
-        let state = state(&path);
+    for path in ours(&paths, "spool") {
+        let state = state(path);
         // One that was replayed meanwhile is gone.
-        if path.exists() {
+        if lock::is_present(path).unwrap_or(true) {
+            let path = path.clone();
             all.push(SpoolStatus { state, path });
         }
     }
-    all.extend(files(dir, "damaged")?.into_iter().map(|path| SpoolStatus {
-        path,
+    let damaged = ours(&paths, "damaged").chain(lone_damaged_logs(&paths));
+    all.extend(damaged.map(|path| SpoolStatus {
+        path: path.clone(),
         state: SpoolState::Damaged,
     }));
     Ok(all)
 }
 
-/// The spool's files of a directory with this extension, the oldest writer's first: names are UUIDs v7. A
-/// directory is none, nor is a pipe: opening one waits until somebody writes to it.
-fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, SpoolError> {
+/// The files of a directory, sorted: names are UUIDs v7, so the oldest writer's comes first. Symbolic links are
+/// among them; a directory is not, nor is a pipe: opening one waits until somebody writes to it.
+fn paths(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
     let failed = |error| SpoolError::at(dir, error);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let is_named = path.extension().is_some_and(|found| found == extension);
+        let entry = entry.map_err(failed)?;
         // A file that cannot be looked at is reported by those that open it.
-        let is_file = || std::fs::metadata(&path).map_or(true, |found| found.is_file());
-        if is_named && is_file() && inspect::is_ours(&path) {
-            paths.push(path);
+        let is_file = |kind: std::fs::FileType| kind.is_file() || kind.is_symlink();
+        if entry.file_type().map_or(true, is_file) {
+            paths.push(entry.path());
         }
     }
     paths.sort();
     Ok(paths)
+}
+
+/// The spool's files with this extension.
+fn ours<'a>(paths: &'a [PathBuf], extension: &'a str) -> impl Iterator<Item = &'a PathBuf> {
+    let is_named = move |path: &Path| path.extension().is_some_and(|found| found == extension);
+    paths
+        .iter()
+        .filter(move |path| is_named(path) && inspect::is_ours(path))
+}
+
+/// Logs of damaged files without their file: a process was killed while it renamed the two.
+fn lone_damaged_logs(paths: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
+    let has_file = |log: &Path| paths.binary_search(&log.with_extension("damaged")).is_ok();
+    ours(paths, "damaged-wal").filter(move |log| !has_file(log))
 }
 
 /// The name of a file in its directory.

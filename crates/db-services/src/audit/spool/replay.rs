@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use super::file::{SpoolFile, classify};
 use super::inspect::Header;
-use super::lock::Lock;
+use super::lock::{Lock, is_present};
 use super::store::Directory;
-use super::{ReplayScope, SpoolError, StoreError, files, log_notice};
+use super::{ReplayScope, SpoolError, StoreError, file_name, log_notice, lone_damaged_logs, ours, paths};
 use crate::audit::row::LogRow;
 use crate::audit::sink::{PostgresSink, Sink, SinkError, SqliteSink};
 use crate::audit::writer::Records;
@@ -65,6 +65,8 @@ pub async fn replay(
     let limit = RetryPolicy::default().attempt_timeout;
     let mut config = SpoolConfig::new(database.spool_target(), u64::MAX);
     config.any_target = scope == ReplayScope::AnyDatabase;
+    // No request waits meanwhile.
+    config.max_looks = usize::MAX;
     match database.kind() {
         Kind::Postgres { route, .. } => {
             let sink = PostgresSink::new((**route).clone(), limit);
@@ -79,31 +81,71 @@ pub async fn replay(
 
 /// Renames `.damaged` files back, so that the next [`replay`] reads them again: an older version may have
 /// renamed them for a passing error. Those for another database are left alone unless `scope` says
-/// otherwise. Returns how many were renamed.
+/// otherwise. One that cannot be looked at or renamed now is logged and left as it is. Returns how many were
+/// renamed.
 ///
 /// # Errors
-/// When the directory cannot be read or a file not be renamed.
+/// When the directory cannot be read.
 pub fn restore_damaged(dir: &Path, database: &Database, scope: ReplayScope) -> Result<u64, SpoolError> {
     let any_target = scope == ReplayScope::AnyDatabase;
     let target = database.spool_target();
+    let is_wanted = |header| match header {
+        Ok(Header::Target(found)) => any_target || found == target,
+        Ok(Header::Newer(_)) => false,
+        Ok(Header::Unfinished) | Err(_) => any_target,
+    };
+    let paths = paths(dir)?;
+    let files = ours(&paths, "damaged").map(|path| (path, restore_file(path, &is_wanted)));
+    // The target is in the file.
+    let logs = lone_damaged_logs(&paths)
+        .filter(|_| any_target)
+        .map(|path| (path, restore_log(path)));
     let mut restored = 0;
-    for path in files(dir, "damaged")? {
-        let failed = |error| SpoolError::at(&path, classify(&error));
-        let Some(lock) = Lock::try_take(&path).map_err(failed)? else {
-            continue;
-        };
-        let (file, header) = SpoolFile::look(&path, lock).map_err(|error| SpoolError::at(&path, error))?;
-        let is_wanted = match header {
-            Ok(Header::Target(found)) => any_target || found == target,
-            Ok(Header::Newer(_)) => false,
-            Ok(Header::Unfinished) | Err(_) => any_target,
-        };
-        if is_wanted && !path.with_extension("spool").exists() {
-            file.restore().map_err(failed)?;
-            restored += 1;
+    for (path, result) in files.chain(logs) {
+        match result {
+            Ok(is_restored) => restored += u64::from(is_restored),
+            Err(error) => log_notice(&SpoolNotice::AdoptionFailed {
+                file: file_name(path),
+                reason: error.to_string(),
+            }),
         }
     }
     Ok(restored)
+}
+
+fn restore_file(
+    path: &Path,
+    is_wanted: &dyn Fn(Result<Header, StoreError>) -> bool,
+) -> Result<bool, StoreError> {
+    let failed = |error| classify(&error);
+    let Some(lock) = Lock::try_take(path).map_err(failed)? else {
+        return Ok(false);
+    };
+    let (file, header) = SpoolFile::look(path, lock)?;
+    if !is_wanted(header) || is_name_taken(path).map_err(failed)? {
+        return Ok(false);
+    }
+    file.restore().map_err(failed)?;
+    Ok(true)
+}
+
+/// A process was killed while it renamed a damaged file: its log was renamed, and it was not.
+fn restore_log(path: &Path) -> Result<bool, StoreError> {
+    let failed = |error| classify(&error);
+    let Some(lock) = Lock::try_take(path).map_err(failed)? else {
+        return Ok(false);
+    };
+    if is_name_taken(path).map_err(failed)? {
+        return Ok(false);
+    }
+    let renamed = std::fs::rename(path, path.with_extension("spool-wal"));
+    drop(lock);
+    renamed.map(|()| true).map_err(failed)
+}
+
+/// True if there is a spool file of this name, or what is left of one.
+fn is_name_taken(path: &Path) -> std::io::Result<bool> {
+    Ok(is_present(&path.with_extension("spool"))? || is_present(&path.with_extension("spool-wal"))?)
 }
 
 struct Replay<'a, S, P> {
@@ -158,7 +200,7 @@ impl<'a, S: Sink, P: FnMut(u64)> Replay<'a, S, P> {
         let unremoved = self
             .unremoved
             .into_iter()
-            .find(|(file, _)| dir.join(file).exists());
+            .find(|(file, _)| is_present(&dir.join(file)).unwrap_or(true));
         match self.disk_failure.or(unremoved.map(|(_, failure)| failure)) {
             Some(failure) => Err(SpoolError::at(self.dir, StoreError::Transient(failure))),
             None => Ok(self.done),

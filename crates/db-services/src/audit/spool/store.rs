@@ -7,10 +7,10 @@ use audit_core::spool::{
 };
 use uuid::Uuid;
 
-use super::file::{SpoolFile, UNFINISHED, batch, classify, restore};
+use super::file::{SpoolFile, UNFINISHED, batch, classify};
 use super::inspect::{self, Header};
-use super::lock::{Lock, remove_files};
-use super::{Quarantine, SpoolError, codec, file_name, files, wal};
+use super::lock::{Lock, is_present, remove_files, remove_files_beside, verify_regular};
+use super::{Quarantine, SpoolError, codec, file_name, ours, paths, wal};
 use crate::audit::row::LogRow;
 
 /// A spool directory.
@@ -63,8 +63,15 @@ impl Directory {
         keep_once().map_err(|error: SpoolError| StoreError::Transient(error.to_string()))
     }
 
-    fn files(&self, extension: &str) -> Result<Vec<PathBuf>, StoreError> {
-        files(&self.path, extension).map_err(|error| StoreError::Transient(error.to_string()))
+    fn paths(&self) -> Result<Vec<PathBuf>, StoreError> {
+        paths(&self.path).map_err(|error| StoreError::Transient(error.to_string()))
+    }
+
+    /// Removes what a crash left of files that were never whole, and locks without a file.
+    #[cfg(test)]
+    pub(super) fn sweep(&self) -> Result<(), StoreError> {
+        sweep(&self.paths()?);
+        Ok(())
     }
 }
 
@@ -77,32 +84,20 @@ impl Store for Directory {
         batch(codec::encode(rows.iter().map(|row| &**row)))
     }
 
-    fn sweep(&mut self) -> Result<(), StoreError> {
-        for extension in [UNFINISHED, "spool-wal", "spool-shm", "lock"] {
-            for path in self.files(extension)? {
-                let has_file = || {
-                    ["spool", "damaged"]
-                        .iter()
-                        .any(|kind| path.with_extension(kind).exists())
-                };
-                if has_file() {
-                    continue;
-                }
-                // Not to be locked, for whatever reason: a file is created at this moment.
-                let Ok(Some(lock)) = Lock::try_take(&path) else {
-                    continue;
-                };
-                if !has_file() && remove_rest(&path)? == Rest::Restored {
-                    continue;
-                }
-                lock.remove();
-            }
-        }
-        Ok(())
-    }
-
     fn list(&mut self) -> Result<Vec<String>, StoreError> {
-        Ok(self.files("spool")?.iter().map(|path| file_name(path)).collect())
+        let paths = self.paths()?;
+        sweep(&paths);
+        // A log with frames is all that is left of a file, which is written again when it is adopted.
+        let lone = ours(&paths, "spool-wal").filter(|log| wal::has_frames(log).unwrap_or(false));
+        let lone = lone.map(|log| log.with_extension("spool"));
+        let mut names: Vec<String> = ours(&paths, "spool")
+            .cloned()
+            .chain(lone)
+            .map(|path| file_name(&path))
+            .collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
     }
 
     fn create(&mut self, target: &str) -> Result<(String, SpoolFile), StoreError> {
@@ -124,7 +119,7 @@ impl Store for Directory {
         let Some(lock) = Lock::try_take(&path).map_err(|error| classify(&error))? else {
             return Ok(Adoption::InUse);
         };
-        if !path.exists() {
+        if is_missing(&path).map_err(|error| classify(&error))? {
             // Its last owner removed it between the listing and the lock.
             lock.remove();
             return Ok(Adoption::Missing);
@@ -155,6 +150,10 @@ impl Store for Directory {
 
     fn check(&mut self, file: &mut SpoolFile) -> Result<Usage, StoreError> {
         file.check()
+    }
+
+    fn verify_readable(&mut self, file: &mut SpoolFile) -> Result<(), StoreError> {
+        file.verify_readable()
     }
 
     fn sizes(
@@ -217,27 +216,42 @@ impl Store for Directory {
     }
 }
 
-/// A spool file is missing: its other files were removed, or not.
-#[derive(PartialEq, Eq)]
-enum Rest {
-    Removed,
-    /// The log has frames: the file was made again, for the log to be read.
-    Restored,
+/// True if neither a file nor a log of it with frames exists.
+fn is_missing(path: &Path) -> std::io::Result<bool> {
+    Ok(!is_present(path)? && !wal::has_frames(&path.with_extension("spool-wal"))?)
 }
 
-/// Removes what a process left beside a spool file that is not there, and that never held a batch.
-fn remove_rest(path: &Path) -> Result<Rest, StoreError> {
+/// Removes what a crash left of files that were never whole, and locks without a file.
+fn sweep(paths: &[PathBuf]) {
+    for extension in [UNFINISHED, "spool-wal", "spool-shm", "lock"] {
+        for path in ours(paths, extension) {
+            let is_listed = |kind| paths.binary_search(&path.with_extension(kind)).is_ok();
+            if !(is_listed("spool") || is_listed("damaged")) {
+                // What cannot be looked at now stays.
+                let _ = remove_rest(path);
+            }
+        }
+    }
+}
+
+/// Removes what a process left beside a spool file that does not exist, and that never held a batch. One that is
+/// locked belongs to a file that is created at this moment, or was since the directory was listed.
+pub(super) fn remove_rest(path: &Path) -> std::io::Result<()> {
+    verify_regular(path)?;
+    let Some(lock) = Lock::try_take(path)? else {
+        return Ok(());
+    };
+    let spool = path.with_extension("spool");
+    if !is_missing(&spool)? || is_present(&path.with_extension("damaged"))? {
+        return Ok(());
+    }
     let unfinished = path.with_extension(UNFINISHED);
-    if inspect::is_unfinished(&unfinished) {
+    if inspect::is_unfinished(&unfinished)? {
         remove_files(&unfinished);
     }
-    let spool = path.with_extension("spool");
-    if wal::has_frames(&path.with_extension("spool-wal")).map_err(|error| classify(&error))? {
-        restore(&spool)?;
-        return Ok(Rest::Restored);
-    }
-    remove_files(&spool);
-    Ok(Rest::Removed)
+    remove_files_beside(&spool);
+    lock.remove();
+    Ok(())
 }
 
 /// Creates a directory that only this user may read; one that is there is left as it is.

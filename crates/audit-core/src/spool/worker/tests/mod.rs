@@ -1,11 +1,14 @@
 //! Tests of the worker on a disk in memory, one file for each part of it.
 
+mod looks;
+mod proof;
 mod read;
 mod salvage;
 mod scan;
 mod store;
 mod write;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -64,6 +64,10 @@ pub(super) struct Disk {
     /// Operations that fail, by name.
     pub(super) failing: BTreeMap<&'static str, StoreError>,
     pub(super) quarantined: usize,
+    /// The file that is removed when something is appended to it.
+    pub(super) removed_at_append: Option<&'static str>,
+    /// A batch that another process appends to a file that is to be removed.
+    pub(super) appended_at_delete: Option<Vec<TestRow>>,
     /// The most batches that one call took or returned.
     pub(super) largest_call: usize,
     /// The most bytes that one commit appended.
@@ -136,10 +140,6 @@ impl Store for MemoryStore {
         encoded(rows)
     }
 
-    fn sweep(&mut self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     fn list(&mut self) -> Result<Vec<String>, StoreError> {
         self.begin("list", "")?;
         let disk = self.0.borrow();
@@ -183,12 +183,19 @@ impl Store for MemoryStore {
 
     fn check(&mut self, file: &mut Handle) -> Result<Usage, StoreError> {
         self.begin("check", &file.name)?;
+        if !self.0.borrow().files.contains_key(&file.name) {
+            return Err(StoreError::Gone("removed".to_owned()));
+        }
         Self::damage(&file.open)?;
         let rows: usize = file.open.batches.values().map(Vec::len).sum();
         Ok(Usage {
             batches: file.open.batches.len() as u64,
             bytes: 10 * rows as u64,
         })
+    }
+
+    fn verify_readable(&mut self, file: &mut Handle) -> Result<(), StoreError> {
+        self.begin("verify_readable", &file.name)
     }
 
     fn sizes(&mut self, file: &mut Handle, after: i64, limit: usize) -> Result<Vec<BatchSize>, StoreError> {
@@ -229,6 +236,9 @@ impl Store for MemoryStore {
         append: &[Batch<Vec<TestRow>>],
         remove: &[i64],
     ) -> Result<Committed, StoreError> {
+        if !append.is_empty() && self.0.borrow().removed_at_append == Some(&*file.name) {
+            self.0.borrow_mut().files.remove(&file.name);
+        }
         if !self.0.borrow().files.contains_key(&file.name) {
             return Err(StoreError::Gone("removed".to_owned()));
         }
@@ -291,6 +301,10 @@ impl Store for MemoryStore {
 
     fn remove_if_done(&mut self, file: &mut Handle, done: &[i64]) -> Result<bool, StoreError> {
         self.begin("delete", &file.name)?;
+        if let Some(rows) = self.0.borrow_mut().appended_at_delete.take() {
+            file.open.last += 1;
+            file.open.batches.insert(file.open.last, rows);
+        }
         let is_done = file.open.batches.keys().all(|id| done.contains(id));
         if is_done {
             self.0.borrow_mut().files.remove(&file.name);
