@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use audit_ops::spool::{self, Quarantine, Quarantined, ReplayScope, Retried, SpoolState, SpoolStatus};
 use chrono::SecondsFormat;
-use db_services::audit::spool::{
-    self, Quarantine, Quarantined, ReplayScope, Retried, SpoolState, SpoolStatus,
-};
 use serde_json::{Value, json};
 
 use crate::args::DatabaseArgs;

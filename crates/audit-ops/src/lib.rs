@@ -7,14 +7,16 @@
 //! 3. [`holds`] protects the rows of a tenant or of a time range from being dropped.
 //! 4. [`archive`] writes a month to a file before it is dropped, checks such files, and restores them.
 //! 5. [`doctor`] examines whether the trail is protected as intended. It supports SQLite as well.
+//! 6. [`verify_writers`] finds the entries that are missing in the trail. It supports SQLite as well.
+//! 7. [`spool`] lists and replays the entries that wait on this machine's disk, for either database.
 //!
 //! The rules are enforced by functions in the database, which belong to the table's owner
 //! (`migrations/postgres`); this crate calls them. The login must be the owner or a member of
 //! `audit_maintainer`. Writing an archive also requires the right to read every row (`audit_auditor`), and
 //! restoring one requires the owner.
 //!
-//! An SQLite trail is one table in one file, so only the doctor applies to it: every other function returns
-//! [`OpsError::Sqlite`], whose message says what to do instead.
+//! An SQLite trail is one table in one file. The functions of 1 to 4 return [`OpsError::Sqlite`] for it, whose
+//! message says what to do instead.
 
 pub mod archive;
 pub mod doctor;
@@ -24,5 +26,6 @@ pub mod partitions;
 mod postgres;
 pub mod retention;
 
+pub use db_services::audit::{Verdict, WriterAccount, spool, verify_writers};
 pub use error::{ArchiveProblem, OpsError};
 pub use postgres::ensure_migrated;
