@@ -277,7 +277,12 @@ impl<S: Store> SpoolWorker<S> {
     }
 
     fn check_before_renaming(&mut self, salvage: &mut Salvage<S::File>) -> Result<Usage, StoreError> {
-        if planted!(FalseDamageBelieved) || planted!(PassingErrorTakenForDamage) {
+        if [
+            planted!(FalseDamageBelieved),
+            planted!(PassingErrorTakenForDamage),
+        ]
+        .contains(&true)
+        {
             return Err(StoreError::Corrupt(String::new()));
         }
         check(&mut self.store, &mut salvage.file)
