@@ -1,6 +1,5 @@
 //! One spool file.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use audit_core::spool::{
@@ -8,54 +7,17 @@ use audit_core::spool::{
 };
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use diesel::result::Error;
 use uuid::Uuid;
 
+use super::classify::{classify, may_lack_space};
 use super::codec;
-use super::inspect::{self, Content, EMPTY_PAGES, Header, PAGE, open_to_look, uri};
-use super::lock::{Lock, create_private, is_present, remove_files, rename, rename_to, sync_dir};
+use super::inspect::{self, Content, EMPTY_PAGES, Header, PAGE, open_to_look};
+use super::lock::{Lock, is_present, remove_files, rename, rename_to, sync_dir};
 use super::place::{Place, Placed};
+use super::table::{
+    ALONE, MAX_BINDS, SHARED, batches, delete, holds_only, length, open, transaction, write_new,
+};
 use crate::audit::row::LogRow;
-
-diesel::table! {
-    about (key) {
-        key -> Text,
-        value -> Text,
-    }
-}
-
-diesel::table! {
-    batches (id) {
-        id -> BigInt,
-        entries -> BigInt,
-        body -> Binary,
-    }
-}
-
-diesel::define_sql_function! {
-    fn length(body: diesel::sql_types::Binary) -> diesel::sql_types::BigInt;
-}
-
-/// The version of the format that this program reads and writes.
-pub(super) const VERSION: i64 = 1;
-
-/// "AULG", in the header of each file.
-pub(super) const APPLICATION: i64 = 0x4155_4C47;
-
-const SCHEMA: &str = "PRAGMA application_id = 1096109127; PRAGMA user_version = 1; \
-     CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID; \
-     CREATE TABLE batches (id INTEGER PRIMARY KEY AUTOINCREMENT, entries INTEGER NOT NULL, body BLOB NOT NULL);";
-
-/// Others may look at the file while it is open.
-const SHARED: &str = "";
-
-/// They may not. In return SQLite keeps the index of the log in memory: a full disk has no space for it.
-const ALONE: &str = "PRAGMA locking_mode = EXCLUSIVE;";
-
-const SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
-
-/// SQLite's result code for damage; extended codes have it in their last eight bits.
-const SQLITE_CORRUPT: u64 = 11;
 
 /// The extension of a file that is not whole yet.
 pub(super) const UNFINISHED: &str = "unfinished";
@@ -65,9 +27,6 @@ const SHRINK_BEYOND: u64 = 16 << 20;
 
 /// No file that is in use is smaller, in bytes.
 const EMPTY_BYTES: u64 = PAGE * EMPTY_PAGES;
-
-/// The most values that are bound to one statement.
-const MAX_BINDS: usize = 500;
 
 /// A spool file that this process has locked.
 pub(super) struct SpoolFile {
@@ -420,7 +379,8 @@ impl SpoolFile {
         let is_removed = transaction(self.conn()?, |conn| {
             let is_done = holds_only(conn, done)?;
             if is_done {
-                std::fs::remove_file(&path).map_err(|error| Error::QueryBuilderError(error.into()))?;
+                std::fs::remove_file(&path)
+                    .map_err(|error| diesel::result::Error::QueryBuilderError(error.into()))?;
             }
             Ok(is_done)
         })
@@ -495,33 +455,9 @@ impl Drop for SpoolFile {
     }
 }
 
-/// Runs a transaction that may write. SQLite has rolled it back by itself if the disk is full: diesel's own
-/// transactions take the failed rollback after that for a broken connection.
-fn transaction<T>(
-    conn: &mut SqliteConnection,
-    work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T>,
-) -> QueryResult<T> {
-    conn.batch_execute("BEGIN IMMEDIATE")?;
-    let result = work(conn).and_then(|done| conn.batch_execute("COMMIT").map(|()| done));
-    if result.is_err() {
-        let _ = conn.batch_execute("ROLLBACK");
-    }
-    result
-}
-
 /// The write-ahead log of a file.
 fn log_of(path: &Path) -> PathBuf {
     path.with_extension(inspect::extension_of(path, "-wal"))
-}
-
-/// True if no batch is in the file but these, which are in ascending order.
-fn holds_only(conn: &mut SqliteConnection, done: &[i64]) -> QueryResult<bool> {
-    let ids = batches::table.select(batches::id);
-    if done.is_empty() {
-        return Ok(ids.first::<i64>(conn).optional()?.is_none());
-    }
-    let found: Vec<i64> = ids.load(conn)?;
-    Ok(found.iter().all(|id| done.binary_search(id).is_ok()))
 }
 
 fn usage(content: Content) -> Usage {
@@ -541,45 +477,6 @@ pub(super) fn batch(body: Vec<u8>) -> Batch<Vec<u8>> {
     }
 }
 
-/// Removes batches in statements of a bounded size.
-fn delete(conn: &mut SqliteConnection, ids: &[i64]) -> QueryResult<Usage> {
-    let mut removed = Usage::default();
-    for some in ids.chunks(MAX_BINDS) {
-        let chosen = || batches::table.filter(batches::id.eq_any(some));
-        let sizes: Vec<i64> = chosen().select(length(batches::body)).load(conn)?;
-        removed.bytes += sizes.iter().map(|size| size.unsigned_abs()).sum::<u64>();
-        removed.batches += diesel::delete(chosen()).execute(conn)? as u64;
-    }
-    Ok(removed)
-}
-
-/// Opens a file that is there for changes. Never creates one: it may have been removed a moment ago.
-fn open(path: &Path, locking: &str) -> ConnectionResult<SqliteConnection> {
-    let mut conn = SqliteConnection::establish(&uri(path, "mode=rw"))?;
-    // The index of the log is created with the first look at a table.
-    let all = format!("{locking}{SETTINGS} SELECT count(*) FROM sqlite_schema;");
-    conn.batch_execute(&all)
-        .map_err(ConnectionError::CouldntSetupConfiguration)?;
-    Ok(conn)
-}
-
-/// Writes a file without batches, synced, that says one thing about itself.
-fn write_new(path: &Path, key: &str, value: &str) -> Result<(), Box<dyn std::error::Error>> {
-    // SQLite gives its other files the same owner and mode.
-    create_private(path)?;
-    let mut conn = open(path, SHARED)?;
-    conn.immediate_transaction(|conn| {
-        conn.batch_execute(SCHEMA)?;
-        diesel::insert_into(about::table)
-            .values((about::key.eq(key), about::value.eq(value)))
-            .execute(conn)
-    })?;
-    // Moves everything from the log into the file. Closing would do so as well, and not report a full disk.
-    conn.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?;
-    drop(conn);
-    Ok(File::open(path)?.sync_all()?)
-}
-
 /// Writes the file of a log that lost it: the first pages of all files are the same, so SQLite reads the batches
 /// of the log with them. It has no target, and a row because of which it is not taken for an unfinished one.
 fn restore(path: &Path) -> Result<(), StoreError> {
@@ -595,55 +492,6 @@ fn restore(path: &Path) -> Result<(), StoreError> {
     .and_then(|()| Ok(std::fs::rename(&unfinished, path)?))
     .and_then(|()| Ok(path.parent().map_or(Ok(()), sync_dir)?))
     .map_err(|error| classify(&*error))
-}
-
-/// True for an error that a full disk may have caused: SQLite calls a lack of space for the index an I/O error.
-fn may_lack_space(error: &StoreError) -> bool {
-    match error {
-        StoreError::DiskFull(_) => true,
-        StoreError::Transient(text) => {
-            text.contains("disk I/O error") || text.contains("Disk quota exceeded")
-        }
-        StoreError::Corrupt(_) | StoreError::Gone(_) => false,
-    }
-}
-
-/// True if a text has a result code of SQLite that is not `SQLITE_CORRUPT`: `quick_check` reports an I/O error so
-/// within its findings.
-pub(super) fn names_other_error(text: &str) -> bool {
-    let codes = text.split("error code=").skip(1);
-    let number = |code: &str| {
-        let end = code
-            .find(|char: char| !char.is_ascii_digit())
-            .unwrap_or(code.len());
-        code[..end].parse::<u64>().ok()
-    };
-    codes.filter_map(number).any(|code| code & 0xff != SQLITE_CORRUPT)
-}
-
-/// What an error of SQLite or of the file system means for a file. SQLite's driver passes on the text alone.
-pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError {
-    let text = crate::client::describe(error);
-    let has = |known: &[&str]| known.iter().any(|known| text.contains(known));
-    let is_impossible = matches!(error.downcast_ref(), Some(Error::DeserializationError(_)));
-    if names_other_error(&text) {
-        StoreError::Transient(text)
-    } else if is_impossible
-        || has(&[
-            "database disk image is malformed",
-            "malformed database schema",
-            "file is not a database",
-        ])
-        || has(&["no such table", "no such column"])
-    {
-        StoreError::Corrupt(text)
-    } else if has(&["database or disk is full", "No space left on device"]) {
-        StoreError::DiskFull(text)
-    } else if has(&["disk I/O error"]) {
-        StoreError::Transient(format!("{text} (is there free space on its disk?)"))
-    } else {
-        StoreError::Transient(text)
-    }
 }
 
 #[cfg(test)]

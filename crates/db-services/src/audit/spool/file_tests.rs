@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use diesel::result::Error;
+
 use super::*;
 use crate::audit::spool::inspect::{Look, look};
+use crate::audit::spool::lock::create_private;
 use crate::audit::spool::store::Directory;
+use crate::audit::spool::table::SCHEMA;
 use crate::audit::{AuditEntry, NewAuditLog};
 use audit_core::spool::{Adoption, Store};
 

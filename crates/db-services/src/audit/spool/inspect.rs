@@ -11,9 +11,10 @@ use diesel::result::Error;
 use diesel::sql_types::{BigInt, Text};
 use uuid::Uuid;
 
-use super::file::{APPLICATION, VERSION, about, classify, names_other_error};
+use super::classify::{classify, names_other_error};
 use super::lock::{Lock, is_present, verify_regular};
 use super::place::Place;
+use super::table::{APPLICATION, VERSION, about};
 use super::wal;
 
 /// The size of a page, in bytes: SQLite's default.

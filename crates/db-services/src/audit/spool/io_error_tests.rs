@@ -12,6 +12,7 @@ use audit_core::spool::{Adoption, SpoolConfig, SpoolNotice, SpoolReply, SpoolReq
 use tempfile::TempDir;
 
 use super::*;
+use crate::audit::spool::classify::names_other_error;
 use crate::audit::spool::inspect::{Look, look};
 use crate::audit::spool::place::hook;
 use crate::audit::spool::store::Directory;

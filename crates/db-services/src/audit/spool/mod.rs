@@ -98,6 +98,7 @@
 
 #[cfg(test)]
 mod adoption_tests;
+mod classify;
 mod codec;
 #[cfg(test)]
 mod damage_tests;
@@ -110,6 +111,7 @@ mod place;
 mod quarantine;
 mod replay;
 mod store;
+mod table;
 mod thread;
 mod wal;
 #[cfg(test)]

@@ -8,7 +8,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::audit::spool::inspect::{Look, look};
+use crate::audit::spool::lock::create_private;
 use crate::audit::spool::store::{Directory, remove_rest};
+use crate::audit::spool::table::SCHEMA;
 use crate::audit::spool::{ReplayScope, SpoolState, file_name, restore_damaged, status, wal};
 use crate::audit::{AuditEntry, NewAuditLog};
 use crate::client::Database;

@@ -14,7 +14,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use uuid::Uuid;
 
-use super::file::classify;
+use super::classify::classify;
 use super::inspect::{self, extension_of, uri};
 use super::lock::{Identity, create_private, sync_dir};
 use super::{ReplayScope, SpoolError, SpoolErrorKind, StoreError, codec, file_name, wal};

@@ -13,7 +13,8 @@ use audit_core::writer::{Attempt, Record, SinkErrorKind};
 use audit_core::{Row, Time};
 use uuid::Uuid;
 
-use super::file::{SpoolFile, classify};
+use super::classify::classify;
+use super::file::SpoolFile;
 use super::inspect::Header;
 use super::lock::{Lock, is_present};
 use super::store::Directory;

@@ -7,7 +7,8 @@ use audit_core::spool::{
 };
 use uuid::Uuid;
 
-use super::file::{SpoolFile, UNFINISHED, batch, classify};
+use super::classify::classify;
+use super::file::{SpoolFile, UNFINISHED, batch};
 use super::inspect::{self, Header};
 use super::lock::{Lock, is_present, remove_files, remove_files_beside, verify_regular};
 use super::{Quarantine, SpoolError, codec, file_name, ours, paths, wal};
