@@ -332,7 +332,7 @@ async fn a_restored_month_is_accounted_for_once() {
         (
             dropped.verdict,
             dropped.stored,
-            dropped.dropped,
+            dropped.expired,
             dropped.declared_lost
         ),
         (before.verdict, 1, 1, 1)

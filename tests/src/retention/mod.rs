@@ -196,7 +196,7 @@ async fn dropped_entries_are_not_reported_as_missing() {
         ),
         (1, 1, 1, Some("shop"))
     );
-    assert_eq!((before.dropped, after.dropped), (0, 7));
+    assert_eq!((before.expired, after.expired), (0, 7));
     assert_eq!(
         db.text(&format!("SELECT numbers::text || ' ' || row_count AS value FROM audit_retention_writers WHERE writer_id = '{writer}'")).await,
         "{[1,4),[5,7),[8,9),[10,11)} 7"
@@ -227,7 +227,7 @@ async fn a_complete_writer_stays_complete_after_a_drop() {
     let accounts = verify_writers(&mut db.connection().await).await.unwrap();
     assert_eq!(accounts.len(), 1);
     assert_eq!(
-        (accounts[0].verdict, accounts[0].stored, accounts[0].dropped),
+        (accounts[0].verdict, accounts[0].stored, accounts[0].expired),
         (Verdict::Complete, 200, 100)
     );
 }

@@ -42,7 +42,9 @@ impl SaidFate {
             Fate::Quarantined => Self::Quarantined,
             Fate::Dropped(DropReason::QueueFull) => Self::QueueFull,
             Fate::Dropped(DropReason::Database(_)) => Self::Rejected,
-            Fate::Dropped(_) => Self::ShutDown,
+            Fate::Dropped(DropReason::ShutDown | DropReason::Configuration(_) | DropReason::NoThread(_)) => {
+                Self::ShutDown
+            }
             Fate::Unknown => Self::Unknown,
         }
     }

@@ -22,7 +22,8 @@ pub(super) enum Route {
 }
 
 impl<R: Row> Core<R> {
-    /// Where new batches go now.
+    /// Where new batches go now. Past a spool that is full or fails they go to a lane. While the database does not
+    /// accept them either, they wait in the queue, which refuses the newest once it is full.
     pub(super) fn route(&self, view: &View, now: Time) -> Route {
         match &self.spool {
             Some(_) if self.should_spill(view, now) => Route::Spool,

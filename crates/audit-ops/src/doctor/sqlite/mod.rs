@@ -24,6 +24,9 @@ const MIGRATIONS: [(&str, &str); 1] = [(
     include_str!("../../../../../migrations/sqlite/2026-11-24-000001_create_audit_logs/up.sql"),
 )];
 
+const TABLE_AND_TRIGGERS: &str = "SELECT coalesce(sql, '') AS value FROM sqlite_master \
+     WHERE tbl_name = 'audit_logs' AND type IN ('table', 'trigger')";
+
 /// A row with a single text.
 #[derive(QueryableByName)]
 struct Value {
@@ -111,11 +114,8 @@ fn journal(mode: JournalMode) -> Finding {
 fn schema(conn: &mut SqliteConnection) -> diesel::QueryResult<Vec<Finding>> {
     let recorded =
         values(conn, "SELECT version AS value FROM __diesel_schema_migrations").unwrap_or_default();
-    let existing = values(
-        conn,
-        "SELECT coalesce(sql, '') AS value FROM sqlite_master WHERE tbl_name = 'audit_logs' AND type IN ('table', 'trigger')",
-    )?;
-    let expected: Vec<&str> = MIGRATIONS.iter().flat_map(|(_, sql)| statements(sql)).collect();
+    let existing = values(conn, TABLE_AND_TRIGGERS)?;
+    let expected = expected()?;
     let mut findings = vec![pending(&recorded)];
     findings.extend(missing(&expected, &existing));
     findings.extend(unexpected(&expected, &existing));
@@ -125,6 +125,17 @@ fn schema(conn: &mut SqliteConnection) -> diesel::QueryResult<Vec<Finding>> {
         }
     }
     Ok(findings)
+}
+
+/// The statements of the table and its triggers, as a new database has them. SQLite rewrites the statement of a
+/// table with each ALTER TABLE, so the text of the migrations does not tell.
+fn expected() -> diesel::QueryResult<Vec<String>> {
+    let conn = SqliteConnection::establish(":memory:");
+    let mut conn = conn.map_err(|error| diesel::result::Error::QueryBuilderError(error.into()))?;
+    for (_, sql) in MIGRATIONS {
+        conn.batch_execute(sql)?;
+    }
+    values(&mut conn, TABLE_AND_TRIGGERS)
 }
 
 fn pending(recorded: &[String]) -> Finding {
@@ -144,10 +155,8 @@ fn pending(recorded: &[String]) -> Finding {
 }
 
 /// Statements of this version whose table or trigger does not exist with the same text.
-fn missing(expected: &[&str], existing: &[String]) -> Vec<Finding> {
-    let missing = expected
-        .iter()
-        .filter(|sql| !existing.iter().any(|existing| existing == *sql));
+fn missing(expected: &[String], existing: &[String]) -> Vec<Finding> {
+    let missing = expected.iter().filter(|sql| !existing.contains(sql));
     missing
         .map(|sql| {
             let (code, severity) = if sql.starts_with("CREATE TRIGGER") {
@@ -162,10 +171,10 @@ fn missing(expected: &[&str], existing: &[String]) -> Vec<Finding> {
 }
 
 /// Triggers that this version does not create.
-fn unexpected(expected: &[&str], existing: &[String]) -> Vec<Finding> {
+fn unexpected(expected: &[String], existing: &[String]) -> Vec<Finding> {
     let unexpected = existing
         .iter()
-        .filter(|sql| sql.starts_with("CREATE TRIGGER") && !expected.contains(&sql.as_str()));
+        .filter(|sql| sql.starts_with("CREATE TRIGGER") && !expected.contains(sql));
     unexpected
         .map(|sql| {
             let found = format!("a trigger that is not part of the trail: {}", first_line(sql));
@@ -181,21 +190,6 @@ fn unexpected(expected: &[&str], existing: &[String]) -> Vec<Finding> {
 
 fn first_line(sql: &str) -> &str {
     sql.lines().next().unwrap_or_default()
-}
-
-/// The statements of a migration that create the table and its triggers, as SQLite stores them.
-fn statements(sql: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    for (at, _) in sql.match_indices("CREATE T") {
-        let rest = &sql[at..];
-        let end = if rest.starts_with("CREATE TRIGGER") {
-            rest.find("\nEND;").map(|at| at + 4)
-        } else {
-            rest.find(";\n")
-        };
-        found.extend(end.map(|end| &rest[..end]));
-    }
-    found
 }
 
 /// Checks the settings of the application's connections. Connections of other programs may differ.
@@ -263,19 +257,25 @@ mod tests {
     }
 
     #[test]
-    fn the_statements_of_table_and_triggers_are_extracted() {
-        let found: Vec<_> = MIGRATIONS
-            .iter()
-            .flat_map(|(_, sql)| statements(sql))
-            .map(first_line)
-            .collect();
-        assert_eq!(found.len(), 4, "{found:?}");
-        assert!(
-            statements(MIGRATIONS[0].1)
-                .iter()
-                .skip(1)
-                .all(|sql| sql.ends_with("END"))
-        );
-        assert!(statements(MIGRATIONS[0].1)[0].ends_with("WITHOUT ROWID"));
+    fn the_table_and_its_triggers_are_expected() {
+        let expected = expected().unwrap();
+        assert_eq!(expected.len(), 4, "{expected:?}");
+        assert!(expected[0].starts_with("CREATE TABLE audit_logs"), "{expected:?}");
+    }
+
+    #[test]
+    fn a_table_that_was_altered_differs_from_the_expected_one() {
+        let mut conn = SqliteConnection::establish(":memory:").unwrap();
+        for (_, sql) in MIGRATIONS {
+            conn.batch_execute(sql).unwrap();
+        }
+        let differences = |conn: &mut SqliteConnection| {
+            let existing = values(conn, TABLE_AND_TRIGGERS).unwrap();
+            missing(&expected().unwrap(), &existing).len()
+        };
+        assert_eq!(differences(&mut conn), 0);
+        conn.batch_execute("ALTER TABLE audit_logs ADD COLUMN session_id TEXT")
+            .unwrap();
+        assert_eq!(differences(&mut conn), 1);
     }
 }

@@ -1,4 +1,18 @@
 //! Writes batches to one kind of database and classifies its errors.
+//!
+//! # Writing a sink
+//!
+//! `MemorySink` in `testing/memory.rs` is the shortest one. A sink starts in `writer/builder.rs`, as a variant of
+//! `Target`; a sink that can be read too is a `Kind` of the client instead. The contract is that of [`Sink`]:
+//! - A batch may be sent again after an error or a lost answer ([`Attempt::Retry`]). A row is identified by
+//!   `(id, created_at)`: what is stored already is a success.
+//! - Each attempt is bounded in time by the sink itself. The lanes never cancel it.
+//! - [`SinkErrorKind`](audit_core::writer::SinkErrorKind) decides what happens: a transient or misconfigured error
+//!   keeps the batch, a rejected row halves it until the row is alone, and then quarantines it. Report a rejected
+//!   row only if another row would be accepted now (docs/decisions/0006-error-classification.md).
+//! - [`Written::duplicates`] are the rows that are stored under another number. Leave it empty if that cannot be
+//!   known: `verify writers` then counts such a number as missing.
+//! - The name of the target goes into the spool files: two targets must not share one.
 
 mod partitions;
 mod postgres;

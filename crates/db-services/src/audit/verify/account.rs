@@ -16,7 +16,7 @@ pub(super) fn account(totals: &WriterTotals, declared: &Declarations, gaps: &[Ga
     // A number counts once, as the first of these that it is: a rejected row that was replayed after
     // the database was fixed is stored.
     let mut accounted = stored(totals, gaps);
-    let dropped = account_for(&mut accounted, &declared.dropped);
+    let expired = account_for(&mut accounted, &declared.dropped);
     let repeated = account_for(&mut accounted, &declared.repeated);
     let quarantined = account_for(&mut accounted, &declared.quarantined);
     let wholly_lost = account_for(&mut accounted, &declared.lost);
@@ -59,7 +59,7 @@ pub(super) fn account(totals: &WriterTotals, declared: &Declarations, gaps: &[Ga
         last_seen: time(totals.last_seen),
         verdict,
         stored,
-        dropped,
+        expired,
         declared_lost,
         quarantined,
         repeated,
@@ -253,13 +253,13 @@ mod tests {
         declared.add_dropped(5, 7);
         let (totals, gaps) = totals(&(6..=10).collect());
         let found = account(&totals, &declared, &gaps).unwrap();
-        assert_eq!((found.verdict, found.dropped), (Verdict::Missing, 4));
+        assert_eq!((found.verdict, found.expired), (Verdict::Missing, 4));
         assert_eq!(found.missing_ranges, [(4, 4), (11, 12)]);
         declared.add_dropped(4, 4);
         declared.add_dropped(11, 12);
         let found = account(&totals, &declared, &gaps).unwrap();
         assert_eq!(
-            (found.verdict, found.dropped, found.stored),
+            (found.verdict, found.expired, found.stored),
             (Verdict::Complete, 7, 5)
         );
     }

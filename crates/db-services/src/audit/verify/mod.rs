@@ -63,8 +63,8 @@ pub struct WriterAccount {
     pub verdict: Verdict,
     /// Entries in the table.
     pub stored: u64,
-    /// Entries that went with months that were dropped on record, and are not back.
-    pub dropped: u64,
+    /// Entries of months that retention removed, with an entry in its ledger, and that were not restored.
+    pub expired: u64,
     /// Entries that it declared lost.
     pub declared_lost: u64,
     /// Entries that the database rejected, declared, and not stored since.

@@ -25,7 +25,7 @@ pub struct WriterStats {
     pub replayed: u64,
     /// Entries the database refuses.
     pub quarantined: u64,
-    /// Entries lost: refused by a full queue, or abandoned at shutdown.
+    /// Entries lost, for any reason of [`DropReason`](crate::audit::DropReason).
     pub dropped: u64,
     /// Entries the database was still working on when the writer was shut down.
     pub unknown: u64,
