@@ -54,9 +54,6 @@ const ALONE: &str = "PRAGMA locking_mode = EXCLUSIVE;";
 
 const SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 
-/// SQLite's result code for damage; extended codes have it in their last eight bits.
-const SQLITE_CORRUPT: u64 = 11;
-
 /// The extension of a file that is not whole yet.
 pub(super) const UNFINISHED: &str = "unfinished";
 
@@ -565,27 +562,12 @@ fn may_lack_space(error: &StoreError) -> bool {
     }
 }
 
-/// True if a text has a result code of SQLite that is not `SQLITE_CORRUPT`: `quick_check` reports an I/O error so
-/// within its findings.
-pub(super) fn names_other_error(text: &str) -> bool {
-    let codes = text.split("error code=").skip(1);
-    let number = |code: &str| {
-        let end = code
-            .find(|char: char| !char.is_ascii_digit())
-            .unwrap_or(code.len());
-        code[..end].parse::<u64>().ok()
-    };
-    codes.filter_map(number).any(|code| code & 0xff != SQLITE_CORRUPT)
-}
-
 /// What an error of SQLite or of the file system means for a file. SQLite's driver passes on the text alone.
 pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError {
     let text = crate::client::describe(error);
     let has = |known: &[&str]| known.iter().any(|known| text.contains(known));
     let is_impossible = matches!(error.downcast_ref(), Some(Error::DeserializationError(_)));
-    if names_other_error(&text) {
-        StoreError::Transient(text)
-    } else if is_impossible
+    if is_impossible
         || has(&[
             "database disk image is malformed",
             "malformed database schema",
