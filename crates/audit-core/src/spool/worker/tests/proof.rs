@@ -97,6 +97,27 @@ fn a_file_that_looks_damaged_again_and_is_whole_is_copied_and_removed() {
 }
 
 #[test]
+fn a_file_that_is_whole_stays_if_a_copy_of_its_batches_was_lost() {
+    let mut world = World::with([], |config| config.max_group_bytes = 10);
+    let ids: Vec<SpoolId> = world
+        .append(&singles(1..=3))
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    world.give_back(ids, Again::InOrder);
+    // The file with the first copy is removed.
+    world.store.0.borrow_mut().removed_after_append = Some("own2");
+    world.fail("sizes", malformed());
+    assert_eq!(world.read(), None);
+    world.wait(Duration::from_secs(2));
+    assert!(is_damage_reported(&world));
+    world.recover();
+    world.wait(SCAN);
+    assert!(world.names().contains(&"own1".to_owned()), "{:?}", world.names());
+    assert_eq!(world.did("set_aside"), 0);
+}
+
+#[test]
 fn a_second_file_that_is_removed_while_the_first_is_copied_is_copied_soon() {
     let mut world = World::with([], |config| config.max_group_bytes = 10);
     let ids: Vec<SpoolId> = world
