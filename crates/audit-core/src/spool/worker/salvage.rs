@@ -66,6 +66,8 @@ pub(super) struct Salvage<F> {
     next: Option<SalvageFrom>,
     /// The batches that were copied.
     copied: Vec<i64>,
+    /// The files that they were copied to.
+    copied_to: BTreeSet<u32>,
     /// True if it is renamed at the end: it is still in the directory.
     is_renamed: bool,
     /// Batches that the writer holds.
@@ -181,6 +183,7 @@ impl<S: Store> SpoolWorker<S> {
             file: open.file,
             next: Some(SalvageFrom::Above(i64::MIN)),
             copied: Vec::new(),
+            copied_to: BTreeSet::new(),
             is_renamed,
             held: open.held,
             removed: open.removing,
@@ -243,6 +246,7 @@ impl<S: Store> SpoolWorker<S> {
                     .commit_own(&batches, now, replies)
                     .map_err(|failure| failure.to_string())?;
                 salvage.copied.extend(&ids);
+                salvage.copied_to.insert(own);
                 for (id, copy) in ids.into_iter().zip(copies) {
                     self.note_copy(
                         SpoolId { file: key, batch: id },
@@ -262,11 +266,14 @@ impl<S: Store> SpoolWorker<S> {
         let renamed = match self.check_before_renaming(salvage) {
             Err(StoreError::Corrupt(_)) => self.store.set_aside(&mut salvage.file).map(Some),
             Ok(_) => {
-                // It is whole. If it stays, it is adopted, and its batches are found stored.
-                let mut done = salvage.copied.clone();
-                done.extend(&salvage.removed);
-                done.sort_unstable();
-                let _ = self.store.remove_if_done(&mut salvage.file, &done);
+                // It is whole. If it stays, it is adopted, and its batches are found stored. It does if a file with
+                // copies was lost since.
+                if salvage.copied_to.iter().all(|key| self.files.contains_key(key)) {
+                    let mut done = salvage.copied.clone();
+                    done.extend(&salvage.removed);
+                    done.sort_unstable();
+                    let _ = self.store.remove_if_done(&mut salvage.file, &done);
+                }
                 Ok(None)
             }
             // Somebody removed it meanwhile.

@@ -3,9 +3,6 @@
 use audit_core::spool::StoreError;
 use diesel::result::Error;
 
-/// SQLite's result code for damage; extended codes have it in their last eight bits.
-const SQLITE_CORRUPT: u64 = 11;
-
 /// True for an error that a full disk may have caused: SQLite calls a lack of space for the index an I/O error.
 pub(super) fn may_lack_space(error: &StoreError) -> bool {
     match error {
@@ -17,27 +14,12 @@ pub(super) fn may_lack_space(error: &StoreError) -> bool {
     }
 }
 
-/// True if a text has a result code of SQLite that is not `SQLITE_CORRUPT`: `quick_check` reports an I/O error so
-/// within its findings.
-pub(super) fn names_other_error(text: &str) -> bool {
-    let codes = text.split("error code=").skip(1);
-    let number = |code: &str| {
-        let end = code
-            .find(|char: char| !char.is_ascii_digit())
-            .unwrap_or(code.len());
-        code[..end].parse::<u64>().ok()
-    };
-    codes.filter_map(number).any(|code| code & 0xff != SQLITE_CORRUPT)
-}
-
 /// What an error of SQLite or of the file system means for a file. SQLite's driver passes on the text alone.
 pub(super) fn classify(error: &(dyn std::error::Error + 'static)) -> StoreError {
     let text = crate::client::describe(error);
     let has = |known: &[&str]| known.iter().any(|known| text.contains(known));
     let is_impossible = matches!(error.downcast_ref(), Some(Error::DeserializationError(_)));
-    if names_other_error(&text) {
-        StoreError::Transient(text)
-    } else if is_impossible
+    if is_impossible
         || has(&[
             "database disk image is malformed",
             "malformed database schema",

@@ -11,7 +11,7 @@ use diesel::result::Error;
 use diesel::sql_types::{BigInt, Text};
 use uuid::Uuid;
 
-use super::classify::{classify, names_other_error};
+use super::classify::classify;
 use super::lock::{Lock, is_present, verify_regular};
 use super::place::Place;
 use super::table::{APPLICATION, VERSION, about};
@@ -22,6 +22,9 @@ pub(super) const PAGE: u64 = 4096;
 
 /// The pages of a file without rows: one for the schema, one for each table, and one for the numbers given.
 pub(super) const EMPTY_PAGES: u64 = 4;
+
+/// SQLite's result code for damage; extended codes have it in their last eight bits.
+const SQLITE_CORRUPT: u64 = 11;
 
 /// What is known of a file from its first pages.
 pub(super) enum Header {
@@ -224,13 +227,31 @@ pub(super) fn check(conn: &mut SqliteConnection) -> Result<(), StoreError> {
     let check: Check = diesel::sql_query("PRAGMA quick_check(1)")
         .get_result(conn)
         .map_err(failed)?;
-    match &*check.quick_check {
+    judge(&check.quick_check)
+}
+
+/// What the first finding of `quick_check` means.
+pub(super) fn judge(finding: &str) -> Result<(), StoreError> {
+    match finding {
         "ok" => Ok(()),
         failure if names_other_error(failure) => {
             Err(StoreError::Transient(format!("SQLite cannot read it: {failure}")))
         }
         damage => Err(StoreError::Corrupt(format!("SQLite finds damage: {damage}"))),
     }
+}
+
+/// True if a text has a result code of SQLite that is not `SQLITE_CORRUPT`: `quick_check` reports an I/O error so
+/// within its findings.
+fn names_other_error(text: &str) -> bool {
+    let codes = text.split("error code=").skip(1);
+    let number = |code: &str| {
+        let end = code
+            .find(|char: char| !char.is_ascii_digit())
+            .unwrap_or(code.len());
+        code[..end].parse::<u64>().ok()
+    };
+    codes.filter_map(number).any(|code| code & 0xff != SQLITE_CORRUPT)
 }
 
 pub(super) fn content(conn: &mut SqliteConnection) -> Result<Content, StoreError> {

@@ -12,7 +12,6 @@ use audit_core::spool::{Adoption, SpoolConfig, SpoolNotice, SpoolReply, SpoolReq
 use tempfile::TempDir;
 
 use super::*;
-use crate::audit::spool::classify::names_other_error;
 use crate::audit::spool::inspect::{Look, look};
 use crate::audit::spool::place::hook;
 use crate::audit::spool::store::Directory;
@@ -143,24 +142,24 @@ fn adopted(dir: &Path) -> SpoolFile {
 
 #[test]
 fn result_codes_within_the_text_of_a_check_are_io_errors_unless_they_mean_damage() {
-    let text = |code: u32| {
-        let text =
-            format!("*** in database main ***\nTree 4 page 4: unable to get the page. error code={code}");
-        io::Error::other(text)
-    };
+    let judge = |code: &str| inspect::judge(&format!("*** in database main ***\nTree 4 page 4: {code}"));
     // An I/O error, one of its kinds, one of a damaged file system, a lack of memory.
     for code in [10, 266, 8458, 7] {
-        assert!(names_other_error(&text(code).to_string()), "{code}");
-        assert!(
-            matches!(classify(&text(code)), StoreError::Transient(_)),
-            "{code}"
-        );
+        let result = judge(&format!("unable to get the page. error code={code}"));
+        assert!(matches!(result, Err(StoreError::Transient(_))), "{result:?}");
     }
-    for code in [11, 267, 523] {
-        assert!(!names_other_error(&text(code).to_string()), "{code}");
+    let two = judge("error code=11, then error code=10");
+    assert!(matches!(two, Err(StoreError::Transient(_))), "{two:?}");
+    for damage in [
+        "error code=11",
+        "error code=267",
+        "error code=523",
+        "free space corruption",
+    ] {
+        let result = judge(damage);
+        assert!(matches!(result, Err(StoreError::Corrupt(_))), "{result:?}");
     }
-    assert!(!names_other_error("row 3 missing from index"));
-    assert!(names_other_error("error code=11, then error code=10"));
+    assert_eq!(inspect::judge("ok"), Ok(()));
 }
 
 #[test]

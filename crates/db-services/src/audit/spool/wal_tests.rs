@@ -106,7 +106,7 @@ fn the_rest_of_a_commit_whose_sync_failed_behind_a_smaller_one_is_not_damage() {
 fn no_flipped_bit_in_a_log_is_taken_for_the_rest_of_a_failed_commit() {
     let dir = TempDir::new().unwrap();
     let mut file = SpoolFile::create(dir.path(), NAME, "there").unwrap();
-    for (tag, rows) in [1, 40, 3, 80].into_iter().enumerate() {
+    for (tag, rows) in [1, 20, 3, 30].into_iter().enumerate() {
         file.commit(&[body(tag as i64, rows)], &[]).unwrap();
     }
     let (_killed, log) = killed(dir.path());
@@ -124,6 +124,40 @@ fn no_flipped_bit_in_a_log_is_taken_for_the_rest_of_a_failed_commit() {
             assert!(
                 wal::find_damage(&log).unwrap().is_some(),
                 "bit {bit} of frame {frame} of {frames}"
+            );
+        }
+    }
+}
+
+/// The first frame of a commit that makes the file grow, and changes only large numbers besides: with another page
+/// number it looks like the rest of one.
+#[test]
+fn a_wrong_page_number_is_not_taken_for_the_rest_of_a_failed_commit() {
+    let dir = TempDir::new().unwrap();
+    let mut file = SpoolFile::create(dir.path(), NAME, "there").unwrap();
+    for tag in 0..30 {
+        file.commit(&[body(tag, 30)], &[]).unwrap();
+    }
+    let (_killed, log) = killed(dir.path());
+    let bytes = fs::read(&log).unwrap();
+    let begins: Vec<usize> = (32..bytes.len()).step_by(4120).collect();
+    let is_first = |at: &usize| bytes[*at..at + 4] == [0, 0, 0, 1];
+    let firsts: Vec<usize> = begins.into_iter().filter(is_first).collect();
+    assert!(firsts.len() > 20, "{}", firsts.len());
+    // The last commit of the log alone is behind the frame.
+    for begin in &firsts[10..] {
+        let end = firsts
+            .iter()
+            .find(|next| *next > begin)
+            .copied()
+            .unwrap_or(bytes.len());
+        for bit in 0..32 {
+            let mut hurt = bytes[..end].to_vec();
+            hurt[begin + bit / 8] ^= 1 << (bit % 8);
+            fs::write(&log, hurt).unwrap();
+            assert!(
+                wal::find_damage(&log).unwrap().is_some(),
+                "bit {bit} of the frame at {begin}"
             );
         }
     }

@@ -8,7 +8,6 @@ mod scan;
 mod store;
 mod write;
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 

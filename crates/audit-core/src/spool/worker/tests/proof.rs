@@ -97,18 +97,61 @@ fn a_file_that_looks_damaged_again_and_is_whole_is_copied_and_removed() {
 }
 
 #[test]
+fn a_file_that_is_whole_stays_if_a_copy_of_its_batches_was_lost() {
+    let mut world = World::with([], |config| config.max_group_bytes = 10);
+    let ids: Vec<SpoolId> = world
+        .append(&singles(1..=3))
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    world.give_back(ids, Again::InOrder);
+    // The file with the first copy is removed.
+    world.store.0.borrow_mut().removed_after_append = Some("own2");
+    world.fail("sizes", malformed());
+    assert_eq!(world.read(), None);
+    world.wait(Duration::from_secs(2));
+    assert!(is_damage_reported(&world));
+    world.recover();
+    world.wait(SCAN);
+    assert!(world.names().contains(&"own1".to_owned()), "{:?}", world.names());
+    assert_eq!(world.did("set_aside"), 0);
+}
+
+#[test]
 fn a_second_file_that_is_removed_while_the_first_is_copied_is_copied_soon() {
-    let mut world = World::new([]);
-    let first = world.append(&singles([1])).remove(0).unwrap();
+    let mut world = World::with([], |config| config.max_group_bytes = 10);
+    let ids: Vec<SpoolId> = world
+        .append(&singles(1..=3))
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
     world.store.0.borrow_mut().files.remove("own1");
-    world.store.0.borrow_mut().removed_at_append = Some("own2");
+    // The first batch is copied to it.
+    world.store.0.borrow_mut().removed_after_append = Some("own2");
     world.wait(SCAN);
     world.wait(Duration::from_secs(1));
-    world.wait(Duration::from_secs(1));
-    let disk = Rc::clone(&world.store.0);
-    assert_eq!(disk.borrow().files["own3"].batches.len(), 1);
-    world.give_back(vec![first], Again::InOrder);
-    assert_eq!(world.drain(), [1]);
+    assert_eq!(world.store.0.borrow().files["own3"].batches.len(), 3);
+    world.give_back(ids, Again::InOrder);
+    let mut rows = world.drain();
+    rows.sort_unstable();
+    assert_eq!(rows, [1, 2, 3]);
+}
+
+#[test]
+fn a_file_is_damaged_if_that_is_found_twice_between_reads_of_all_its_bytes() {
+    let mut world = World::new([("a", damaged_at(2, 3))]);
+    world.fail("append", full());
+    world.wait(Duration::ZERO);
+    let log = world.store.0.borrow().log.clone();
+    let checks: Vec<&String> = log.iter().filter(|done| done.ends_with(" a")).take(5).collect();
+    let expected = [
+        "adopt a",
+        "check a",
+        "verify_readable a",
+        "check a",
+        "verify_readable a",
+    ];
+    assert_eq!(checks, expected);
 }
 
 /// Its owner, whose lock was taken, appended while the adopter emptied it.
@@ -120,7 +163,10 @@ fn an_adopted_file_that_was_used_meanwhile_is_read_again() {
     assert_eq!(rows, [1]);
     world.store.0.borrow_mut().appended_at_delete = Some(vec![row(2)]);
     world.ask(vec![SpoolRequest::Remove(ids)]);
+    world.replies.clear();
     world.wait(Duration::from_secs(1));
+    let is_news = |reply: &SpoolReply<TestRow>| matches!(reply, SpoolReply::Adopted);
+    assert!(world.replies.iter().any(is_news), "the writer hears of it");
     assert_eq!(world.names(), ["a", "own1"]);
     assert_eq!(world.drain(), [2]);
     world.wait(Duration::from_secs(1));

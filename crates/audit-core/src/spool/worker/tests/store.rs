@@ -64,8 +64,8 @@ pub(super) struct Disk {
     /// Operations that fail, by name.
     pub(super) failing: BTreeMap<&'static str, StoreError>,
     pub(super) quarantined: usize,
-    /// The file that is removed when something is appended to it.
-    pub(super) removed_at_append: Option<&'static str>,
+    /// The file that is removed once something was appended to it.
+    pub(super) removed_after_append: Option<&'static str>,
     /// A batch that another process appends to a file that is to be removed.
     pub(super) appended_at_delete: Option<Vec<TestRow>>,
     /// The most batches that one call took or returned.
@@ -236,9 +236,6 @@ impl Store for MemoryStore {
         append: &[Batch<Vec<TestRow>>],
         remove: &[i64],
     ) -> Result<Committed, StoreError> {
-        if !append.is_empty() && self.0.borrow().removed_at_append == Some(&*file.name) {
-            self.0.borrow_mut().files.remove(&file.name);
-        }
         if !self.0.borrow().files.contains_key(&file.name) {
             return Err(StoreError::Gone("removed".to_owned()));
         }
@@ -265,6 +262,9 @@ impl Store for MemoryStore {
             .largest_commit
             .max(append.iter().map(|batch| batch.bytes).sum());
         disk.files.insert(file.name.clone(), file.open.clone());
+        if !append.is_empty() && disk.removed_after_append == Some(&*file.name) {
+            disk.files.remove(&file.name);
+        }
         Ok(committed)
     }
 
