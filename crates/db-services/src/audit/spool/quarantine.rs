@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::classify::classify;
 use super::inspect::{self, extension_of, uri};
 use super::lock::{Identity, create_private, sync_dir};
+use super::place::Place;
 use super::{ReplayScope, SpoolError, SpoolErrorKind, StoreError, codec, file_name, wal};
 use crate::LOG_TARGET;
 use crate::audit::row::LogRow;
@@ -166,9 +167,16 @@ impl Quarantine {
             create_if_missing(path)?;
             let mut open = Self::connect(path)?;
             match open.set_up() {
-                // While it is open: closing it under its name would remove the log of an older version.
-                Err(StoreError::Corrupt(damage)) => set_aside(path, open.identity, &damage)?,
+                Err(StoreError::Corrupt(_)) => {}
                 set_up => return Ok(set_up.map(|()| open)?),
+            }
+            // SQLite reports a failed read as damage too: it is damaged if each byte can be read and it is found
+            // again. While it is open: closing it under its name would remove the log of an older version.
+            Place::read_through_any(path)?;
+            let mut again = Self::connect(path)?;
+            match again.set_up() {
+                Err(StoreError::Corrupt(damage)) => set_aside(path, again.identity, &damage)?,
+                set_up => return Ok(set_up.map(|()| again)?),
             }
         }
         Err(StoreError::Transient("it is damaged, and so are those that take its place".to_owned()).into())
