@@ -84,10 +84,10 @@ faults! {
     a_login_with_replication_is_found: ["writer"], User Warning "has REPLICATION", "ALTER ROLE $app REPLICATION", Remedy;
     a_login_that_may_run_programs_is_found: ["writer"], User Critical "pg_execute_server_program", "GRANT pg_execute_server_program TO $app", Remedy;
     a_login_that_may_write_all_data_is_found: ["writer"], User Warning "pg_write_all_data", "GRANT pg_write_all_data TO $app", Remedy;
-    a_login_without_a_role_is_found: ["writer"], Membership Warning "none of the trail's roles", "REVOKE audit_writer FROM $app", Remedy;
+    a_login_without_a_role_is_found: ["writer"], Membership Warning "not a member of any of the trail's roles", "REVOKE audit_writer FROM $app", Remedy;
     a_login_with_an_additional_role_is_found: ["writer"], Membership Warning "audit_auditor, audit_writer", "GRANT audit_auditor TO $app", Remedy;
     a_reader_that_is_also_maintainer_is_found: ["reader"], Membership Warning "audit_maintainer, audit_reader", "GRANT audit_maintainer TO $app", Remedy;
-    a_missing_role_is_found: ["writer"], Roles Warning "there is no role for the maintainer", "DELETE FROM audit_roles WHERE kind = 'maintainer'",
+    a_missing_role_is_found: ["writer"], Roles Warning "the role for the maintainer is missing", "DELETE FROM audit_roles WHERE kind = 'maintainer'",
         Sql("INSERT INTO audit_roles VALUES ('maintainer', 'audit_maintainer')");
     a_role_that_is_member_of_another_is_found: ["writer"], Roles Critical "is a member of pg_monitor", "CREATE ROLE $app_m IN ROLE pg_monitor; UPDATE audit_roles SET role = '$app_m' WHERE kind = 'maintainer'", Remedy;
     a_role_that_is_superuser_is_found: ["writer"], Roles Critical "is a superuser", "CREATE ROLE $app_m SUPERUSER; UPDATE audit_roles SET role = '$app_m' WHERE kind = 'maintainer'", Remedy;
@@ -107,44 +107,44 @@ faults! {
     missing_row_security_is_found: ["reader"], RowSecurity Critical "a reader sees every tenant", "ALTER TABLE audit_logs DISABLE ROW LEVEL SECURITY", Remedy;
     missing_row_security_on_a_partition_is_found: ["reader"], RowSecurity Warning "off on the partition audit_logs_default", "ALTER TABLE audit_logs_default DISABLE ROW LEVEL SECURITY", Remedy;
     a_missing_policy_is_found: ["reader"], RowSecurity Warning "audit_logs_insert is missing", "DROP POLICY audit_logs_insert ON audit_logs", Remedy;
-    a_policy_for_all_tenants_is_found: ["reader"], RowSecurity Critical "audit_logs_read_tenant is not as it was made", "ALTER POLICY audit_logs_read_tenant ON audit_logs USING (true)", Remedy;
-    a_policy_for_others_is_found: ["reader"], RowSecurity Critical "audit_logs_read_all is not as it was made", "ALTER POLICY audit_logs_read_all ON audit_logs TO audit_auditor, audit_reader", Remedy;
-    an_additional_policy_is_found: ["reader"], RowSecurity Critical "let_it_be is none of the trail's", "CREATE POLICY let_it_be ON audit_logs FOR SELECT USING (action = 'x')", Remedy;
+    a_policy_for_all_tenants_is_found: ["reader"], RowSecurity Critical "audit_logs_read_tenant was changed", "ALTER POLICY audit_logs_read_tenant ON audit_logs USING (true)", Remedy;
+    a_policy_for_others_is_found: ["reader"], RowSecurity Critical "audit_logs_read_all was changed", "ALTER POLICY audit_logs_read_all ON audit_logs TO audit_auditor, audit_reader", Remedy;
+    an_additional_policy_is_found: ["reader"], RowSecurity Critical "let_it_be is not part of the trail", "CREATE POLICY let_it_be ON audit_logs FOR SELECT USING (action = 'x')", Remedy;
 
     // Objects of the database.
     a_missing_row_trigger_is_found: ["writer"], Triggers Critical "nothing refuses DELETE, UPDATE on audit_logs", "DROP TRIGGER audit_logs_append_only ON audit_logs", Remedy;
     a_missing_truncate_trigger_is_found: ["writer"], Triggers Critical "nothing refuses TRUNCATE on audit_logs_default", "DROP TRIGGER audit_logs_no_truncate ON audit_logs_default", Remedy;
-    a_disabled_trigger_is_found: ["writer"], Triggers Critical "is off on", "ALTER TABLE $month DISABLE TRIGGER audit_logs_append_only", Remedy;
-    a_trigger_that_is_off_in_replica_mode_is_found: ["writer"], Triggers Warning "sleeps in replica mode", "ALTER TABLE $month ENABLE TRIGGER audit_logs_no_truncate", Remedy;
+    a_disabled_trigger_is_found: ["writer"], Triggers Critical "is disabled on", "ALTER TABLE $month DISABLE TRIGGER audit_logs_append_only", Remedy;
+    a_trigger_that_is_off_in_replica_mode_is_found: ["writer"], Triggers Warning "is disabled in replica mode", "ALTER TABLE $month ENABLE TRIGGER audit_logs_no_truncate", Remedy;
     a_trigger_with_a_condition_is_found: ["writer"], Triggers Critical "nothing refuses DELETE, UPDATE on audit_logs, ",
         "DROP TRIGGER audit_logs_append_only ON audit_logs; CREATE TRIGGER audit_logs_append_only BEFORE UPDATE OR DELETE ON audit_logs FOR EACH ROW WHEN (OLD.action <> 'x') EXECUTE FUNCTION audit_logs_refuse_change()", Remedy;
     a_manually_created_partition_without_triggers_is_found: ["writer"], Triggers Critical "nothing refuses TRUNCATE on mine", "CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01')", Remedy;
-    a_manually_created_partition_is_found: ["writer"], StrayTables Info "the partition mine was made by hand", "CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01')", Sql("DROP TABLE mine");
+    a_manually_created_partition_is_found: ["writer"], StrayTables Info "the partition mine was created manually", "CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01')", Sql("DROP TABLE mine");
     a_trigger_that_skips_rows_is_found: ["writer"], StrangeTriggers Critical "can change or drop it",
         "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER swallow BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION swallow()", Remedy;
     a_foreign_trigger_is_found: ["writer"], StrangeTriggers Warning "the trigger note on",
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER note AFTER INSERT ON $month FOR EACH ROW EXECUTE FUNCTION note()", Remedy;
     a_rule_is_found: ["writer"], StrangeTriggers Critical "the rule nothing on audit_logs", "CREATE RULE nothing AS ON DELETE TO audit_logs DO INSTEAD NOTHING", Remedy;
-    a_function_that_refuses_nothing_is_found: ["writer"], Functions Critical "audit_logs_refuse_change() does not do",
+    a_function_that_refuses_nothing_is_found: ["writer"], Functions Critical "the body of audit_logs_refuse_change() differs",
         "ALTER FUNCTION audit_logs_refuse_change() RENAME TO audit_kept; CREATE FUNCTION audit_logs_refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
          ALTER FUNCTION audit_logs_refuse_change() OWNER TO trail_owner",
         Sql("DROP FUNCTION audit_logs_refuse_change(); ALTER FUNCTION audit_kept() RENAME TO audit_logs_refuse_change");
     a_missing_function_is_found: ["writer"], Functions Warning "functions are missing: audit_logs_index_closed_months", "ALTER FUNCTION audit_logs_index_closed_months() RENAME TO gone",
         Sql("ALTER FUNCTION gone() RENAME TO audit_logs_index_closed_months");
     a_function_with_the_callers_path_is_found: ["writer"], Functions Critical "in the caller's search_path", "ALTER FUNCTION audit_logs_create_partition(timestamp) RESET search_path", Remedy;
-    a_function_that_public_may_run_is_found: ["writer"], Functions Warning "everybody may run audit_logs_ensure_partitions", "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions TO PUBLIC", Remedy;
+    a_function_that_public_may_run_is_found: ["writer"], Functions Warning "everybody may execute audit_logs_ensure_partitions", "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions TO PUBLIC", Remedy;
     a_function_of_another_is_found: ["writer"], Functions Critical "not to the table's owner", "ALTER FUNCTION audit_logs_create_partition(timestamp) OWNER TO postgres", Remedy;
-    a_function_with_the_callers_rights_is_found: ["writer"], Functions Warning "has too few", "ALTER FUNCTION audit_logs_index_closed_months() SECURITY INVOKER", Remedy;
+    a_function_with_the_callers_rights_is_found: ["writer"], Functions Warning "with the rights of its caller", "ALTER FUNCTION audit_logs_index_closed_months() SECURITY INVOKER", Remedy;
     a_missing_index_is_found: ["writer"], Indexes Warning "audit_logs_tenant_timeline is missing", "DROP INDEX audit_logs_tenant_timeline", Remedy;
     an_invalid_index_is_found: ["writer"], Indexes Warning "is not valid", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$month_pkey'::regclass", Remedy;
     a_missing_primary_key_is_found: ["writer"], Indexes Critical "stored twice", "ALTER TABLE audit_logs DROP CONSTRAINT audit_logs_pkey", Remedy;
-    few_upcoming_partitions_are_found: ["writer"], MonthsAhead Warning "months are made only up to",
+    few_upcoming_partitions_are_found: ["writer"], MonthsAhead Warning "partitions exist only up to",
         "DO $do$ DECLARE part regclass; BEGIN FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass AND inhrelid::regclass::text ~ '\\d' ORDER BY inhrelid::regclass::text OFFSET 4 LOOP \
          EXECUTE format('DROP TABLE %s', part); END LOOP; END $do$", Remedy;
     a_missing_partition_for_this_month_is_found: ["writer"], MonthsAhead Warning "this month has no partition", "DROP TABLE $month", Remedy;
     a_missing_default_partition_is_found: ["writer"], DefaultPartition Warning "there is no default partition", "DROP TABLE audit_logs_default", Remedy;
     rows_in_the_default_partition_are_found: [] as "trail_owner", DefaultPartition Warning "holds rows: 1", "INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'x')", Remedy;
-    a_detached_partition_is_found: ["writer"], StrayTables Warning "audit_logs_1998_01 is no part of audit_logs",
+    a_detached_partition_is_found: ["writer"], StrayTables Warning "audit_logs_1998_01 is not attached to audit_logs",
         "SELECT audit_logs_ensure_partitions('1998-01-01', '1998-01-01'); ALTER TABLE audit_logs DETACH PARTITION audit_logs_1998_01", Sql("DROP TABLE audit_logs_1998_01");
     a_pending_migration_is_found: [] as "trail_owner", Migrations Warning "lacks the migrations 20261128000003", "DELETE FROM __diesel_schema_migrations WHERE version = '20261128000003'",
         Sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('20261128000003')");
@@ -157,28 +157,28 @@ faults! {
     slow_statements_in_the_server_log_are_found: ["writer"], ServerLog Info "log_min_duration_statement is 0", "ALTER DATABASE $db SET log_min_duration_statement = 0", Sql("ALTER DATABASE $db RESET log_min_duration_statement");
     a_short_statement_timeout_is_found: ["writer"], Timeouts Warning "statement_timeout is 50 ms", "ALTER ROLE $app SET statement_timeout = 50", Remedy;
     an_idle_session_timeout_is_found: ["writer"], Timeouts Info "idle_session_timeout is 1000 ms", "ALTER ROLE $app SET idle_session_timeout = 1000", Remedy;
-    a_read_only_login_is_found: ["writer"], Writable Warning "nothing was tried", "ALTER ROLE $app SET default_transaction_read_only = on", Sql("ALTER ROLE $app RESET default_transaction_read_only");
+    a_read_only_login_is_found: ["writer"], Writable Warning "no statement was tried", "ALTER ROLE $app SET default_transaction_read_only = on", Sql("ALTER ROLE $app RESET default_transaction_read_only");
 
     // Attempts.
     a_constraint_that_refuses_rows_is_found: ["writer"], Writable Critical "rows are refused", "ALTER TABLE audit_logs ADD CHECK (action <> 'audit.probe')", Sql("ALTER TABLE audit_logs DROP CONSTRAINT audit_logs_action_check");
-    a_trigger_that_swallows_rows_is_found: ["writer"], Writable Critical "of 2 rows inserted 0 arrived",
+    a_trigger_that_swallows_rows_is_found: ["writer"], Writable Critical "of 2 rows inserted 0 were stored",
         "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER swallow BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION swallow()", Sql("DROP TRIGGER swallow ON audit_logs");
     an_update_that_succeeds_is_found: ["writer", "reader"], RowUpdate Critical "UPDATE was carried out on a stored row",
         "GRANT UPDATE (metadata) ON audit_logs TO audit_writer; CREATE POLICY u ON audit_logs FOR UPDATE USING (true); DROP TRIGGER audit_logs_append_only ON audit_logs", Sql("REVOKE UPDATE (metadata) ON audit_logs FROM audit_writer");
-    an_update_that_only_row_security_stops_is_found: ["writer", "reader"], RowUpdate Warning "row security alone hid the row", "GRANT UPDATE ON audit_logs TO $app", Remedy;
-    an_update_privilege_without_select_is_found: ["writer"], RowUpdate Warning "for want of a row", "GRANT UPDATE (outcome) ON audit_logs TO $app", Remedy;
+    an_update_that_only_row_security_stops_is_found: ["writer", "reader"], RowUpdate Warning "only row security hid the row", "GRANT UPDATE ON audit_logs TO $app", Remedy;
+    an_update_privilege_without_select_is_found: ["writer"], RowUpdate Warning "there is no row that this user may both insert and read", "GRANT UPDATE (outcome) ON audit_logs TO $app", Remedy;
     a_delete_that_succeeds_is_found: ["writer", "reader"], RowDelete Critical "DELETE was carried out on a stored row",
         "GRANT DELETE ON audit_logs TO $app; CREATE POLICY d ON audit_logs FOR DELETE USING (true); ALTER TABLE audit_logs DISABLE TRIGGER audit_logs_append_only; ALTER TABLE $month DISABLE TRIGGER audit_logs_append_only",
         Sql("ALTER TABLE $month ENABLE ALWAYS TRIGGER audit_logs_append_only");
     an_update_that_succeeds_in_replica_mode_is_found: [] as "postgres", RowUpdate Critical "in replica mode", "ALTER TABLE $month ENABLE TRIGGER audit_logs_append_only", Sql("ALTER TABLE $month ENABLE ALWAYS TRIGGER audit_logs_append_only");
     a_forged_recorded_at_is_found: ["writer"], Forgery Critical "a recorded_at of this user's choice", "GRANT INSERT (recorded_at) ON audit_logs TO $app", Sql("REVOKE INSERT (recorded_at) ON audit_logs FROM $app");
     a_forged_tx_id_is_found: ["writer"], Forgery Critical "a tx_id of this user's choice", "GRANT INSERT (tx_id) ON audit_logs TO $app", Sql("REVOKE INSERT (tx_id) ON audit_logs FROM $app");
-    visible_rows_of_another_tenant_are_found: ["writer", "reader"], TenantRead Critical "sees a row of another: the policies let it through", "ALTER POLICY audit_logs_read_tenant ON audit_logs USING (true)",
+    visible_rows_of_another_tenant_are_found: ["writer", "reader"], TenantRead Critical "sees a row of another: the policies allow it", "ALTER POLICY audit_logs_read_tenant ON audit_logs USING (true)",
         Sql("ALTER POLICY audit_logs_read_tenant ON audit_logs USING (tenant_id = nullif(current_setting('audit.tenant_id', true), ''))");
     visible_rows_without_a_tenant_set_are_found: ["reader"], TenantRead Critical "no tenant set", "INSERT INTO audit_logs (tenant_id, action) VALUES ('acme', 'x'); ALTER POLICY audit_logs_read_tenant ON audit_logs USING (true)",
         Sql("ALTER POLICY audit_logs_read_tenant ON audit_logs USING (tenant_id = nullif(current_setting('audit.tenant_id', true), ''))");
-    a_login_that_bypasses_row_security_is_found: ["writer", "reader"], TenantRead Critical "row security does not hold for this user", "ALTER ROLE $app BYPASSRLS", Sql("ALTER ROLE $app NOBYPASSRLS");
-    a_privilege_to_create_tables_is_found: ["writer"], CreateTable Warning "can make tables and functions in the schema public", "GRANT CREATE ON SCHEMA public TO PUBLIC", Remedy;
+    a_login_that_bypasses_row_security_is_found: ["writer", "reader"], TenantRead Critical "row security does not apply to this user", "ALTER ROLE $app BYPASSRLS", Sql("ALTER ROLE $app NOBYPASSRLS");
+    a_privilege_to_create_tables_is_found: ["writer"], CreateTable Warning "can create tables and functions in the trail's schema public", "GRANT CREATE ON SCHEMA public TO PUBLIC", Remedy;
 }
 
 #[tokio::test]

@@ -166,8 +166,7 @@ async fn each_missing_trigger_is_found() {
             .unwrap();
         let found = findings(&fixture.db.url, &Options::default()).await;
         let found_faults = faults(&found);
-        let begins =
-            format!("TRIGGERS critical: missing, or not as it was made: CREATE TRIGGER audit_logs_{trigger}");
+        let begins = format!("TRIGGERS critical: missing or changed: CREATE TRIGGER audit_logs_{trigger}");
         assert!(
             found_faults.iter().any(|fault| fault.starts_with(&begins)),
             "{found_faults:#?}"
@@ -197,7 +196,7 @@ async fn foreign_triggers_and_missing_migrations_are_found() {
         .unwrap();
     fixture
         .assert_only_fault(
-            "STRANGE_TRIGGERS warning: a trigger that is none of the trail's: CREATE TRIGGER other",
+            "STRANGE_TRIGGERS warning: a trigger that is not part of the trail: CREATE TRIGGER other",
         )
         .await;
     fixture.db.sql("DROP TRIGGER other").await.unwrap();
@@ -210,7 +209,7 @@ async fn foreign_triggers_and_missing_migrations_are_found() {
     assert!(
         found_faults
             .iter()
-            .any(|fault| fault.starts_with("WRITABLE critical: a row that was inserted did not arrive")),
+            .any(|fault| fault.starts_with("WRITABLE critical: an inserted row was not stored")),
         "{found_faults:#?}"
     );
     fixture
