@@ -28,7 +28,7 @@ async fn a_row_inserted_during_a_drop_stops_it() {
     late.batch_execute("COMMIT").await.unwrap();
     let refused = dropping.await.unwrap().unwrap_err().to_string();
     assert!(
-        refused.contains("rows came to") && refused.contains("Repeat it"),
+        refused.contains("rows were inserted into") && refused.contains("Repeat it"),
         "{refused}"
     );
     assert_eq!(db.count().await, 64);
