@@ -111,8 +111,8 @@ async fn databases_of_a_cluster_can_be_migrated_and_reverted_concurrently() {
     // All of them create the roles, then two drop them while the others begin to use them.
     for _ in 0..5 {
         let (a, b) = tokio::join!(one.migrate(), two.migrate());
-        // The roles, and the migrations that depend on them: retention, duplicates and look-up.
-        assert_eq!((a.unwrap().len(), b.unwrap().len()), (4, 4));
+        // The roles, and the retention, which depends on them.
+        assert_eq!((a.unwrap().len(), b.unwrap().len()), (2, 2));
         let (_, _, c, d) = tokio::join!(
             revert_roles(one),
             revert_roles(two),
@@ -296,17 +296,17 @@ async fn the_owners_functions_call_no_functions_of_other_users() {
     owner.batch_execute(row).await.unwrap();
     assert_eq!(reached().await, "false", "through the default of the id");
 
-    // Proof that it is an attack: without this migration it succeeds.
-    revert_roles(&database(&url)).await;
-    admin(
-        &server,
-        name,
-        "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions TO app",
-    )
-    .await;
-    app.batch_execute("BEGIN").await.unwrap();
+    // Proof that it is an attack: with the table's schema in the search_path, and with a body that is not bound, it
+    // succeeds.
+    owner
+        .batch_execute(
+            "ALTER FUNCTION audit_logs_create_partition(timestamp) SET search_path = pg_catalog, public, pg_temp;
+             CREATE OR REPLACE FUNCTION audit_uuid_v7() RETURNS uuid LANGUAGE sql
+                 AS $$ SELECT encode(set_bit(uuid_send(gen_random_uuid()), 52, 1), 'hex')::uuid $$",
+        )
+        .await
+        .unwrap();
     app.batch_execute(&month.replace("2041", "2042")).await.unwrap();
-    app.batch_execute("COMMIT").await.unwrap();
     assert_eq!(reached().await, "true", "through creating a partition");
     admin(&server, name, "ALTER ROLE app NOSUPERUSER").await;
     owner.batch_execute(row).await.unwrap();

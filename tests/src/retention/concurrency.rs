@@ -12,7 +12,7 @@ async fn a_row_inserted_during_a_drop_stops_it() {
     let (db, parts) = aged(20).await;
     let mut late = AsyncPgConnection::establish(&db.url).await.unwrap();
     let insert = format!(
-        "BEGIN; INSERT INTO audit_logs (created_at, action) SELECT from_time, 'late' FROM audit_logs_months() WHERE part = '{}'",
+        "BEGIN; INSERT INTO audit_logs (created_at, action) SELECT from_time, 'late' FROM audit_logs_months() WHERE partition = '{}'",
         parts[0]
     );
     late.batch_execute(&insert).await.unwrap();
