@@ -47,7 +47,8 @@ impl SpoolSide {
     /// Starts the thread. None if the directory takes no file and the writer wants one at once.
     pub(super) fn start(writer: u32, env: &mut Env) -> Option<Self> {
         let store = SimStore::new(&env.disk);
-        let (id, config) = (store.id(), env.settings.spool_config.clone());
+        let (id, mut config) = (store.id(), env.settings.spool_config.clone());
+        config.writer = Some(super::row::writer_id(writer));
         let locks = Locks {
             disk: Rc::clone(&env.disk),
             store: id,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 /// Adopted files that are open at the same time, by default. Each takes a few descriptors, and the
 /// connections to the database need some as well.
 const MAX_ADOPTED: usize = 4;
@@ -16,6 +18,8 @@ const MAX_LOOKS: usize = 32;
 pub struct SpoolConfig {
     /// The database that the rows are for.
     pub target: String,
+    /// The writer that uses the spool; none for a replay by command.
+    pub writer: Option<Uuid>,
     /// True if files for other databases are adopted as well.
     pub any_target: bool,
     /// The most bytes that the writer's file may hold.
@@ -51,6 +55,7 @@ impl SpoolConfig {
     pub fn new(target: impl Into<String>, limit_bytes: u64) -> Self {
         Self {
             target: target.into(),
+            writer: None,
             any_target: false,
             limit_bytes,
             scan_interval: Duration::from_secs(30),

@@ -83,9 +83,9 @@ impl<F> OpenFile<F> {
         self.removing.contains(&id) || self.stops.contains(&id)
     }
 
-    /// A stop record that the writer does not hold.
-    pub(super) fn next_stop(&self) -> Option<i64> {
-        self.stops.difference(&self.held).next().copied()
+    /// The stop records that the writer does not hold.
+    pub(super) fn waiting_stops(&self) -> Vec<i64> {
+        self.stops.difference(&self.held).copied().collect()
     }
 
     /// True if nothing but stop records is left to be handed out, after a pass that found nothing else.
@@ -96,7 +96,7 @@ impl<F> OpenFile<F> {
 
     /// True if a stop record is to be handed out later.
     pub(super) fn has_waiting_stop(&self) -> bool {
-        self.next_stop().is_some()
+        self.stops.difference(&self.held).next().is_some()
     }
 
     /// Notes that a batch is to be removed.

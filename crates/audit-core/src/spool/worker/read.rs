@@ -136,10 +136,11 @@ impl<S: Store> SpoolWorker<S> {
         now: Time,
         replies: &mut Replies<S::Row>,
     ) -> Result<Option<SpooledBatch<S::Row>>, StoreError> {
-        let Some(stop) = self.files.get(&key).and_then(OpenFile::next_stop) else {
-            return Ok(None);
-        };
-        if !self.may_hand_out_stops(key) {
+        let stops = self
+            .files
+            .get(&key)
+            .map_or_else(Vec::new, OpenFile::waiting_stops);
+        if stops.is_empty() || !self.may_hand_out_stops(key) {
             return Ok(None);
         }
         let adopted: Vec<u32> = self
@@ -163,6 +164,25 @@ impl<S: Store> SpoolWorker<S> {
                 return Ok(None);
             }
         }
+        for stop in stops {
+            let batch = self.read_stop_batch(key, stop, now, replies)?;
+            if batch.is_some() {
+                return Ok(batch);
+            }
+        }
+        Ok(None)
+    }
+
+    /// One of these batches. A salvage copies the stop records of other writers to the writer's own file: they
+    /// wait for every file of the directory, as in the file that they come from.
+    fn read_stop_batch(
+        &mut self,
+        key: u32,
+        stop: i64,
+        now: Time,
+        replies: &mut Replies<S::Row>,
+    ) -> Result<Option<SpooledBatch<S::Row>>, StoreError> {
+        let is_every_file_known = self.is_every_file_known();
         let Some(open) = self.files.get_mut(&key) else {
             return Ok(None);
         };
@@ -170,6 +190,11 @@ impl<S: Store> SpoolWorker<S> {
             open.stops.remove(&stop);
             return Ok(None);
         };
+        let is_foreign =
+            |row: &S::Row| row.stopped_writer().is_some() && row.stopped_writer() != self.config.writer;
+        if !is_every_file_known && stored.rows.iter().any(is_foreign) {
+            return Ok(None);
+        }
         if !self.quarantine_lines(key, &stored.damaged, now, replies) {
             return Ok(None);
         }
@@ -194,9 +219,11 @@ impl<S: Store> SpoolWorker<S> {
     /// False while what a stop record of this file attests may be in a file that could not be copied or
     /// adopted yet.
     pub(super) fn may_hand_out_stops(&self, key: u32) -> bool {
-        let is_every_file_known =
-            self.failing.is_empty() && !self.is_scan_failing && self.unadopted.is_empty();
-        self.salvages.is_empty() && (self.own == Some(key) || is_every_file_known)
+        self.salvages.is_empty() && (self.own == Some(key) || self.is_every_file_known())
+    }
+
+    fn is_every_file_known(&self) -> bool {
+        self.failing.is_empty() && !self.is_scan_failing && self.unadopted.is_empty()
     }
 
     /// True if nothing but stop records is left or held of a file, up to this number; false if that is not

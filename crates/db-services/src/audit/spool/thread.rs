@@ -32,7 +32,8 @@ impl Spool {
         replies: UnboundedSender<SpoolReply<LogRow>>,
     ) -> Result<Self, SpoolError> {
         let directory = Directory::new(dir, Some(writer)).for_target(&target);
-        let (started, config) = (Instant::now(), SpoolConfig::new(target, limit));
+        let (started, mut config) = (Instant::now(), SpoolConfig::new(target, limit));
+        config.writer = Some(writer);
         let worker = SpoolWorker::open(directory, config, Time::START)
             .map_err(|failure| SpoolError::at(dir, failure))?;
         let (requests, incoming) = mpsc::channel();

@@ -63,6 +63,7 @@ impl World {
         }
         let mut config = SpoolConfig::new("here", 1_000_000);
         config.max_read_batches = 4;
+        config.writer = Some(uuid::Uuid::nil());
         configure(&mut config);
         let worker = SpoolWorker::open(store.clone(), config, Time::START).unwrap();
         let (replies, notices) = (Vec::new(), Vec::new());
