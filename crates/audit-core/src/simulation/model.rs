@@ -319,6 +319,9 @@ impl Model {
             };
             match self.row(key).said {
                 Some(said) if said == new || new == SaidFate::Spooled => {}
+                // A part of a copy in the spool was given up, and the copy was replayed for another part: the row
+                // is kept after all. The ledger says what it said before.
+                Some(SaidFate::Rejected) if new == SaidFate::Quarantined => {}
                 None | Some(SaidFate::Spooled) => {
                     let is_first = self.row_mut(key).said.replace(new).is_none();
                     let is_counted = is_first && self.row(key).is_taken;

@@ -101,10 +101,7 @@ impl<R: Row> Lifecycle<R> {
         let Some(number) = row.number().filter(|number| !self.declared.contains(number)) else {
             return copy;
         };
-        self.declared.push_back(number);
-        if self.declared.len() > MAX_REMEMBERED {
-            self.declared.pop_front();
-        }
+        self.remember_declared(number);
         let lowest = (number.0 == self.writer).then_some(number.1);
         let record = Record::Quarantined {
             row: row.clone(),
@@ -113,6 +110,14 @@ impl<R: Row> Lifecycle<R> {
         self.due.push(Due { record, lowest, copy });
         self.due_since.get_or_insert(now);
         None
+    }
+
+    /// Remembers that a rejected row is declared.
+    pub(super) fn remember_declared(&mut self, number: (Uuid, u64)) {
+        self.declared.push_back(number);
+        if self.declared.len() > MAX_REMEMBERED {
+            self.declared.pop_front();
+        }
     }
 
     /// Adds numbers whose entries are stored under other numbers; `copy` is kept until they are declared.

@@ -176,6 +176,12 @@ impl<R: Row> Core<R> {
         }));
         let fate = Fate::Dropped(DropReason::Database(reason));
         self.finish_declared_part(&batch, out);
+        // Its copy in the spool may hold it still: then it is rejected again, and was declared.
+        batch
+            .rows
+            .iter()
+            .filter_map(Row::number)
+            .for_each(|number| self.lifecycle.remember_declared(number));
         Self::settle(batch.ranges, fate, out);
         Self::release(batch.size, out);
         self.finish_copy(batch.copy, out);
