@@ -296,7 +296,7 @@ async fn a_writer_that_may_not_create_partitions_warns_once_if_few_are_left() {
     db.sql("REVOKE EXECUTE ON FUNCTION audit_logs_ensure_partitions FROM audit_writer")
         .await
         .unwrap();
-    for (few, level) in [(false, "db_services=debug"), (true, "db_services=warn")] {
+    for (few, level) in [(false, "audit=debug"), (true, "audit=warn")] {
         if few {
             drop_upcoming_partitions(&db).await;
         }
