@@ -1,7 +1,8 @@
 //! Monthly partitions are created in advance, without blocking writers.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use db_services::audit::{AuditEntry, Delivery, ensure_partitions, insert};
 
@@ -314,14 +315,22 @@ async fn a_writer_that_may_not_create_partitions_warns_once_if_few_are_left() {
             .read_line(&mut printed)
             .unwrap();
         assert_eq!(printed, "committed\n");
-        let mut log = BufReader::new(app.stderr.take().unwrap());
+        let log = BufReader::new(app.stderr.take().unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || log.lines().try_for_each(|line| sender.send(line.unwrap())));
         let mut logged = String::new();
         while !logged.contains("permission denied") {
-            assert_ne!(log.read_line(&mut logged).unwrap(), 0, "{logged}");
+            logged += &lines
+                .recv_timeout(Duration::from_secs(60))
+                .unwrap_or_else(|error| panic!("{error}: {logged}"));
+            logged.push('\n');
         }
         assert_eq!(logged.contains("auditlog partitions ensure"), few, "{logged}");
         drop(app.stdin.take());
-        log.read_to_string(&mut logged).unwrap();
+        for line in lines {
+            logged += &line;
+            logged.push('\n');
+        }
         assert!(app.wait().unwrap().success());
         assert_eq!(
             logged.lines().filter(|line| line.contains("WARN")).count(),
