@@ -125,7 +125,7 @@ impl TlsServer {
         self.postgres.stop_fast().unwrap();
     }
 
-    /// The URL for `app`, with a host name that need not resolve.
+    /// The URL for `app`, with a host name that does not need to resolve.
     pub fn url(&self, host: &str, options: &str) -> String {
         format!(
             "postgres://app:hush@{host}:{}/shop?hostaddr=127.0.0.1&{options}",

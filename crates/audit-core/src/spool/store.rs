@@ -191,8 +191,8 @@ pub enum StoreError {
     DiskFull(String),
     /// The file looks corrupt. It is if [`Store::check`] says so again and each byte of it can be read.
     Corrupt(String),
-    /// The file is no longer what it was in the directory, or its lock was taken. What is open of it can be
-    /// salvaged.
+    /// The file is no longer what it was in the directory, or its lock was taken. The batches that
+    /// the open file still holds can be salvaged.
     Gone(String),
 }
 

@@ -3,6 +3,7 @@
 //! Reading is lenient: a row is never hidden because another client wrote a value that the Rust
 //! type cannot hold.
 
+#[cfg(feature = "sqlite")]
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
@@ -39,7 +40,7 @@ impl StoredTime {
 }
 
 impl StoredIp {
-    #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
+    #[cfg(feature = "sqlite")]
     fn parse(text: &str) -> Self {
         Self(
             text.parse()

@@ -101,7 +101,7 @@ pub(super) fn row(mut entry: AuditEntry, ids: &mut IdGenerator) -> NewAuditLog {
     }
 }
 
-/// Cuts an entry to the limits and annotations what was cut, once.
+/// Cuts an entry to the limits and annotates the cuts, once.
 pub(super) fn apply(entry: &mut AuditEntry) {
     let state = entry.metadata.state();
     if state == State::Limited {

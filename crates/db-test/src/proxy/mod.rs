@@ -84,7 +84,7 @@ struct Counters {
 
 impl Proxy {
     /// Creates a proxy to the server of a connection URL, which is reached by TCP or by a Unix socket. The
-    /// server need not run.
+    /// server does not need to run.
     ///
     /// # Errors
     /// When the URL is invalid, or no port or no thread is available.

@@ -173,7 +173,7 @@ impl<S: Store> SpoolWorker<S> {
         Ok(None)
     }
 
-    /// One of these batches. A salvage copies the stop records of other writers to the writer's own file: they
+    /// One of these batches. A salvage copies the stop records of other writers to this writer's file: they
     /// wait for every file of the directory, as in the file that they come from.
     fn read_stop_batch(
         &mut self,

@@ -223,7 +223,7 @@ impl SpoolFile {
         read()
             .map_err(|error: std::io::Error| StoreError::Transient(format!("it cannot be read: {error}")))?;
         if self.verify_place().is_ok() {
-            // What is found is found again by the next operation.
+            // An error here is met again by the next operation.
             let _ = self.reopen();
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What SQLite is told about a spool file.
+//! The settings of SQLite for a spool file.
 
 use diesel::dsl::sql;
 use diesel::sql_types::BigInt;

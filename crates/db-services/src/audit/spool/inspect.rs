@@ -155,7 +155,7 @@ pub(super) fn uri(path: &Path, mode: &str) -> String {
         .replace('%', "%25")
         .replace('?', "%3f")
         .replace('#', "%23");
-    // What follows two slashes is the name of a host, which SQLite refuses unless it is empty.
+    // SQLite reads two slashes as the start of a host name, which it refuses unless it is empty.
     let host = if name.starts_with("//") { "//" } else { "" };
     format!("file:{host}{name}?{mode}")
 }

@@ -92,9 +92,9 @@
 //! # Limits
 //!
 //! - The index of the log (`-shm`) is shared memory: a program that truncates it kills the process that uses it
-//!   (SIGBUS), as with every SQLite database in WAL mode. What was acknowledged is in the file and its log.
-//! - In a log that was started again, damage to the last commit alone cannot be told from a commit that was never
-//!   acknowledged, nor can damage that leaves no more than one commit behind it recognizable.
+//!   (SIGBUS), as with every SQLite database in WAL mode. Acknowledged entries are in the file and its log.
+//! - In a log that was started again, damage to the last commit alone cannot be distinguished from a commit that
+//!   was never acknowledged, nor can damage that leaves no more than one commit behind it recognizable.
 
 #[cfg(test)]
 mod adoption_tests;

@@ -110,7 +110,7 @@ fn read_through(file: &File) -> io::Result<()> {
     }
 }
 
-/// What a test does instead of the disk when a file is read through.
+/// Lets a test act in place of the disk when a file is read through.
 #[cfg(test)]
 pub(super) mod hook {
     use std::cell::RefCell;

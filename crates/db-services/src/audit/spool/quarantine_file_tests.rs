@@ -250,7 +250,7 @@ fn a_quarantine_that_cannot_be_opened_has_another_beside_it() {
     assert_eq!((readable.len(), unreadable.len()), (1, 1));
 }
 
-/// What is kept in a removed file is lost with the process.
+/// A row in a removed file is lost with the process.
 #[test]
 fn a_row_is_not_reported_as_kept_if_the_quarantine_is_removed_during_its_commit() {
     let dir = TempDir::new().unwrap();

@@ -130,7 +130,7 @@ enum Part {
     },
     /// The rest of a commit that failed is over.
     BehindRest,
-    /// Something is wrong, and so many commits follow.
+    /// A frame is damaged, and this many commits follow it.
     Damaged {
         commits: u32,
     },
