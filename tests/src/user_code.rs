@@ -95,6 +95,8 @@ fn an_installed_writer_declares_the_entries_that_no_thread_could_be_started_for(
     let url = [("DATABASE_URL", "sqlite::memory:")];
     let expected = ["7 lost", "committed", "7 lost", "1"];
     assert_eq!(run("no-thread-then-installed", &url), expected);
+    let without = ["0 lost", "committed", "0 lost", "0"];
+    assert_eq!(run("no-thread-without-entries-then-installed", &url), without);
 }
 
 #[test]

@@ -12,6 +12,12 @@ pub struct SeqRange {
 }
 
 impl SeqRange {
+    /// The range of this many numbers from `first` on; none without a number.
+    pub fn starting_at(first: u64, count: u64) -> Option<Self> {
+        let last = first.checked_add(count.checked_sub(1)?)?;
+        Some(Self { first, last })
+    }
+
     /// How many numbers it holds.
     #[allow(clippy::len_without_is_empty)] // it is never empty
     pub fn len(self) -> u64 {

@@ -35,7 +35,8 @@ pub(crate) fn user_code(scenario: &str) {
         "destructor" => destructor(),
         "panic-hook" => panic_hook(),
         "no-thread" => without(&limits::NoThread),
-        "no-thread-then-installed" => no_thread_then_installed(),
+        "no-thread-then-installed" => no_thread_then_installed(7),
+        "no-thread-without-entries-then-installed" => no_thread_then_installed(0),
         "no-file" => without(&limits::NoFile),
         "first-call" => first_call(),
         "blocked-start" => blocked_start(),
@@ -221,7 +222,7 @@ enum Records {
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        // The writer's own records: those of the database drivers would follow each entry that is written here.
+        // Only the writer's records: those of the database drivers would follow each entry that is written here.
         metadata.target() == "audit" || self.1 == Records::All
     }
 
@@ -434,12 +435,13 @@ fn without(limit: &dyn limits::Limit) {
 
 /// Entries that are dropped for want of a thread are in the report of a shutdown, and the writer that is installed
 /// later declares their loss.
-fn no_thread_then_installed() {
+fn no_thread_then_installed(entries: u32) {
     use limits::Limit;
 
     runtime().block_on(async {
         limits::NoThread.set();
-        for _ in 0..7 {
+        drop(audit::write_audit_logs([]));
+        for _ in 0..entries {
             drop(write_audit_log(AuditEntry::new("app.entry")));
         }
         limits::NoThread.lift();

@@ -104,11 +104,9 @@ pub fn install(writer: AuditWriter) -> Result<(), InstallError> {
     drop(starting);
     if let Starting::Failed { shared, reason, .. } = before {
         // Entries that no thread could be started for: this writer reports and declares their loss.
-        let shared_now = writer.shared();
-        shared_now.refuse_for(
-            shared_now.reserve(shared.submitted()),
-            DropReason::NoThread(reason),
-        );
+        if let Some(range) = writer.shared().reserve(shared.submitted()) {
+            writer.shared().refuse_for(range, DropReason::NoThread(reason));
+        }
     }
     Ok(())
 }
@@ -299,10 +297,10 @@ impl Unavailable {
         let count = entries.into_iter().count() as u64;
         match self {
             Self::Disabled => Receipt::settled(&Delivery::Disabled, count),
-            Self::NoThread { .. } if count == 0 => Receipt::settled(&Delivery::Committed, 0),
-            Self::NoThread { shared, reason } => {
-                shared.refuse_for(shared.reserve(count), DropReason::NoThread(reason))
-            }
+            Self::NoThread { shared, reason } => match shared.reserve(count) {
+                Some(range) => shared.refuse_for(range, DropReason::NoThread(reason)),
+                None => Receipt::settled(&Delivery::Committed, 0),
+            },
         }
     }
 }

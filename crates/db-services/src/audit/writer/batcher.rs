@@ -15,11 +15,8 @@ pub(super) struct EntryGroup {
 
 impl EntryGroup {
     /// Its numbers.
-    pub(super) fn range(&self, size: Size) -> SeqRange {
-        SeqRange {
-            first: self.first_seq,
-            last: self.first_seq + size.entries as u64 - 1,
-        }
+    pub(super) fn range(&self, size: Size) -> Option<SeqRange> {
+        SeqRange::starting_at(self.first_seq, size.entries as u64)
     }
 }
 
@@ -99,16 +96,12 @@ impl Batcher {
     pub(super) fn drop_carried(&mut self, shared: &Shared) {
         let (range, size) = match self.carried.take() {
             Some(Carried::Whole(group, size)) => (group.range(size), size),
-            Some(Carried::Part(Part { first_seq, size, .. })) => (
-                SeqRange {
-                    first: first_seq,
-                    last: first_seq + size.entries as u64 - 1,
-                },
-                size,
-            ),
+            Some(Carried::Part(Part { first_seq, size, .. })) => {
+                (SeqRange::starting_at(first_seq, size.entries as u64), size)
+            }
             None => return,
         };
-        shared.settle(&[range], &Fate::Dropped(DropReason::ShutDown));
+        shared.settle(range.as_slice(), &Fate::Dropped(DropReason::ShutDown));
         shared.queue.release(size);
     }
 

@@ -59,7 +59,7 @@ pub(super) fn drain_queue(shared: &Shared, end: End) {
         match shared.queue.pop() {
             Some((group, size)) => {
                 let fate = Fate::Dropped(shared.closed_reason());
-                shared.settle(&[group.range(size)], &fate);
+                shared.settle(group.range(size).as_slice(), &fate);
                 shared.queue.release(size);
             }
             None if end == End::Panicked => return,

@@ -139,9 +139,6 @@ impl AuditWriter {
     /// are never taken together.
     pub fn write_all(&self, entries: impl IntoIterator<Item = AuditEntry>) -> Receipt {
         let mut entries: Vec<AuditEntry> = entries.into_iter().collect();
-        if entries.is_empty() {
-            return Receipt::settled(&Delivery::Committed, 0);
-        }
         let spare = (entries.capacity() - entries.len()) * size_of::<AuditEntry>();
         let held: usize = entries.iter_mut().map(|entry| self.estimated_size(entry)).sum();
         let size = Size {
@@ -162,7 +159,9 @@ impl AuditWriter {
     #[inline]
     fn push(self, entries: impl Into<Entries>, size: Size) -> Receipt {
         let shared = &*self.shared;
-        let range = shared.reserve(size.entries as u64);
+        let Some(range) = shared.reserve(size.entries as u64) else {
+            return Receipt::settled(&Delivery::Committed, 0);
+        };
         let permit = match shared.queue.admit(size) {
             Ok(permit) => permit,
             Err(error) => return shared.refuse(range, error),
@@ -221,18 +220,6 @@ impl AuditWriter {
 
     pub(super) fn shut_down_blocking(&self, timeout: Duration) -> WriterReport {
         block_on(self.shut_down(timeout))
-    }
-}
-
-impl Shared {
-    /// Assigns numbers.
-    #[inline]
-    pub(in crate::audit) fn reserve(&self, count: u64) -> SeqRange {
-        let first = self.queue.reserve_numbers(count);
-        SeqRange {
-            first,
-            last: first + count - 1,
-        }
     }
 }
 

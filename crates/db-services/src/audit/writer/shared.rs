@@ -104,6 +104,12 @@ impl Shared {
         self.wake.notified().await;
     }
 
+    /// Assigns numbers; none to no entries.
+    #[inline]
+    pub(in crate::audit) fn reserve(&self, count: u64) -> Option<SeqRange> {
+        SeqRange::starting_at(self.queue.reserve_numbers(count), count)
+    }
+
     /// Drops entries that the queue did not admit.
     #[cold]
     pub(super) fn refuse(&self, range: SeqRange, error: QueueError) -> Receipt {
