@@ -270,15 +270,10 @@ impl<R: Row> Core<R> {
     /// This writer's stop record, read back from the spool, attests what the records before it declare. It waits
     /// until those are stored, and is not sent at all once the database has rejected one of them.
     fn next_batch(&mut self, now: Time, out: &mut Vec<Action<R>>) -> Option<RowBatch<R>> {
-        let is_record = |row: &R| row.number().is_none();
         loop {
-            let records = self
-                .batches
-                .iter()
-                .filter(|batch| batch.rows.iter().any(is_record))
-                .count();
             let may_be_sent = |batch: &RowBatch<R>| {
-                batch.not_before <= now && (records <= 1 || !self.has_own_stop_record(batch))
+                batch.not_before <= now
+                    && (!self.has_own_stop_record(batch) || self.batches_with_records() <= 1)
             };
             let next = self.batches.ready.iter().position(may_be_sent)?;
             let batch = self.batches.ready.remove(next)?;
@@ -296,6 +291,15 @@ impl<R: Row> Core<R> {
             self.finish_copy(batch.copy, out);
             self.note_drained(out);
         }
+    }
+
+    /// How many batches hold a record. Looks at each row: to be asked only where it decides something.
+    fn batches_with_records(&self) -> usize {
+        let is_record = |row: &R| row.number().is_none();
+        self.batches
+            .iter()
+            .filter(|batch| batch.rows.iter().any(is_record))
+            .count()
     }
 
     /// True if the stop record of this writer came back from the spool in this batch.
