@@ -7,6 +7,9 @@ mod exit_modes;
 #[path = "app/flood.rs"]
 mod flood;
 #[cfg(target_os = "linux")]
+#[path = "app/limits.rs"]
+mod limits;
+#[cfg(target_os = "linux")]
 #[path = "app/user_code.rs"]
 mod user_code;
 
