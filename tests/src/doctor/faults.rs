@@ -119,12 +119,12 @@ faults! {
     a_trigger_with_a_condition_is_found: ["writer"], Triggers Critical "nothing refuses DELETE, UPDATE on audit_logs, ",
         "DROP TRIGGER audit_logs_append_only ON audit_logs; CREATE TRIGGER audit_logs_append_only BEFORE UPDATE OR DELETE ON audit_logs FOR EACH ROW WHEN (OLD.action <> 'x') EXECUTE FUNCTION audit_logs_refuse_change()", Remedy;
     a_manually_created_partition_without_triggers_is_found: ["writer"], Triggers Critical "nothing refuses TRUNCATE on mine", "CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01')", Remedy;
-    a_manually_created_partition_is_found: ["writer"], StrayTables Info "the partition mine was created manually", "CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01')", Sql("DROP TABLE mine");
-    a_trigger_that_skips_rows_is_found: ["writer"], StrangeTriggers Critical "can change or drop it",
+    a_manually_created_partition_is_found: ["writer"], UnattachedTables Info "the partition mine was created manually", "CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01')", Sql("DROP TABLE mine");
+    a_trigger_that_skips_rows_is_found: ["writer"], OtherTriggers Critical "can change or drop it",
         "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER swallow BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION swallow()", Remedy;
-    a_foreign_trigger_is_found: ["writer"], StrangeTriggers Warning "the trigger note on",
+    a_foreign_trigger_is_found: ["writer"], OtherTriggers Warning "the trigger note on",
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER note AFTER INSERT ON $month FOR EACH ROW EXECUTE FUNCTION note()", Remedy;
-    a_rule_is_found: ["writer"], StrangeTriggers Critical "the rule nothing on audit_logs", "CREATE RULE nothing AS ON DELETE TO audit_logs DO INSTEAD NOTHING", Remedy;
+    a_rule_is_found: ["writer"], OtherTriggers Critical "the rule nothing on audit_logs", "CREATE RULE nothing AS ON DELETE TO audit_logs DO INSTEAD NOTHING", Remedy;
     a_function_that_refuses_nothing_is_found: ["writer"], Functions Critical "the body of audit_logs_refuse_change() differs",
         "ALTER FUNCTION audit_logs_refuse_change() RENAME TO audit_kept; CREATE FUNCTION audit_logs_refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
          ALTER FUNCTION audit_logs_refuse_change() OWNER TO trail_owner",
@@ -138,13 +138,13 @@ faults! {
     a_missing_index_is_found: ["writer"], Indexes Warning "audit_logs_tenant_timeline is missing", "DROP INDEX audit_logs_tenant_timeline", Remedy;
     an_invalid_index_is_found: ["writer"], Indexes Warning "is not valid", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$month_pkey'::regclass", Remedy;
     a_missing_primary_key_is_found: ["writer"], Indexes Critical "stored twice", "ALTER TABLE audit_logs DROP CONSTRAINT audit_logs_pkey", Remedy;
-    few_upcoming_partitions_are_found: ["writer"], MonthsAhead Warning "partitions exist only up to",
+    few_upcoming_partitions_are_found: ["writer"], UpcomingPartitions Warning "partitions exist only up to",
         "DO $do$ DECLARE part regclass; BEGIN FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass AND inhrelid::regclass::text ~ '\\d' ORDER BY inhrelid::regclass::text OFFSET 4 LOOP \
          EXECUTE format('DROP TABLE %s', part); END LOOP; END $do$", Remedy;
-    a_missing_partition_for_this_month_is_found: ["writer"], MonthsAhead Warning "this month has no partition", "DROP TABLE $month", Remedy;
+    a_missing_partition_for_this_month_is_found: ["writer"], UpcomingPartitions Warning "this month has no partition", "DROP TABLE $month", Remedy;
     a_missing_default_partition_is_found: ["writer"], DefaultPartition Warning "there is no default partition", "DROP TABLE audit_logs_default", Remedy;
     rows_in_the_default_partition_are_found: [] as "trail_owner", DefaultPartition Warning "holds rows: 1", "INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'x')", Remedy;
-    a_detached_partition_is_found: ["writer"], StrayTables Warning "audit_logs_1998_01 is not attached to audit_logs",
+    a_detached_partition_is_found: ["writer"], UnattachedTables Warning "audit_logs_1998_01 is not attached to audit_logs",
         "SELECT audit_logs_ensure_partitions('1998-01-01', '1998-01-01'); ALTER TABLE audit_logs DETACH PARTITION audit_logs_1998_01", Sql("DROP TABLE audit_logs_1998_01");
     a_pending_migration_is_found: [] as "trail_owner", Migrations Warning "lacks the migrations 20261128000003", "DELETE FROM __diesel_schema_migrations WHERE version = '20261128000003'",
         Sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('20261128000003')");

@@ -61,7 +61,7 @@ async fn a_sound_sqlite_file_has_no_findings() {
         Code::RowUpdate,
         Code::RowDelete,
         Code::Triggers,
-        Code::StrangeTriggers,
+        Code::OtherTriggers,
         Code::Migrations,
         Code::SqliteFile,
         Code::SqliteJournal,
@@ -196,7 +196,7 @@ async fn foreign_triggers_and_missing_migrations_are_found() {
         .unwrap();
     fixture
         .assert_only_fault(
-            "STRANGE_TRIGGERS warning: a trigger that is not part of the trail: CREATE TRIGGER other",
+            "OTHER_TRIGGERS warning: a trigger that is not part of the trail: CREATE TRIGGER other",
         )
         .await;
     fixture.db.sql("DROP TRIGGER other").await.unwrap();

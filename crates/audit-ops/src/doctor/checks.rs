@@ -67,17 +67,17 @@ codes! {
         ["SOC 2 CC7.1", "ISO 27001 A.8.15", "NIST AU-12"];
     Triggers = "TRIGGERS", "every partition has the append-only triggers, always enabled",
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
-    StrangeTriggers = "STRANGE_TRIGGERS", "the trail has no other triggers or rules",
+    OtherTriggers = "OTHER_TRIGGERS", "the trail has no other triggers or rules",
         ["SOC 2 CC7.1", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9", "NIST AU-12"];
     Functions = "FUNCTIONS", "the trail's functions are unchanged",
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "PCI DSS 10.3.4", "NIST AU-9"];
     Indexes = "INDEXES", "the indexes exist and are valid",
         ["SOC 2 CC7.2", "PCI DSS 10.4.1", "NIST AU-7"];
-    MonthsAhead = "MONTHS_AHEAD", "partitions exist for the coming months",
+    UpcomingPartitions = "UPCOMING_PARTITIONS", "partitions exist for the coming months",
         ["SOC 2 CC7.2", "ISO 27001 A.8.15", "PCI DSS 10.5.1", "NIST AU-4", "NIST AU-11"];
     DefaultPartition = "DEFAULT_PARTITION", "the default partition exists and is empty",
         ["ISO 27001 A.8.15", "PCI DSS 10.5.1", "NIST AU-4", "NIST AU-11"];
-    StrayTables = "STRAY_TABLES", "every monthly table is attached, and none was created manually",
+    UnattachedTables = "UNATTACHED_TABLES", "every monthly table is attached, and none was created manually",
         ["ISO 27001 A.8.15", "PCI DSS 10.5.1", "NIST AU-9", "NIST AU-11"];
 
     // Server and session.

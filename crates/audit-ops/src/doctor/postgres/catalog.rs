@@ -37,11 +37,7 @@ const CHECKS: [Check; 11] = [
         include_str!("checks/triggers.sql"),
         "on every partition, always enabled",
     ),
-    (
-        StrangeTriggers,
-        include_str!("checks/strange_triggers.sql"),
-        "none",
-    ),
+    (OtherTriggers, include_str!("checks/other_triggers.sql"), "none"),
     (
         Functions,
         include_str!("checks/functions.sql"),
@@ -53,11 +49,15 @@ const CHECKS: [Check; 11] = [
         "all exist and are valid",
     ),
     (
-        MonthsAhead,
-        include_str!("checks/months_ahead.sql"),
+        UpcomingPartitions,
+        include_str!("checks/upcoming_partitions.sql"),
         "for three months or more",
     ),
-    (StrayTables, include_str!("checks/stray_tables.sql"), "none"),
+    (
+        UnattachedTables,
+        include_str!("checks/unattached_tables.sql"),
+        "none",
+    ),
 ];
 
 const HOST_RULES: Check = (

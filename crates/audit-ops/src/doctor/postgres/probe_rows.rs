@@ -52,4 +52,4 @@ pub(super) async fn insert_probe_rows(
 }
 
 const REMEDY: &str =
-    "-- see what the checks STRANGE_TRIGGERS, GRANTS, ROW_SECURITY, MONTHS_AHEAD and MIGRATIONS found";
+    "-- see what the checks OTHER_TRIGGERS, GRANTS, ROW_SECURITY, UPCOMING_PARTITIONS and MIGRATIONS found";

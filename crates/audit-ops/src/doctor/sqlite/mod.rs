@@ -119,7 +119,7 @@ fn schema(conn: &mut SqliteConnection) -> diesel::QueryResult<Vec<Finding>> {
     let mut findings = vec![pending(&recorded)];
     findings.extend(missing(&expected, &existing));
     findings.extend(unexpected(&expected, &existing));
-    for code in [Triggers, StrangeTriggers] {
+    for code in [Triggers, OtherTriggers] {
         if !findings.iter().any(|finding| finding.code == code) {
             findings.push(Finding::ok(code, "as the migrations created them"));
         }
@@ -179,7 +179,7 @@ fn unexpected(expected: &[String], existing: &[String]) -> Vec<Finding> {
         .map(|sql| {
             let found = format!("a trigger that is not part of the trail: {}", first_line(sql));
             Finding::new(
-                StrangeTriggers,
+                OtherTriggers,
                 Severity::Warning,
                 found,
                 "-- DROP TRIGGER, unless it is needed",

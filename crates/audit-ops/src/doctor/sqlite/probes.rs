@@ -63,7 +63,7 @@ fn probe(conn: &mut SqliteConnection) -> diesel::QueryResult<Vec<Finding>> {
     let row = ProbeRow { key, count };
     let insert = format!("INSERT INTO audit_logs (id, created_at, action) VALUES ({id}, 0, 'audit.probe')");
     let lost = |found: String| {
-        let remedy = "-- see what the checks STRANGE_TRIGGERS and MIGRATIONS found";
+        let remedy = "-- see what the checks OTHER_TRIGGERS and MIGRATIONS found";
         Ok(vec![Finding::new(Writable, Severity::Critical, found, remedy)])
     };
     if let Err(error) = conn.batch_execute(&insert) {
