@@ -287,7 +287,7 @@ fn quarantine_cells(quarantined: &Quarantined) -> Vec<Cell> {
         .as_ref()
         .map_or("(cannot be read)", |entry| &entry.action);
     let quarantined_at = quarantined
-        .set_aside_at
+        .quarantined_at
         .to_rfc3339_opts(SecondsFormat::Secs, true);
     vec![
         Cell::plain(quarantined.id.to_string()),
@@ -302,7 +302,7 @@ fn quarantine_cells(quarantined: &Quarantined) -> Vec<Cell> {
 fn quarantine_json(quarantined: &Quarantined) -> Value {
     json!({
         "number": quarantined.id,
-        "quarantined_at": quarantined.set_aside_at.to_rfc3339(),
+        "quarantined_at": quarantined.quarantined_at.to_rfc3339(),
         "sqlstate": quarantined.sqlstate,
         "target": quarantined.target,
         "reason": quarantined.reason,

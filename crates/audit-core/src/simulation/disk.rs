@@ -45,7 +45,7 @@ pub(super) struct FileState {
     pub(super) held_since: Time,
     /// False once the directory was removed: only those that have it open see it.
     pub(super) is_linked: bool,
-    pub(super) is_set_aside: bool,
+    pub(super) is_marked_damaged: bool,
     /// Numbers that cannot be read.
     pub(super) damage: Option<(i64, i64)>,
     /// True once an operation met the damage.
@@ -170,7 +170,7 @@ impl FileState {
             holder: None,
             held_since: Time::START,
             is_linked: true,
-            is_set_aside: false,
+            is_marked_damaged: false,
             damage: None,
             is_damage_known: false,
         }
@@ -294,7 +294,7 @@ impl Disk {
         let files = self
             .files
             .values()
-            .filter(|file| !file.is_set_aside && !file.is_foreign());
+            .filter(|file| !file.is_marked_damaged && !file.is_foreign());
         files
             .flat_map(|file| file.batches.values())
             .map(|body| body.len())
@@ -315,7 +315,7 @@ impl Disk {
         let left = files
             .iter()
             .filter_map(|number| Some((number, self.files.get(number)?)));
-        left.filter(|(_, file)| !file.is_set_aside && file.damage.is_none())
+        left.filter(|(_, file)| !file.is_marked_damaged && file.damage.is_none())
             .map(|(number, file)| {
                 (
                     number,
@@ -370,7 +370,10 @@ impl Disk {
             .files
             .iter()
             .filter(|(_, file)| {
-                !file.is_foreign() && !file.is_set_aside && file.damage.is_none() && !file.batches.is_empty()
+                !file.is_foreign()
+                    && !file.is_marked_damaged
+                    && file.damage.is_none()
+                    && !file.batches.is_empty()
             })
             .map(|(number, _)| *number)
             .collect();
@@ -431,6 +434,6 @@ impl Disk {
         self.files
             .values()
             .filter(|file| file.is_foreign())
-            .all(|file| file.batches.len() == 1 && !file.is_set_aside)
+            .all(|file| file.batches.len() == 1 && !file.is_marked_damaged)
     }
 }

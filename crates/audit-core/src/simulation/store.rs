@@ -187,7 +187,7 @@ impl Store for SimStore {
             let listed = disk
                 .files
                 .iter()
-                .filter(|(_, file)| file.is_linked && !file.is_set_aside);
+                .filter(|(_, file)| file.is_linked && !file.is_marked_damaged);
             Ok(listed.map(|(number, _)| name_of(*number)).collect())
         })
     }
@@ -399,13 +399,13 @@ impl Store for SimStore {
         })
     }
 
-    fn set_aside(&mut self, file: &mut SimFile) -> Result<String, StoreError> {
+    fn mark_damaged(&mut self, file: &mut SimFile) -> Result<String, StoreError> {
         let number = file.number;
         self.on_file(file, |file, effects| {
             if file.damage.is_none() {
                 effects.push(Effect::Broken("only a damaged file is renamed", number));
             }
-            file.is_set_aside = true;
+            file.is_marked_damaged = true;
             // Nobody reads it again: what is in it must be elsewhere.
             effects.extend(file.batches.values().flat_map(rows_of).map(Effect::Removed));
             file.batches.clear();

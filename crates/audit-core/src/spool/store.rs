@@ -72,7 +72,7 @@ pub trait Store {
     ) -> Result<Option<SalvagedBatch<Self::Body>>, StoreError>;
 
     /// Renames a corrupt file, for an operator to look at: it is not listed again. Its new name.
-    fn set_aside(&mut self, file: &mut Self::File) -> Result<String, StoreError>;
+    fn mark_damaged(&mut self, file: &mut Self::File) -> Result<String, StoreError>;
 
     /// Removes a file from the directory if it holds no batch but these, in ascending order. True if it did.
     /// Does not need space on the disk.

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::panics::contained;
 use super::writer::{
-    AuditWriter, Delivery, DropReason, Receipt, Shared, WriterReport, WriterStats, contained,
-    start_from_environment,
+    AuditWriter, Delivery, DropReason, Receipt, Shared, WriterReport, WriterStats, start_from_environment,
 };
 use super::{AuditEntry, InstallError};
 use crate::LOG_TARGET;

@@ -236,7 +236,7 @@ impl<S: Store> SpoolWorker<S> {
         replies: &mut Replies<S::Row>,
     ) -> Result<Option<String>, String> {
         if planted!(RenamedBeforeCopied) && salvage.is_renamed {
-            let _ = self.store.set_aside(&mut salvage.file);
+            let _ = self.store.mark_damaged(&mut salvage.file);
         }
         while let Some(from) = salvage.next {
             let Part { ids, batches, next } =
@@ -264,7 +264,7 @@ impl<S: Store> SpoolWorker<S> {
             return Ok(None);
         }
         let renamed = match self.check_before_renaming(salvage) {
-            Err(StoreError::Corrupt(_)) => self.store.set_aside(&mut salvage.file).map(Some),
+            Err(StoreError::Corrupt(_)) => self.store.mark_damaged(&mut salvage.file).map(Some),
             Ok(_) => {
                 // It is whole. If it stays, it is adopted, and its batches are found stored. It does if a file with
                 // copies was lost since.

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use super::{KnownGoodRow, Rows, Sink, on_conflict};
 use crate::audit::insert::{OnConflict, SKIPPED, sqlite_insert};
+use crate::audit::panics::panicked;
 use crate::audit::row::LogRow;
-use crate::audit::writer::panicked;
 use crate::client::{SqliteLocation, describe, open_sqlite};
 
 /// Rows to write, and where the result goes.

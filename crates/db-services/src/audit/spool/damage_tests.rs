@@ -156,7 +156,7 @@ fn a_log_whose_file_is_cut_off_or_missing_is_kept_and_its_batches_are_read() {
         let mut file = adopted(dir.path(), None);
         assert!(matches!(file.check(), Err(StoreError::Corrupt(_))), "{length:?}");
         assert_eq!(salvaged(&mut file), [1, 2, 3, 4, 5, 6], "{length:?}");
-        file.set_aside().unwrap();
+        file.mark_damaged().unwrap();
         assert_eq!(
             fs::read(path.with_extension("damaged-wal")).unwrap(),
             before,

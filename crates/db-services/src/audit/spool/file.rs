@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::classify::{classify, may_lack_space};
 use super::codec;
-use super::inspect::{self, Content, EMPTY_PAGES, Header, PAGE, open_to_look};
+use super::inspect::{self, Content, EMPTY_PAGES, Header, PAGE, log_of, open_to_look};
 use super::lock::{Lock, is_present, remove_files, rename, rename_to, sync_dir};
 use super::place::{Place, Placed};
 use super::table::{
@@ -327,7 +327,7 @@ impl SpoolFile {
     }
 
     /// Renames the damaged file, for an operator to look at. Returns its new path.
-    pub(super) fn set_aside(&mut self) -> Result<PathBuf, StoreError> {
+    pub(super) fn mark_damaged(&mut self) -> Result<PathBuf, StoreError> {
         self.conn = None;
         let renamed = self.free_name().map_err(|error| classify(&error))?;
         rename_to(&self.path, &renamed).map_err(|error| classify(&error))?;
@@ -453,11 +453,6 @@ impl Drop for SpoolFile {
         // Before the lock: closing the last connection moves the log into the file.
         self.conn = None;
     }
-}
-
-/// The write-ahead log of a file.
-fn log_of(path: &Path) -> PathBuf {
-    path.with_extension(inspect::extension_of(path, "-wal"))
 }
 
 fn usage(content: Content) -> Usage {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use audit_core::spool::StoreError;
 use diesel::connection::SimpleConnection;
@@ -64,7 +64,7 @@ pub(super) enum Look {
 /// Opens a file for reading alone. Without a log nobody else may have it open, and then no file is created
 /// beside it; with one, SQLite needs its index.
 pub(super) fn open_to_look(path: &Path) -> Result<SqliteConnection, StoreError> {
-    let log = path.with_extension(extension_of(path, "-wal"));
+    let log = log_of(path);
     let has_log = is_present(&log).map_err(|error| classify(&error))?;
     if is_cut_off_beside_log(path).map_err(|error| classify(&error))? {
         return Err(StoreError::Corrupt(
@@ -81,6 +81,17 @@ pub(super) fn open_to_look(path: &Path) -> Result<SqliteConnection, StoreError> 
     open().map_err(|error: ConnectionError| classify(&error))
 }
 
+/// The file that SQLite keeps beside one, by its suffix; the file itself without one.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    path.with_extension(format!("{extension}{suffix}"))
+}
+
+/// The write-ahead log of a file.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
 /// True if a file has not even its first page, or is missing, although its log has frames. If it is empty, SQLite
 /// removes the log when it opens the file, for reading as well; it takes a file of one byte for an empty one.
 pub(super) fn is_cut_off_beside_log(path: &Path) -> io::Result<bool> {
@@ -89,7 +100,7 @@ pub(super) fn is_cut_off_beside_log(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),
     };
-    Ok(length < PAGE && wal::has_frames(&path.with_extension(extension_of(path, "-wal")))?)
+    Ok(length < PAGE && wal::has_frames(&log_of(path))?)
 }
 
 /// An error if a file or one of SQLite's own files beside it is something else than a regular file.
@@ -97,7 +108,7 @@ pub(super) fn verify_regular_files(path: &Path) -> io::Result<()> {
     let suffixes = ["", "-wal", "-shm", "-journal"];
     suffixes
         .iter()
-        .try_for_each(|suffix| verify_regular(&path.with_extension(extension_of(path, suffix))))
+        .try_for_each(|suffix| verify_regular(&beside(path, suffix)))
 }
 
 /// True if the name of a file is a UUID, or its header has the `application_id` of spool files: a directory may
@@ -158,14 +169,6 @@ pub(super) fn uri(path: &Path, mode: &str) -> String {
     // SQLite reads two slashes as the start of a host name, which it refuses unless it is empty.
     let host = if name.starts_with("//") { "//" } else { "" };
     format!("file:{host}{name}?{mode}")
-}
-
-/// The extension of a file with SQLite's suffix for a file beside it.
-pub(super) fn extension_of(path: &Path, suffix: &str) -> String {
-    format!(
-        "{}{suffix}",
-        path.extension().unwrap_or_default().to_string_lossy()
-    )
 }
 
 /// Reads what a file is.
@@ -307,12 +310,12 @@ fn read_through(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     Place::read_through_any(path)?;
-    Place::read_through_any(&path.with_extension(extension_of(path, "-wal")))
+    Place::read_through_any(&log_of(path))
 }
 
 /// Why the log of a file that nobody uses is damaged, if it is.
 pub(super) fn log_damage(path: &Path) -> Result<Option<String>, StoreError> {
-    wal::find_damage(&path.with_extension(extension_of(path, "-wal"))).map_err(|error| classify(&error))
+    wal::find_damage(&log_of(path)).map_err(|error| classify(&error))
 }
 
 fn number(conn: &mut SqliteConnection, query: &str) -> Result<i64, StoreError> {

@@ -4,7 +4,7 @@ use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::inspect::extension_of;
+use super::inspect::beside;
 
 /// The lock of a spool file: `<name>.lock` beside it, locked (`flock`).
 ///
@@ -187,8 +187,8 @@ pub(super) fn rename(path: &Path, extension: &str) -> io::Result<PathBuf> {
 /// found without it was copied before.
 pub(super) fn rename_to(path: &Path, renamed: &Path) -> io::Result<()> {
     for suffix in ["-shm", "-wal", ""] {
-        let from = path.with_extension(extension_of(path, suffix));
-        match std::fs::rename(from, renamed.with_extension(extension_of(renamed, suffix))) {
+        let from = beside(path, suffix);
+        match std::fs::rename(from, beside(renamed, suffix)) {
             Err(error) if suffix.is_empty() || error.kind() != io::ErrorKind::NotFound => {
                 return Err(error);
             }
@@ -207,7 +207,7 @@ pub(super) fn remove_files(path: &Path) {
 /// Removes SQLite's own files beside a file.
 pub(super) fn remove_files_beside(path: &Path) {
     for suffix in ["-wal", "-shm", "-journal"] {
-        let _ = std::fs::remove_file(path.with_extension(extension_of(path, suffix)));
+        let _ = std::fs::remove_file(beside(path, suffix));
     }
 }
 

@@ -337,7 +337,7 @@ fn a_damaged_file_takes_no_name_that_another_damaged_file_or_its_log_has() {
             panic!("{taken}")
         };
         let log = fs::read(log_of(&path)).unwrap();
-        let renamed = found.set_aside().unwrap();
+        let renamed = found.mark_damaged().unwrap();
         assert_eq!(fs::read(&other).unwrap(), b"of an earlier damage");
         assert_ne!(renamed, path.with_extension("damaged"));
         assert_eq!(fs::read(log_of(&renamed)).unwrap(), log);

@@ -15,11 +15,12 @@ use diesel::sql_types::BigInt;
 use uuid::Uuid;
 
 use super::classify::classify;
-use super::inspect::{self, extension_of, uri};
+use super::inspect::{self, beside, log_of, uri};
 use super::lock::{Identity, create_private, sync_dir};
 use super::place::Place;
 use super::{ReplayScope, SpoolError, SpoolErrorKind, StoreError, codec, file_name, wal};
 use crate::LOG_TARGET;
+use crate::audit::panics::contained;
 use crate::audit::row::LogRow;
 use crate::audit::sink::{Attempt, PostgresSink, Sink, SqliteSink};
 use crate::audit::{RetryPolicy, StartError};
@@ -29,7 +30,8 @@ use audit_core::writer::SinkErrorKind;
 diesel::table! {
     quarantine (id) {
         id -> BigInt,
-        set_aside_at -> BigInt,
+        #[sql_name = "set_aside_at"]
+        quarantined_at -> BigInt,
         reason -> Text,
         sqlstate -> Nullable<Text>,
         line -> Binary,
@@ -75,7 +77,7 @@ pub struct Quarantined {
     /// Its number in the quarantine.
     pub id: i64,
     /// When it was quarantined.
-    pub set_aside_at: DateTime<Utc>,
+    pub quarantined_at: DateTime<Utc>,
     /// What the database said, or what was wrong with the line.
     pub reason: String,
     /// The database's five-character code, where there was one.
@@ -162,7 +164,7 @@ impl Quarantine {
         for _ in 0..MAX_RENAMES {
             let identity = Identity::at(path)?;
             if let Some(damage) = log_without_file(path)? {
-                set_aside(path, identity, damage)?;
+                mark_damaged(path, identity, damage)?;
             }
             create_if_missing(path)?;
             let mut open = Self::connect(path)?;
@@ -175,7 +177,7 @@ impl Quarantine {
             Place::read_through_any(path)?;
             let mut again = Self::connect(path)?;
             match again.set_up() {
-                Err(StoreError::Corrupt(damage)) => set_aside(path, again.identity, &damage)?,
+                Err(StoreError::Corrupt(damage)) => mark_damaged(path, again.identity, &damage)?,
                 set_up => return Ok(set_up.map(|()| again)?),
             }
         }
@@ -200,7 +202,7 @@ impl Quarantine {
     /// Reads the file from end to end, and brings an older one up to date.
     fn set_up(&mut self) -> Result<(), StoreError> {
         self.execute(SETTINGS)?;
-        let log = self.path.with_extension(extension_of(&self.path, "-wal"));
+        let log = log_of(&self.path);
         if wal::has_frames(&log).map_err(|error| classify(&error))? {
             // Of an older version, which must not write to its log meanwhile.
             self.execute("BEGIN IMMEDIATE")?;
@@ -292,7 +294,7 @@ impl Quarantine {
             .into_iter()
             .map(|(id, at, reason, sqlstate, line, target)| Quarantined {
                 id,
-                set_aside_at: DateTime::from_timestamp_micros(at).unwrap_or_default(),
+                quarantined_at: DateTime::from_timestamp_micros(at).unwrap_or_default(),
                 reason,
                 sqlstate,
                 target,
@@ -387,7 +389,7 @@ impl Quarantine {
     ) -> Result<(), SpoolError> {
         diesel::insert_or_ignore_into(quarantine::table)
             .values((
-                quarantine::set_aside_at.eq(Utc::now().timestamp_micros()),
+                quarantine::quarantined_at.eq(Utc::now().timestamp_micros()),
                 quarantine::reason.eq(reason),
                 quarantine::sqlstate.eq(sqlstate),
                 quarantine::line.eq(line),
@@ -415,7 +417,7 @@ fn create_if_missing(path: &Path) -> io::Result<()> {
 
 /// Why the log of an older version has no file: SQLite would remove it when it opens the file.
 fn log_without_file(path: &Path) -> Result<Option<&'static str>, StoreError> {
-    let has_frames = wal::has_frames(&path.with_extension(extension_of(path, "-wal")));
+    let has_frames = wal::has_frames(&log_of(path));
     let is_cut_off = || match inspect::is_cut_off_beside_log(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         found => found,
@@ -428,25 +430,27 @@ fn log_without_file(path: &Path) -> Result<Option<&'static str>, StoreError> {
 }
 
 /// Renames a damaged file, unless another process did.
-fn set_aside(path: &Path, identity: Option<Identity>, damage: &str) -> Result<(), SpoolErrorKind> {
+fn mark_damaged(path: &Path, identity: Option<Identity>, damage: &str) -> Result<(), SpoolErrorKind> {
     if Identity::at(path)? != identity {
         return Ok(());
     }
     let renamed = path.with_extension(format!("{}.damaged", Uuid::now_v7()));
     // The file goes first: a log that is left behind is found without it.
     for suffix in ["", "-wal", "-shm", "-journal"] {
-        let from = path.with_extension(extension_of(path, suffix));
-        match std::fs::rename(from, renamed.with_extension(extension_of(&renamed, suffix))) {
+        let from = beside(path, suffix);
+        match std::fs::rename(from, beside(&renamed, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
     }
     path.parent().map_or(Ok(()), sync_dir)?;
     let (file, renamed) = (file_name(path), file_name(&renamed));
-    log::error!(
-        target: LOG_TARGET, file = &*file;
-        "the quarantine {file} is damaged, it was renamed to {renamed} and a new one is created: {damage}"
-    );
+    contained(|| {
+        log::error!(
+            target: LOG_TARGET, file = &*file;
+            "the quarantine {file} is damaged, it was renamed to {renamed} and a new one is created: {damage}"
+        );
+    });
     Ok(())
 }
 

@@ -56,7 +56,7 @@ fn former() -> TempDir {
         let body = codec::encode(std::iter::once(&*row(&format!("former.{n}"))));
         diesel::insert_into(quarantine::table)
             .values((
-                quarantine::set_aside_at.eq(n),
+                quarantine::quarantined_at.eq(n),
                 quarantine::reason.eq("rude"),
                 quarantine::line.eq(body.trim_ascii_end()),
             ))
@@ -67,7 +67,7 @@ fn former() -> TempDir {
 }
 
 /// A new file takes the place of the damaged one, which is renamed as it is.
-fn assert_set_aside(dir: &Path) {
+fn assert_renamed(dir: &Path) {
     let before = contents(dir, FILE);
     for opened in Quarantine::open_all(dir).unwrap() {
         let error = opened.unwrap_err();
@@ -180,7 +180,7 @@ fn a_quarantine_with_a_flipped_bit_in_its_log_is_renamed() {
     let middle = 32 + (bytes.len() - 32) / 4120 / 2 * 4120 + 24 + 200;
     bytes[middle] ^= 1;
     fs::write(&log, &bytes).unwrap();
-    assert_set_aside(dir.path());
+    assert_renamed(dir.path());
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn the_log_of_a_quarantine_that_is_missing_or_cut_off_is_renamed() {
                 .unwrap(),
         }
         assert!(Quarantine::exists(dir.path()));
-        assert_set_aside(dir.path());
+        assert_renamed(dir.path());
     }
 }
 
@@ -219,7 +219,7 @@ fn a_quarantine_with_a_damaged_page_is_renamed() {
         let at = usize::try_from(at).unwrap();
         bytes[at..at + 4096].fill(0xA5);
         fs::write(&path, bytes).unwrap();
-        assert_set_aside(dir.path());
+        assert_renamed(dir.path());
     }
 }
 

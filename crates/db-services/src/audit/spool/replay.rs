@@ -19,9 +19,9 @@ use super::inspect::Header;
 use super::lock::{Lock, is_present};
 use super::store::Directory;
 use super::{ReplayScope, SpoolError, StoreError, file_name, log_notice, lone_damaged_logs, ours, paths};
+use crate::audit::records::Records;
 use crate::audit::row::LogRow;
 use crate::audit::sink::{PostgresSink, Sink, SinkError, SqliteSink};
-use crate::audit::writer::Records;
 use crate::audit::{RetryPolicy, StartError};
 use crate::client::{Database, Kind};
 

@@ -187,8 +187,8 @@ impl Store for Directory {
         file.salvage(next)
     }
 
-    fn set_aside(&mut self, file: &mut SpoolFile) -> Result<String, StoreError> {
-        file.set_aside().map(|path| file_name(&path))
+    fn mark_damaged(&mut self, file: &mut SpoolFile) -> Result<String, StoreError> {
+        file.mark_damaged().map(|path| file_name(&path))
     }
 
     fn remove_if_done(&mut self, file: &mut SpoolFile, done: &[i64]) -> Result<bool, StoreError> {

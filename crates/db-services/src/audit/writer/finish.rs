@@ -6,8 +6,9 @@ use audit_core::Fate;
 
 use super::OnLoss;
 use super::driver::call_on_loss;
-use super::shared::{Shared, contained};
+use super::shared::Shared;
 use crate::LOG_TARGET;
+use crate::audit::panics::contained;
 
 /// Settles whatever the thread leaves behind, and says that it has ended. A panic of the driver was caught
 /// before: this never runs while the thread unwinds.

@@ -8,15 +8,14 @@
 //! panic: it logs through the application's logger, and tokio panics if it cannot start the thread that resolves
 //! a host name.
 
-use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use audit_core::writer::{Attempt, Lane, SinkError, SinkErrorKind, Written};
+use audit_core::writer::{Attempt, Lane, SinkError, Written};
 
-use super::shared::contained;
+use crate::audit::panics::panicked;
 use crate::audit::sink::{Rows, Sink};
 
 type Writing<S> = Pin<Box<dyn Future<Output = (S, Result<Written, SinkError>)>>>;
@@ -82,24 +81,11 @@ async fn without_panic<T>(writing: impl Future<Output = Result<T, SinkError>>) -
     .await
 }
 
-/// The error of an attempt that panicked. Rows may be stored.
-pub(in crate::audit) fn panicked(payload: Box<dyn Any + Send>) -> SinkError {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    let message = text
-        .or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("without a message");
-    let reason = format!("writing to the database panicked: {message}");
-    contained(|| drop(payload));
-    SinkError {
-        kind: SinkErrorKind::Transient,
-        reason,
-        sqlstate: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use audit_core::writer::SinkErrorKind;
 
     use super::*;
 

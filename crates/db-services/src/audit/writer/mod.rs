@@ -3,7 +3,7 @@
 //! This file is the handle and the guard; `builder.rs` sets one up. The decisions are
 //! [`audit_core::writer::Core`]'s; `driver.rs` carries them out, `lanes.rs` writes its batches. `shared.rs` is
 //! what the callers' threads and the writer's share, `queue.rs` bounds what waits, `batcher.rs` makes batches
-//! of it. `records.rs` and `notices.rs` turn what the core reports into rows and log lines, `stats.rs` counts,
+//! of it. `notices.rs` turns what the core reports into log lines (`audit/records.rs` into rows), `stats.rs` counts,
 //! `metrics.rs` passes the counts on, `finish.rs` settles what is left at the end.
 
 mod batcher;
@@ -18,7 +18,6 @@ mod model_tests;
 mod notices;
 mod queue;
 mod receipt;
-mod records;
 mod shared;
 mod start;
 mod stats;
@@ -43,9 +42,7 @@ pub use builder::{AuditWriterBuilder, Durability};
 pub use receipt::Receipt;
 pub use stats::{WriterReport, WriterStats};
 
-pub(super) use lanes::panicked;
-pub(super) use records::Records;
-pub(super) use shared::{Shared, contained};
+pub(super) use shared::Shared;
 pub(super) use start::start_from_environment;
 
 use crate::client::Database;

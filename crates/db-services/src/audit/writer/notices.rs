@@ -4,8 +4,8 @@
 
 use audit_core::writer::{Notice, SinkErrorKind};
 
-use super::shared::contained;
 use crate::LOG_TARGET;
+use crate::audit::panics::contained;
 
 /// Logs what the core reports.
 pub(super) fn log_notice(database: &str, notice: &Notice) {

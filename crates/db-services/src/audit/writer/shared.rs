@@ -1,6 +1,5 @@
 //! What the callers' threads and the writer's thread share.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::ThreadId;
@@ -16,6 +15,7 @@ use super::queue::{Queue, QueueError};
 use super::stats::Counters;
 use super::{DeliveryCounts, DropReason, Receipt, WriterReport, WriterStats};
 use crate::LOG_TARGET;
+use crate::audit::panics::contained;
 use crate::client::Database;
 
 /// What notifies a caller that awaits a receipt.
@@ -348,21 +348,6 @@ fn notify(ready: Vec<(Reply, DeliveryCounts)>) -> usize {
     notified
 }
 
-/// Runs code of the user's (a callback, the logger, a metrics recorder, a waker). A panic in it must not
-/// end the writer, and none can be reported: the logger may be what panics.
-pub(in crate::audit) fn contained(run: impl FnOnce()) -> bool {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(()) => true,
-        Err(payload) => {
-            // Its destructor is user code too, and so is that of the payload with which it panics.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                std::mem::forget(payload);
-            }
-            false
-        }
-    }
-}
-
 /// Locks a mutex; a panic elsewhere must not spread to a caller that writes an entry.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -385,18 +370,5 @@ mod tests {
         let range = SeqRange { first: 1, last: 2 };
         assert_eq!(shared.settled_by(range, Time::NEVER).await.pending, 2);
         assert!(!shared.finished_by(Time::NEVER).await);
-    }
-
-    #[test]
-    fn a_payload_whose_destructor_panics_again_and_again_is_contained() {
-        struct Nested(u32);
-        impl Drop for Nested {
-            fn drop(&mut self) {
-                if self.0 > 0 {
-                    std::panic::panic_any(Nested(self.0 - 1));
-                }
-            }
-        }
-        assert!(!contained(|| std::panic::panic_any(Nested(3))));
     }
 }

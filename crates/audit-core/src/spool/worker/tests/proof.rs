@@ -90,7 +90,7 @@ fn a_file_that_looks_damaged_again_and_is_whole_is_copied_and_removed() {
     assert!(is_damage_reported(&world));
     world.recover();
     world.wait(SCAN);
-    assert_eq!(world.did("set_aside"), 0);
+    assert_eq!(world.did("mark_damaged"), 0);
     let names = world.names();
     assert!(names.len() == 1 && names[0] != "own1", "{names:?}");
     assert_eq!(world.store.0.borrow().files[&names[0]].batches.len(), 1);
@@ -114,7 +114,7 @@ fn a_file_that_is_whole_stays_if_a_copy_of_its_batches_was_lost() {
     world.recover();
     world.wait(SCAN);
     assert!(world.names().contains(&"own1".to_owned()), "{:?}", world.names());
-    assert_eq!(world.did("set_aside"), 0);
+    assert_eq!(world.did("mark_damaged"), 0);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn an_adopted_file_that_was_used_meanwhile_is_read_again() {
 #[test]
 fn no_stop_record_is_appended_while_a_damaged_file_is_not_copied() {
     let mut world = World::new([("a", damaged_at(2, 3))]);
-    world.fail("set_aside", full());
+    world.fail("mark_damaged", full());
     world.wait(Duration::ZERO);
     assert!(matches!(
         world.append(&[vec![stop(9)]])[..],

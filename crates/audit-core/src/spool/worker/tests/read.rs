@@ -38,7 +38,7 @@ fn the_replay_of_50_000_small_batches_binds_no_more_than_a_few_at_a_time() {
         "{}",
         world.store.0.borrow().largest_call
     );
-    assert_eq!(world.did("set_aside"), 0);
+    assert_eq!(world.did("mark_damaged"), 0);
     world.wait(Duration::from_secs(1));
     assert_eq!(
         world.names(),
@@ -64,7 +64,7 @@ fn a_passing_error_of_a_read_renames_nothing_and_the_answer_waits() {
         let (ids, rows) = world.answer().unwrap();
         assert_eq!(rows, [1, 2, 3]);
         world.ask(vec![SpoolRequest::Remove(ids)]);
-        assert_eq!(world.did("set_aside"), 0);
+        assert_eq!(world.did("mark_damaged"), 0);
     }
 }
 

@@ -45,7 +45,7 @@ fn a_damaged_file_is_copied_before_it_is_renamed() {
     world.wait(Duration::ZERO);
     let log = world.store.0.borrow().log.clone();
     let at = |what: &str| log.iter().position(|done| done.starts_with(what)).unwrap();
-    assert!(at("append own1") < at("set_aside a"), "{log:?}");
+    assert!(at("append own1") < at("mark_damaged a"), "{log:?}");
     let mut rows = world.drain();
     rows.sort_unstable();
     assert_eq!(rows, [1, 2, 3, 4, 6, 7, 8, 9]);
@@ -61,7 +61,7 @@ fn a_damaged_file_is_copied_before_it_is_renamed() {
 
 #[test]
 fn a_damaged_file_stays_as_it_is_while_it_cannot_be_copied_or_renamed() {
-    for what in ["append", "set_aside"] {
+    for what in ["append", "mark_damaged"] {
         let damaged = DiskFile {
             damaged_at: Some(2),
             ..DiskFile::new("here", singles(1..=3))

@@ -153,7 +153,7 @@ fn a_passing_error_leaves_an_orphan_as_it_is_until_it_can_be_adopted() {
         world.recover();
         world.wait(SCAN);
         assert_eq!(world.drain(), [1]);
-        assert_eq!(world.did("set_aside"), 0);
+        assert_eq!(world.did("mark_damaged"), 0);
     }
 }
 

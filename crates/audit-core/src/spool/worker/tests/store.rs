@@ -290,8 +290,8 @@ impl Store for MemoryStore {
         }
     }
 
-    fn set_aside(&mut self, file: &mut Handle) -> Result<String, StoreError> {
-        self.begin("set_aside", &file.name)?;
+    fn mark_damaged(&mut self, file: &mut Handle) -> Result<String, StoreError> {
+        self.begin("mark_damaged", &file.name)?;
         let mut disk = self.0.borrow_mut();
         let found = disk.files.remove(&file.name).unwrap();
         let renamed = format!("{}.damaged", file.name);

@@ -9,12 +9,12 @@ use db_schema::{JsonText, NewAuditLog};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::audit::limits;
-use crate::audit::row::LogRow;
-use crate::audit::verify::action;
+use super::limits;
+use super::row::LogRow;
+use super::verify::action;
 
 /// Creates the rows of one writer's records.
-pub(in crate::audit) struct Records {
+pub(super) struct Records {
     pub(super) writer_id: Uuid,
     service: String,
     /// What the first row holds.
@@ -36,7 +36,7 @@ impl Records {
     }
 
     /// For the records that a command makes about the writers whose spool it replays.
-    pub(in crate::audit) fn operator() -> Self {
+    pub(super) fn operator() -> Self {
         Self {
             writer_id: Uuid::nil(),
             service: "auditlog".to_owned(),
@@ -45,7 +45,7 @@ impl Records {
     }
 
     /// The row of a record.
-    pub(in crate::audit) fn row(&self, record: Record<LogRow>) -> LogRow {
+    pub(super) fn row(&self, record: Record<LogRow>) -> LogRow {
         let (writer, action, metadata) = match record {
             Record::Started => (self.writer_id, action::STARTED, self.started.clone()),
             Record::Alive { resolved_through } => (
