@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use db_services::audit::{
-    AuditEntry, AuditWriterBuilder, Delivery, Durability, RetryPolicy, Verdict, verify_writers,
+    AuditEntry, AuditWriterBuilder, Delivery, Durability, RetryPolicy, Verdict, WriterGuard, verify_writers,
 };
 use db_services::client::Database;
 use db_test::{Network, Proxy, Server};
@@ -62,6 +62,17 @@ async fn assert_stored_once(db: &TestDb, entries: u64) {
     );
 }
 
+/// Shuts the writer down. This many entries are committed, each once, and none is spooled or quarantined.
+async fn assert_all_committed(guard: WriterGuard, db: &TestDb, spool: &TempDir, entries: u64) {
+    let report = guard.shutdown(TIMEOUT).await;
+    assert_eq!(
+        (report.committed, report.quarantined, report.lost, report.unknown),
+        (entries, 0, 0, 0)
+    );
+    assert_stored_once(db, entries).await;
+    assert_eq!(std::fs::read_dir(spool.path()).unwrap().count(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_whose_answer_was_lost_is_committed_once_and_its_receipt_says_so() {
     let dir = TempDir::new().unwrap();
@@ -86,17 +97,7 @@ async fn an_entry_whose_answer_was_lost_is_committed_once_and_its_receipt_says_s
             assert_eq!(delivery, Delivery::Committed);
         }
         wait_for("the retry", async || writer.stats().committed == 1).await;
-        let report = guard.shutdown(TIMEOUT).await;
-        assert_eq!(
-            (report.committed, report.quarantined, report.lost, report.unknown),
-            (1, 0, 0, 0)
-        );
-        assert_stored_once(&db, 1).await;
-        assert_eq!(
-            std::fs::read_dir(dir.path()).unwrap().count(),
-            0,
-            "nothing is spooled or quarantined"
-        );
+        assert_all_committed(guard, &db, &dir, 1).await;
     }
 }
 
@@ -121,17 +122,7 @@ async fn batches_whose_answers_were_lost_are_committed_once() {
         let spooled = if ahead { counts.spooled } else { 0 };
         assert_eq!(counts.committed + spooled, 2_500, "{counts:?}");
         wait_for("the retries", async || writer.stats().committed == 2_500).await;
-        let report = guard.shutdown(TIMEOUT).await;
-        assert_eq!(
-            (report.committed, report.quarantined, report.lost, report.unknown),
-            (2_500, 0, 0, 0)
-        );
-        assert_stored_once(&db, 2_500).await;
-        assert_eq!(
-            std::fs::read_dir(dir.path()).unwrap().count(),
-            0,
-            "nothing is spooled or quarantined"
-        );
+        assert_all_committed(guard, &db, &dir, 2_500).await;
     }
 }
 

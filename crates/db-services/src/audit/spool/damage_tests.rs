@@ -15,9 +15,10 @@ use super::{codec, wal};
 use crate::audit::{AuditEntry, AuditWriter, Durability, NewAuditLog};
 use crate::client::Database;
 
-const NAME: &str = "018f4a5e-0000-7000-8000-000000000001";
+pub(super) const NAME: &str = "018f4a5e-0000-7000-8000-000000000001";
 
-fn body(tag: i64, rows: usize) -> Batch<Vec<u8>> {
+/// A batch of this many rows, which its tag names.
+pub(super) fn body(tag: i64, rows: usize) -> Batch<Vec<u8>> {
     let row = |n: usize| {
         AuditEntry::new(format!("batch.{tag}"))
             .resource("row", n.to_string())

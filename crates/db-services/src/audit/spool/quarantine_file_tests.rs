@@ -5,8 +5,8 @@ use std::fs;
 use audit_core::spool::Store;
 use tempfile::TempDir;
 
+use super::tests::{actions, row};
 use super::*;
-use crate::audit::AuditEntry;
 use crate::audit::spool::store::Directory;
 
 const FILE: &str = "quarantine.sqlite";
@@ -15,17 +15,6 @@ const FILE: &str = "quarantine.sqlite";
 const FORMER: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
      CREATE TABLE IF NOT EXISTS quarantine (id INTEGER PRIMARY KEY AUTOINCREMENT, set_aside_at INTEGER NOT NULL, \
      reason TEXT NOT NULL, sqlstate TEXT, line BLOB NOT NULL, UNIQUE (line));";
-
-fn row(action: &str) -> LogRow {
-    LogRow(AuditEntry::new(action).into())
-}
-
-fn actions(dir: &Path) -> Vec<String> {
-    let kept = Quarantine::open(dir).unwrap().list().unwrap();
-    kept.into_iter()
-        .map(|kept| kept.entry.unwrap().action.to_string())
-        .collect()
-}
 
 /// The files of a directory with this in their names, and what is in them.
 fn contents(dir: &Path, part: &str) -> BTreeMap<String, Vec<u8>> {

@@ -6,11 +6,11 @@ use crate::audit::AuditEntry;
 use crate::audit::row::LogRow;
 use crate::audit::spool::store::Directory;
 
-fn row(action: &str) -> LogRow {
+pub(super) fn row(action: &str) -> LogRow {
     LogRow(AuditEntry::new(action).into())
 }
 
-fn actions(dir: &Path) -> Vec<String> {
+pub(super) fn actions(dir: &Path) -> Vec<String> {
     let kept = Quarantine::open(dir).unwrap().list().unwrap();
     kept.into_iter()
         .map(|kept| kept.entry.unwrap().action.to_string())

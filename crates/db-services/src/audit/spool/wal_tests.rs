@@ -3,27 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use audit_core::spool::{Adoption, Batch, Store, StoreError};
+use audit_core::spool::{Adoption, Store, StoreError};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use tempfile::TempDir;
 
-use super::file::{SpoolFile, batch};
+use super::damage_tests::{NAME, body};
+use super::file::SpoolFile;
 use super::store::Directory;
-use super::{codec, wal};
-use crate::audit::{AuditEntry, NewAuditLog};
-
-const NAME: &str = "018f4a5e-0000-7000-8000-000000000001";
-
-fn body(tag: i64, rows: usize) -> Batch<Vec<u8>> {
-    let row = |n: usize| {
-        AuditEntry::new(format!("batch.{tag}"))
-            .resource("row", n.to_string())
-            .into()
-    };
-    let rows: Vec<NewAuditLog> = (0..rows).map(row).collect();
-    batch(codec::encode(rows.iter()))
-}
+use super::wal;
 
 /// The file and its log as a killed process leaves them.
 fn killed(dir: &Path) -> (TempDir, PathBuf) {
