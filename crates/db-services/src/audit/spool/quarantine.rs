@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use db_schema::NewAuditLog;
@@ -20,11 +19,10 @@ use super::lock::{Identity, create_private, sync_dir};
 use super::place::Place;
 use super::{ReplayScope, SpoolError, SpoolErrorKind, StoreError, codec, file_name, wal};
 use crate::LOG_TARGET;
+use crate::audit::StartError;
 use crate::audit::panics::contained;
-use crate::audit::row::LogRow;
-use crate::audit::sink::{Attempt, PostgresSink, Sink, SqliteSink};
-use crate::audit::{RetryPolicy, StartError};
-use crate::client::{Database, Kind};
+use crate::audit::single::SingleInserter;
+use crate::client::Database;
 use audit_core::writer::SinkErrorKind;
 
 diesel::table! {
@@ -315,25 +313,8 @@ impl Quarantine {
     /// Dropping the future loses nothing; an entry may be stored and still be listed, until the next
     /// try.
     pub async fn retry(&mut self, database: &Database, scope: ReplayScope) -> Result<Retried, StartError> {
-        let target = (scope == ReplayScope::SameDatabase).then(|| database.spool_target());
-        match database.kind() {
-            Kind::Postgres { route, .. } => {
-                let limit = RetryPolicy::default().attempt_timeout;
-                let sink = PostgresSink::new((**route).clone(), limit);
-                Ok(self.write_again(sink, target).await?)
-            }
-            Kind::Sqlite { location, .. } => {
-                let sink = SqliteSink::start(location.clone())?;
-                Ok(self.write_again(sink, target).await?)
-            }
-        }
-    }
-
-    async fn write_again(
-        &mut self,
-        mut sink: impl Sink,
-        wanted: Option<String>,
-    ) -> Result<Retried, SpoolError> {
+        let wanted = (scope == ReplayScope::SameDatabase).then(|| database.spool_target());
+        let mut inserter = SingleInserter::start(database)?;
         let mut done = Retried::default();
         for Quarantined {
             id, entry, target, ..
@@ -347,8 +328,8 @@ impl Quarantine {
                 (Some(_), None) => done.unknown_target += 1,
                 (Some(wanted), Some(target)) if *wanted != target => done.other_target += 1,
                 _ if done.failure.is_some() => {}
-                _ => match sink.write(Arc::new(vec![LogRow(row)]), Attempt::Retry).await {
-                    Ok(_) => {
+                _ => match inserter.write(row).await {
+                    Ok(()) => {
                         self.remove(id)?;
                         done.stored += 1;
                     }
