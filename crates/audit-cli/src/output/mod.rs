@@ -1,115 +1,117 @@
 //! Output: tables on a terminal, plain lines for programs, progress on standard error.
+//!
+//! Everything that the command prints goes through this module. A failing output never ends the command in the
+//! middle of its work, and never changes its verdict: [`finish`] decides about the exit code at the end.
 
-use std::io::{IsTerminal, Write};
+mod printable;
+mod progress;
+mod table;
 
-use comfy_table::{Attribute, Color, ContentArrangement, LineStyle, Row, Table, presets};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
-use crate::error::CliError;
+use anstream::{AutoStream, ColorChoice};
+use clap::builder::StyledStr;
+use indicatif::{HumanBytes, HumanCount};
+use serde::Serialize;
 
-/// A cell of a table: the text, and a colour on a terminal.
-pub(crate) struct Cell {
-    text: String,
-    color: Option<Color>,
+use crate::error::{CliError, FAILED};
+pub(crate) use printable::{masked, printable};
+pub(crate) use progress::{progress, spinner};
+pub(crate) use table::{Cell, table};
+
+/// Prints a line to standard output, with the arguments of `format!`.
+macro_rules! print_line {
+    ($($argument:tt)*) => { $crate::output::text(&format!($($argument)*)) };
 }
 
-impl Cell {
-    pub(crate) fn plain(text: impl AsRef<str>) -> Self {
-        Self {
-            text: printable(text.as_ref()),
-            color: None,
-        }
-    }
+/// Prints a line to standard error, with the arguments of `format!`.
+macro_rules! print_note {
+    ($($argument:tt)*) => { $crate::output::note(&format!($($argument)*)) };
+}
 
-    pub(crate) fn ok(text: &str) -> Self {
-        Self {
-            color: Some(Color::Green),
-            ..Self::plain(text)
-        }
-    }
+pub(crate) use {print_line, print_note};
 
-    pub(crate) fn warn(text: &str) -> Self {
-        Self {
-            color: Some(Color::Yellow),
-            ..Self::plain(text)
-        }
-    }
+/// What became of standard output.
+enum Stdout {
+    Open,
+    /// The reader closed the pipe (`| head`). It wants no more, so this is no error.
+    Closed,
+    /// A write failed, for example because the disk is full.
+    Failed(std::io::Error),
+}
 
-    pub(crate) fn error(text: &str) -> Self {
-        Self {
-            color: Some(Color::Red),
-            ..Self::plain(text)
-        }
-    }
+static STDOUT: Mutex<Stdout> = Mutex::new(Stdout::Open);
 
-    /// An outcome in its colour.
-    pub(crate) fn outcome(outcome: &str) -> Self {
-        let color = match outcome {
-            "success" => Color::Green,
-            "denied" => Color::Red,
-            "failure" => Color::Yellow,
-            _ => Color::Grey,
-        };
-        Self {
-            color: Some(color),
-            ..Self::plain(outcome)
-        }
+/// Prints a line. Control characters are replaced.
+pub(crate) fn text(line: &str) {
+    raw_line(&printable::lines(line));
+}
+
+/// Prints a value as a line of JSON. Control characters and those that change the writing direction are escaped.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), CliError> {
+    raw_line(&printable::json(serde_json::to_string(value)?));
+    Ok(())
+}
+
+/// Prints clap's help, with its styles where standard output shows them.
+pub(crate) fn help(text: &StyledStr) {
+    match AutoStream::choice(&std::io::stdout()) {
+        ColorChoice::Never => raw_line(text.to_string().trim_end()),
+        _ => raw_line(text.ansi().to_string().trim_end()),
     }
 }
 
-/// Prints an aligned table on a terminal, otherwise lines with tabs between the columns.
-pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<Cell>>) {
-    if !std::io::stdout().is_terminal() {
-        line(header.iter().copied());
-        for row in rows {
-            line(row.iter().map(|cell| cell.text.as_str()));
-        }
+/// Prints a line as it is. After the first error nothing more is printed.
+fn raw_line(line: &str) {
+    let mut state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !matches!(*state, Stdout::Open) {
         return;
     }
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')))
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(
-            header
-                .iter()
-                .map(|title| comfy_table::Cell::new(title).add_attribute(Attribute::Bold)),
-        );
-    for row in rows {
-        let mut row = Row::from(row.into_iter().map(|cell| match cell.color {
-            Some(color) => comfy_table::Cell::new(cell.text).fg(color),
-            None => comfy_table::Cell::new(cell.text),
-        }));
-        // One line per row, truncated with … where the terminal is too narrow.
-        row.max_height(1);
-        table.add_row(row);
-    }
-    text(&table.to_string());
-}
-
-fn line<'a>(cells: impl Iterator<Item = &'a str>) {
-    text(&cells.collect::<Vec<_>>().join("\t"));
-}
-
-/// Prints a line. If the reader has closed the pipe (`| head`), the program ends without an error.
-pub(crate) fn text(line: &str) {
-    if writeln!(std::io::stdout(), "{line}").is_err() {
-        std::process::exit(0);
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        *state = match error.kind() {
+            ErrorKind::BrokenPipe => Stdout::Closed,
+            _ => Stdout::Failed(error),
+        };
     }
 }
 
-/// Replaces control characters and those that change the writing direction. An audit trail contains text from
-/// untrusted sources, which must not control the terminal.
-pub(crate) fn printable(text: &str) -> String {
-    let harmful = |c: char| c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-    text.chars()
-        .map(|c| if harmful(c) { '\u{FFFD}' } else { c })
-        .collect()
+/// Prints a line to standard error. Control characters are replaced, and passwords in URLs are hidden.
+pub(crate) fn note(line: &str) {
+    // There is nowhere to report that standard error cannot be written to.
+    let _ = write_note(line);
+}
+
+fn write_note(line: &str) -> std::io::Result<()> {
+    writeln!(std::io::stderr(), "{}", printable::lines(&masked(line)))
+}
+
+/// The exit code of the command: `verdict`, unless standard output could not be written.
+pub(crate) fn finish(verdict: ExitCode) -> ExitCode {
+    match &*STDOUT.lock().unwrap_or_else(PoisonError::into_inner) {
+        Stdout::Open | Stdout::Closed => verdict,
+        Stdout::Failed(error) => {
+            print_note!("auditlog: standard output is incomplete: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
 }
 
 /// A number with thousands separators.
 pub(crate) fn number(count: u64) -> String {
     HumanCount(count).to_string()
+}
+
+/// A number and its noun: "1 entry", "2,000 entries".
+pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(count), if count == 1 { one } else { many })
+}
+
+/// A number of entries.
+pub(crate) fn entries(count: u64) -> String {
+    counted(count, "entry", "entries")
 }
 
 /// A number of bytes, rounded.
@@ -118,13 +120,14 @@ pub(crate) fn size(bytes: i64) -> String {
 }
 
 /// Asks at the terminal. Returns an error unless the answer is yes.
-pub(crate) fn confirm(question: &str) -> Result<(), CliError> {
+pub(crate) fn confirm(question: impl Display) -> Result<(), CliError> {
     if !std::io::stdin().is_terminal() {
         return Err(CliError::usage(
             "standard input is not a terminal, so this cannot be confirmed: add --yes",
         ));
     }
-    eprint!("{question} [y/N] ");
+    let question = printable(&question.to_string());
+    write!(std::io::stderr(), "{question} [y/N] ")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     match answer.trim().to_lowercase().as_str() {
@@ -133,37 +136,14 @@ pub(crate) fn confirm(question: &str) -> Result<(), CliError> {
     }
 }
 
-/// A spinner on standard error.
-pub(crate) fn spinner(message: &'static str) -> ProgressBar {
-    let bar = progress(None, message);
-    bar.enable_steady_tick(std::time::Duration::from_millis(100));
-    bar
-}
-
-/// A progress bar on standard error, or a spinner if the length is unknown. Hidden unless it is a terminal.
-pub(crate) fn progress(length: Option<u64>, message: &'static str) -> ProgressBar {
-    let (bar, template) = match length {
-        Some(length) => (ProgressBar::new(length), "{msg} {wide_bar} {percent}% {eta}"),
-        None => (ProgressBar::new_spinner(), "{spinner} {msg} {elapsed}"),
-    };
-    // The templates are constants. If one did not parse, the default style would remain.
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
-    .with_message(message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn printable_text_has_no_control_characters() {
-        assert_eq!(
-            printable("a\x1b[2Jb\r\n\tc\u{9b}d\u{202E}e"),
-            "a\u{FFFD}[2Jb\u{FFFD}\u{FFFD}\u{FFFD}c\u{FFFD}d\u{FFFD}e"
-        );
-        assert_eq!(printable("Grüße, 日本"), "Grüße, 日本");
+    fn one_thing_is_singular() {
+        assert_eq!(entries(0), "0 entries");
+        assert_eq!(entries(1), "1 entry");
+        assert_eq!(entries(2_000), "2,000 entries");
     }
 }

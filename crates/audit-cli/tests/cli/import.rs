@@ -25,7 +25,7 @@ fn an_import_stores_every_event_once() {
             (code, out.as_str(), err.as_str()),
             (
                 0,
-                "read 52 events from 2 files: 52 new, 0 already stored, 0 rejected\n",
+                "imported 52 events, 0 already stored, 0 rejected, 0 files not read to the end\n",
                 ""
             )
         );
@@ -35,7 +35,7 @@ fn an_import_stores_every_event_once() {
             (code, out.as_str()),
             (
                 0,
-                "read 52 events from 2 files: 0 new, 52 already stored, 0 rejected\n"
+                "imported 0 events, 52 already stored, 0 rejected, 0 files not read to the end\n"
             )
         );
         assert_eq!(cli.rows(), first, "a second import changes nothing");
@@ -88,9 +88,12 @@ fn compressed_files_are_imported_and_broken_ones_reported() {
         "absent.json",
     ]);
     assert_eq!(code, 1);
-    assert!(out.contains("26 new, 0 already stored, 4 rejected"), "{out}");
+    assert!(
+        out.contains("imported 26 events,") && out.contains("2 rejected, 2 files not read to the end"),
+        "{out}"
+    );
     for reason in [
-        "broken.json: not a CloudTrail log file",
+        "broken.json: the file is cut off",
         "odd.json: record 1: ",
         "odd.json: record 2: not an object",
         "absent.json: No such file",

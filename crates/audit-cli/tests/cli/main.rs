@@ -9,6 +9,7 @@ mod list;
 mod maintenance;
 mod malformed_input;
 mod migrate;
+mod output;
 mod spool;
 mod spool_quarantine;
 mod verify;
