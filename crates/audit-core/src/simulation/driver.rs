@@ -76,7 +76,7 @@ pub(super) struct Writer {
     pub(super) stage: Stage,
     /// True if nothing happens to it from outside any more, and it has the time that it needs.
     pub(super) is_calm: bool,
-    notified: usize,
+    notified: Option<usize>,
 }
 
 impl Writer {
@@ -108,7 +108,7 @@ impl Writer {
             deadline_set_at: Time::START,
             stage: Stage::Runs,
             is_calm: false,
-            notified: 0,
+            notified: None,
         }
     }
 
@@ -167,8 +167,7 @@ impl Writer {
         let expired = self.ledger.take_expired(env.now);
         self.check_receipts(&expired, false, env);
         self.handle(event, env);
-        if self.notified > 0 {
-            let callers = std::mem::take(&mut self.notified);
+        while let Some(callers) = self.notified.take() {
             self.handle(Event::Notified { callers }, env);
         }
         self.rest(env);
@@ -284,7 +283,7 @@ impl Writer {
     pub(super) fn settle(&mut self, ranges: &[SeqRange], fate: &Fate, env: &mut Env) {
         self.ledger.settle(ranges, fate);
         let settled = self.ledger.take_settled();
-        self.notified += settled.len();
+        *self.notified.get_or_insert(0) += settled.len();
         self.check_receipts(&settled, true, env);
     }
 
@@ -413,7 +412,7 @@ impl Writer {
         let view = self.view(self.ledger.resolved_through());
         let (rest, until) = match self.core.wait(&view, env.now) {
             Wait::Finished => return self.finish(env),
-            Wait::Spin => (Rest::Looks, env.now + env.delays.micros(1, 5)),
+            Wait::Spin { .. } => (Rest::Looks, env.now + env.delays.micros(1, 5)),
             Wait::Until(until) => (Rest::Looks, until),
             Wait::Park(until) => (Rest::Parks, until),
         };

@@ -69,7 +69,8 @@ pub(super) struct Taking {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MayTake {
     Yes,
-    /// A caller has reserved room and not pushed yet: the next look finds it.
+    /// A caller has reserved room and not pushed yet: the next look finds it. Or callers are about to be notified:
+    /// [`Event::Notified`] follows, and those that come back at once go into one batch with what waits.
     NotYet,
 }
 
@@ -101,7 +102,7 @@ impl<R: Row> Core<R> {
         if matches!(self.phase, Phase::Ended) {
             return;
         }
-        let mut may_take = MayTake::Yes;
+        let (mut may_take, known) = (MayTake::Yes, out.len());
         match event {
             Event::Woken => {}
             Event::Taken(taken) => {
@@ -116,6 +117,10 @@ impl<R: Row> Core<R> {
             Event::Lost(losses) => self.on_lost(losses, now, out),
             Event::Notified { callers } => self.idle.on_notified(callers, now),
             Event::Close { deadline } => self.close(deadline, view, now),
+        }
+        let settles = |action: &Action<R>| matches!(action, Action::Settle { .. });
+        if view.has_waiters && out[known..].iter().any(settles) {
+            may_take = MayTake::NotYet;
         }
         self.advance(may_take, view, now, out);
     }
@@ -229,8 +234,11 @@ impl<R: Row> Core<R> {
         let waiting = self.waiting(view).entries;
         let limits = self.config.limits;
         let can_take = self.can_take_more(self.route(view, now), now);
-        if can_take && self.idle.expects_more_than(waiting, limits.spin_window, now) {
-            return Wait::Spin;
+        if can_take && let Some(expected) = self.idle.expected(waiting, limits.spin_window, now) {
+            return Wait::Spin {
+                held: view.held.entries - waiting + expected.callers,
+                until: expected.until,
+            };
         }
         let next = self.next_turn(waiting > 0, now);
         if waiting > 0 {

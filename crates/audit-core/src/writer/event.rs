@@ -30,9 +30,10 @@ pub enum Event<R> {
     SpoolGone,
     /// Losses were taken from the ledger, to be declared.
     Lost(Vec<Loss>),
-    /// This many callers were notified by the last actions.
+    /// The last actions settled entries, and this many callers were notified. Follows every [`Action::Settle`]
+    /// before anything else happens, except for [`Event::Taken`].
     Notified {
-        /// How many.
+        /// How many; 0 if nobody awaited them.
         callers: usize,
     },
     /// The writer is to end by this time. A second call may make it earlier, not later.
@@ -173,8 +174,14 @@ pub enum SinkErrorKind {
 /// How long the driver waits for an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Look again at once, after giving way to others: a caller is expected back within microseconds.
-    Spin,
+    /// Look at the queue again and again, after giving way to others: callers are expected back within microseconds.
+    /// Ends with an event, or when one of these is reached.
+    Spin {
+        /// This many entries are held.
+        held: usize,
+        /// This time.
+        until: Time,
+    },
     /// Until this time or an event; callers do not wake the writer for an entry that nobody awaits.
     Until(Time),
     /// Until this time, an event, or a caller's wake-up: the queue is empty.

@@ -61,13 +61,23 @@ impl Idle {
         }
     }
 
-    /// True while more callers are expected back than entries wait.
-    pub(super) fn expects_more_than(&self, waiting: usize, window: Duration, now: Time) -> bool {
-        self.habit == Habit::ComeBack
-            && self
-                .notified
-                .is_some_and(|notified| waiting < notified.callers && now < notified.at + window)
+    /// The callers that are expected back, while they are more than the entries that wait.
+    pub(super) fn expected(&self, waiting: usize, window: Duration, now: Time) -> Option<Expected> {
+        let notified = self.notified.filter(|_| self.habit == Habit::ComeBack)?;
+        let until = notified.at + window;
+        (waiting < notified.callers && now < until).then_some(Expected {
+            callers: notified.callers,
+            until,
+        })
     }
+}
+
+/// Callers that are expected back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    pub(super) callers: usize,
+    /// Until when; later ones are not waited for.
+    pub(super) until: Time,
 }
 
 #[cfg(test)]
@@ -85,29 +95,29 @@ mod tests {
             },
             Time::START,
         );
-        assert!(!idle.expects_more_than(0, WINDOW, now));
+        assert!(idle.expected(0, WINDOW, now).is_none());
         idle.on_notified(3, now);
-        assert!(idle.expects_more_than(0, WINDOW, now) && idle.expects_more_than(2, WINDOW, now));
-        assert!(!idle.expects_more_than(3, WINDOW, now));
-        assert!(!idle.expects_more_than(0, WINDOW, now + WINDOW));
+        assert!(idle.expected(0, WINDOW, now).is_some() && idle.expected(2, WINDOW, now).is_some());
+        assert!(idle.expected(3, WINDOW, now).is_none());
+        assert!(idle.expected(0, WINDOW, now + WINDOW).is_none());
         idle.on_notified(3, now + WINDOW);
         // A batch that nobody awaited changes nothing.
         idle.on_notified(0, now + WINDOW);
-        assert!(idle.expects_more_than(2, WINDOW, now + WINDOW));
+        assert!(idle.expected(2, WINDOW, now + WINDOW).is_some());
     }
 
     #[test]
     fn callers_that_did_not_come_back_before_are_not_expected() {
         let (mut idle, now) = (Idle::default(), Time::START);
         idle.on_notified(2, now);
-        assert!(!idle.expects_more_than(0, WINDOW, now));
+        assert!(idle.expected(0, WINDOW, now).is_none());
         idle.on_awaited_entry(WINDOW, now + WINDOW + WINDOW / 2);
         idle.on_notified(2, now + 2 * WINDOW);
-        assert!(idle.expects_more_than(0, WINDOW, now + 2 * WINDOW));
+        assert!(idle.expected(0, WINDOW, now + 2 * WINDOW).is_some());
         idle.on_awaited_entry(WINDOW, now + 4 * WINDOW);
         idle.on_notified(2, now + 6 * WINDOW);
         assert!(
-            !idle.expects_more_than(0, WINDOW, now + 6 * WINDOW),
+            idle.expected(0, WINDOW, now + 6 * WINDOW).is_none(),
             "they were waited for without effect"
         );
     }

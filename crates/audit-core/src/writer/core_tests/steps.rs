@@ -148,3 +148,91 @@ fn a_misconfigured_database_is_tried_with_a_few_batches_in_turn() {
     );
     assert_eq!(driver.queue.len(), Limits::default().misconfigured_batches + 1);
 }
+
+#[test]
+fn a_row_with_transient_errors_of_its_own_is_retried_after_the_longest_pause() {
+    const STEP: Duration = Duration::from_millis(10);
+    let pause = RetryPolicy::default().longest_pause;
+    let mut driver = Driver::started(None, 2, 100);
+    let (mut actions, mut attempts) = (driver.push(1), Vec::new());
+    let end = driver.now + 6 * pause;
+    while driver.now < end {
+        let sent: Vec<_> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Send { lane, rows, .. } => Some((*lane, rows.contains(&TestRow::Entry(2)))),
+                _ => None,
+            })
+            .collect();
+        actions = Vec::new();
+        for (lane, is_rejected) in sent {
+            actions.extend(if is_rejected {
+                attempts.push(driver.now);
+                driver.fail(lane, SinkErrorKind::Transient)
+            } else {
+                driver.commit(lane)
+            });
+        }
+        if actions
+            .iter()
+            .all(|action| !matches!(action, Action::Send { .. }))
+        {
+            driver.now = driver.now + STEP;
+            actions.extend(driver.push(1));
+        }
+    }
+    let accepted = driver.fates.values().filter(|fate| **fate == Fate::Committed);
+    assert!(
+        accepted.count() > 1_000,
+        "others are accepted meanwhile: {:?}",
+        driver.fates
+    );
+    let gaps: Vec<_> = attempts.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+    let last = &gaps[gaps.len() - 3..];
+    assert!(
+        last.iter().all(|gap| (pause..pause + 2 * STEP).contains(gap)),
+        "{gaps:?}"
+    );
+}
+
+/// A writer with two lanes, of which the first has a batch of this many entries.
+fn with_batch_in_flight(entries: usize) -> (Driver, Lane) {
+    let mut driver = Driver::started(None, 2, 100);
+    let lane = only(&sends(&driver.push(entries)));
+    (driver, lane)
+}
+
+#[test]
+fn a_smaller_batch_waits_for_the_answer_to_a_larger_one_for_a_short_time() {
+    let (mut driver, lane) = with_batch_in_flight(3);
+    assert_eq!(sends(&driver.push(2)), [], "two of three");
+    assert_eq!(sends(&driver.push(1)).len(), 1, "three of three");
+    let (mut driver, first) = with_batch_in_flight(3);
+    assert_eq!(first, lane);
+    assert_eq!(sends(&driver.push(1)), []);
+    assert_eq!(
+        sends(&driver.pass(Limits::default().linger)).len(),
+        1,
+        "as long as an entry lingers"
+    );
+    let mut driver = Driver::started(Some(SpoolMode::WriteAhead), 2, 100);
+    driver.push(3);
+    assert_eq!(appends(&driver.push(1)).len(), 1, "it is synced at once");
+}
+
+#[test]
+fn entries_that_wait_are_sent_after_the_callers_of_a_committed_batch_were_notified() {
+    let (mut driver, lane) = with_batch_in_flight(3);
+    assert_eq!(sends(&driver.push(1)), []);
+    assert_eq!(sends(&driver.commit(lane)), [], "its callers may be back at once");
+    assert_eq!(
+        sends(&driver.on(Event::Notified { callers: 3 })).len(),
+        1,
+        "they never came back at once"
+    );
+    let (mut driver, lane) = with_batch_in_flight(3);
+    driver.push(1);
+    driver.has_waiters = false;
+    driver.now = driver.now + Limits::default().linger;
+    assert_eq!(sends(&driver.commit(lane)).len(), 1, "nobody is notified");
+}

@@ -65,8 +65,8 @@ pub(super) struct Driver<S> {
     last_heard: Option<Time>,
     /// The deadline that the core knows.
     closing: Option<Time>,
-    /// Callers that were notified and that the core has not heard of.
-    notified: usize,
+    /// Callers that were notified since something was settled; the core has not heard of that yet.
+    notified: Option<usize>,
     actions: Vec<Action<LogRow>>,
     #[cfg(feature = "metrics")]
     metrics: super::metrics::Metrics,
@@ -104,7 +104,7 @@ impl<S: Sink> Driver<S> {
             unheard: LossLog::default(),
             last_heard: None,
             closing: None,
-            notified: 0,
+            notified: None,
             actions: Vec::new(),
             #[cfg(feature = "metrics")]
             metrics: super::metrics::Metrics::default(),
@@ -131,11 +131,7 @@ impl<S: Sink> Driver<S> {
             let view = self.shared.view(self.batcher.has_carried());
             event = match self.core.wait(&view, now) {
                 Wait::Finished => break,
-                Wait::Spin => {
-                    // To those on their way back, if they want this processor.
-                    std::thread::yield_now();
-                    self.next_event(None).await
-                }
+                Wait::Spin { held, until } => self.spin(held, until).await,
                 Wait::Until(until) => self.next_event(Some(self.sleep(until, now))).await,
                 Wait::Park(until) if self.shared.queue.prepare_sleep() => {
                     self.next_event(Some(self.sleep(until, now))).await
@@ -184,7 +180,9 @@ impl<S: Sink> Driver<S> {
                         spool.send(request);
                     }
                 }
-                Action::Settle { ranges, fate } => self.notified += self.shared.settle(&ranges, &fate),
+                Action::Settle { ranges, fate } => {
+                    *self.notified.get_or_insert(0) += self.shared.settle(&ranges, &fate);
+                }
                 Action::Release(size) => self.shared.queue.release(size),
                 Action::Count(counter, count) => self.shared.counters.add(counter, count),
                 Action::Notice(notice) => log_notice(self.shared.name(), &notice),
@@ -194,8 +192,8 @@ impl<S: Sink> Driver<S> {
         if let Some(taken) = taken {
             return Some(Event::Taken(taken));
         }
-        let callers = std::mem::take(&mut self.notified);
-        (callers > 0).then_some(Event::Notified { callers })
+        let callers = self.notified.take()?;
+        Some(Event::Notified { callers })
     }
 
     /// Creates the next batch. Here, on the writer's thread, entries become rows and limits are applied.
@@ -217,6 +215,19 @@ impl<S: Sink> Driver<S> {
             }
         }
         Taken { rows, size }
+    }
+
+    /// Waits for an event, or for callers that are expected back. It does not look at the ledger meanwhile: they need
+    /// its lock.
+    async fn spin(&mut self, held: usize, until: Time) -> Event<LogRow> {
+        loop {
+            // To those on their way back, if they want this processor.
+            std::thread::yield_now();
+            match self.next_event(None).await {
+                Event::Woken if self.shared.queue.held().entries < held && self.shared.now() < until => {}
+                event => return event,
+            }
+        }
     }
 
     /// Waits for an event; with no time given for no longer than it takes to look.
