@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::classify::classify;
 use super::inspect::{self, beside, log_of, uri};
-use super::lock::{Identity, create_private, sync_dir};
+use super::lock::{Identity, sync_dir};
 use super::place::Place;
 use super::{ReplayScope, SpoolError, SpoolErrorKind, StoreError, codec, file_name, wal};
 use crate::LOG_TARGET;
@@ -25,6 +25,7 @@ use crate::audit::row::LogRow;
 use crate::audit::sink::{Attempt, PostgresSink, Sink, SqliteSink};
 use crate::audit::{RetryPolicy, StartError};
 use crate::client::{Database, Kind};
+use crate::files::create_for_owner;
 use audit_core::writer::SinkErrorKind;
 
 diesel::table! {
@@ -234,7 +235,7 @@ impl Quarantine {
             .map_err(|error: diesel::result::Error| classify(&error))
     }
 
-    fn execute(&mut self, statements: &str) -> Result<(), StoreError> {
+    pub(super) fn execute(&mut self, statements: &str) -> Result<(), StoreError> {
         self.conn
             .batch_execute(statements)
             .map_err(|error| classify(&error))
@@ -408,7 +409,7 @@ impl Quarantine {
 /// Creates a file. One that exists is not opened: to close it again would end the locks that SQLite holds on it
 /// elsewhere in this process.
 fn create_if_missing(path: &Path) -> io::Result<()> {
-    match create_private(path) {
+    match create_for_owner(path) {
         Ok(_) => path.parent().map_or(Ok(()), sync_dir),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
