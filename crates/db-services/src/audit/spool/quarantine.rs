@@ -15,7 +15,7 @@ use diesel::sql_types::BigInt;
 use uuid::Uuid;
 
 use super::classify::classify;
-use super::inspect::{self, beside, log_of, uri};
+use super::inspect::{self, beside, log_of, uri, verify_regular_files};
 use super::lock::{Identity, sync_dir};
 use super::place::Place;
 use super::{ReplayScope, SpoolError, SpoolErrorKind, StoreError, codec, file_name, wal};
@@ -128,8 +128,9 @@ impl Quarantine {
                 _ => format!("quarantine-{number}.sqlite"),
             });
             match Self::open_or_create(&path) {
-                // It belongs to another user.
+                // It belongs to another user, or is no regular file.
                 Err(SpoolErrorKind::Open(_)) if number < MAX_FILES => number += 1,
+                Err(_) if number < MAX_FILES && verify_regular_files(&path).is_err() => number += 1,
                 Ok(open) => {
                     let target = target.map(str::to_owned);
                     return Ok(Self { target, ..open });
@@ -147,6 +148,7 @@ impl Quarantine {
     pub fn open_all(dir: &Path) -> Result<Vec<Result<Self, SpoolError>>, SpoolError> {
         let paths = paths(dir).map_err(|error| SpoolError::at(dir, error))?;
         let open = |path: &PathBuf| {
+            verify_regular_files(path)?;
             // Not once it is open: closing it would remove the damaged log.
             if let Some(damage) = inspect::log_damage(path)? {
                 return Err(StoreError::Corrupt(damage).into());
@@ -162,6 +164,7 @@ impl Quarantine {
     }
 
     fn open_or_create(path: &Path) -> Result<Self, SpoolErrorKind> {
+        verify_regular_files(path)?;
         for _ in 0..MAX_RENAMES {
             let identity = Identity::at(path)?;
             if let Some(damage) = log_without_file(path)? {
