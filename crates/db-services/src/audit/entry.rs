@@ -84,6 +84,8 @@ pub struct AuditEntry {
     pub metadata: Metadata,
     /// The text that [`ip_text`](Self::ip_text) could not read as a plain address.
     pub(super) ip_text: Option<CompactString>,
+    /// True if `created_at` was set with its setter or read from JSON.
+    pub(super) has_own_time: bool,
 }
 
 impl AuditEntry {
@@ -108,6 +110,7 @@ impl AuditEntry {
             operation_id: None,
             metadata: Metadata::default(),
             ip_text: None,
+            has_own_time: false,
         }
     }
 
@@ -123,6 +126,7 @@ impl AuditEntry {
     #[inline]
     pub fn created_at(mut self, time: DateTime<Utc>) -> Self {
         self.created_at = time;
+        self.has_own_time = true;
         self
     }
 
@@ -356,6 +360,7 @@ impl From<EntryJson> for AuditEntry {
         Self {
             id: columns.id,
             created_at: columns.created_at.unwrap_or(entry.created_at),
+            has_own_time: columns.created_at.is_some(),
             tenant_id: columns.tenant_id,
             actor_id: columns.actor_id,
             actor_type: columns.actor_type,
