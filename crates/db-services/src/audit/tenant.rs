@@ -61,8 +61,8 @@ pub enum TenantError {
 /// and not against SQL that chooses another tenant on purpose and undoes that before it returns.
 ///
 /// The next user of the connection finds it unchanged: settings are rolled back, session-level advisory locks
-/// are released, and a connection that cannot be verified is closed. Changes by Rust code, such as a
-/// collation that is registered on SQLite, are not noticed.
+/// are released, and a connection that cannot be verified is closed. Not noticed are changes by Rust code, such
+/// as a collation that is registered on SQLite, and SQLite's PRAGMAs that affect only speed.
 ///
 /// A call within `read` takes a second connection of the pool and is independent of the first one. If ten
 /// outer calls do that at the same time, all of them wait for each other and fail after 5 seconds: make the calls
