@@ -7,6 +7,7 @@ use db_services::audit::{AuditLog, TenantError, for_tenant, latest_with_records}
 use db_services::client::Connection;
 use diesel::QueryResult;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, TransactionManager};
+use futures_util::FutureExt;
 
 use super::{assert_no_open_transaction, fill, seen_by};
 use crate::attacks::fixture::{connect, text};
@@ -335,7 +336,7 @@ on_both! {
     async fn a_nested_transaction_that_is_left_open_closes_the_connection(db: TestDb) {
         let one = OneConnection::of(db).await;
         let fresh = one.session().await;
-        let changes: [Change; 3] = [leave_open_transaction, end_transaction, replace_connection];
+        let changes: [Change; 4] = [interrupt_begin, leave_open_transaction, end_transaction, replace_connection];
         for how in changes {
             let mark = one.mark().await;
             // Here a second connection is needed for the third of them.
@@ -363,6 +364,19 @@ on_both! {
     }
 }
 
+/// Later reads would notice it by a statement of their own that diesel has cached.
+#[tokio::test]
+async fn the_first_read_on_a_connection_that_drops_all_prepared_statements_closes_it() {
+    let one = OneConnection::of(TestDb::postgres().await).await;
+    let (fresh, mark) = (one.session().await, one.mark().await);
+    let dropping = for_tenant(&one.db.database, "acme", async |conn| {
+        execute(conn, "DEALLOCATE ALL").await
+    });
+    let error = dropping.await.unwrap_err();
+    assert!(matches!(error, TenantError::Changed { .. }), "{error}");
+    one.assert_clean("DEALLOCATE ALL", &fresh, &mark, Changed).await;
+}
+
 type Change = for<'a> fn(&'a mut Connection, &'a TestDb) -> Changing<'a>;
 type Changing<'a> = std::pin::Pin<Box<dyn Future<Output = QueryResult<()>> + Send + 'a>>;
 
@@ -381,6 +395,21 @@ fn leave_open_transaction<'a>(conn: &'a mut Connection, _: &'a TestDb) -> Changi
         match conn {
             Connection::Postgres(conn) => cut_short::<AsyncPgConnection>(conn).await,
             Connection::Sqlite(conn) => cut_short(&mut **conn).await,
+        }
+        Ok(())
+    })
+}
+
+/// A nested transaction is cut short before the database has answered to its beginning. diesel panics when it
+/// ends the outer one then, in debug builds.
+fn interrupt_begin<'a>(conn: &'a mut Connection, _: &'a TestDb) -> Changing<'a> {
+    fn begin_and_drop<C: AsyncConnection>(conn: &mut C) {
+        let _ = C::TransactionManager::begin_transaction(conn).now_or_never();
+    }
+    Box::pin(async {
+        match conn {
+            Connection::Postgres(conn) => begin_and_drop::<AsyncPgConnection>(conn),
+            Connection::Sqlite(conn) => begin_and_drop(&mut **conn),
         }
         Ok(())
     })

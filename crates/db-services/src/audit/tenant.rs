@@ -119,6 +119,8 @@ pub async fn for_tenant<T>(
 /// What was changed, or the error of the verification.
 struct Changed(String);
 
+const NESTED: &str = "a nested transaction was left open";
+
 impl From<diesel::result::Error> for Changed {
     fn from(error: diesel::result::Error) -> Self {
         Self(error.to_string())

@@ -1,7 +1,5 @@
 //! The transaction of a tenant's reader on PostgreSQL.
 
-use std::num::NonZeroU32;
-
 use diesel::QueryResult;
 use diesel::connection::{TransactionDepthChange, TransactionManagerStatus};
 use diesel::pg::Pg;
@@ -11,7 +9,7 @@ use diesel_async::{
     AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
 };
 
-use super::Changed;
+use super::{Changed, NESTED};
 
 /// The savepoint ends with the transaction, and the prepared statement with those that diesel has cached: `END`
 /// fails without them.
@@ -39,7 +37,6 @@ pub(super) async fn begin(conn: &mut AsyncPgConnection, tenant: &str) -> QueryRe
 
 /// Verifies that role, tenant, transaction and session are what `begin` has set, and rolls back.
 pub(super) async fn end(conn: &mut AsyncPgConnection, tenant: &str, has_failed: bool) -> Result<(), Changed> {
-    verify_depth(status(conn).transaction_depth()?)?;
     if has_failed {
         conn.batch_execute(RECOVER).await?;
     }
@@ -58,17 +55,6 @@ pub(super) async fn end(conn: &mut AsyncPgConnection, tenant: &str, has_failed: 
 
 fn status(conn: &mut AsyncPgConnection) -> &mut TransactionManagerStatus {
     AnsiTransactionManager::transaction_manager_status_mut(conn)
-}
-
-const NESTED: &str = "a nested transaction was left open";
-
-/// An error unless the one transaction is open that diesel knows of.
-pub(super) fn verify_depth(depth: Option<NonZeroU32>) -> Result<(), Changed> {
-    match depth.map_or(0, NonZeroU32::get) {
-        0 => Err(Changed("the transaction was ended".to_owned())),
-        1 => Ok(()),
-        _ => Err(Changed(NESTED.to_owned())),
-    }
 }
 
 /// Whether role, tenant, access mode and prepared statements are as they were set.

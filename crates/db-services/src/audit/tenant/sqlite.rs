@@ -7,8 +7,7 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::Changed;
-use super::postgres::verify_depth;
+use super::{Changed, NESTED};
 
 type Manager = <SqliteConnection as diesel::Connection>::TransactionManager;
 
@@ -38,11 +37,13 @@ pub(super) fn begin(conn: &mut SqliteConnection, tenant: &str) -> QueryResult<Se
 
 /// Verifies that view, tenant, transaction and session are what they were, and rolls back.
 pub(super) fn end(conn: &mut SqliteConnection, before: &Session) -> Result<(), Changed> {
-    verify_depth(Manager::transaction_manager_status_mut(conn).transaction_depth()?)?;
     verify(before, &session(conn)?)?;
     conn.batch_execute("RELEASE audit_tenant; ROLLBACK")?;
     if let TransactionManagerStatus::Valid(status) = Manager::transaction_manager_status_mut(conn) {
         status.change_transaction_depth(TransactionDepthChange::DecreaseDepth)?;
+    }
+    if Manager::is_broken_transaction_manager(conn) {
+        return Err(Changed(NESTED.to_owned()));
     }
     Ok(())
 }
