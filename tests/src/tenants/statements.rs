@@ -201,7 +201,7 @@ impl OneConnection {
         Self { db, _taken: taken }
     }
 
-    /// Marks the connection, so that it can be told from a new one. Returns the mark.
+    /// Marks the connection, so that a new one differs from it. Returns the mark.
     async fn mark(&self) -> String {
         if !self.db.is_postgres() {
             self.db

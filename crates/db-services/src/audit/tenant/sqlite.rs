@@ -15,7 +15,7 @@ type Manager = <SqliteConnection as diesel::Connection>::TransactionManager;
 const VIEW: &str = "CREATE TEMP VIEW audit_logs AS SELECT * FROM main.audit_logs \
      WHERE tenant_id = (SELECT tenant_id FROM temp.audit_tenant); SAVEPOINT audit_tenant";
 
-/// What a statement of the read may change so that it outlives the rollback or shows other rows.
+/// The parts of the session that a statement may change so that it shows other rows, or outlives the rollback.
 #[derive(PartialEq)]
 pub(super) struct Session {
     /// The view and the table.
