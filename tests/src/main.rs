@@ -6,6 +6,7 @@
 
 mod append_only;
 mod archive;
+mod archive_files;
 mod attacks;
 mod captured_logs;
 mod client;

@@ -87,11 +87,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
 
 /// Writes the report to a new file that only this user may read. A file or link of that name is an error.
 fn write_report(path: &Path, report: &Report) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    let mut file = db_services::files::create_private(path)?;
     file.write_all(report.markdown().as_bytes())?;
     file.sync_all()
 }

@@ -87,6 +87,8 @@ pub struct AuditEntry {
     pub metadata: Metadata,
     /// The text that [`ip_text`](Self::ip_text) could not read as a plain address.
     pub(super) ip_text: Option<CompactString>,
+    /// True if `created_at` was set with its setter or read from JSON.
+    pub(super) has_own_time: bool,
 }
 
 impl AuditEntry {
@@ -111,6 +113,7 @@ impl AuditEntry {
             operation_id: None,
             metadata: Metadata::default(),
             ip_text: None,
+            has_own_time: false,
         }
     }
 
@@ -126,6 +129,7 @@ impl AuditEntry {
     #[inline]
     pub fn created_at(mut self, time: DateTime<Utc>) -> Self {
         self.created_at = time;
+        self.has_own_time = true;
         self
     }
 
@@ -377,6 +381,7 @@ impl<T: Into<CompactString>, M> EntryJson<T, M> {
         AuditEntry {
             id: self.id,
             created_at: self.created_at.unwrap_or(entry.created_at),
+            has_own_time: self.created_at.is_some(),
             tenant_id: text(self.tenant_id),
             actor_id: text(self.actor_id),
             actor_type: text(self.actor_type),

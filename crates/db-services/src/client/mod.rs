@@ -158,6 +158,10 @@ impl Database {
 
     /// Takes a connection from the pool, opening one if none is idle and fewer than ten are open.
     ///
+    /// Begin transactions with diesel-async's `transaction`: the pool closes a connection whose transaction was left
+    /// open. A transaction that was begun as SQL text goes unnoticed. End it before the connection is dropped, or
+    /// the next user's statements become part of it. Settings, locks and temporary tables of a session remain as well.
+    ///
     /// # Errors
     /// When the database cannot be reached or no connection comes free, each within 5 seconds.
     ///

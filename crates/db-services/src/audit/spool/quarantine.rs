@@ -14,8 +14,8 @@ use diesel::sql_types::BigInt;
 use uuid::Uuid;
 
 use super::classify::classify;
-use super::inspect::{self, beside, log_of, uri};
-use super::lock::{Identity, create_private, sync_dir};
+use super::inspect::{self, beside, log_of, uri, verify_regular_files};
+use super::lock::{Identity, sync_dir};
 use super::place::Place;
 use super::{ReplayScope, SpoolError, SpoolErrorKind, StoreError, codec, file_name, wal};
 use crate::LOG_TARGET;
@@ -23,6 +23,7 @@ use crate::audit::StartError;
 use crate::audit::panics::contained;
 use crate::audit::single::SingleInserter;
 use crate::client::Database;
+use crate::files::create_for_owner;
 use audit_core::writer::SinkErrorKind;
 
 diesel::table! {
@@ -125,8 +126,9 @@ impl Quarantine {
                 _ => format!("quarantine-{number}.sqlite"),
             });
             match Self::open_or_create(&path) {
-                // It belongs to another user.
+                // It belongs to another user, or is no regular file.
                 Err(SpoolErrorKind::Open(_)) if number < MAX_FILES => number += 1,
+                Err(_) if number < MAX_FILES && verify_regular_files(&path).is_err() => number += 1,
                 Ok(open) => {
                     let target = target.map(str::to_owned);
                     return Ok(Self { target, ..open });
@@ -144,6 +146,7 @@ impl Quarantine {
     pub fn open_all(dir: &Path) -> Result<Vec<Result<Self, SpoolError>>, SpoolError> {
         let paths = paths(dir).map_err(|error| SpoolError::at(dir, error))?;
         let open = |path: &PathBuf| {
+            verify_regular_files(path)?;
             // Not once it is open: closing it would remove the damaged log.
             if let Some(damage) = inspect::log_damage(path)? {
                 return Err(StoreError::Corrupt(damage).into());
@@ -159,6 +162,7 @@ impl Quarantine {
     }
 
     fn open_or_create(path: &Path) -> Result<Self, SpoolErrorKind> {
+        verify_regular_files(path)?;
         for _ in 0..MAX_RENAMES {
             let identity = Identity::at(path)?;
             if let Some(damage) = log_without_file(path)? {
@@ -232,7 +236,7 @@ impl Quarantine {
             .map_err(|error: diesel::result::Error| classify(&error))
     }
 
-    fn execute(&mut self, statements: &str) -> Result<(), StoreError> {
+    pub(super) fn execute(&mut self, statements: &str) -> Result<(), StoreError> {
         self.conn
             .batch_execute(statements)
             .map_err(|error| classify(&error))
@@ -389,7 +393,7 @@ impl Quarantine {
 /// Creates a file. One that exists is not opened: to close it again would end the locks that SQLite holds on it
 /// elsewhere in this process.
 fn create_if_missing(path: &Path) -> io::Result<()> {
-    match create_private(path) {
+    match create_for_owner(path) {
         Ok(_) => path.parent().map_or(Ok(()), sync_dir),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
