@@ -58,13 +58,9 @@ where
     AsyncPgConnection::try_from_client_and_connection(client, connection).await
 }
 
-/// A driver error as diesel's, with its cause, and what helps, in the text.
+/// A driver error as diesel's, with its cause and a hint in the text.
 pub(super) fn driver(error: &tokio_postgres::Error) -> diesel::result::Error {
-    let said = super::error::describe(error);
-    let text = match tls::way_out(error) {
-        Some(way_out) => format!("{said} ({way_out})"),
-        None => said,
-    };
+    let text = tls::shown(error);
     diesel::result::Error::DatabaseError(
         diesel::result::DatabaseErrorKind::UnableToSendCommand,
         Box::new(text),

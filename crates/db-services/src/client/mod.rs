@@ -19,7 +19,7 @@ pub(crate) use connect::{Route, connect_as, connect_writer, open_sqlite};
 pub use error::DatabaseError;
 pub(crate) use error::describe;
 pub use migrations::MigrationState;
-pub(crate) use tls::{Tls, needs_mending, way_out};
+pub(crate) use tls::{Tls, is_permanent, shown};
 
 /// The most connections one [`Database`] holds open.
 const POOL_SIZE: usize = 10;

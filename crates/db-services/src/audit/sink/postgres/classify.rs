@@ -4,14 +4,14 @@ use audit_core::writer::{SinkError, SinkErrorKind};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::client::{self, describe, needs_mending};
+use crate::client::{is_permanent, shown};
 
 /// Classifies an error of connecting or preparing. No row was sent yet: what does not pass by itself is a
 /// mistake in the configuration.
 pub(super) fn open_error(error: &Error) -> SinkError {
     let is_permanent = error
         .code()
-        .map_or_else(|| needs_mending(error), |code| !is_transient(code));
+        .map_or_else(|| is_permanent(error), |code| !is_transient(code));
     let kind = if is_permanent {
         SinkErrorKind::Misconfigured
     } else {
@@ -44,13 +44,12 @@ pub(super) fn sink_error(kind: SinkErrorKind, error: &Error) -> SinkError {
     let message = match error.as_db_error() {
         // Not its detail: PostgreSQL quotes the rejected row there.
         Some(server) => server.message().to_owned(),
-        None => describe(error),
+        None => shown(error),
     };
     let no_partition = lacks_partition(error).then_some(
         "make its month: SELECT audit_logs_ensure_partitions(), or GRANT EXECUTE on that function to this user",
     );
-    let known = || error.code().map_or_else(|| client::way_out(error), hint);
-    let reason = match no_partition.or_else(known) {
+    let reason = match no_partition.or_else(|| error.code().and_then(hint)) {
         Some(hint) => format!("{message} ({hint})"),
         None => message,
     };
