@@ -13,12 +13,24 @@ use rustls::client::WantsClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, ConfigBuilder};
 use tokio_postgres::Socket;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(super) use options::{Options, Reach};
-pub(crate) use refusal::{is_permanent, shown};
+pub(super) use refusal::{is_permanent, shown};
 use verifier::{Requirement, Verifier};
+
+/// How connections are encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    /// Not at all: the URL says so, or all hosts are Unix sockets.
+    Never,
+    /// Not at all, and only addresses of this machine are connected to: the URL says nothing.
+    OnlyLoopback,
+    /// With TLS; with [`SslMode::Prefer`], only if the server offers it.
+    Tls { mode: SslMode, tls: Tls },
+}
 
 /// The TLS connector for the options of a URL. It reads its files for each connection, as libpq does: a
 /// renewed certificate counts without a restart, and a file may be created later than the program starts.

@@ -12,7 +12,7 @@ use crate::client::describe;
 /// True if an attempt to connect failed, without a SQLSTATE, for a reason that does not pass by itself: a
 /// certificate, a file, a server without TLS, a missing password. All else is the transport's, and
 /// the driver shows it as an I/O error or as one without a cause.
-pub(crate) fn is_permanent(error: &Error) -> bool {
+pub(in crate::client) fn is_permanent(error: &Error) -> bool {
     match tls_error(error) {
         Some(
             TlsError::InappropriateMessage { .. }
@@ -29,7 +29,7 @@ pub(crate) fn is_permanent(error: &Error) -> bool {
 }
 
 /// The text of an error, with what to do about it where that is known.
-pub(crate) fn shown(error: &Error) -> String {
+pub(in crate::client) fn shown(error: &Error) -> String {
     let text = match tls_error(error) {
         // rustls shows errors of other crates in the form of their source code.
         Some(TlsError::InvalidCertificate(CertificateError::Other(other))) => other.0.to_string(),
