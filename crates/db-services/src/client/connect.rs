@@ -4,8 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use deadpool::Runtime;
-use diesel::connection::SimpleConnection;
-use diesel::{Connection, ConnectionError, ConnectionResult, SqliteConnection};
+use diesel::{ConnectionError, ConnectionResult, SqliteConnection};
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{
@@ -17,23 +16,18 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Error};
 
 use super::hosts::{self, AnyConnected, Route};
-use super::{AsyncSqliteConnection, ConnectError, DatabaseError, SqliteLocation};
+use super::sqlite::{SqliteLocation, open_sqlite};
+use super::{AsyncSqliteConnection, ConnectError, DatabaseError};
 
 /// The longest wait for a connection that others use, and for a check of one that is idle.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What SQLite does before it gives up on a lock, and how it survives a power cut: the write-ahead
-/// log lets readers and the writer work side by side, and FULL syncs it at each commit.
-/// `recursive_triggers` makes REPLACE ask the DELETE trigger too.
-const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
-     PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;";
 
 /// Leaves stronger settings as they are.
 const SYNCED_COMMIT: &str = "SELECT set_config('synchronous_commit', 'local', false) \
      WHERE current_setting('synchronous_commit') = 'off'";
 
 /// Opens a connection to PostgreSQL for diesel. The settings of its session have [`Route::limit`] as well.
-pub(super) async fn connect_postgres(route: &Route) -> ConnectionResult<AsyncPgConnection> {
+async fn connect_postgres(route: &Route) -> ConnectionResult<AsyncPgConnection> {
     let connected = hosts::connect(route).await.map_err(diesel_error)?;
     let set_up = async {
         match connected {
@@ -56,26 +50,6 @@ pub(super) async fn connect_postgres(route: &Route) -> ConnectionResult<AsyncPgC
 
 pub(super) fn diesel_error(error: ConnectError) -> ConnectionError {
     ConnectionError::BadConnection(error.to_string())
-}
-
-/// Opens an SQLite database; a file that is not there is created.
-pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteConnection> {
-    let name = match location {
-        SqliteLocation::Memory(uri) => uri.clone(),
-        // "./" keeps SQLite from reading a name like "file:x" as a URI.
-        SqliteLocation::File(path) if path.is_relative() => format!("./{}", path.display()),
-        SqliteLocation::File(path) => path.display().to_string(),
-    };
-    let mut connection = SqliteConnection::establish(&name).map_err(|error| match error {
-        ConnectionError::BadConnection(detail) => ConnectionError::BadConnection(format!(
-            "{detail} (does its directory exist, and may it be written to?)"
-        )),
-        other => other,
-    })?;
-    connection
-        .batch_execute(SQLITE_SETTINGS)
-        .map_err(ConnectionError::CouldntSetupConfiguration)?;
-    Ok(connection)
 }
 
 /// Creates a pool of connections to PostgreSQL. It has no limit for opening a connection: [`Route::limit`]

@@ -5,13 +5,14 @@ mod connect_error;
 mod error;
 mod hosts;
 mod migrations;
+mod sqlite;
 #[cfg(test)]
 mod test_servers;
 mod tls;
 mod url;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use diesel::SqliteConnection;
@@ -19,12 +20,13 @@ use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
-pub(crate) use connect::{connect_as, connect_writer, open_sqlite, sync_commits};
+pub(crate) use connect::{connect_as, connect_writer, sync_commits};
 pub(crate) use connect_error::ConnectError;
 pub use error::DatabaseError;
 pub(crate) use error::describe;
 pub(crate) use hosts::Route;
 pub use migrations::MigrationState;
+pub(crate) use sqlite::{SqliteLocation, open_sqlite};
 
 /// The most connections one [`Database`] holds open.
 const POOL_SIZE: usize = 10;
@@ -68,14 +70,6 @@ pub(crate) enum Kind {
         location: SqliteLocation,
         pool: Pool<AsyncSqliteConnection>,
     },
-}
-
-/// Where an SQLite database lies.
-#[derive(Clone, Debug)]
-pub(crate) enum SqliteLocation {
-    File(PathBuf),
-    /// A private shared in-memory database, under this URI.
-    Memory(String),
 }
 
 /// A connection from a [`Database`]'s pool, which it returns to when dropped.
@@ -179,6 +173,38 @@ impl Database {
         Ok(None)
     }
 
+    /// Returns this database for reading only.
+    ///
+    /// An SQLite file is opened without changing it: it is not created, its journal mode stays, statements
+    /// that write fail. Beside a database with a write-ahead log SQLite may still create an empty `-wal` and
+    /// a `-shm`. A file on read-only media, in a directory that this user may not write to, or of another
+    /// user can be read too. There SQLite can use no locks of a file that no process has open, and it is
+    /// opened as `immutable`: do not write to it from elsewhere meanwhile, or queries may fail or return
+    /// wrong rows. If its `-wal` or `-journal` holds changes that cannot be read there, connecting fails.
+    ///
+    /// For PostgreSQL and `sqlite::memory:` this is the database as it is: a session's
+    /// `default_transaction_read_only` would reach other clients behind a pooler. Use a login that may only
+    /// read.
+    ///
+    /// # Errors
+    /// When the pool cannot be created. Nothing is opened.
+    pub fn read_only(self) -> Result<Self, DatabaseError> {
+        let Kind::Sqlite {
+            location: SqliteLocation::File(path),
+            ..
+        } = self.kind()
+        else {
+            return Ok(self);
+        };
+        let location = SqliteLocation::ReadOnly(path.clone());
+        let pool = connect::sqlite_pool(location.clone(), None, POOL_SIZE)?;
+        let shown = self.inner.shown.clone();
+        let kind = Kind::Sqlite { location, pool };
+        Ok(Self {
+            inner: Arc::new(Inner { shown, kind }),
+        })
+    }
+
     /// Takes a connection from the pool, and opens one if none is idle and fewer than ten are open.
     ///
     /// Waits at most 5 seconds for a connection that others use. Opening one to PostgreSQL takes at most
@@ -232,7 +258,7 @@ impl Database {
     pub fn sqlite_path(&self) -> Option<&Path> {
         match &self.inner.kind {
             Kind::Sqlite {
-                location: SqliteLocation::File(path),
+                location: SqliteLocation::File(path) | SqliteLocation::ReadOnly(path),
                 ..
             } => Some(path),
             _ => None,
@@ -246,7 +272,7 @@ impl Database {
         match &self.inner.kind {
             Kind::Postgres { route, .. } => url::target(&route.config),
             Kind::Sqlite {
-                location: SqliteLocation::File(path),
+                location: SqliteLocation::File(path) | SqliteLocation::ReadOnly(path),
                 ..
             } => {
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
