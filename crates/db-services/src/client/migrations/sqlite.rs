@@ -63,3 +63,34 @@ fn applied(connection: &mut SqliteConnection) -> QueryResult<HashSet<String>> {
     connection.batch_execute("COMMIT")?;
     Ok(found.into_iter().map(|found| found.value).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Barrier};
+
+    use super::*;
+
+    /// The file has the table of migrations already, as with the next version of a program: each process reads
+    /// it before it writes.
+    #[test]
+    fn a_file_may_be_migrated_many_times_at_the_same_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..30 {
+            let location = SqliteLocation::File(dir.path().join(round.to_string()));
+            migrate(&location).unwrap();
+            revert(&location).unwrap();
+            let start = Arc::new(Barrier::new(8));
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    let (location, start) = (location.clone(), Arc::clone(&start));
+                    std::thread::spawn(move || {
+                        start.wait();
+                        migrate(&location).map(|versions| versions.len())
+                    })
+                })
+                .collect();
+            let ran = threads.into_iter().map(|thread| thread.join().unwrap().unwrap());
+            assert_eq!(ran.sum::<usize>(), status(&location).unwrap().len());
+        }
+    }
+}
