@@ -31,6 +31,7 @@ mod partitions;
 mod pgbouncer;
 mod poison;
 mod process;
+mod read_only;
 mod retention;
 mod roles;
 mod round_trip;

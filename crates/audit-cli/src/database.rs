@@ -47,6 +47,11 @@ pub(crate) fn open_existing(args: &DatabaseArgs) -> Result<Database, CliError> {
     }
 }
 
+/// The database for commands that only read it: an SQLite file is not changed, and may be on read-only media.
+pub(crate) fn open_to_read(args: &DatabaseArgs) -> Result<Database, CliError> {
+    Ok(open_existing(args)?.read_only()?)
+}
+
 /// The database for commands that write: an SQLite file that does not exist is created with its table.
 pub(crate) async fn open_or_create(args: &DatabaseArgs) -> Result<Database, CliError> {
     let database = from_args(args)?;

@@ -6,7 +6,7 @@ use chrono::SecondsFormat;
 use db_services::audit::{self, AuditLog};
 
 use crate::args::DatabaseArgs;
-use crate::database::{connect, open_existing};
+use crate::database::{connect, open_to_read};
 use crate::error::CommandResult;
 use crate::output::{self, Cell};
 
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
-    let database = open_existing(database)?;
+    let database = open_to_read(database)?;
     let mut conn = connect(&database).await?;
     let rows = if args.all {
         audit::latest_with_records(&mut conn, args.limit).await?

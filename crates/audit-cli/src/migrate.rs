@@ -6,7 +6,7 @@ use db_services::audit;
 use db_services::client::{Database, MigrationState};
 
 use crate::args::DatabaseArgs;
-use crate::database::{from_args, open_existing};
+use crate::database::{from_args, open_existing, open_to_read};
 use crate::error::{CliError, CommandResult};
 use crate::output::{self, Cell, print_line};
 
@@ -32,7 +32,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     if args.status {
-        print_states(&open_existing(database)?.migration_status().await?);
+        print_states(&open_to_read(database)?.migration_status().await?);
     } else if args.revert {
         revert(&open_existing(database)?, args.force).await?;
     } else {

@@ -4,7 +4,7 @@ use chrono::SecondsFormat;
 use db_services::audit::{self, Verdict, WriterAccount};
 
 use crate::args::DatabaseArgs;
-use crate::database::{connect, open_existing};
+use crate::database::{connect, open_to_read};
 use crate::error::{CommandResult, partial_if};
 use crate::output::{self, Cell, print_note};
 
@@ -53,7 +53,7 @@ Exit codes: 0 nothing is missing, 1 entries are missing, 2 invalid arguments, 3 
 }
 
 pub(crate) async fn run(database: &DatabaseArgs, Args::Writers { json }: Args) -> CommandResult {
-    let mut conn = connect(&open_existing(database)?).await?;
+    let mut conn = connect(&open_to_read(database)?).await?;
     let bar = output::spinner("accounting");
     let accounts = audit::verify_writers(&mut conn).await;
     bar.finish_and_clear();
