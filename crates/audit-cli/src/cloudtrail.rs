@@ -61,7 +61,7 @@ pub(crate) fn entry(json: &[u8]) -> Result<AuditEntry, String> {
     if let Some((kind, id)) = resource(&record, service) {
         entry = entry.resource(kind, id);
     }
-    // What became a column is not in the metadata as well.
+    // A value that became a column is not in the metadata as well.
     metadata.retain(|name, json| record.contains_key(name) && json != "null");
     entry.metadata = metadata;
     Ok(entry)

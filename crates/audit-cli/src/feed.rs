@@ -1,7 +1,7 @@
 //! Input that is read on a thread of its own.
 //!
-//! Reading standard input or a pipe blocks for as long as nobody writes to it. What was read before must not wait
-//! for that.
+//! Reading standard input or a pipe blocks for as long as nobody writes to it. Entries that were read before must
+//! not wait for that.
 
 use std::io;
 
