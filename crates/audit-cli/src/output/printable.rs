@@ -14,23 +14,15 @@ fn is_harmful(c: char) -> bool {
 
 /// Replaces harmful characters by U+FFFD.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if is_harmful(c) {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        })
-        .collect()
+    replaced(text, is_harmful)
 }
 
 /// The same for text of several lines, with tabs.
-pub(super) fn lines(text: &str) -> Cow<'_, str> {
-    let is_harmful = |c: char| is_harmful(c) && !matches!(c, '\n' | '\t');
-    if !text.contains(is_harmful) {
-        return Cow::Borrowed(text);
-    }
+pub(super) fn lines(text: &str) -> String {
+    replaced(text, |c| is_harmful(c) && !matches!(c, '\n' | '\t'))
+}
+
+fn replaced(text: &str, is_harmful: impl Fn(char) -> bool) -> String {
     text.chars()
         .map(|c| {
             if is_harmful(c) {

@@ -1,7 +1,7 @@
 //! Malformed and oversized input of `auditlog write`, and rows that `auditlog list` must survive.
 
 use std::io::Write;
-use std::process::{ChildStdin, Stdio};
+use std::process::ChildStdin;
 
 use crate::fixture::{CliFixture, output_of};
 use serde_json::Value;
@@ -17,13 +17,7 @@ fn run_with_peak_memory(
     cli: &CliFixture,
     feed: impl FnOnce(&mut ChildStdin),
 ) -> ((i32, String, String), Option<u64>) {
-    let mut child = cli
-        .command(&["write", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = cli.spawn(&["write", "-"]);
     let mut input = child.stdin.take().unwrap();
     feed(&mut input);
     // The command waits for more input: it has read all but the content of the pipe.

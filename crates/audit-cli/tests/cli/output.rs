@@ -20,18 +20,6 @@ fn closed_pipe() -> std::io::PipeWriter {
     std::io::pipe().unwrap().1
 }
 
-/// A trail in which entries are missing.
-fn incomplete_trail() -> CliFixture {
-    let cli = CliFixture::new();
-    assert_eq!(cli.run(&["migrate"]).0, 0);
-    let writer = "x'0123456789abcdef0123456789abcdef'";
-    cli.execute_sqlite(&format!(
-        "INSERT INTO audit_logs (action, writer_id, writer_seq) VALUES ('a', {writer}, 1), ('b', {writer}, 4);
-         INSERT INTO audit_logs (action, writer_id, metadata) VALUES ('audit.writer_stopped', {writer}, '{{\"last_seq\": 4}}')"
-    ));
-    cli
-}
-
 /// The exit code and standard error of a command with this standard output.
 fn run_to(cli: &CliFixture, arguments: &[&str], stdout: impl Into<Stdio>) -> (i32, String) {
     let mut command = cli.command(arguments);
@@ -41,7 +29,7 @@ fn run_to(cli: &CliFixture, arguments: &[&str], stdout: impl Into<Stdio>) -> (i3
 
 #[test]
 fn a_verdict_survives_a_reader_that_goes_away_and_no_full_disk_hides_it() {
-    let incomplete = incomplete_trail();
+    let incomplete = CliFixture::with_missing_entries();
     let fine = CliFixture::new();
     assert_eq!(fine.run(&["write", "--action", "x"]).0, 0);
     for (cli, arguments) in [
@@ -77,7 +65,7 @@ fn a_verdict_survives_a_reader_that_goes_away_and_no_full_disk_hides_it() {
 
 #[test]
 fn a_verdict_survives_a_standard_error_that_cannot_be_written() {
-    let cli = incomplete_trail();
+    let cli = CliFixture::with_missing_entries();
     for arguments in [
         &["verify", "writers"][..],
         &["write", "absent.ndjson"],
@@ -218,13 +206,7 @@ fn a_report_is_a_new_file_that_only_its_user_may_read() {
 fn lines_of_a_stream_are_written_while_it_is_silent() {
     for cli in CliFixture::on_both() {
         assert_eq!(cli.run(&["migrate"]).0, 0);
-        let mut child = cli
-            .command(&["write", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = cli.spawn(&["write", "-"]);
         let mut input = child.stdin.take().unwrap();
         for action in ["first", "second"] {
             writeln!(input, "{{\"action\":\"{action}\"}}").unwrap();
