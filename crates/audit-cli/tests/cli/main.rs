@@ -12,5 +12,6 @@ mod migrate;
 mod output;
 mod spool;
 mod spool_quarantine;
+mod unusable_database;
 mod verify;
 mod write;

@@ -10,6 +10,15 @@ fn leave_a_spool(dir: &Path) {
         .enable_all()
         .build()
         .unwrap();
+    // A child process that another test has forked holds the lock of the file until it executes the command.
+    let is_in_use = || {
+        audit_ops::spool::status(dir).unwrap().iter().any(|file| {
+            matches!(
+                file.state,
+                audit_ops::spool::SpoolState::Waiting { in_use: true, .. }
+            )
+        })
+    };
     runtime.block_on(async {
         let database = db_services::client::Database::from_url("sqlite:///nowhere/audit.db").unwrap();
         let (writer, guard) = db_services::audit::AuditWriter::builder(database)
@@ -24,6 +33,9 @@ fn leave_a_spool(dir: &Path) {
             3
         );
     });
+    while is_in_use() {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
