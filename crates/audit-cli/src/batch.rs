@@ -108,6 +108,8 @@ impl BatchInserter {
             self.count(inserted, entries.len());
             return Ok(());
         }
+        // The connection may be what failed.
+        self.conn = self.database.connection().await?;
         let mut alone = SingleInserter::start(&self.database)?;
         for (place, entry) in places.iter().zip(entries) {
             if let Ok(inserted) = audit::insert_many(&mut self.conn, std::slice::from_ref(&entry)).await {

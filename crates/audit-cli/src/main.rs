@@ -101,15 +101,28 @@ fn usage_error(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         .iter()
         .map(|argument| argument.to_string_lossy())
         .collect();
-    if output::masked(&quoted) != quoted || output::printable(&quoted) != quoted {
-        output::note(error.render().to_string().trim_end());
+    if quoted.contains('@') || output::masked(&quoted) != quoted || output::printable(&quoted) != quoted {
+        output::note_lines(error.render().to_string().trim_end());
     } else {
         // There is nowhere to report that standard error cannot be written to.
         let _ = error.print();
     }
+    ExitCode::from(if is_doctor(arguments) {
+        error::FAILED
+    } else {
+        error::USAGE
+    })
+}
+
+/// Whether invalid arguments are those of `doctor`. Behind an unknown option clap finds no verb.
+fn is_doctor(arguments: &[OsString]) -> bool {
     let matches = Cli::command().ignore_errors(true).try_get_matches_from(arguments);
-    match matches.is_ok_and(|matches| matches.subcommand_name() == Some("doctor")) {
-        true => ExitCode::from(error::FAILED),
-        false => ExitCode::from(error::USAGE),
+    match matches
+        .ok()
+        .as_ref()
+        .and_then(|matches| matches.subcommand_name())
+    {
+        Some(verb) => verb == "doctor",
+        None => arguments.iter().any(|argument| argument == "doctor"),
     }
 }

@@ -23,19 +23,27 @@ pub(crate) enum Record {
     TooLarge,
 }
 
-/// The records of a log file.
+/// The records of one log file, or of several that were joined.
 pub(crate) struct Records<R> {
     input: R,
     position: Position,
+    /// An error that is returned after the records before it.
+    failure: Option<io::Error>,
 }
 
-/// What was read so far.
+/// What comes next.
+#[derive(Clone, Copy)]
 enum Position {
+    /// The first object.
     Start,
-    Within,
-    /// Behind the list.
-    Behind,
-    End,
+    /// A name, and whether the object had a list of records before it.
+    Name { has_list: bool },
+    /// A record.
+    Record,
+    /// Another member, or the end of the object.
+    AfterList,
+    /// Another object, or the end of the input.
+    AfterObject,
 }
 
 impl<R: BufRead> Records<R> {
@@ -43,75 +51,110 @@ impl<R: BufRead> Records<R> {
         Self {
             input,
             position: Position::Start,
+            failure: None,
         }
     }
 
-    /// The next records; none after the last.
+    /// The next records; none after the last. The input was read to its end then, and so was its checksum.
     ///
     /// # Errors
-    /// When the input cannot be read, is no log file, or ends before the list does.
+    /// When the input cannot be read, is no log file, or ends before the list does. The records before that were
+    /// returned.
     pub(crate) fn read_chunk(&mut self) -> io::Result<Vec<Record>> {
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
         let (mut records, mut bytes) = (Vec::new(), 0);
         while bytes < CHUNK_BYTES {
-            let Some(record) = self.next()? else { break };
-            bytes += if let Record::Json(json) = &record {
-                json.len()
-            } else {
-                0
-            };
-            records.push(record);
+            match self.next() {
+                Ok(Some(record)) => {
+                    bytes += if let Record::Json(json) = &record {
+                        json.len()
+                    } else {
+                        0
+                    };
+                    records.push(record);
+                }
+                Ok(None) => break,
+                Err(error) if records.is_empty() => return Err(error),
+                Err(error) => {
+                    self.failure = Some(error);
+                    break;
+                }
+            }
         }
         Ok(records)
     }
 
     fn next(&mut self) -> io::Result<Option<Record>> {
-        if matches!(self.position, Position::Start) {
-            self.find_list()?;
-            self.position = Position::Within;
-        }
-        if matches!(self.position, Position::Behind) {
-            self.position = Position::End;
-            // Other members, and the end of the object.
-            self.read_value(b"}")?;
-        }
-        if matches!(self.position, Position::End) {
-            return Ok(None);
-        }
-        let (record, end) = self.read_value(b",]")?;
-        if end == b']' {
-            self.position = Position::Behind;
-            // An empty list, or nothing after the last comma.
-            if matches!(&record, Record::Json(json) if json.is_empty()) {
-                return self.next();
+        while self.find_record()? {
+            let (record, end) = self.read_value(b",]")?;
+            if end == b']' {
+                self.position = Position::AfterList;
+            }
+            // Nothing is in an empty list, or after its last comma.
+            if !matches!(&record, Record::Json(json) if json.is_empty()) {
+                return Ok(Some(record));
             }
         }
-        Ok(Some(record))
+        Ok(None)
     }
 
-    /// Reads up to the list of records.
-    fn find_list(&mut self) -> io::Result<()> {
-        let start = self.input.fill_buf()?;
-        if start.starts_with(BYTE_ORDER_MARK) {
-            self.input.consume(BYTE_ORDER_MARK.len());
-        }
-        if self.next_token()? != Some(b'{') {
-            return Err(not_a_log());
-        }
+    /// Reads up to the next record; false at the end of the input.
+    fn find_record(&mut self) -> io::Result<bool> {
         loop {
-            let (name, end) = self.read_value(b":}").map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => not_a_log(),
-                _ => error,
-            })?;
-            let is_list = matches!(&name, Record::Json(name) if name == RECORDS);
-            match (end, is_list) {
-                (b':', true) if self.next_token()? == Some(b'[') => return Ok(()),
-                (b':', false) => {
-                    if self.read_value(b",}")?.1 == b'}' {
-                        return Err(not_a_log());
+            self.position = match self.position {
+                Position::Record => return Ok(true),
+                Position::Name { has_list } => self.read_name(has_list)?,
+                Position::Start => {
+                    if self.input.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+                        self.input.consume(BYTE_ORDER_MARK.len());
+                    }
+                    match self.next_token()? {
+                        Some(b'{') => Position::Name { has_list: false },
+                        _ => return Err(not_a_log()),
                     }
                 }
-                _ => return Err(not_a_log()),
-            }
+                Position::AfterList => match self.next_token()? {
+                    Some(b',') => Position::Name { has_list: true },
+                    Some(b'}') => Position::AfterObject,
+                    Some(_) => return Err(not_a_log()),
+                    None => return Err(cut_off()),
+                },
+                Position::AfterObject => match self.next_token()? {
+                    Some(b'{') => Position::Name { has_list: false },
+                    Some(_) => {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, "data follows the log"));
+                    }
+                    None => return Ok(false),
+                },
+            };
+        }
+    }
+
+    /// Reads the name of a member, and its value unless that is a list of records.
+    fn read_name(&mut self, has_list: bool) -> io::Result<Position> {
+        let (name, end) = self.read_value(b":}").map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof if !has_list => not_a_log(),
+            _ => error,
+        })?;
+        if end == b'}' {
+            return if has_list {
+                Ok(Position::AfterObject)
+            } else {
+                Err(not_a_log())
+            };
+        }
+        if matches!(&name, Record::Json(name) if name == RECORDS) {
+            return match self.next_token()? {
+                Some(b'[') => Ok(Position::Record),
+                _ => Err(not_a_log()),
+            };
+        }
+        match self.read_value(b",}")?.1 {
+            b'}' if has_list => Ok(Position::AfterObject),
+            b'}' => Err(not_a_log()),
+            _ => Ok(Position::Name { has_list }),
         }
     }
 
@@ -161,6 +204,10 @@ impl<R: BufRead> Records<R> {
             }
         }
     }
+}
+
+fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the file is cut off")
 }
 
 fn not_a_log() -> io::Error {
@@ -213,10 +260,12 @@ mod tests {
         let mut records = Records::new(io::BufReader::with_capacity(3, file));
         let mut all = Vec::new();
         loop {
-            match records.next() {
-                Ok(Some(Record::Json(json))) => all.push(String::from_utf8_lossy(&json).into_owned()),
-                Ok(Some(Record::TooLarge)) => all.push("too large".to_owned()),
-                Ok(None) => return (all, None),
+            match records.read_chunk() {
+                Ok(chunk) if chunk.is_empty() => return (all, None),
+                Ok(chunk) => all.extend(chunk.into_iter().map(|record| match record {
+                    Record::Json(json) => String::from_utf8_lossy(&json).into_owned(),
+                    Record::TooLarge => "too large".to_owned(),
+                })),
                 Err(error) => return (all, Some(error.to_string())),
             }
         }
@@ -234,6 +283,10 @@ mod tests {
             whole(b"\xEF\xBB\xBF {\"x\" : [\"Records\"], \"Records\"\n: [ {\"a\":\"]},\\\"\"} , {b} ,\xFF, [1] ], \"y\": 1}\n"),
             ["{\"a\":\"]},\\\"\"}", "{b}", "\u{FFFD}", "[1]"]
         );
+        assert_eq!(
+            whole(br#"{"Records":[1],"x":{},"Records":[2]} {"Records":[]}{"y":[],"Records":[3]}"#),
+            ["1", "2", "3"]
+        );
     }
 
     #[test]
@@ -241,6 +294,8 @@ mod tests {
         for (file, records, message) in [
             (&b"{\"Records\":[{},{\"a\":"[..], 1, "cut off"),
             (b"{\"Records\":[{}]", 1, "cut off"),
+            (b"{\"Records\":[{}]}x", 1, "data follows"),
+            (b"{\"Records\":[{}]}{}", 1, "not a CloudTrail log"),
             (b"", 0, "not a CloudTrail log"),
             (b"[]", 0, "not a CloudTrail log"),
             (b"{}", 0, "not a CloudTrail log"),

@@ -30,7 +30,7 @@ Whole months are dropped, never single rows. Only an archive can restore them: `
 Requires the table's owner or a member of audit_maintainer, and for --archive of audit_auditor as well. \
 PostgreSQL only.
 
-Exit codes: 0 done, 1 some months that are due were not dropped (see the message), 2 invalid arguments, 3 the \
+Exit codes: 0 done (months under a legal hold stay), 1 some months that are due were not dropped (see the message), 2 invalid arguments, 3 the \
 database or a file failed.")]
 pub(crate) enum Args {
     /// Show what would be dropped, change nothing

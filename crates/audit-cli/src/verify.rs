@@ -128,7 +128,7 @@ fn explain(accounts: &[WriterAccount]) {
         .iter()
         .any(|account| account.accepted_unknown_at_most != Some(0))
     {
-        print_note!("{UNBOUNDED}");
+        output::note_lines(UNBOUNDED);
     }
 }
 

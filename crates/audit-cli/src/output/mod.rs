@@ -78,14 +78,20 @@ fn raw_line(line: &str) {
     }
 }
 
-/// Prints a line to standard error. Control characters are replaced, and passwords in URLs are hidden.
+/// Prints a line to standard error. Control characters and line breaks are replaced: text from the input must not look
+/// like a line of the command. Passwords in URLs are hidden.
 pub(crate) fn note(line: &str) {
-    // There is nowhere to report that standard error cannot be written to.
-    let _ = write_note(line);
+    note_lines(&printable(line));
 }
 
-fn write_note(line: &str) -> std::io::Result<()> {
-    writeln!(std::io::stderr(), "{}", printable::lines(&masked(line)))
+/// The same for a text of several lines, of which none is from elsewhere.
+pub(crate) fn note_lines(text: &str) {
+    // There is nowhere to report that standard error cannot be written to.
+    let _ = writeln!(
+        std::io::stderr(),
+        "{}",
+        printable::lines(&masked(&printable::without_arguments(text)))
+    );
 }
 
 /// The exit code of the command: `verdict`, unless standard output could not be written.

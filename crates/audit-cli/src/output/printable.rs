@@ -50,6 +50,24 @@ pub(super) fn json(text: String) -> String {
         })
 }
 
+/// Replaces each argument of the process that is a URL with credentials: a password may contain a space.
+pub(super) fn without_arguments(text: &str) -> String {
+    std::env::args().fold(text.to_owned(), |text, argument| {
+        match masked_argument(&argument) {
+            Some(masked) => text.replace(&printable(&argument), &masked),
+            None => text,
+        }
+    })
+}
+
+/// An argument without what is before its last `@`, if it names a database and has credentials.
+fn masked_argument(argument: &str) -> Option<String> {
+    let (scheme, rest) = argument.split_once(":/")?;
+    let (_, place) = rest.rsplit_once('@')?;
+    let is_database = scheme.starts_with("postgres") || scheme.starts_with("sqlite");
+    is_database.then(|| format!("{scheme}://***@{place}"))
+}
+
 /// Hides the passwords in URLs.
 pub(crate) fn masked(text: &str) -> Cow<'_, str> {
     let without_credentials = mask_credentials(text);
@@ -120,6 +138,15 @@ mod tests {
             serde_json::from_str::<serde_json::Value>(&escaped).unwrap(),
             value
         );
+    }
+
+    #[test]
+    fn an_argument_is_hidden_up_to_its_last_at_sign() {
+        let masked = |argument| masked_argument(argument).unwrap();
+        assert_eq!(masked("postgres://u:my secret@h/d"), "postgres://***@h/d");
+        assert_eq!(masked("postgres:/u:se@cret@h/d"), "postgres://***@h/d");
+        assert_eq!(masked_argument("https://u@h"), None);
+        assert_eq!(masked_argument("postgres://h/d"), None);
     }
 
     #[test]

@@ -52,6 +52,74 @@ fn an_import_stores_every_event_once() {
     }
 }
 
+/// An event as CloudTrail logs it, with further members.
+fn event(number: u32, more: &str) -> String {
+    format!(
+        r#"{{"eventID":"5ec0c7e5-7f9d-4c4c-8b9e-{number:012}","eventTime":"2023-07-10T11:42:18Z",
+            "eventSource":"signin.amazonaws.com","eventName":"ConsoleLogin"{more}}}"#
+    )
+}
+
+#[test]
+fn no_event_is_lost_beside_malformed_ones_or_behind_the_end_of_a_log() {
+    let cli = CliFixture::new();
+    let import = |file: &str, content: &[u8]| {
+        std::fs::write(cli.dir.path().join(file), content).unwrap();
+        cli.run(&["import", "cloudtrail", file])
+    };
+    let log = |events: &[String]| format!("{{\"Records\":[{}]}}", events.join(","));
+    let joined = [log(&[event(1, "")]), log(&[event(2, ""), event(3, "")])].concat();
+    let (code, out, err) = import("joined.json", joined.as_bytes());
+    assert!(code == 0 && out.starts_with("imported 3 events"), "{out}{err}");
+
+    let malformed = log(&[
+        event(4, ""),
+        "{\"eventID\":\"\u{1}".to_owned() + "\"}",
+        event(5, ""),
+    ]);
+    let (code, out, _) = import("malformed.json", malformed.as_bytes());
+    assert!(
+        code == 1 && out.starts_with("imported 2 events") && out.contains("1 rejected"),
+        "{out}"
+    );
+
+    let cut = log(&[event(6, ""), event(7, "")]);
+    let (code, out, err) = import("cut.json", &cut.as_bytes()[..cut.len() - 1]);
+    assert!(code == 1 && out.starts_with("imported 2 events"), "{out}");
+    assert!(
+        out.contains("1 file not read to the end") && err.contains("cut off"),
+        "{out}{err}"
+    );
+
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    encoder.write_all(log(&[event(8, "")]).as_bytes()).unwrap();
+    let mut altered = encoder.finish().unwrap();
+    let name = altered
+        .windows(12)
+        .position(|bytes| bytes == b"ConsoleLogin")
+        .unwrap();
+    altered[name] = b'X';
+    let (code, out, err) = import("altered.json.gz", &altered);
+    assert!(
+        code == 1 && out.contains("1 file not read to the end"),
+        "{out}{err}"
+    );
+    assert!(err.contains("corrupt gzip"), "{err}");
+}
+
+#[test]
+fn a_number_that_f64_cannot_hold_changes_nothing_else() {
+    let cli = CliFixture::new();
+    let more = r#","userIdentity":{"type":"Root","arn":"arn:root","x":1E400},"responseElements":{"ConsoleLogin":"Failure","x":1E400}"#;
+    let file = cli.dir.path().join("log.json");
+    std::fs::write(&file, format!("{{\"Records\":[{}]}}", event(1, more))).unwrap();
+    assert_eq!(cli.run(&["import", "cloudtrail", "log.json"]).0, 0);
+    let (_, out, _) = cli.run(&["list", "--json"]);
+    for part in [r#""actor_id":"arn:root""#, r#""outcome":"failure""#, "1E400"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+}
+
 #[test]
 fn an_import_creates_the_partitions_it_needs() {
     let cli = CliFixture::on_postgres();

@@ -90,6 +90,9 @@ fn no_password_and_no_control_character_is_echoed() {
     assert_eq!(cli.run(&["migrate"]).0, 0);
     for arguments in [
         &["list", "postgres://u:hush@db.example/d"][..],
+        &["list", "postgres://u:my hush@db.example/d"],
+        &["list", "postgres:/u:hush@db.example/d"],
+        &["write", "postgres://u:my hush@db.example/d"],
         &["write", "postgres://u:hu@sh@db.example/hush"],
         &["import", "cloudtrail", "postgres://db.example/d?password=hush"],
         &["doctor", "--markdown", "postgres://u:hush@db.example/report.md"],
@@ -111,6 +114,35 @@ fn no_password_and_no_control_character_is_echoed() {
         code == 3 && err.contains("list of processes") && !err.contains("hush"),
         "{err}"
     );
+}
+
+#[test]
+fn text_from_the_input_does_not_look_like_a_line_of_the_command() {
+    let cli = CliFixture::new();
+    assert_eq!(cli.run(&["migrate"]).0, 0);
+    let forged = b"{\"action\":\"a\",\"x\\nauditlog: forged\":1}\n{\"action\":\"a\",\"outcome\":\"x\\nauditlog: forged\"}\n";
+    let (code, out, err) = cli.run_with_input(&["write", "-"], forged);
+    assert_eq!(
+        (code, &*out),
+        (1, "wrote 0 entries, 0 already stored, 2 lines rejected\n")
+    );
+    assert!(err.contains("forged"), "{err}");
+    assert!(err.lines().all(|line| line.starts_with("line:")), "{err}");
+    let (_, _, err) = cli.run(&["write", "absent\nauditlog: forged"]);
+    assert!(err.contains("forged") && err.lines().count() == 1, "{err}");
+}
+
+#[test]
+fn the_verdict_of_doctor_is_not_that_of_invalid_arguments() {
+    let cli = CliFixture::new();
+    for arguments in [
+        &["doctor", "--nonsense"][..],
+        &["--json", "doctor"],
+        &["--databse-url", "x", "doctor"],
+    ] {
+        assert_eq!(cli.run(arguments).0, 3, "{arguments:?}");
+    }
+    assert_eq!(cli.run(&["--nonsense", "list"]).0, 2);
 }
 
 #[test]

@@ -97,7 +97,8 @@ impl Metadata {
     }
 
     /// Reads an object from JSON text whose numbers are kept as they are written, also those that an `f64` cannot
-    /// hold. Surrogates without their partner become U+FFFD, and of two members with the same name the later one
+    /// hold. One with an exponent beyond 400 or more than 1,000 digits becomes text: PostgreSQL would write it out in
+    /// full, or reject it. Surrogates without their partner become U+FFFD, and of two members with the same name the later one
     /// counts. Null is an empty object; what is no object becomes the member `value`.
     ///
     /// Use it for JSON from elsewhere. `serde_json::Value` rounds numbers, or refuses them.
@@ -135,13 +136,11 @@ impl Metadata {
         }
     }
 
-    /// Reads the members back. A member with a number that `Value` cannot hold becomes the text of its JSON.
+    /// Reads the members back. A number that `Value` cannot hold becomes its text.
     pub fn to_map(&self) -> Map<String, Value> {
         let mut members = Map::new();
         each_member(self.as_str(), |name, value| {
-            let text = value.get();
-            let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
-            members.insert(name.into_owned(), value);
+            members.insert(name.into_owned(), raw_json::to_value(value));
         });
         members
     }

@@ -2,7 +2,8 @@
 //!
 //! `serde_json::Value` holds a number as an integer of 64 bits or an `f64`: 0.1000000000000000055 becomes 0.1, and
 //! 1E400 is an error. It also refuses nesting below level 128 and escaped surrogates without their partner
-//! (RFC 8259, section 8.2). Here numbers stay as they are written, and the rest is made safe.
+//! (RFC 8259, section 8.2). Here numbers stay as they are written, unless a database would expand or reject them, and
+//! the rest is made safe.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,10 +11,17 @@ use std::fmt;
 use compact_str::CompactString;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::json::{REPLACEMENT, TOO_DEEP, write_text};
 use super::limits::METADATA_DEPTH;
 use super::members::Members;
+
+/// The largest exponent of a number; beyond it the number becomes text.
+const MAX_EXPONENT: u64 = 400;
+
+/// The most characters of a number; a longer one becomes text.
+const MAX_DIGITS: usize = 1_000;
 
 /// A text in which each run of surrogates without their partner is U+FFFD.
 pub(super) struct LossyText<'a>(Cow<'a, str>);
@@ -126,7 +134,43 @@ pub(super) fn write_raw(out: &mut Vec<u8>, value: &RawValue, level: usize, deep:
                 write_text(out, &text.replace('\0', REPLACEMENT));
             }
         }
+        Some(b'-' | b'0'..=b'9') if is_expandable(value.get()) => write_text(out, value.get()),
         _ => out.extend_from_slice(value.get().as_bytes()),
+    }
+}
+
+/// True for a number that jsonb would store with many more digits than it is written with, or reject: PostgreSQL writes
+/// 1e131071 as 131,072 digits, so that an entry of 64 KiB would be a gigabyte to read.
+fn is_expandable(number: &str) -> bool {
+    let exponent = number
+        .split_once(['e', 'E'])
+        .map_or("0", |(_, exponent)| exponent);
+    exponent
+        .parse::<i64>()
+        .map_or(true, |exponent| exponent.unsigned_abs() > MAX_EXPONENT)
+        || number.len() > MAX_DIGITS
+}
+
+/// The value of JSON. A number that a `Value` cannot hold becomes its text.
+pub(super) fn to_value(value: &RawValue) -> Value {
+    let json = value.get();
+    if let Ok(value) = serde_json::from_str(json) {
+        return value;
+    }
+    match json.as_bytes().first() {
+        Some(b'{') => {
+            let mut members = Map::new();
+            let each = EachMember(|name: &str, value| _ = members.insert(name.to_owned(), to_value(value)));
+            let _ = serde_json::Deserializer::from_str(json).deserialize_map(each);
+            Value::Object(members)
+        }
+        Some(b'[') => {
+            let mut items = Vec::new();
+            let _ = serde_json::Deserializer::from_str(json)
+                .deserialize_seq(EachItem(|item| items.push(to_value(item))));
+            Value::Array(items)
+        }
+        _ => Value::from(json),
     }
 }
 
@@ -191,7 +235,9 @@ impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for EachItem<F> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
+
+    use super::Value;
 
     use super::super::Metadata;
 
@@ -206,6 +252,28 @@ mod tests {
             r#"{"n":[0.1000000000000000055,123456789012345678901234567890,-0,1.50]}"#,
         ] {
             assert_eq!(stored(text), text);
+        }
+        let metadata = Metadata::from_json(r#"{"who":{"arn":"root","n":1E400},"n":[1E400]}"#).unwrap();
+        assert_eq!(
+            Value::Object(metadata.to_map()),
+            json!({"who": {"arn": "root", "n": "1E400"}, "n": ["1E400"]})
+        );
+    }
+
+    #[test]
+    fn a_number_that_is_much_longer_when_it_is_read_becomes_text() {
+        let digits = "9".repeat(1_001);
+        for number in [
+            "1e401",
+            "-1E+131071",
+            "1e-17000",
+            "1E99999999999999999999",
+            &digits,
+        ] {
+            assert_eq!(
+                stored(&format!(r#"{{"n":{number}}}"#)),
+                format!(r#"{{"n":"{number}"}}"#)
+            );
         }
     }
 
