@@ -31,6 +31,24 @@ pub(crate) fn create_for_owner(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Creates an empty file for the owner of its directory, unless something has its name.
+///
+/// The file gets its name after it was closed. To close a file ends all locks that the process holds on it
+/// (fcntl(2)), also those of an SQLite connection that another thread has opened by that name meanwhile.
+pub(crate) fn create_empty(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let unnamed = path.with_extension(format!("{}.new", uuid::Uuid::new_v4().simple()));
+    drop(create_for_owner(&unnamed)?);
+    let linked = std::fs::hard_link(&unnamed, path);
+    std::fs::remove_file(&unnamed)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Creates a directory, with those above it, that only this user may read; one that exists is left as it is.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();

@@ -11,6 +11,9 @@ use super::{FORMAT, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
 use crate::error::{MAX_TEXT, is_harmful};
 use crate::{ArchiveProblem, OpsError};
 
+/// The longest line: far longer than any row, and far smaller than the memory.
+const MAX_LINE_BYTES: u64 = 16 << 20;
+
 /// Finds the manifests at a path: all manifests of a directory in the order of their names, the manifest that
 /// belongs to a file with lines, or the path itself.
 ///
@@ -173,7 +176,9 @@ impl Lines {
     pub(super) fn next(&mut self) -> Result<Option<&str>, OpsError> {
         self.line.clear();
         let damaged = |error| OpsError::archive(&self.path, ArchiveProblem::Damaged(error));
-        let read = self.input.read_until(b'\n', &mut self.line);
+        let read = (&mut self.input)
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', &mut self.line);
         if read.map_err(damaged)? == 0 {
             return Ok(None);
         }

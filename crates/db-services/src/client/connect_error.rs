@@ -46,11 +46,12 @@ impl ConnectError {
 }
 
 impl Failure {
-    /// True if the servers that follow are not tried: this one answered, and is not starting or shutting
-    /// down (libpq's rule).
+    /// True if the servers that follow are not tried: this one refused the login (class 28), or does not have the
+    /// database (3D) or a right in it (42). Other errors are of this server alone. libpq tries others only after 57P03.
     pub(super) fn is_final(&self) -> bool {
+        let classes = ["28", "3D", "42"];
         self.code()
-            .is_some_and(|code| *code != SqlState::CANNOT_CONNECT_NOW)
+            .is_some_and(|code| classes.iter().any(|class| code.code().starts_with(class)))
     }
 
     fn code(&self) -> Option<&SqlState> {

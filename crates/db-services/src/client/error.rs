@@ -27,7 +27,7 @@ pub enum DatabaseError {
     },
     /// All connections of the pool were in use, or an SQLite file was locked, for 5 seconds.
     #[error(
-        "no connection to {database} within 5 seconds: all of the pool are in use, or the file is locked"
+        "no connection to {database} within 5 seconds: all of the pool are in use or being opened, or the file is locked"
     )]
     Busy {
         /// The URL without credentials.

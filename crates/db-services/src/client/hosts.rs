@@ -13,6 +13,9 @@ use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 use super::connect_error::{ConnectError, Failure};
 use super::tls::{Encryption, Tls};
 
+/// The longest look-up of a host's name. A resolver asks its second name server after five seconds (resolv.conf(5)).
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(30);
+
 /// How a PostgreSQL database is reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
@@ -21,6 +24,8 @@ pub(crate) struct Route {
     pub(super) encryption: Encryption,
     /// The longest that connecting to one address may take.
     pub(super) limit: Duration,
+    /// True if the URL gives no limit.
+    pub(super) has_default_limit: bool,
 }
 
 /// A host of a URL. Shown as `name (address) port 5432`.
@@ -40,10 +45,16 @@ impl Route {
         route
     }
 
-    /// The route with a limit that is not above another one.
-    pub(super) fn limited(self, limit: Duration) -> Self {
+    /// The route for an attempt that may take this long. Without another host to try, and unless the URL says
+    /// otherwise, a server that is slow to log in gets all of it.
+    pub(super) fn limited(self, attempt: Duration) -> Self {
+        let is_only_one = self.has_default_limit && self.config.get_hosts().len() < 2;
         Self {
-            limit: self.limit.min(limit),
+            limit: if is_only_one {
+                attempt
+            } else {
+                self.limit.min(attempt)
+            },
             ..self
         }
     }
@@ -60,9 +71,9 @@ pub(super) enum AnyConnected {
 }
 
 /// Connects to the first server that accepts the connection. Each address gets [`Route::limit`] for TCP,
-/// TLS, authentication and `target_session_attrs` together, and so does the look-up of each host's name. As
-/// in libpq, a server that answers with an error ends the search, unless it is starting or shutting down:
-/// a password that one server refuses is not shown to the next.
+/// TLS, authentication and `target_session_attrs` together. The look-up of each host's name gets that or
+/// [`LOOK_UP_LIMIT`], whichever is longer. A server that refuses the login or does not have the database ends the
+/// search: a password that one server refuses is not shown to the next.
 pub(super) async fn connect(route: &Route) -> Result<AnyConnected, ConnectError> {
     match &route.encryption {
         Encryption::Tls { tls, .. } => connect_with(route, tls).await.map(AnyConnected::Encrypted),
@@ -77,7 +88,7 @@ where
     let order = route.config.get_load_balance_hosts();
     let mut errors = ConnectError::default();
     for server in ordered(servers(&route.config), order) {
-        let resolved = match server.resolve(route.limit).await {
+        let resolved = match server.resolve(route.limit.max(LOOK_UP_LIMIT)).await {
             Ok(resolved) => resolved,
             Err(failure) => {
                 errors.push(&server, failure);

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_postgres::error::SqlState;
 
 use super::*;
-use crate::client::test_servers::{closed, refusing, route, server, welcoming};
+use crate::client::test_servers::{CLOSED, refusing, route, server, welcoming};
 
 /// A host that does not answer a TCP connection at all: its queue is full. With the connections in it.
 async fn black_hole() -> (String, TcpListener, Vec<TcpStream>) {
@@ -49,9 +49,9 @@ async fn a_host_that_does_not_answer_is_passed() {
     for (hosts, options) in [
         (vec![&silent, &welcoming], "connect_timeout=1"),
         (vec![&hole, &welcoming], "connect_timeout=1"),
-        (vec![&closed().await, &welcoming], ""),
+        (vec![&CLOSED.to_owned(), &welcoming], ""),
         (
-            vec![&silent, &hole, &closed().await, &welcoming],
+            vec![&silent, &hole, &CLOSED.to_owned(), &welcoming],
             "connect_timeout=1",
         ),
         (vec![&ends_at_once, &welcoming], "connect_timeout=1"),
@@ -104,7 +104,7 @@ async fn a_server_that_answers_ends_the_search_unless_it_is_starting() {
 
 #[tokio::test]
 async fn the_answer_of_a_server_says_more_than_a_server_that_is_not_reachable() {
-    let (silent, closed) = (server(None).await, closed().await);
+    let (silent, closed) = (server(None).await, CLOSED.to_owned());
     let starting = refusing("57P03", "starting up").await;
     let wrong = refusing("28P01", "wrong password").await;
     for (hosts, code) in [

@@ -106,14 +106,15 @@ impl Database {
     /// # Several hosts
     /// `host1:port1,host2:port2` names several hosts, and a host's name can have several addresses. They are
     /// tried in this order, or with `load_balance_hosts=random` in a random one, until one of them accepts
-    /// the connection. `target_session_attrs=read-write` skips standby servers. As in libpq, the search ends
-    /// at a server that answers with an error (a wrong password, a missing database), unless it is
-    /// starting or shutting down.
+    /// the connection. `target_session_attrs=read-write` skips standby servers. The search ends
+    /// at a server that refuses the login or does not have the database: a password that one server refuses
+    /// is not shown to the next.
     ///
     /// # Time limits
     /// `connect_timeout` is the limit for each address, in seconds; 5 unless it is given and above zero. It
-    /// covers TCP, TLS, authentication and `target_session_attrs` together, and once more the look-up of a
-    /// host's name. So connecting takes at most this limit times the number of addresses and names.
+    /// covers TCP, TLS, authentication and `target_session_attrs` together. The look-up of a host's name takes
+    /// at most 30 seconds, or this limit if it is longer. An audit writer whose URL names one host and no limit
+    /// gives that host its whole `attempt_timeout` after TCP.
     ///
     /// `tcp_user_timeout` (in seconds; libpq has milliseconds) closes a connection whose data the peer does
     /// not acknowledge; 30 unless it is given. `keepalives_idle`, `keepalives_interval` (seconds) and

@@ -1,5 +1,6 @@
 //! Opens SQLite databases: for writing, or without changing the file.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,9 @@ pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteC
         SqliteLocation::ReadOnly(path) => return open_read_only(path),
         SqliteLocation::Memory(uri) => uri.clone(),
         SqliteLocation::File(path) => {
-            create_private(path);
+            // With mode 0600, which SQLite gives to its `-wal` and `-shm` too. If it cannot be created, SQLite reports
+            // the reason.
+            let _ = crate::files::create_empty(path);
             name_of(path)
         }
     };
@@ -59,22 +62,6 @@ fn name_of(path: &Path) -> String {
     match path.is_relative() {
         true => format!("./{}", path.display()),
         false => path.display().to_string(),
-    }
-}
-
-/// Creates a missing file with mode 0600, which SQLite then gives to its `-wal` and `-shm` too. A file that
-/// root creates is given to the owner of the directory: the service that runs there must be able to use it.
-/// If the file cannot be created, SQLite reports the reason.
-fn create_private(path: &Path) {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let created = options.open(path);
-    #[cfg(unix)]
-    if let (Ok(file), Some(Ok(owner))) = (created, path.parent().map(std::fs::metadata)) {
-        use std::os::unix::fs::{MetadataExt, fchown};
-        let _ = fchown(&file, Some(owner.uid()), Some(owner.gid()));
     }
 }
 
@@ -101,7 +88,7 @@ fn use_wal(connection: &mut SqliteConnection) -> QueryResult<()> {
 /// open, SQLite reads a database with a write-ahead log only as immutable, that is without locks.
 pub(super) fn open_read_only(path: &Path) -> ConnectionResult<SqliteConnection> {
     let error = match open_uri(path, "mode=ro") {
-        Err(error) if needs_to_write(&error) => error,
+        Err(error) if needs_to_write(&error) && is_unwritable(path.parent()) => error,
         done => return done,
     };
     match unmerged(path) {
@@ -130,6 +117,24 @@ fn open_uri(path: &Path, options: &str) -> ConnectionResult<SqliteConnection> {
 fn needs_to_write(error: &ConnectionError) -> bool {
     let text = error.to_string();
     text.contains("unable to open database file") || text.contains("readonly database")
+}
+
+/// True if no file can be created in a directory. A process without free descriptors gets the same text from SQLite,
+/// and an immutable connection would then show old rows for as long as it is in the pool.
+fn is_unwritable(dir: Option<&Path>) -> bool {
+    let probe = dir
+        .unwrap_or(Path::new(""))
+        .join(format!(".{}", uuid::Uuid::new_v4().simple()));
+    match crate::files::create_private(&probe) {
+        Ok(_) => {
+            let _ = std::fs::remove_file(&probe);
+            false
+        }
+        Err(error) => matches!(
+            error.kind(),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+        ),
+    }
 }
 
 /// The file's log, if it may have changes that are not in the file.

@@ -77,6 +77,7 @@ fn postgres(url: &str) -> Result<Target, DatabaseError> {
         log::warn!(target: crate::LOG_TARGET, database = shown.as_str(); "{shown}: {weakness}; sslmode=verify-full is safe");
     }
     config.ssl_mode(encryption.mode());
+    let has_default_limit = config.get_connect_timeout().is_none();
     let limit = set_defaults(&mut config, |name| {
         others.iter().any(|option| option.name == name)
     });
@@ -86,6 +87,7 @@ fn postgres(url: &str) -> Result<Target, DatabaseError> {
             config,
             encryption,
             limit,
+            has_default_limit,
         }),
     })
 }

@@ -23,7 +23,7 @@ use crate::audit::StartError;
 use crate::audit::panics::contained;
 use crate::audit::single::SingleInserter;
 use crate::client::Database;
-use crate::files::create_for_owner;
+use crate::files::create_empty;
 use audit_core::writer::SinkErrorKind;
 
 diesel::table! {
@@ -393,11 +393,11 @@ impl Quarantine {
 /// Creates a file. One that exists is not opened: to close it again would end the locks that SQLite holds on it
 /// elsewhere in this process.
 fn create_if_missing(path: &Path) -> io::Result<()> {
-    match create_for_owner(path) {
-        Ok(_) => path.parent().map_or(Ok(()), sync_dir),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
     }
+    create_empty(path)?;
+    path.parent().map_or(Ok(()), sync_dir)
 }
 
 /// Why the log of an older version has no file: SQLite would remove it when it opens the file.

@@ -65,7 +65,10 @@ fn verify(before: &Session, now: &Session) -> Result<(), Changed> {
 
 /// Settings of the connection that a rollback does not undo, without those that affect only speed or cannot be
 /// changed in a transaction. Each costs 3 µs.
-const PRAGMAS: [&str; 12] = [
+const PRAGMAS: [&str; 15] = [
+    "full_column_names",
+    "max_page_count",
+    "short_column_names",
     "busy_timeout",
     "cache_size",
     "ignore_check_constraints",
