@@ -53,12 +53,27 @@ fn main() {
         Some("guard") => return_with_guard(),
         Some("panic") => panic_with_guard(),
         Some("install-late") => install_late(),
+        Some("count-read-only") => runtime().block_on(count_read_only()),
+        Some("migrate") => println!("{:?}", runtime().block_on(database().migrate())),
         other => panic!("unknown argument {other:?}"),
     }
 }
 
 fn builder() -> AuditWriterBuilder {
-    AuditWriter::builder(Database::from_env().unwrap().unwrap())
+    AuditWriter::builder(database())
+}
+
+fn database() -> Database {
+    Database::from_env().unwrap().unwrap()
+}
+
+/// Prints the number of entries, or the error, of a database that is opened for reading only.
+async fn count_read_only() {
+    let counted = match database().read_only().unwrap().connection().await {
+        Ok(mut conn) => audit::count(&mut conn).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    println!("{counted:?}");
 }
 
 async fn await_entries() {

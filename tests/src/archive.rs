@@ -10,14 +10,14 @@ use tempfile::TempDir;
 use crate::retention::{aged, rule, sql_on_new_connection};
 use crate::support::TestDb;
 
-async fn planned(db: &TestDb, part: &str) -> PlannedPartition {
+pub async fn planned(db: &TestDb, part: &str) -> PlannedPartition {
     let plan = retention::plan(&mut db.connection().await, &rule())
         .await
         .unwrap();
     plan.into_iter().find(|month| month.name == part).unwrap()
 }
 
-async fn write(db: &TestDb, part: &str, dir: &Path) -> Result<VerifiedArchive, OpsError> {
+pub async fn write(db: &TestDb, part: &str, dir: &Path) -> Result<VerifiedArchive, OpsError> {
     let month = planned(db, part).await;
     archive::write(&mut db.connection().await, &month, dir, &mut |_| {}).await
 }

@@ -1,8 +1,9 @@
 //! Database connections: pooling, settings, and errors without the password.
 
-use db_services::audit::{AuditEntry, Delivery};
-use db_services::client::Database;
+use db_services::audit::{AuditEntry, Delivery, RetryPolicy};
+use db_services::client::{Database, MigrationState};
 
+use crate::captured_logs;
 use crate::support::{TestDb, on_both, writer_to};
 
 on_both! {
@@ -119,15 +120,94 @@ async fn no_error_contains_the_password() {
     }
 }
 
-#[tokio::test]
-async fn connecting_to_a_server_that_never_answers_times_out() {
+/// A URL with a server before the others that accepts connections and never answers. The listener must be
+/// kept.
+fn behind_a_silent_host(url: &str) -> (String, std::net::TcpListener) {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!(
-        "postgres://u@{}/db?connect_timeout=1",
-        silent.local_addr().unwrap()
-    );
-    let error = Database::from_url(&url).unwrap().connection().await.unwrap_err();
-    assert!(error.to_string().contains("127.0.0.1"), "{error}");
+    let first = format!("@{},", silent.local_addr().unwrap());
+    let url = format!("{}?connect_timeout=1", url.replacen('@', &first, 1));
+    (url, silent)
+}
+
+#[tokio::test]
+async fn a_silent_first_host_is_passed_wherever_connections_are_opened() {
+    let db = TestDb::empty_postgres();
+    let (url, _silent) = behind_a_silent_host(&db.url);
+    let database = Database::from_url(&url).unwrap();
+    let pending = |states: &[MigrationState]| states.iter().filter(|state| !state.applied).count();
+    assert_ne!(pending(&database.migration_status().await.unwrap()), 0);
+    assert!(!database.migrate().await.unwrap().is_empty());
+    assert_eq!(pending(&database.migration_status().await.unwrap()), 0);
+
+    let client = database.postgres_client().await.unwrap().unwrap();
+    client.simple_query("SELECT 1").await.unwrap();
+    // More than the pool may open, all at the same time.
+    let tasks: Vec<_> = (0..20)
+        .map(|_| {
+            let database = database.clone();
+            tokio::spawn(async move { database.connection().await.map(drop) })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let (writer, _guard) = writer_to(database).start().unwrap();
+    assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
+}
+
+/// An attempt of the writer, and a connection of the pool, last as long as all their hosts.
+#[tokio::test]
+async fn many_dead_hosts_are_passed() {
+    let db = TestDb::postgres().await;
+    let (mut url, mut silent) = (db.url.clone(), Vec::new());
+    for _ in 0..8 {
+        let (longer, listener) = behind_a_silent_host(&url);
+        url = longer.split('?').next().unwrap().to_owned();
+        silent.push(listener);
+    }
+    let database = Database::from_url(&format!("{url}?connect_timeout=1")).unwrap();
+    database.connection().await.unwrap();
+    let mut policy = RetryPolicy::default();
+    // For each of them, not for all together.
+    policy.attempt_timeout = std::time::Duration::from_secs(5);
+    let (writer, _guard) = writer_to(database).retry(policy).start().unwrap();
+    assert_eq!(writer.write(AuditEntry::new("x")).await, Delivery::Committed);
+}
+
+#[tokio::test]
+async fn the_error_of_each_host_is_shown() {
+    let (url, _silent) = behind_a_silent_host("postgres://u:hush@127.0.0.1:1/db");
+    let database = Database::from_url(&url).unwrap();
+    let errors = [
+        database.connection().await.unwrap_err(),
+        database.postgres_client().await.unwrap_err(),
+        database.migrate().await.unwrap_err(),
+        database.migration_status().await.unwrap_err(),
+    ];
+    for error in errors {
+        let text = format!("{error} {error:?}");
+        assert!(
+            text.contains("took longer than 1s") && text.contains("refused"),
+            "{text}"
+        );
+        assert!(!text.contains("hush"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_writer_is_misconfigured_if_the_server_that_answers_says_so() {
+    let db = TestDb::postgres().await;
+    let absent = db.url.replace("test_", "absent_");
+    let (url, _silent) = behind_a_silent_host(&absent);
+    captured_logs::start_capturing();
+    let database = Database::from_url(&url).unwrap();
+    let (name, (writer, _guard)) = (database.to_string(), writer_to(database).start().unwrap());
+    drop(writer.write(AuditEntry::new("x")));
+    captured_logs::wait_for(
+        &name,
+        &["is misconfigured", "does not exist", "create the database"],
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod append_only;
 mod archive;
+mod archive_files;
 mod attacks;
 mod captured_logs;
 mod client;
@@ -30,6 +31,7 @@ mod partitions;
 mod pgbouncer;
 mod poison;
 mod process;
+mod read_only;
 mod retention;
 mod roles;
 mod round_trip;

@@ -1,7 +1,13 @@
 //! Migrations run up, down and up again, on empty and filled databases and on any runtime.
 
-use db_services::audit::{AuditEntry, count, for_tenant, insert};
+use std::process::{Command, Stdio};
 
+use db_services::audit::{AuditEntry, count, for_tenant, insert};
+use db_services::client::Database;
+use db_test::Server;
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::attacks::fixture::connect;
 use crate::support::TestDb;
 
 /// Runs all migrations up, down and up again, first on an empty database, then on one with a row.
@@ -97,14 +103,165 @@ fn migrating_works_on_any_runtime() {
     }
 }
 
+/// Runs `auditlog migrate` or the like in eight processes at the same time. Returns how many migrations each
+/// of them ran.
+fn migrate_in_eight_processes(url: &str) -> Vec<usize> {
+    let processes: Vec<_> = (0..8)
+        .map(|_| {
+            let mut app = Command::new(env!("CARGO_BIN_EXE_app"));
+            app.arg("migrate").env("AUDIT_DATABASE_URL", url);
+            app.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let mut counts: Vec<usize> = processes
+        .into_iter()
+        .map(|process| {
+            let output = process.wait_with_output().unwrap();
+            let printed = String::from_utf8(output.stdout).unwrap();
+            assert!(printed.starts_with("Ok("), "{printed}");
+            printed.matches('"').count() / 2
+        })
+        .collect();
+    counts.sort_unstable();
+    counts
+}
+
 #[tokio::test]
-async fn two_programs_that_migrate_concurrently_take_turns() {
+async fn several_processes_may_migrate_at_the_same_time() {
+    for round in 0..5 {
+        for db in [TestDb::empty_postgres(), TestDb::empty_sqlite()] {
+            let all = db.database.migration_status().await.unwrap().len();
+            let counts = migrate_in_eight_processes(&db.url);
+            assert_eq!(counts, [0, 0, 0, 0, 0, 0, 0, all], "{round} {}", db.url);
+            insert(&mut db.connection().await, &AuditEntry::new("x"))
+                .await
+                .unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn reading_the_status_changes_nothing_on_postgres() {
     let db = TestDb::empty_postgres();
-    let (one, other) = tokio::join!(db.database.migrate(), db.database.migrate());
-    let mut counts = [one.unwrap().len(), other.unwrap().len()];
-    counts.sort();
-    assert_eq!(counts[0], 0);
-    assert!(counts[1] > 0);
+    let tables = "SELECT count(*)::text AS value FROM pg_class WHERE relname = '__diesel_schema_migrations'";
+    let states = db.database.migration_status().await.unwrap();
+    assert!(!states.is_empty() && states.iter().all(|state| !state.applied));
+    assert_eq!(db.text(tables).await, "0");
+    assert!(
+        db.database
+            .revert_migration()
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("no migration")
+    );
+    assert_eq!(db.text(tables).await, "0");
+
+    // On a standby, or for a login that may not write.
+    db.database.migrate().await.unwrap();
+    let url = format!("{}?options=-cdefault_transaction_read_only%3Don", db.url);
+    let reader = Database::from_url(&url).unwrap();
+    assert!(
+        reader
+            .migration_status()
+            .await
+            .unwrap()
+            .iter()
+            .all(|state| state.applied)
+    );
+    assert_eq!(reader.migrate().await.unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_failed_migration_leaves_nothing_of_those_before_it() {
+    let db = TestDb::empty_postgres();
+    // The last migration creates it.
+    db.sql("CREATE TABLE audit_legal_holds (x int)").await.unwrap();
+    let error = db.database.migrate().await.unwrap_err().to_string();
+    assert!(error.contains("audit_legal_holds"), "{error}");
+    assert!(
+        db.database
+            .migration_status()
+            .await
+            .unwrap()
+            .iter()
+            .all(|state| !state.applied)
+    );
+    let exists = "SELECT (to_regclass('audit_logs') IS NULL)::text AS value";
+    assert_eq!(db.text(exists).await, "true");
+    db.sql("DROP TABLE audit_legal_holds").await.unwrap();
+    assert!(!db.database.migrate().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn no_lock_that_a_plain_login_may_hold_stops_the_migrations() {
+    let server = Server::start(&[]).unwrap();
+    let db = TestDb::on(&server);
+    let login = "CREATE ROLE plain LOGIN PASSWORD 'pw'; GRANT SELECT ON __diesel_schema_migrations TO plain";
+    db.sql(login).await.unwrap();
+    let plain = connect(&server.url_as("plain", "pw", db.url.rsplit('/').next().unwrap())).await;
+    plain
+        .batch_execute(
+            "SELECT pg_advisory_lock(hashtextextended('db-services migrations', 0));              BEGIN; LOCK TABLE __diesel_schema_migrations IN ACCESS SHARE MODE;              SELECT FROM __diesel_schema_migrations; SAVEPOINT before",
+        )
+        .await
+        .unwrap();
+    for mode in ["SHARE", "SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"] {
+        let lock = format!("LOCK TABLE __diesel_schema_migrations IN {mode} MODE");
+        let refused = plain.batch_execute(&lock).await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "42501", "{mode}");
+        plain.batch_execute("ROLLBACK TO before").await.unwrap();
+    }
+    assert!(!db.database.migration_status().await.unwrap().is_empty());
+    db.database.revert_migration().await.unwrap();
+    assert_eq!(db.database.migrate().await.unwrap().len(), 1);
+    plain.batch_execute("COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_that_is_held_for_long_leads_to_an_error_that_says_how_to_find_its_holder() {
+    let db = TestDb::postgres().await;
+    db.database.revert_migration().await.unwrap();
+    let holder = connect(&db.url).await;
+    holder
+        .batch_execute("BEGIN; LOCK TABLE __diesel_schema_migrations IN SHARE ROW EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let error = db.database.migrate().await.unwrap_err().to_string();
+    assert!(
+        error.contains("lock timeout") && error.contains("pg_stat_activity"),
+        "{error}"
+    );
+    // The query in the text finds the holder.
+    let query = error
+        .split("find it with: ")
+        .nth(1)
+        .unwrap()
+        .strip_suffix(')')
+        .unwrap();
+    let pid = "SELECT pg_backend_pid()::text AS pid";
+    let pid_of = |messages: Vec<SimpleQueryMessage>| -> Vec<String> {
+        let rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row.get("pid").unwrap().to_owned()),
+            _ => None,
+        });
+        rows.collect()
+    };
+    let found = pid_of(holder.simple_query(query).await.unwrap());
+    assert_eq!(found, pid_of(holder.simple_query(pid).await.unwrap()));
+    // The list can still be read.
+    assert_eq!(
+        db.database
+            .migration_status()
+            .await
+            .unwrap()
+            .iter()
+            .filter(|state| !state.applied)
+            .count(),
+        1
+    );
+    holder.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(db.database.migrate().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -112,7 +269,7 @@ async fn the_table_can_be_in_another_schema() {
     let db = TestDb::empty_postgres();
     db.sql("CREATE SCHEMA audit").await.unwrap();
     let url = format!("{}?options=-csearch_path%3Daudit", db.url);
-    let elsewhere = db_services::client::Database::from_url(&url).unwrap();
+    let elsewhere = Database::from_url(&url).unwrap();
     elsewhere.migrate().await.unwrap();
     insert(&mut elsewhere.connection().await.unwrap(), &AuditEntry::new("x"))
         .await

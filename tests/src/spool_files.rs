@@ -236,6 +236,31 @@ async fn an_intact_file_that_was_renamed_is_replayed_on_request() {
     );
 }
 
+/// The service's next rejected row would be lost if root's replay created a quarantine for itself. Run as another
+/// user, the owners are the same in any case.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replay_by_root_creates_belongs_to_the_services_user() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let (db, dir) = (TestDb::sqlite().await, TempDir::new().unwrap());
+    let _ = chown(dir.path(), Some(65_534), Some(65_534));
+    db.sql(
+        "CREATE TRIGGER polite BEFORE INSERT ON audit_logs WHEN NEW.action = 'rude.word' \
+         BEGIN SELECT RAISE(ABORT, 'rude'); END",
+    )
+    .await
+    .unwrap();
+    write_spool(vec![AuditEntry::new("rude.word")], dir.path()).await;
+    assert_eq!(replay(dir.path(), &db.database).await.quarantined, 1);
+    let owner = std::fs::metadata(dir.path()).unwrap().uid();
+    let quarantine = std::fs::metadata(dir.path().join("quarantine.sqlite")).unwrap();
+    assert_eq!((quarantine.uid(), quarantine.mode() & 0o777), (owner, 0o600));
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().uid(), owner, "{:?}", entry.file_name());
+    }
+}
+
 /// The name of its database cannot be read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_file_without_a_target_is_only_replayed_on_request() {

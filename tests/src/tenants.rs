@@ -1,5 +1,7 @@
 //! A reader of one tenant sees only its rows, and the next user of the pooled connection inherits nothing.
 
+mod statements;
+
 use std::sync::Arc;
 
 use db_services::audit::{AuditEntry, TenantError, count, for_tenant, insert, latest_with_records};

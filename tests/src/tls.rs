@@ -5,6 +5,7 @@ pub mod fixture;
 use db_services::audit::{AuditEntry, Delivery};
 use db_services::client::Database;
 use fixture::{Authority, Certificate, EITHER, ENCRYPTED, TlsServer};
+use rcgen::{ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, date_time_ymd};
 
 use crate::process::{app, lines};
 use crate::support::writer_to;
@@ -102,6 +103,10 @@ async fn a_server_without_tls_is_accepted_only_where_tls_is_optional() {
             refusal.contains("does not support TLS") && refusal.contains("ssl = on"),
             "{refusal}"
         );
+        assert!(
+            !refusal.contains("sslmode=disable"),
+            "an attacker in between can cause this: {refusal}"
+        );
     }
 }
 
@@ -145,6 +150,99 @@ async fn a_certificate_of_an_authority_is_rejected_as_a_server_certificate() {
         Ok(true),
         "the server is reachable"
     );
+}
+
+/// libpq (OpenSSL) refuses them as well.
+#[tokio::test]
+async fn a_certificate_in_sslrootcert_that_may_not_sign_others_is_rejected() {
+    let server = TlsServer::encrypted(&Authority::new("first").sign(&["db.test"]), EITHER).await;
+    let good = Authority::with("good", |params| {
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    let expired = Authority::with("expired", |params| {
+        params.not_before = date_time_ymd(2019, 1, 1);
+        params.not_after = date_time_ymd(2020, 1, 1);
+    });
+    let future = Authority::with("future", |params| params.not_before = date_time_ymd(2200, 1, 1));
+    let no_authority = Authority::with("no authority", |params| params.is_ca = IsCa::ExplicitNoCa);
+    let no_extension = Authority::with("no extension", |params| params.is_ca = IsCa::NoCa);
+    let no_signing = Authority::with("no signing", |params| {
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    });
+    let clients_only = Authority::with("clients only", |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    for (authority, expected) in [
+        (&good, None),
+        (&expired, Some("has expired")),
+        (&future, Some("is not valid yet")),
+        (&no_authority, Some("CA:TRUE")),
+        (&no_extension, Some("CA:TRUE")),
+        (&no_signing, Some("keyCertSign")),
+        (&clients_only, Some("serverAuth")),
+    ] {
+        server.present(&authority.sign(&["db.test"]), EITHER);
+        // The others in the file make no difference.
+        let ca = server.file(
+            "ca.pem",
+            &format!("{}{}", Authority::new("stranger").pem, authority.pem),
+            0o644,
+        );
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let options = format!("sslmode={mode}&sslrootcert={}", ca.display());
+            match (server.reach("db.test", &options).await, expected) {
+                (reached, None) => assert_eq!(reached, Ok(true), "{mode}"),
+                (Ok(_), Some(expected)) => panic!("{mode}: accepted in spite of {expected}"),
+                (Err(refusal), Some(expected)) => assert!(
+                    refusal.contains(expected) && refusal.contains("certificate 2 in sslrootcert="),
+                    "{mode}: {refusal}"
+                ),
+            }
+        }
+    }
+}
+
+/// As its own root it signs no other certificate.
+#[tokio::test]
+async fn a_self_signed_certificate_is_accepted_as_its_own_root() {
+    let certificate = Certificate::self_signed(&["db.test"]);
+    let server = TlsServer::encrypted(&certificate, EITHER).await;
+    let ca = server
+        .file("ca.pem", &certificate.pem, 0o644)
+        .display()
+        .to_string();
+    let options = format!("sslmode=verify-full&sslrootcert={ca}");
+    assert_eq!(server.reach("db.test", &options).await, Ok(true));
+    let refusal = server.refusal("wrong.test", &options).await;
+    assert!(refusal.contains("subjectAltName"), "{refusal}");
+    server.present(&Certificate::self_signed(&["db.test"]), EITHER);
+    let refusal = server.refusal("db.test", &options).await;
+    assert!(refusal.contains("in sslrootcert"), "{refusal}");
+}
+
+#[tokio::test]
+async fn algorithms_that_are_not_supported_are_named() {
+    let server = TlsServer::plain().await;
+    server.sql("ALTER SYSTEM SET ssl = on").await;
+    // Of `openssl req -x509`, for a hundred years: rcgen with ring cannot create them.
+    for file in [include_str!("tls/p521.pem"), include_str!("tls/sha512.pem")] {
+        let (pem, key) = file.split_once("-----BEGIN PRIVATE").unwrap();
+        let certificate = Certificate {
+            pem: pem.to_owned(),
+            key: format!("-----BEGIN PRIVATE{key}"),
+        };
+        server.present(&certificate, EITHER);
+        let ca = server
+            .file("ca.pem", &certificate.pem, 0o644)
+            .display()
+            .to_string();
+        let refusal = server.refusal("db.test", &format!("sslrootcert={ca}")).await;
+        assert!(
+            refusal.contains("P-521 and ECDSA with SHA-512 are not supported"),
+            "{refusal}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -193,7 +291,7 @@ async fn errors_name_the_file_that_cannot_be_used() {
     let path = |name: &str, content: &str, mode| server.file(name, content, mode).display().to_string();
     let (ca, crt) = (
         path("ca.pem", &authority.pem, 0o644),
-        path("app.crt", &own.pem, 0o644),
+        path("app.crt", &own.pem, 0o600),
     );
     let reach = async |ca: &str, crt: &str, key: &str| {
         server
@@ -209,7 +307,16 @@ async fn errors_name_the_file_that_cannot_be_used() {
         (path("world.key", &own.key, 0o644), "chmod 600"),
         (path("writable.key", &own.key, 0o620), "chmod 600"),
         (foreign, "do not go together"),
-        (garbage.clone(), "no private key"),
+        (garbage.clone(), "has a BEGIN line"),
+        (crt.clone(), "no private key"),
+        (
+            path("cut.key", own.key.split("-----END").next().unwrap(), 0o600),
+            "has no END line",
+        ),
+        (
+            path("not64.key", &own.key.replacen('M', "#", 1), 0o600),
+            "is not valid base64",
+        ),
         (crt.clone() + ".absent", "cannot be read"),
         ("/".to_owned(), "regular file"),
     ] {
@@ -220,7 +327,24 @@ async fn errors_name_the_file_that_cannot_be_used() {
     let shared = reach(&ca, &crt, &path("shared.key", &own.key, 0o640)).await;
     assert_eq!(shared.is_ok(), is_root(&server), "{shared:?}");
 
+    let broken = authority.pem.replacen('M', "#", 1);
+    let second = path("second.pem", &format!("{}{broken}", authority.pem), 0o644);
+    let cut = path("cut.pem", authority.pem.split("-----END").next().unwrap(), 0o644);
+    let hyphens = path(
+        "hyphens.pem",
+        &authority.pem.replacen("CERTIFICATE-----", "CERTIFICATE---", 1),
+        0o644,
+    );
+    let no_x509 = path(
+        "nox509.pem",
+        "-----BEGIN CERTIFICATE-----\naHVzaA==\n-----END CERTIFICATE-----\n",
+        0o644,
+    );
     for (ca, crt, expected) in [
+        (second, crt.clone(), "PEM block 2 is not valid base64"),
+        (cut, crt.clone(), "PEM block 1 has no END line"),
+        (hyphens, crt.clone(), "PEM block 1 has a BEGIN line"),
+        (no_x509, crt.clone(), "no X.509 certificate"),
         (format!("{ca}.absent"), crt.clone(), "sslrootcert"),
         (garbage.clone(), crt.clone(), "sslrootcert"),
         (ca.clone(), garbage.clone(), "sslcert"),

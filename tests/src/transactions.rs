@@ -125,6 +125,46 @@ async fn insert_duplicates_in_a_transaction<C: AsyncConnection + AuditConnection
     conn.end("COMMIT").await;
 }
 
+/// A transaction waits for another one's row with the same key.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_imports_of_the_same_entries_in_opposite_orders_do_not_deadlock() {
+    let db = TestDb::postgres().await;
+    // Each has inserted its first row before the other one inserts its second.
+    db.sql(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$; \
+         CREATE TRIGGER wait BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION wait()",
+    )
+    .await
+    .unwrap();
+    let entries: Vec<_> = numbered(2).map(|entry| entry.id(Uuid::now_v7())).collect();
+    let reversed: Vec<_> = entries.iter().rev().cloned().collect();
+    let (mut one, mut other) = (db.connection().await, db.connection().await);
+    let (one, other) = tokio::join!(
+        insert_many(&mut one, &entries),
+        insert_many(&mut other, &reversed)
+    );
+    assert_eq!((one.unwrap() + other.unwrap(), db.count().await), (2, 2));
+}
+
+/// As `insert` documents.
+#[tokio::test]
+async fn an_ignored_error_of_an_insert_rolls_its_transaction_back_without_an_error() {
+    let db = TestDb::postgres().await;
+    let stored = AuditEntry::new("stored").id(Uuid::now_v7());
+    insert(&mut db.connection().await, &stored).await.unwrap();
+    let Connection::Postgres(conn) = &mut db.connection().await else {
+        panic!("not PostgreSQL")
+    };
+    let ignored = conn.transaction::<_, Error, _>(async |conn| {
+        insert(conn, &AuditEntry::new("with.it")).await?;
+        let _ = insert(conn, &stored).await;
+        Ok(())
+    });
+    ignored.await.unwrap();
+    assert_eq!(db.count().await, 1);
+}
+
 /// Like an application, with its own connection.
 #[tokio::test]
 async fn an_entry_can_be_inserted_in_a_transaction_of_the_application() {

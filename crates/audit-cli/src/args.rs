@@ -1,6 +1,8 @@
 //! The command line: the verbs, and the options that several of them share. Each verb's own options are in its
 //! module.
 
+use std::ffi::OsString;
+
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::builder::styling::{AnsiColor, Styles};
 
@@ -34,8 +36,43 @@ Exit codes: 0 done, 1 partly done (input was rejected, entries are missing, or s
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
+    /// Use colours: auto, always or never. With auto, NO_COLOR and CLICOLOR_FORCE are followed
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub(crate) color: Color,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// The choice of `--color`, which applies to the messages about invalid arguments as well. The parser rejects an
+/// unknown one.
+pub(crate) fn color(arguments: &[OsString]) -> anstream::ColorChoice {
+    let chosen = arguments.iter().enumerate().find_map(|(at, argument)| {
+        let argument = argument.to_str()?;
+        match argument.strip_prefix("--color=") {
+            Some(choice) => Some(choice),
+            None if argument == "--color" => arguments.get(at + 1)?.to_str(),
+            None => None,
+        }
+    });
+    match chosen {
+        Some("always") => anstream::ColorChoice::Always,
+        Some("never") => anstream::ColorChoice::Never,
+        _ => anstream::ColorChoice::Auto,
+    }
 }
 
 /// Which database to use.

@@ -3,7 +3,7 @@
 //! Field meanings: AWS CloudTrail User Guide, "CloudTrail record contents".
 
 use chrono::{DateTime, Utc};
-use db_services::audit::{AuditEntry, Outcome};
+use db_services::audit::{AuditEntry, Metadata, Outcome};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -23,11 +23,14 @@ const RESOURCE_PARAMETERS: [&str; 12] = [
     "name",
 ];
 
-/// Converts a record. The error says which field is missing or invalid.
-pub(crate) fn entry(record: Value) -> Result<AuditEntry, String> {
-    let Value::Object(mut record) = record else {
+/// Converts a record. Numbers stay as they are written. The error says which field is missing or invalid.
+pub(crate) fn entry(json: &[u8]) -> Result<AuditEntry, String> {
+    let json = std::str::from_utf8(json).map_err(|error| error.to_string())?;
+    let mut metadata = Metadata::from_json(json).map_err(|error| error.to_string())?;
+    if !json.starts_with('{') {
         return Err("not an object".to_owned());
-    };
+    }
+    let mut record = metadata.to_map();
     let id: Uuid = required(&mut record, "eventID")?
         .parse()
         .map_err(|_| "eventID is not a UUID".to_owned())?;
@@ -58,8 +61,10 @@ pub(crate) fn entry(record: Value) -> Result<AuditEntry, String> {
     if let Some((kind, id)) = resource(&record, service) {
         entry = entry.resource(kind, id);
     }
-    record.retain(|_, value| !value.is_null());
-    Ok(entry.metadata(record))
+    // A value that became a column is not in the metadata as well.
+    metadata.retain(|name, json| record.contains_key(name) && json != "null");
+    entry.metadata = metadata;
+    Ok(entry)
 }
 
 fn required(record: &mut Map<String, Value>, key: &str) -> Result<String, String> {
@@ -146,9 +151,13 @@ mod tests {
         record
     }
 
+    fn entry_of(record: Value) -> Result<AuditEntry, String> {
+        entry(record.to_string().as_bytes())
+    }
+
     #[test]
     fn a_record_becomes_an_entry() {
-        let entry = entry(record(json!({
+        let entry = entry_of(record(json!({
             "userIdentity": {"type": "IAMUser", "arn": "arn:aws:iam::1:user/ben", "userName": "ben"},
             "recipientAccountId": "1", "sourceIPAddress": "AWS Internal", "userAgent": "cli", "requestID": null,
             "errorCode": "AccessDenied", "requestParameters": {"bucketName": "b"}, "responseElements": null
@@ -177,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_outcome_follows_from_the_error_code() {
-        let of = |more| entry(record(more)).unwrap().outcome;
+        let of = |more| entry_of(record(more)).unwrap().outcome;
         assert_eq!(of(json!({})), Outcome::Success);
         assert_eq!(
             of(json!({"errorCode": "Client.UnauthorizedOperation"})),
@@ -192,14 +201,14 @@ mod tests {
 
     #[test]
     fn a_missing_or_invalid_field_is_named() {
-        assert_eq!(entry(json!([])).unwrap_err(), "not an object");
-        assert_eq!(entry(json!({"eventID": 1})).unwrap_err(), "eventID is missing");
+        assert_eq!(entry_of(json!([])).unwrap_err(), "not an object");
+        assert_eq!(entry_of(json!({"eventID": 1})).unwrap_err(), "eventID is missing");
         assert_eq!(
-            entry(record(json!({"eventID": "x"}))).unwrap_err(),
+            entry_of(record(json!({"eventID": "x"}))).unwrap_err(),
             "eventID is not a UUID"
         );
         assert!(
-            entry(record(json!({"eventTime": "noon"})))
+            entry_of(record(json!({"eventTime": "noon"})))
                 .unwrap_err()
                 .starts_with("eventTime: ")
         );

@@ -4,6 +4,7 @@ use db_services::client::{Connection, Database};
 
 use crate::args::DatabaseArgs;
 use crate::error::{CliError, USAGE};
+use crate::output::{self, print_note};
 
 /// The database if neither an option nor the environment names one.
 const DEFAULT_URL: &str = "sqlite://audit.db";
@@ -11,12 +12,27 @@ const DEFAULT_URL: &str = "sqlite://audit.db";
 /// The database that the option names, else the environment, else the default. Does not connect.
 pub(crate) fn from_args(args: &DatabaseArgs) -> Result<Database, CliError> {
     if let Some(url) = &args.database_url {
+        if output::masked(url) != *url && has_password(url) {
+            print_note!(
+                "warning: other users of this machine see the password in --database-url in the list of processes; \
+                 set AUDIT_DATABASE_URL instead"
+            );
+        }
         return Database::from_url(url).map_err(|error| CliError::from(error).with_exit_code(USAGE));
     }
     Ok(match Database::from_env()? {
         Some(database) => database,
         None => Database::from_url(DEFAULT_URL)?,
     })
+}
+
+/// Whether a URL has a password, before its last `@` or as a parameter.
+fn has_password(url: &str) -> bool {
+    let credentials = url.rsplit_once('@').map_or("", |(credentials, _)| credentials);
+    let credentials = credentials
+        .split_once("://")
+        .map_or("", |(_, credentials)| credentials);
+    credentials.contains(':') || url.contains("password=")
 }
 
 /// The database for commands that must not create it: an SQLite file has to exist.
@@ -31,12 +47,17 @@ pub(crate) fn open_existing(args: &DatabaseArgs) -> Result<Database, CliError> {
     }
 }
 
+/// The database for commands that only read it: an SQLite file is not changed, and may be on read-only media.
+pub(crate) fn open_to_read(args: &DatabaseArgs) -> Result<Database, CliError> {
+    Ok(open_existing(args)?.read_only()?)
+}
+
 /// The database for commands that write: an SQLite file that does not exist is created with its table.
 pub(crate) async fn open_or_create(args: &DatabaseArgs) -> Result<Database, CliError> {
     let database = from_args(args)?;
     if database.sqlite_path().is_some_and(|path| !path.exists()) {
         database.migrate().await?;
-        eprintln!("created {database}");
+        print_note!("created {database}");
     }
     Ok(database)
 }
@@ -52,7 +73,8 @@ pub(crate) async fn connect(database: &Database) -> Result<Connection, CliError>
     };
     if pending > 0 {
         return Err(CliError::new(format!(
-            "{database} lacks {pending} migrations; run `auditlog migrate` on it first"
+            "{database} lacks {}; run `auditlog migrate` on it first",
+            output::counted(pending as u64, "migration", "migrations")
         )));
     }
     Ok(database.connection().await?)

@@ -1,7 +1,7 @@
 //! `auditlog doctor`: examines whether the trail is protected as intended.
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use audit_ops::doctor::{self, Finding, Options, Report, Severity};
@@ -28,11 +28,11 @@ Examples:
   auditlog doctor --markdown report.md                 a report for an assessor
   auditlog doctor --invasive                           all statements, at a quiet time
 
-It reads the catalog, and then tries to change, delete, forge and read rows that this user should not. It
-targets only rows that it inserted itself, in a transaction that is rolled back. No statement waits for a
+It reads the catalog, and then tries to change, delete, forge and read rows that this user should not. It \
+targets only rows that it inserted itself, in a transaction that is rolled back. No statement waits for a \
 lock for longer than 200 ms. The server's log shows the refused statements. docs/doctor.md explains each code.
 
-Exit codes: 0 fine, 1 critical (rows can be changed, forged or lost, or one tenant's rows seen by another),
+Exit codes: 0 fine, 1 critical (rows can be changed, forged or lost, or one tenant's rows seen by another), \
 2 warnings only, 3 invalid arguments, or it could not be run.")]
 pub(crate) struct Args {
     /// Also try TRUNCATE, ALTER, DETACH and DROP, for which writers wait briefly; rolled back as well
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// Print JSON lines, one for each finding
     #[arg(long)]
     json: bool,
-    /// Also write a report in Markdown to this file
+    /// Also write a report in Markdown to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 }
@@ -57,11 +57,11 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     let database = open_existing(database).map_err(|error| error.with_exit_code(FAILED))?;
     let report = doctor::examine(&database, &options).await?;
     if let Some(path) = &args.markdown {
-        std::fs::write(path, report.markdown()).context(|| path.display().to_string())?;
+        write_report(path, &report).context(|| path.display().to_string())?;
     }
     if args.json {
         for finding in &report.findings {
-            output::text(&serde_json::to_string(finding)?);
+            output::json(finding)?;
         }
     } else if std::io::stdout().is_terminal() {
         output::table(
@@ -85,6 +85,13 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     })
 }
 
+/// Writes the report to a new file that only this user may read. A file or link of that name is an error.
+fn write_report(path: &Path, report: &Report) -> std::io::Result<()> {
+    let mut file = db_services::files::create_private(path)?;
+    file.write_all(report.markdown().as_bytes())?;
+    file.sync_all()
+}
+
 fn cells(finding: &Finding) -> impl Iterator<Item = Cell> {
     let severity = finding.severity.as_str();
     let severity = match finding.severity {
@@ -96,7 +103,7 @@ fn cells(finding: &Finding) -> impl Iterator<Item = Cell> {
     [
         severity,
         Cell::plain(finding.code.as_str()),
-        Cell::plain(&finding.found),
+        Cell::prose(&finding.found),
     ]
     .into_iter()
 }
@@ -133,16 +140,16 @@ fn explain(report: &Report) {
             .findings
             .iter()
             .filter(|finding| finding.severity == severity)
-            .count()
+            .count() as u64
     };
     output::text("");
     output::text(&output::printable(&format!(
-        "{} on {} as {}: {} critical, {} warnings, {} checks passed",
+        "{} on {} as {}: {} critical, {}, {} passed",
         report.server,
         report.database,
         report.user,
         count(Severity::Critical),
-        count(Severity::Warning),
-        count(Severity::Ok)
+        output::counted(count(Severity::Warning), "warning", "warnings"),
+        output::counted(count(Severity::Ok), "check", "checks")
     )));
 }

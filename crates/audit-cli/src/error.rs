@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 use std::process::ExitCode;
 
+use crate::output;
+
 /// Part of the input was rejected, or something is missing; the rest was done.
 pub(crate) const PARTIAL: u8 = 1;
 /// The arguments are invalid. The same code as clap's.
@@ -12,6 +14,15 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const FAILED: u8 = 3;
 
 pub(crate) type CommandResult = Result<ExitCode, CliError>;
+
+/// The exit code of a command that was done, or partly done.
+pub(crate) fn partial_if(is_partial: bool) -> ExitCode {
+    if is_partial {
+        ExitCode::from(PARTIAL)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
 
 /// An error with its exit code. Displays the whole chain of causes.
 ///
@@ -43,7 +54,7 @@ impl CliError {
 
     /// Prints the error and returns its exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("auditlog: {self}");
+        output::note(&format!("auditlog: {self}"));
         ExitCode::from(self.exit_code)
     }
 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::args::{DatabaseArgs, date};
 use crate::database::maintenance_connection;
 use crate::error::CommandResult;
-use crate::output::{self, Cell};
+use crate::output::{self, Cell, print_line};
 
 const HEADER: [&str; 8] = [
     "hold",
@@ -29,8 +29,10 @@ Examples:
   auditlog hold list
   auditlog hold release 1 --reason 'case 4711 was closed'
 
-A month is not dropped while a hold covers a row of it. Holds and releases are never removed from the
-record. Requires the table's owner or a member of audit_maintainer. PostgreSQL only.")]
+A month is not dropped while a hold covers a row of it. Holds and releases are never removed from the \
+record. Requires the table's owner or a member of audit_maintainer. PostgreSQL only.
+
+Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
 pub(crate) enum Args {
     /// Create a hold, which keeps rows whatever their age
     Add {
@@ -93,21 +95,21 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     let mut conn = maintenance_connection(database).await?;
     match args {
         Args::Add { scope, reason } => {
-            println!(
+            print_line!(
                 "created hold {}",
                 holds::add(&mut conn, &scope.into(), &reason).await?
             );
         }
         Args::Release { id, reason } => {
             holds::release(&mut conn, id, &reason).await?;
-            println!("released hold {id}");
+            print_line!("released hold {id}");
         }
         Args::List { all, json } => {
             let mut holds = holds::list(&mut conn).await?;
             holds.retain(|hold| all || hold.released_at.is_none());
             if json {
                 for hold in &holds {
-                    output::text(&serde_json::to_string(hold)?);
+                    output::json(hold)?;
                 }
             } else {
                 output::table(&HEADER, holds.iter().map(cells));
@@ -126,12 +128,12 @@ fn cells(hold: &Hold) -> Vec<Cell> {
     let tenant = hold.tenant_id.as_deref().unwrap_or("(all)");
     vec![
         Cell::plain(hold.id.to_string()),
-        Cell::plain(tenant),
+        Cell::id(tenant),
         text(&hold.from_time),
         text(&hold.to_time),
-        Cell::plain(&hold.reason),
+        Cell::prose(&hold.reason),
         Cell::plain(&hold.created_by),
         Cell::plain(&hold.created_at),
-        Cell::plain(released),
+        Cell::prose(released),
     ]
 }

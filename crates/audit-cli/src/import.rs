@@ -1,28 +1,27 @@
 //! `auditlog import`: imports the events of another system, each with its own id and time.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-
-use db_services::audit::{self, AuditEntry};
-use db_services::client::Connection;
-use flate2::read::MultiGzDecoder;
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::args::DatabaseArgs;
+use crate::batch::BatchInserter;
 use crate::cloudtrail;
 use crate::database::{connect, open_or_create};
-use crate::error::{CliError, CommandResult, Context, PARTIAL, chain};
-use crate::output;
+use crate::error::{CliError, CommandResult, partial_if};
+use crate::feed::Feed;
+use crate::gzip;
+use crate::output::{self, print_line, print_note};
+use crate::records::{Record, Records};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   auditlog import cloudtrail trail/*.json trail/*.json.gz
 
-An import can be repeated: each event keeps its id and time, and is stored once.")]
+An import can be repeated: each event keeps its id and time, and is stored once. A record that is no event, or is \
+larger than 16 MiB, is reported and skipped. Files are decompressed by their content, whatever their names.
+
+Exit codes: 0 all events are stored, 1 some were rejected or a file could not be read to its end, 2 invalid \
+arguments, 3 the database failed.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     source: Source,
@@ -38,95 +37,85 @@ enum Source {
     },
 }
 
-/// How many events were imported so far.
-#[derive(Default)]
-struct Totals {
-    events: u64,
-    new: u64,
-    rejected: u64,
-}
-
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     let Source::Cloudtrail { files } = args.source;
-    let mut conn = connect(&open_or_create(database).await?).await?;
+    let database = open_or_create(database).await?;
+    let conn = connect(&database).await?;
     let bar = output::progress(Some(files.len() as u64), "importing");
-    let mut totals = Totals::default();
+    let mut inserter = BatchInserter::new(database, conn, bar.clone());
+    let mut unreadable = 0;
+    let mut result = Ok(());
     for file in &files {
-        import_file(&mut conn, file, &mut totals, &|line| {
-            bar.suspend(|| eprintln!("{line}"))
-        })
-        .await?;
+        match import_file(&mut inserter, file).await {
+            Ok(()) => {}
+            Err(Failure::Input(error)) => {
+                unreadable += 1;
+                inserter.note(&format!("{}: {error}", file.display()));
+            }
+            Err(Failure::Database(error)) => {
+                result = Err(error);
+                break;
+            }
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    println!(
-        "read {} events from {} files: {} new, {} already stored, {} rejected",
-        output::number(totals.events + totals.rejected),
-        output::number(files.len() as u64),
-        output::number(totals.new),
-        output::number(totals.events - totals.new),
-        output::number(totals.rejected)
+    let totals = &inserter.totals;
+    let summary = format!(
+        "imported {}, {} already stored, {} rejected, {} not read to the end",
+        output::counted(totals.written, "event", "events"),
+        output::number(totals.already_stored),
+        output::number(totals.rejected),
+        output::counted(unreadable, "file", "files")
     );
-    Ok(if totals.rejected > 0 {
-        ExitCode::from(PARTIAL)
-    } else {
-        ExitCode::SUCCESS
-    })
+    if let Err(error) = result {
+        print_note!("{summary}; the remaining events were not processed");
+        return Err(error);
+    }
+    print_line!("{summary}");
+    Ok(partial_if(totals.rejected + unreadable > 0))
 }
 
-async fn import_file(
-    conn: &mut Connection,
-    file: &Path,
-    totals: &mut Totals,
-    report: &dyn Fn(String),
-) -> Result<(), CliError> {
-    let records = match read(file) {
-        Ok(records) => records,
-        Err(error) => {
-            report(format!("{}: {error}", file.display()));
-            totals.rejected += 1;
-            return Ok(());
-        }
-    };
-    let mut entries: Vec<AuditEntry> = Vec::with_capacity(records.len());
-    for (at, record) in records.into_iter().enumerate() {
-        match cloudtrail::entry(record) {
-            Ok(entry) => entries.push(entry),
-            Err(reason) => {
-                report(format!("{}: record {}: {reason}", file.display(), at + 1));
-                totals.rejected += 1;
+/// Why a file was not imported to its end.
+enum Failure {
+    Input(std::io::Error),
+    Database(CliError),
+}
+
+async fn import_file(inserter: &mut BatchInserter, path: &Path) -> Result<(), Failure> {
+    let mut records = Records::new(gzip::open(path).map_err(Failure::Input)?);
+    let mut feed = Feed::start(move || records.read_chunk()).map_err(Failure::Input)?;
+    let mut number: u64 = 0;
+    let end = loop {
+        let chunk = match feed.next().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(Failure::Input(error)),
+        };
+        for record in chunk {
+            number += 1;
+            insert_record(inserter, format!("{}: record {number}", path.display()), record);
+            if inserter.is_full() {
+                send(inserter).await?;
             }
         }
-    }
-    if let Err(error) = audit::ensure_partitions(conn, entries.iter().map(|entry| entry.created_at)).await {
-        report(format!(
-            "{}: partitions for its months could not be created, so its events go to the default partition: {}",
-            file.display(),
-            chain(&error)
-        ));
-    }
-    let new = audit::insert_many(conn, &entries)
-        .await
-        .context(|| file.display().to_string())?;
-    totals.events += entries.len() as u64;
-    totals.new += new as u64;
-    Ok(())
-}
-
-/// A log file as AWS delivers it.
-#[derive(Deserialize)]
-struct LogFile {
-    #[serde(rename = "Records")]
-    records: Vec<Value>,
-}
-
-fn read(file: &Path) -> Result<Vec<Value>, CliError> {
-    let open = BufReader::new(File::open(file)?);
-    let input: Box<dyn Read> = if file.extension().is_some_and(|extension| extension == "gz") {
-        Box::new(BufReader::new(MultiGzDecoder::new(open)))
-    } else {
-        Box::new(open)
     };
-    let log: LogFile = serde_json::from_reader(input).context(|| "not a CloudTrail log file".to_owned())?;
-    Ok(log.records)
+    send(inserter).await?;
+    end
+}
+
+async fn send(inserter: &mut BatchInserter) -> Result<(), Failure> {
+    inserter.ensure_partitions().await;
+    inserter.send().await.map_err(Failure::Database)
+}
+
+fn insert_record(inserter: &mut BatchInserter, place: String, record: Record) {
+    let json = match record {
+        Record::Json(json) => json,
+        Record::TooLarge => return inserter.reject(&place, "too large"),
+    };
+    match cloudtrail::entry(&json) {
+        Ok(entry) => inserter.push(place, entry, json.len()),
+        Err(reason) => inserter.reject(&place, &reason),
+    }
 }

@@ -6,7 +6,7 @@ use chrono::SecondsFormat;
 use db_services::audit::{self, AuditLog};
 
 use crate::args::DatabaseArgs;
-use crate::database::{connect, open_existing};
+use crate::database::{connect, open_to_read};
 use crate::error::CommandResult;
 use crate::output::{self, Cell};
 
@@ -26,8 +26,12 @@ Examples:
   auditlog list --limit 100
   auditlog list --json | jq 'select(.outcome == \"denied\")'
 
-On a terminal the output is a table; otherwise it is a line for each entry with tabs between the columns.
---json prints JSON lines with all columns, and metadata as the database holds it.")]
+On a terminal the output is a table; otherwise it is a line for each entry with tabs between the columns. \
+--json prints JSON lines with all columns, and metadata as the database holds it.
+
+On a terminal that is too narrow, tenants, resources and addresses are shortened in the middle.
+
+Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
 pub(crate) struct Args {
     /// How many entries
     #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -41,7 +45,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
-    let database = open_existing(database)?;
+    let database = open_to_read(database)?;
     let mut conn = connect(&database).await?;
     let rows = if args.all {
         audit::latest_with_records(&mut conn, args.limit).await?
@@ -50,7 +54,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     };
     if args.json {
         for row in &rows {
-            output::text(&serde_json::to_string(row)?);
+            output::json(row)?;
         }
     } else {
         output::table(&HEADER, rows.iter().map(cells));
@@ -59,7 +63,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
 }
 
 fn cells(row: &AuditLog) -> Vec<Cell> {
-    let text = |value: &Option<String>| Cell::plain(value.as_deref().unwrap_or_default());
+    let id = |value: &Option<String>| Cell::id(value.as_deref().unwrap_or_default());
     let resource: Vec<_> = [&row.resource_type, &row.resource_id]
         .into_iter()
         .flatten()
@@ -70,9 +74,9 @@ fn cells(row: &AuditLog) -> Vec<Cell> {
         Cell::plain(row.created_at.to_rfc3339_opts(SecondsFormat::Millis, true)),
         Cell::outcome(&row.outcome),
         Cell::plain(&row.action),
-        text(&row.actor_id),
-        text(&row.tenant_id),
-        Cell::plain(resource.join(" ")),
-        text(&address),
+        Cell::plain(row.actor_id.as_deref().unwrap_or_default()),
+        id(&row.tenant_id),
+        Cell::id(resource.join(" ")),
+        id(&address),
     ]
 }

@@ -5,43 +5,54 @@
 //! not be run.
 
 mod args;
+mod batch;
 mod cloudtrail;
 mod database;
 mod doctor;
 mod error;
+mod feed;
+mod gzip;
 mod hold;
 mod import;
+mod lines;
 mod list;
 mod migrate;
 mod output;
 mod partitions;
+mod records;
 mod restore;
 mod retention;
 mod spool;
 mod verify;
 mod write;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use error::CliError;
+use log::Level;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return usage_error(&error),
+    let arguments: Vec<_> = std::env::args_os().collect();
+    args::color(&arguments).write_global();
+    let verdict = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => run(cli),
+        Err(error) => usage_error(&error, &arguments),
     };
-    // Show the library's warnings; RUST_LOG selects other levels.
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
-        .format_timestamp(None)
-        .format_target(false)
-        .init();
+    output::finish(verdict)
+}
+
+fn run(cli: Cli) -> ExitCode {
+    show_log();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return CliError::from(error).report(),
     };
-    let Cli { database, command } = cli;
+    let Cli {
+        database, command, ..
+    } = cli;
     let result = runtime.block_on(async {
         match command {
             Command::Migrate(args) => migrate::run(&database, args).await,
@@ -60,16 +71,58 @@ fn main() -> ExitCode {
     result.unwrap_or_else(|error| error.report())
 }
 
+/// Shows the library's warnings on standard error; RUST_LOG selects other levels.
+fn show_log() {
+    use std::io::Write;
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format(|line, record| {
+            let level = match record.level() {
+                Level::Error => "error",
+                Level::Warn => "warning",
+                Level::Info => "info",
+                Level::Debug | Level::Trace => "debug",
+            };
+            let style = line.default_level_style(record.level());
+            let message = output::printable(&output::masked(&record.args().to_string()));
+            writeln!(line, "{style}{level}{style:#}: {message}")
+        })
+        .init();
+}
+
 /// Prints clap's message: an error in the arguments, or the help. The exit code is clap's, except for `doctor`,
 /// where that code means warnings.
-fn usage_error(error: &clap::Error) -> ExitCode {
-    let matches = Cli::command().ignore_errors(true).try_get_matches();
-    let is_doctor = matches.is_ok_and(|matches| matches.subcommand_name() == Some("doctor"));
-    // There is no way to report that standard error is closed.
-    let _ = error.print();
-    match error.exit_code() {
-        0 => ExitCode::SUCCESS,
-        _ if is_doctor => ExitCode::from(error::FAILED),
-        _ => ExitCode::from(error::USAGE),
+fn usage_error(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if error.exit_code() == 0 {
+        output::help(&error.render());
+        return ExitCode::SUCCESS;
+    }
+    // clap quotes the arguments, in which there may be a password or a control character.
+    let quoted: String = arguments
+        .iter()
+        .map(|argument| argument.to_string_lossy())
+        .collect();
+    if quoted.contains('@') || output::masked(&quoted) != quoted || output::printable(&quoted) != quoted {
+        output::note_lines(error.render().to_string().trim_end());
+    } else {
+        // There is nowhere to report that standard error cannot be written to.
+        let _ = error.print();
+    }
+    ExitCode::from(if is_doctor(arguments) {
+        error::FAILED
+    } else {
+        error::USAGE
+    })
+}
+
+/// Whether invalid arguments are those of `doctor`. Behind an unknown option clap finds no verb.
+fn is_doctor(arguments: &[OsString]) -> bool {
+    let matches = Cli::command().ignore_errors(true).try_get_matches_from(arguments);
+    match matches
+        .ok()
+        .as_ref()
+        .and_then(|matches| matches.subcommand_name())
+    {
+        Some(verb) => verb == "doctor",
+        None => arguments.iter().any(|argument| argument == "doctor"),
     }
 }

@@ -6,16 +6,18 @@ use db_services::audit;
 use db_services::client::{Database, MigrationState};
 
 use crate::args::DatabaseArgs;
-use crate::database::{from_args, open_existing};
+use crate::database::{from_args, open_existing, open_to_read};
 use crate::error::{CliError, CommandResult};
-use crate::output::{self, Cell};
+use crate::output::{self, Cell, print_line};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   auditlog migrate              apply the pending migrations
   auditlog migrate --status     list the migrations, applied or pending
-  auditlog migrate --revert     revert the newest one")]
+  auditlog migrate --revert     revert the newest one
+
+Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
 pub(crate) struct Args {
     /// Revert the newest migration instead
     #[arg(long, conflicts_with = "status")]
@@ -30,17 +32,17 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     if args.status {
-        print_states(&open_existing(database)?.migration_status().await?);
+        print_states(&open_to_read(database)?.migration_status().await?);
     } else if args.revert {
         revert(&open_existing(database)?, args.force).await?;
     } else {
         let database = from_args(database)?;
         let versions = database.migrate().await?;
         for version in &versions {
-            println!("applied {version}");
+            print_line!("applied {version}");
         }
         if versions.is_empty() {
-            println!("{database} is up to date");
+            print_line!("{database} is up to date");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -55,11 +57,11 @@ async fn revert(database: &Database, force: bool) -> Result<(), CliError> {
     let entries = audit::count(&mut database.connection().await?).await?;
     if entries > 0 && !force {
         return Err(CliError::new(format!(
-            "audit_logs holds {} entries, which may be lost with the migration; add --force to revert it anyway",
-            output::number(entries.unsigned_abs())
+            "audit_logs holds {}, which may be lost with the migration; add --force to revert it anyway",
+            output::entries(entries.unsigned_abs())
         )));
     }
-    println!("reverted {}", database.revert_migration().await?);
+    print_line!("reverted {}", database.revert_migration().await?);
     Ok(())
 }
 

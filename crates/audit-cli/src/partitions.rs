@@ -9,7 +9,7 @@ use db_services::client::Connection;
 use crate::args::{DatabaseArgs, date};
 use crate::database::maintenance_connection;
 use crate::error::{CommandResult, PARTIAL};
-use crate::output::{self, Cell};
+use crate::output::{self, Cell, print_line, print_note};
 
 #[derive(Debug, clap::Subcommand)]
 #[command(after_help = "\
@@ -19,7 +19,10 @@ Examples:
   auditlog partitions ensure --from 2019-01       before an import of old events
   auditlog partitions move-default                empties the default partition
 
-Requires the table's owner or a member of audit_maintainer. PostgreSQL only.")]
+Requires the table's owner or a member of audit_maintainer. PostgreSQL only.
+
+Exit codes: 0 done, 1 some rows stay in the default partition (move-default), 2 invalid arguments, 3 the database \
+failed.")]
 pub(crate) enum Args {
     /// Show the partitions with their rows and sizes
     List {
@@ -57,7 +60,7 @@ async fn list(conn: &mut Connection, json: bool) -> CommandResult {
     let all = partitions::list(conn).await?;
     if json {
         for partition in &all {
-            output::text(&serde_json::to_string(partition)?);
+            output::json(partition)?;
         }
     } else {
         output::table(
@@ -90,14 +93,14 @@ async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -
     })
     .await;
     bar.finish_and_clear();
-    println!("created {} partitions", output::number(created?));
+    print_line!("created {}", output::counted(created?, "partition", "partitions"));
     // A user who may create partitions may lack the right to read the default partition.
     if let Ok(months) = partitions::default_partition_months(conn).await
         && !months.is_empty()
     {
-        eprintln!(
-            "the default partition has rows of {} months; these months were skipped: `auditlog partitions move-default`",
-            months.len()
+        print_note!(
+            "the default partition has rows of {}, which got no partition: `auditlog partitions move-default`",
+            output::counted(months.len() as u64, "month", "months")
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -117,17 +120,17 @@ async fn empty_default_partition(conn: &mut Connection) -> CommandResult {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    println!(
-        "moved {} rows to {} partitions",
-        output::number(moved_rows),
-        output::number(moved_months)
+    print_line!(
+        "moved {} to {}",
+        output::counted(moved_rows, "row", "rows"),
+        output::counted(moved_months, "partition", "partitions")
     );
     if remaining_rows == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!(
-        "{} rows have times outside every possible month, and stay in the default partition",
-        output::number(remaining_rows)
+    print_note!(
+        "{} outside every possible month stay in the default partition",
+        output::counted(remaining_rows, "row", "rows")
     );
     Ok(ExitCode::from(PARTIAL))
 }

@@ -9,8 +9,8 @@ use db_services::client::Connection;
 
 use crate::args::DatabaseArgs;
 use crate::database::maintenance_connection;
-use crate::error::{CliError, CommandResult, Context, PARTIAL};
-use crate::output::{self, Cell};
+use crate::error::{CliError, CommandResult, Context, partial_if};
+use crate::output::{self, Cell, print_line, print_note};
 
 const PLAN_HEADER: [&str; 5] = ["month", "rows", "size", "holds", "verdict"];
 
@@ -26,9 +26,12 @@ Examples:
   auditlog retention apply --keep 13months --archive /var/backups/audit --yes     in a monthly job
   auditlog retention ledger --json
 
-Whole months are dropped, never single rows. Only an archive can restore them: `auditlog restore`.
-Requires the table's owner or a member of audit_maintainer, and for --archive of audit_auditor as well.
-PostgreSQL only. Exit code 1: some months that are due were not dropped, see the message.")]
+Whole months are dropped, never single rows. Only an archive can restore them: `auditlog restore`. \
+Requires the table's owner or a member of audit_maintainer, and for --archive of audit_auditor as well. \
+PostgreSQL only.
+
+Exit codes: 0 done (months under a legal hold stay), 1 some months that are due were not dropped (see the message), 2 invalid arguments, 3 the \
+database or a file failed.")]
 pub(crate) enum Args {
     /// Show what would be dropped, change nothing
     #[command(after_help = "\
@@ -124,7 +127,7 @@ async fn plan(conn: &mut Connection, keep: KeepArgs, json: bool) -> CommandResul
     let partitions = retention::plan(conn, &keep.into()).await?;
     if json {
         for partition in &partitions {
-            output::text(&serde_json::to_string(partition)?);
+            output::json(partition)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -148,13 +151,18 @@ fn plan_cells(partition: &PlannedPartition) -> Vec<Cell> {
         Cell::plain(month_or_name(partition)),
         Cell::plain(output::number(partition.row_count.unsigned_abs())),
         Cell::plain(output::size(partition.bytes)),
-        Cell::plain(holds.join(" ")),
+        Cell::id(holds.join(" ")),
         verdict,
     ]
 }
 
 fn month_or_name(partition: &PlannedPartition) -> &str {
     partition.month.as_ref().unwrap_or(&partition.name)
+}
+
+/// "1 month is", "2 months are".
+fn months_are(count: usize) -> String {
+    output::counted(count as u64, "month is", "months are")
 }
 
 /// Explains on standard error why old months are not dropped. Returns true if that needs attention.
@@ -167,13 +175,14 @@ fn explain(partitions: &[PlannedPartition]) -> bool {
     };
     let held = count(PartitionVerdict::Held);
     if held > 0 {
-        eprintln!("{held} months are due, but under a legal hold");
+        print_note!("{} due, but under a legal hold", months_are(held));
     }
     let too_few_recent = count(PartitionVerdict::TooFewRecent);
     if too_few_recent > 0 {
-        eprintln!(
-            "{too_few_recent} months are due by the server's clock, but fewer later months hold rows than are to be \
-             kept; if the clock is right, add --trust-clock"
+        print_note!(
+            "{} due by the server's clock, but fewer later months hold rows than are to be kept; if the clock is \
+             right, add --trust-clock",
+            months_are(too_few_recent)
         );
     }
     too_few_recent > 0
@@ -201,15 +210,15 @@ async fn apply(conn: &mut Connection, args: ApplyArgs) -> CommandResult {
         .collect();
     let max_months = args.max_months.unsigned_abs() as usize;
     if due.len() > max_months {
-        eprintln!(
-            "{} months are due; only the oldest {max_months} are dropped now (--max-months)",
-            due.len()
+        print_note!(
+            "{} due; only the oldest {max_months} are dropped now (--max-months)",
+            months_are(due.len())
         );
         due.truncate(max_months);
         is_partial = true;
     }
     if due.is_empty() {
-        println!("no month is due");
+        print_line!("no month is due");
     } else {
         if !args.yes {
             confirm(&due, args.archive.as_deref())?;
@@ -218,11 +227,7 @@ async fn apply(conn: &mut Connection, args: ApplyArgs) -> CommandResult {
             drop_month(conn, partition, &policy, args.archive.as_deref()).await?;
         }
     }
-    Ok(if is_partial {
-        ExitCode::from(PARTIAL)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(partial_if(is_partial))
 }
 
 fn confirm(due: &[&PlannedPartition], archive_dir: Option<&Path>) -> Result<(), CliError> {
@@ -233,9 +238,9 @@ fn confirm(due: &[&PlannedPartition], archive_dir: Option<&Path>) -> Result<(), 
         None => "without an archive".to_owned(),
     };
     let question = format!(
-        "Drop {} months with about {} rows, {archiving}?",
-        due.len(),
-        output::number(rows.unsigned_abs())
+        "Drop {} with about {}, {archiving}?",
+        output::counted(due.len() as u64, "month", "months"),
+        output::counted(rows.unsigned_abs(), "row", "rows")
     );
     output::confirm(&question)
 }
@@ -262,12 +267,12 @@ async fn drop_month(
     bar.finish_and_clear();
     let entry = entry.context(|| format!("{month} was not dropped"))?;
     match archive {
-        Some(archive) => println!(
-            "dropped {month}, ledger entry {entry}; its {} rows are in {}",
-            output::number(archive.manifest.rows),
+        Some(archive) => print_line!(
+            "dropped {month}, ledger entry {entry}; {} in {}",
+            output::counted(archive.manifest.rows, "row is", "rows are"),
             archive.path.display()
         ),
-        None => println!("dropped {month}, ledger entry {entry}"),
+        None => print_line!("dropped {month}, ledger entry {entry}"),
     }
     Ok(())
 }
@@ -276,7 +281,7 @@ async fn ledger(conn: &mut Connection, json: bool) -> CommandResult {
     let entries = retention::ledger(conn).await?;
     if json {
         for entry in &entries {
-            output::text(&serde_json::to_string(entry)?);
+            output::json(entry)?;
         }
     } else {
         output::table(&LEDGER_HEADER, entries.iter().map(ledger_cells));
@@ -295,10 +300,10 @@ fn ledger_cells(entry: &LedgerEntry) -> Vec<Cell> {
         },
         Cell::plain(&entry.month),
         Cell::plain(output::number(entry.row_count.unsigned_abs())),
-        Cell::plain(&entry.digest),
+        Cell::id(&entry.digest),
         Cell::plain(&entry.done_by),
         Cell::plain(&entry.done_at),
-        Cell::plain(&entry.reason),
+        Cell::prose(&entry.reason),
     ]
 }
 

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::args::DatabaseArgs;
 use crate::database::{connect, from_args};
-use crate::error::{CliError, CommandResult, PARTIAL};
-use crate::output::{self, Cell};
+use crate::error::{CliError, CommandResult, partial_if};
+use crate::output::{self, Cell, print_line, print_note};
 
 const STATUS_HEADER: [&str; 5] = ["file", "state", "entries", "bytes", "for"];
 const QUARANTINE_HEADER: [&str; 6] = ["number", "quarantined (UTC)", "code", "action", "for", "reason"];
@@ -24,9 +24,12 @@ Examples:
   auditlog spool --dir /var/spool/shop quarantine --json
   auditlog spool --dir /var/spool/shop quarantine --retry
 
-A service replays its own spool; `replay` is for the spool of a service that will not run again. It skips the
-files of a running service. Entries are written only to the database that they are for, unless --any-target is
-given.")]
+A service replays its own spool; `replay` is for the spool of a service that will not run again. It skips the \
+files of a running service. Entries are written only to the database that they are for, unless --any-target is \
+given.
+
+Exit codes: 0 done, 1 entries or files remain (rejected, unreadable or damaged), 2 invalid arguments, 3 the database \
+or a file failed.")]
 pub(crate) struct Args {
     /// The spool directory
     #[arg(long, env = "AUDIT_SPOOL_DIR")]
@@ -97,15 +100,15 @@ fn status(dir: &Path, json: bool) -> CommandResult {
     if json {
         files
             .iter()
-            .for_each(|file| output::text(&status_json(file).to_string()));
+            .try_for_each(|file| output::json(&status_json(file)))?;
         return Ok(ExitCode::SUCCESS);
     }
     output::table(&STATUS_HEADER, files.iter().map(status_cells));
     let (quarantined, _) = quarantined(dir)?;
     if !quarantined.is_empty() {
-        eprintln!(
-            "{} entries are in quarantine: `auditlog spool quarantine` shows them",
-            quarantined.len()
+        print_note!(
+            "{} in quarantine: `auditlog spool quarantine` shows them",
+            output::counted(quarantined.len() as u64, "entry is", "entries are")
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -161,7 +164,7 @@ fn status_cells(file: &SpoolStatus) -> Vec<Cell> {
         state,
         Cell::plain(entries),
         Cell::plain(bytes),
-        Cell::plain(target),
+        Cell::id(target),
     ]
 }
 
@@ -198,7 +201,10 @@ async fn replay(database: &DatabaseArgs, dir: &Path, args: &ReplayArgs) -> Comma
     let scope = scope(args.any_target);
     if args.damaged {
         let renamed = spool::restore_damaged(dir, &database, scope)?;
-        println!("reading {} damaged files again", output::number(renamed));
+        print_line!(
+            "reading {} again",
+            output::counted(renamed, "damaged file", "damaged files")
+        );
     }
     let orphaned_entries = |file: SpoolStatus| match file.state {
         SpoolState::Waiting {
@@ -213,34 +219,30 @@ async fn replay(database: &DatabaseArgs, dir: &Path, args: &ReplayArgs) -> Comma
     let report = spool::replay(dir, &database, scope, |entries| bar.set_position(entries)).await;
     bar.finish_and_clear();
     let report = report?;
-    println!(
-        "wrote {} entries of {} files; {} were quarantined; {} files were skipped: in use, for another database, of a newer version, or unreadable",
-        output::number(report.entries),
-        output::number(report.files),
+    print_line!(
+        "wrote {} of {}; {} quarantined; {} skipped: in use, for another database, of a newer version, or unreadable",
+        output::entries(report.entries),
+        output::counted(report.files, "file", "files"),
         output::number(report.quarantined),
-        output::number(report.left)
+        output::counted(report.left, "file", "files")
     );
     let is_damaged =
         |file: &SpoolStatus| matches!(file.state, SpoolState::Damaged | SpoolState::Unreadable(_));
     let any_damaged = spool::status(dir)?.iter().any(is_damaged);
     if report.damaged > 0 {
-        eprintln!(
-            "{} files are damaged and were renamed: `auditlog spool status` shows them",
-            report.damaged
+        print_note!(
+            "{} damaged and renamed: `auditlog spool status` shows them",
+            output::counted(report.damaged, "file is", "files are")
         );
     } else if any_damaged {
-        eprintln!("damaged or unreadable files remain: `auditlog spool status` shows them");
+        print_note!("damaged or unreadable files remain: `auditlog spool status` shows them");
     }
     if let Some(reason) = report.failure {
         return Err(CliError::new(format!(
             "{database} does not accept entries, the remaining ones stay in the spool: {reason}"
         )));
     }
-    Ok(if report.quarantined + report.damaged > 0 || any_damaged {
-        ExitCode::from(PARTIAL)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(partial_if(report.quarantined + report.damaged > 0 || any_damaged))
 }
 
 /// The entries of all quarantines of a directory, and whether all of them could be read.
@@ -251,13 +253,13 @@ fn quarantined(dir: &Path) -> Result<(Vec<Quarantined>, bool), CliError> {
             Ok(found) => entries.extend(found),
             Err(error) => {
                 is_complete = false;
-                eprintln!("a quarantine cannot be read: {error}");
+                print_note!("a quarantine cannot be read: {error}");
             }
         }
     }
     for path in Quarantine::damaged(dir)? {
         is_complete = false;
-        eprintln!(
+        print_note!(
             "{} is a quarantine that was damaged and renamed; `sqlite3 FILE .recover` reads what can be read",
             path.display()
         );
@@ -270,15 +272,11 @@ fn list_quarantine(dir: &Path, json: bool) -> CommandResult {
     if json {
         entries
             .iter()
-            .for_each(|entry| output::text(&quarantine_json(entry).to_string()));
+            .try_for_each(|entry| output::json(&quarantine_json(entry)))?;
     } else {
         output::table(&QUARANTINE_HEADER, entries.iter().map(quarantine_cells));
     }
-    Ok(if is_complete {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(PARTIAL)
-    })
+    Ok(partial_if(!is_complete))
 }
 
 fn quarantine_cells(quarantined: &Quarantined) -> Vec<Cell> {
@@ -294,8 +292,8 @@ fn quarantine_cells(quarantined: &Quarantined) -> Vec<Cell> {
         Cell::plain(quarantined_at),
         Cell::plain(quarantined.sqlstate.as_deref().unwrap_or_default()),
         Cell::plain(action),
-        Cell::plain(quarantined.target.as_deref().unwrap_or("(unknown)")),
-        Cell::plain(&quarantined.reason),
+        Cell::id(quarantined.target.as_deref().unwrap_or("(unknown)")),
+        Cell::prose(&quarantined.reason),
     ]
 }
 
@@ -313,7 +311,7 @@ fn quarantine_json(quarantined: &Quarantined) -> Value {
 
 async fn retry(database: &DatabaseArgs, dir: &Path, scope: ReplayScope) -> CommandResult {
     if !Quarantine::exists(dir) {
-        println!("wrote 0 entries, 0 remain in quarantine");
+        print_line!("wrote 0 entries, 0 in quarantine");
         return Ok(ExitCode::SUCCESS);
     }
     let database = from_args(database)?;
@@ -332,41 +330,44 @@ async fn retry(database: &DatabaseArgs, dir: &Path, scope: ReplayScope) -> Comma
         }
     }
     let (remaining, is_complete) = quarantined(dir)?;
-    println!(
-        "wrote {} entries, {} remain in quarantine",
-        output::number(written),
+    print_line!(
+        "wrote {}, {} in quarantine",
+        output::entries(written),
         output::number(remaining.len() as u64)
     );
     match failure {
         Some(reason) => Err(CliError::new(format!(
             "{database} does not accept entries, the remaining ones stay in quarantine: {reason}"
         ))),
-        None if remaining.is_empty() && is_complete => Ok(ExitCode::SUCCESS),
-        None => Ok(ExitCode::from(PARTIAL)),
+        None => Ok(partial_if(!remaining.is_empty() || !is_complete)),
     }
 }
 
 /// Prints why entries remain in the quarantine.
 fn print_remaining(report: &Retried, database: &str) {
     for (reason, entries) in &report.rejected {
-        eprintln!(
-            "{database} still rejects {entries} entries: {}",
+        print_note!(
+            "{database} still rejects {}: {}",
+            output::entries(*entries),
             output::printable(reason)
         );
     }
     if report.other_target > 0 {
-        eprintln!(
-            "{} entries are for another database and were skipped: name that database, or write them to {database} with --any-target",
-            report.other_target
+        print_note!(
+            "{} for another database, skipped: name that database, or add --any-target to write to {database}",
+            output::entries(report.other_target)
         );
     }
     if report.unknown_target > 0 {
-        eprintln!(
-            "{} entries of an older version do not say for which database they are and were skipped: --any-target writes them to {database}",
-            report.unknown_target
+        print_note!(
+            "{} of an older version without the name of a database, skipped: --any-target writes to {database}",
+            output::entries(report.unknown_target)
         );
     }
     if report.unreadable > 0 {
-        eprintln!("{} lines cannot be read and were skipped", report.unreadable);
+        print_note!(
+            "{} unreadable, skipped",
+            output::counted(report.unreadable, "line", "lines")
+        );
     }
 }

@@ -1,14 +1,12 @@
 //! `auditlog verify`: accounts for the entries of each writer.
 
-use std::process::ExitCode;
-
 use chrono::SecondsFormat;
 use db_services::audit::{self, Verdict, WriterAccount};
 
 use crate::args::DatabaseArgs;
-use crate::database::{connect, open_existing};
-use crate::error::{CommandResult, PARTIAL};
-use crate::output::{self, Cell};
+use crate::database::{connect, open_to_read};
+use crate::error::{CommandResult, partial_if};
+use crate::output::{self, Cell, print_note};
 
 const HEADER: [&str; 11] = [
     "writer",
@@ -41,10 +39,12 @@ Verdicts:
   open       it is still running, or did not stop cleanly: at most `unknown` accepted entries are missing
   missing    entries are neither stored nor declared, or several rows have the same number (exit code 1)
 
-`repeated` entries were submitted twice and are stored once, under another number.
-`unknown` does not include entries that a full queue dropped and that the writer could not declare before it
-was killed: it declares them within about a second, or after an outage once the database accepts rows again.
-There is no bound on their number. It does not include entries in a spool either: see `auditlog spool`.")]
+`repeated` entries were submitted twice and are stored once, under another number. \
+`unknown` does not include entries that a full queue dropped and that the writer could not declare before it \
+was killed: it declares them within about a second, or after an outage once the database accepts rows again. \
+There is no bound on their number. It does not include entries in a spool either: see `auditlog spool`.
+
+Exit codes: 0 nothing is missing, 1 entries are missing, 2 invalid arguments, 3 the database failed.")]
     Writers {
         /// Print JSON lines
         #[arg(long)]
@@ -53,25 +53,24 @@ There is no bound on their number. It does not include entries in a spool either
 }
 
 pub(crate) async fn run(database: &DatabaseArgs, Args::Writers { json }: Args) -> CommandResult {
-    let mut conn = connect(&open_existing(database)?).await?;
+    let mut conn = connect(&open_to_read(database)?).await?;
     let bar = output::spinner("accounting");
     let accounts = audit::verify_writers(&mut conn).await;
     bar.finish_and_clear();
     let accounts = accounts?;
     if json {
         for account in &accounts {
-            output::text(&serde_json::to_string(account)?);
+            output::json(account)?;
         }
     } else {
         output::table(&HEADER, accounts.iter().map(cells));
+        if accounts.is_empty() {
+            print_note!("no writer has written to this trail: there is nothing to account for");
+        }
         explain(&accounts);
     }
     let missing = accounts.iter().any(|account| account.verdict == Verdict::Missing);
-    Ok(if missing {
-        ExitCode::from(PARTIAL)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(partial_if(missing))
 }
 
 fn cells(account: &WriterAccount) -> Vec<Cell> {
@@ -86,7 +85,7 @@ fn cells(account: &WriterAccount) -> Vec<Cell> {
         None => "no bound".to_owned(),
     };
     vec![
-        Cell::plain(account.writer_id.to_string()),
+        Cell::id(account.writer_id.to_string()),
         Cell::plain(account.service.as_deref().unwrap_or_default()),
         Cell::plain(account.last_seen.to_rfc3339_opts(SecondsFormat::Secs, true)),
         verdict,
@@ -112,24 +111,24 @@ fn explain(accounts: &[WriterAccount]) {
             .take(MAX_RANGES)
             .map(|(first, last)| format!("{first}-{last}"))
             .collect();
-        eprintln!(
-            "writer {}: {} entries are neither stored nor declared (numbers {}{}), {} numbers have several rows",
+        print_note!(
+            "writer {}: {} neither stored nor declared (numbers {}{}), {} with several rows",
             account.writer_id,
-            output::number(account.missing),
+            output::entries(account.missing),
             ranges.join(", "),
             if account.missing_ranges.len() > MAX_RANGES {
                 ", …"
             } else {
                 ""
             },
-            output::number(account.reused_numbers)
+            output::counted(account.reused_numbers, "number", "numbers")
         );
     }
     if accounts
         .iter()
         .any(|account| account.accepted_unknown_at_most != Some(0))
     {
-        eprintln!("{UNBOUNDED}");
+        output::note_lines(UNBOUNDED);
     }
 }
 

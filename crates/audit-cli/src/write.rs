@@ -1,30 +1,23 @@
 //! `auditlog write`: one event from options, or many from JSON lines.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
-use db_services::audit::{self, AuditEntry, CompactString, Outcome};
-use db_services::client::Connection;
-use diesel_async::AsyncConnection;
+use db_services::audit::{AuditEntry, CompactString, Metadata, Outcome};
 use indicatif::ProgressBar;
-use serde_json::Value;
+use tokio::time::timeout_at;
 use uuid::Uuid;
 
 use crate::args::DatabaseArgs;
+use crate::batch::{BatchInserter, Totals};
 use crate::database::{connect, open_or_create};
-use crate::error::{CliError, CommandResult, Context, PARTIAL, chain};
-use crate::output;
-
-/// The longest line in bytes: far longer than any entry, and far smaller than the memory.
-const MAX_LINE_BYTES: usize = 16 << 20;
-
-/// Lines are sent in batches of this many, or fewer once they have this many bytes.
-const MAX_BATCH_LINES: usize = 1_000;
-const MAX_BATCH_BYTES: usize = 4 << 20;
+use crate::error::{CliError, CommandResult, Context, partial_if};
+use crate::feed::Feed;
+use crate::lines::{Line, Lines, MAX_LINE_BYTES};
+use crate::output::{self, print_line, print_note};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -34,11 +27,16 @@ Examples:
   auditlog write events.ndjson
   journalctl -o cat -u shop-audit | auditlog write -
 
-Each line of a file is a JSON object with the names of the columns: action (required), id, created_at,
-tenant_id, actor_id, actor_type, on_behalf_of, outcome, resource_type, resource_id, ip_address, user_agent,
-request_id, trace_id, operation_id, metadata. Lines with both id and created_at can be written again: they
-are stored once. A line that is not such an object, or is longer than 16 MiB, is reported with its number and
-skipped; the exit code is then 1. If metadata has a key twice, the last value is used.")]
+Each line of a file is a JSON object with the names of the columns: action (required), id, created_at, tenant_id, \
+actor_id, actor_type, on_behalf_of, outcome, resource_type, resource_id, ip_address, user_agent, request_id, \
+trace_id, operation_id, metadata. Lines with both id and created_at can be written again: they are stored once. \
+Numbers in metadata stay as they are written, as far as the database keeps them so (jsonb does not keep exponents); \
+one with an exponent beyond 400 becomes text. Of members with the same name the last one is kept. A line that is not such an object, is longer than 16 MiB, or is \
+rejected by the database, is reported with its number and skipped. Lines of a stream are written a second after they \
+were read at the latest.
+
+Exit codes: 0 done, 1 some lines were rejected, 2 invalid arguments, 3 the database or the file failed: the \
+remaining lines were not processed.")]
 #[command(override_usage = "auditlog write --action <ACTION> [OPTIONS]\n       auditlog write <FILE>")]
 pub(crate) struct Args {
     /// A file of JSON lines, one event per line; - for standard input
@@ -104,27 +102,32 @@ struct Event {
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     match args.file {
         Some(file) => write_lines(database, &file).await,
-        None => {
-            let mut entry = entry(args.event)?;
-            let id = *entry.id.get_or_insert_with(Uuid::now_v7);
-            let mut conn = connect(&open_or_create(database).await?).await?;
-            let inserted = audit::insert_many(&mut conn, &[entry]).await?;
-            println!("{} {id}", if inserted == 1 { "wrote" } else { "already stored:" });
-            Ok(ExitCode::SUCCESS)
-        }
+        None => write_one(database, entry(args.event)?).await,
     }
 }
 
+async fn write_one(database: &DatabaseArgs, mut entry: AuditEntry) -> CommandResult {
+    let id = *entry.id.get_or_insert_with(Uuid::now_v7);
+    let database = open_or_create(database).await?;
+    let conn = connect(&database).await?;
+    let mut inserter = BatchInserter::new(database, conn, ProgressBar::hidden());
+    inserter.push("the event".to_owned(), entry, 0);
+    inserter.send().await?;
+    match &inserter.totals {
+        Totals { written: 1, .. } => print_line!("wrote {id}"),
+        Totals { rejected: 0, .. } => print_line!("already stored: {id}"),
+        _ => {}
+    }
+    Ok(partial_if(inserter.totals.rejected > 0))
+}
+
 fn entry(event: Event) -> Result<AuditEntry, CliError> {
-    let metadata = match event.metadata.as_deref().map(serde_json::from_str) {
-        None => Value::Null,
-        Some(Ok(object @ Value::Object(_))) => object,
-        Some(Ok(_)) => return Err(CliError::usage("--metadata: expected a JSON object, {…}")),
-        Some(Err(error)) => return Err(CliError::usage(format!("--metadata: {error}"))),
-    };
-    let mut entry = AuditEntry::new(event.action.unwrap_or_default())
-        .outcome(event.outcome.unwrap_or_default())
-        .metadata(metadata);
+    let mut entry =
+        AuditEntry::new(event.action.unwrap_or_default()).outcome(event.outcome.unwrap_or_default());
+    if let Some(metadata) = event.metadata {
+        entry.metadata =
+            object(&metadata).map_err(|reason| CliError::usage(format!("--metadata: {reason}")))?;
+    }
     entry.id = event.id;
     entry.created_at = event.created_at.unwrap_or(entry.created_at);
     entry.actor_id = event.actor;
@@ -141,178 +144,129 @@ fn entry(event: Event) -> Result<AuditEntry, CliError> {
     Ok(entry)
 }
 
+/// Metadata of an object as JSON.
+fn object(text: &str) -> Result<Metadata, String> {
+    let metadata = Metadata::from_json(text).map_err(|error| error.to_string())?;
+    match text.trim_start().starts_with('{') {
+        true => Ok(metadata),
+        false => Err("expected a JSON object, {…}".to_owned()),
+    }
+}
+
 async fn write_lines(database: &DatabaseArgs, file: &Path) -> CommandResult {
-    let (input, length): (Box<dyn Read>, _) = if file == Path::new("-") {
-        (Box::new(std::io::stdin()), None)
-    } else {
-        let open = File::open(file).context(|| file.display().to_string())?;
-        let length = open
-            .metadata()
-            .ok()
-            .filter(|data| data.is_file())
-            .map(|data| data.len());
-        (Box::new(open), length)
-    };
-    let conn = connect(&open_or_create(database).await?).await?;
-    let mut writer = LineWriter {
-        conn,
-        name: if length.is_some() {
-            file.display().to_string()
-        } else {
-            "line".to_owned()
-        },
-        bar: output::progress(length, "writing"),
-        batch: Vec::with_capacity(MAX_BATCH_LINES),
-        batch_bytes: 0,
-        written: 0,
-        already_stored: 0,
-        rejected: 0,
-    };
-    let result = writer.write_all(BufReader::new(input)).await;
-    writer.bar.finish_and_clear();
+    let input = Input::open(file)?;
+    let database = open_or_create(database).await?;
+    let conn = connect(&database).await?;
+    let bar = output::progress(input.bytes, "writing");
+    let mut inserter = BatchInserter::new(database, conn, bar.clone());
+    let result = insert_lines(&mut inserter, input, &bar).await;
+    bar.finish_and_clear();
+    let Totals {
+        written,
+        already_stored,
+        rejected,
+    } = inserter.totals;
     let summary = format!(
-        "wrote {} entries, {} were already stored, {} lines were rejected",
-        output::number(writer.written),
-        output::number(writer.already_stored),
-        output::number(writer.rejected)
+        "wrote {}, {} already stored, {} rejected",
+        output::entries(written),
+        output::number(already_stored),
+        output::counted(rejected, "line", "lines")
     );
-    match result {
-        Ok(()) => println!("{summary}"),
-        Err(_) => eprintln!("{summary}, the remaining lines were not processed"),
+    if let Err(error) = result {
+        print_note!("{summary}; the remaining lines were not processed");
+        return Err(error);
     }
-    result?;
-    Ok(if writer.rejected > 0 {
-        ExitCode::from(PARTIAL)
-    } else {
-        ExitCode::SUCCESS
-    })
+    print_line!("{summary}");
+    Ok(partial_if(rejected > 0))
 }
 
-/// Writes the lines of a file to the database, in batches.
-struct LineWriter {
-    conn: Connection,
-    /// The name of the input in messages, before a line's number.
+/// A file of lines, or standard input.
+struct Input {
+    reader: Box<dyn Read + Send>,
+    /// Its name in messages, before a line's number.
     name: String,
-    bar: ProgressBar,
-    /// Entries that were not sent yet, with their line numbers.
-    batch: Vec<(u64, AuditEntry)>,
-    /// The size of their lines.
-    batch_bytes: usize,
-    written: u64,
-    already_stored: u64,
-    rejected: u64,
+    /// Its size, if it is a file.
+    bytes: Option<u64>,
 }
 
-impl LineWriter {
-    async fn write_all(&mut self, mut input: impl BufRead) -> Result<(), CliError> {
-        for number in 1.. {
-            match next_line(&mut input)? {
-                Line::End => break,
-                Line::TooLong => self.reject(number, &format!("longer than {} MiB", MAX_LINE_BYTES >> 20)),
-                Line::Text(bytes) => {
-                    self.bar.inc(bytes.len() as u64);
-                    self.parse(number, &bytes);
-                }
-            }
-            if self.batch.len() == MAX_BATCH_LINES || self.batch_bytes >= MAX_BATCH_BYTES {
-                self.send().await?;
-            }
+impl Input {
+    fn open(path: &Path) -> Result<Self, CliError> {
+        if path == Path::new("-") {
+            return Ok(Self {
+                reader: Box::new(std::io::stdin()),
+                name: "line".to_owned(),
+                bytes: None,
+            });
         }
-        self.send().await
-    }
-
-    fn parse(&mut self, number: u64, bytes: &[u8]) {
-        // A file may begin with a byte order mark.
-        let bytes = if number == 1 {
-            bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
-        } else {
-            bytes
+        let name = path.display().to_string();
+        let open = || -> std::io::Result<_> {
+            let file = File::open(path)?;
+            let metadata = file.metadata()?;
+            match metadata.is_dir() {
+                true => Err(std::io::ErrorKind::IsADirectory.into()),
+                false => Ok((file, metadata)),
+            }
         };
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return;
-        }
-        match serde_json::from_slice::<AuditEntry>(bytes) {
-            Ok(mut entry) => {
-                // An entry may be sent twice: in its batch, and then alone.
-                entry.id.get_or_insert_with(Uuid::now_v7);
-                self.batch.push((number, entry));
-                self.batch_bytes += bytes.len();
-            }
-            Err(error) => {
-                // Each line is a document of its own, so only the column is of use.
-                let text = error.to_string();
-                let reason = text.split(" at line ").next().unwrap_or(&text);
-                self.reject(number, &format!("{reason} (column {})", error.column()));
-            }
-        }
+        let (file, metadata) = open().context(|| name.clone())?;
+        Ok(Self {
+            reader: Box::new(file),
+            name,
+            bytes: Some(metadata.len()).filter(|_| metadata.is_file()),
+        })
     }
+}
 
-    /// Sends the batch. If the database rejects it, sends each entry alone, so that only the rejected entries
-    /// are skipped.
-    async fn send(&mut self) -> Result<(), CliError> {
-        let (numbers, entries): (Vec<_>, Vec<_>) = self.batch.drain(..).unzip();
-        self.batch_bytes = 0;
-        if let Ok(inserted) = insert_all(&mut self.conn, &entries).await {
-            self.count(inserted, entries.len());
-            return Ok(());
-        }
-        for (number, entry) in numbers.into_iter().zip(entries) {
-            match audit::insert_many(&mut self.conn, std::slice::from_ref(&entry)).await {
-                Ok(inserted) => self.count(inserted, 1),
-                Err(error) => {
-                    // If the database no longer answers, the line is not the cause.
-                    audit::latest(&mut self.conn, 1).await?;
-                    self.reject(number, &chain(&error));
+async fn insert_lines(inserter: &mut BatchInserter, input: Input, bar: &ProgressBar) -> Result<(), CliError> {
+    let Input { reader, name, .. } = input;
+    let mut lines = Lines::new(reader);
+    let mut feed = Feed::start(move || lines.read_chunk())?;
+    let mut number: u64 = 0;
+    loop {
+        let chunk = match inserter.send_at() {
+            None => feed.next().await,
+            Some(at) => match timeout_at(at, feed.next()).await {
+                Ok(chunk) => chunk,
+                Err(_) => {
+                    inserter.send().await?;
+                    continue;
                 }
+            },
+        };
+        let chunk = match chunk.context(|| name.clone()) {
+            Ok(Some(chunk)) => chunk,
+            end => {
+                inserter.send().await?;
+                return end.map(drop);
+            }
+        };
+        for line in chunk {
+            number += 1;
+            insert_line(inserter, &format!("{name}:{number}"), line, bar);
+            if inserter.is_full() {
+                inserter.send().await?;
             }
         }
-        Ok(())
-    }
-
-    fn count(&mut self, inserted: usize, sent: usize) {
-        self.written += inserted as u64;
-        self.already_stored += (sent - inserted) as u64;
-    }
-
-    fn reject(&mut self, number: u64, reason: &str) {
-        self.rejected += 1;
-        self.bar.suspend(|| eprintln!("{}:{number}: {reason}", self.name));
     }
 }
 
-/// Inserts all entries of a batch or, on an error, none, so that they are counted correctly when they are sent
-/// again one by one.
-async fn insert_all(conn: &mut Connection, entries: &[AuditEntry]) -> Result<usize, CliError> {
-    Ok(match conn {
-        Connection::Postgres(conn) => {
-            AsyncConnection::transaction(conn, async |conn| audit::insert_many(conn, entries).await).await?
+fn insert_line(inserter: &mut BatchInserter, place: &str, line: Line, bar: &ProgressBar) {
+    let bytes = match line {
+        Line::Text(bytes) => bytes,
+        Line::TooLong => {
+            return inserter.reject(place, &format!("longer than {} MiB", MAX_LINE_BYTES >> 20));
         }
-        // A batch is one transaction there.
-        Connection::Sqlite(conn) => audit::insert_many(conn, entries).await?,
-    })
-}
-
-enum Line {
-    Text(Vec<u8>),
-    TooLong,
-    End,
-}
-
-/// Reads a line with its newline. Reads over a line that exceeds the limit.
-fn next_line(input: &mut impl BufRead) -> std::io::Result<Line> {
-    let mut line = Vec::new();
-    let limit = MAX_LINE_BYTES as u64 + 1;
-    if input.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
-        return Ok(Line::End);
+    };
+    bar.inc(bytes.len() as u64);
+    if bytes.trim_ascii().is_empty() {
+        return;
     }
-    if line.len() <= MAX_LINE_BYTES || line.ends_with(b"\n") {
-        return Ok(Line::Text(line));
-    }
-    while !line.ends_with(b"\n") {
-        line.clear();
-        if input.by_ref().take(1 << 16).read_until(b'\n', &mut line)? == 0 {
-            break;
+    match AuditEntry::from_json(&bytes) {
+        Ok(entry) => inserter.push(place.to_owned(), entry, bytes.len()),
+        Err(error) => {
+            // Each line is a document of its own, so only the column is of use.
+            let text = error.to_string();
+            let reason = text.split(" at line ").next().unwrap_or(&text);
+            inserter.reject(place, &format!("{reason} (column {})", error.column()));
         }
     }
-    Ok(Line::TooLong)
 }

@@ -29,7 +29,7 @@ pub enum OpsError {
     #[error("{}", server_message(.0))]
     Database(#[from] Error),
     /// A file or directory could not be read or written.
-    #[error("cannot read or write {}", .path.display())]
+    #[error("cannot read or write {}", shown(.path))]
     File {
         /// The file or directory.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum OpsError {
         source: io::Error,
     },
     /// An archive cannot be written or used.
-    #[error("archive {}", .path.display())]
+    #[error("archive {}", shown(.path))]
     Archive {
         /// The file or directory.
         path: PathBuf,
@@ -77,6 +77,12 @@ pub enum ArchiveProblem {
         /// The partition.
         partition: String,
     },
+    /// Others may write to the directory, or it belongs to another user.
+    #[error(
+        "others could replace an archive in this directory: write it as the owner of the directory, with \
+         `chmod go-w`, or to a new directory"
+    )]
+    Unprotected,
     /// Another process is writing to the directory.
     #[error("another process is writing an archive to this directory")]
     Locked,
@@ -87,6 +93,12 @@ pub enum ArchiveProblem {
         found: String,
         /// The format that this version reads.
         supported: &'static str,
+    },
+    /// A text of the manifest is none that an archive has.
+    #[error("invalid manifest: {field} has control characters, or is longer than {MAX_TEXT} bytes")]
+    Text {
+        /// The manifest's field.
+        field: &'static str,
     },
     /// The manifest is not the JSON that it should be.
     #[error("invalid manifest")]
@@ -123,13 +135,40 @@ impl OpsError {
     }
 }
 
+/// The longest text in a manifest, in bytes: as long as the name of a file may be.
+pub(crate) const MAX_TEXT: usize = 255;
+
 /// The server's message and hint. Its detail is left out because it can quote a row.
 fn server_message(error: &Error) -> String {
-    match error {
+    let message = match error {
         Error::DatabaseError(_, info) => match DatabaseErrorInformation::hint(&**info) {
             Some(hint) => format!("{} ({hint})", info.message()),
             None => info.message().to_owned(),
         },
         other => other.to_string(),
+    };
+    // It may quote a value of an archive.
+    printable(&message)
+}
+
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
+/// Escapes what moves a terminal's cursor, changes its settings or reverses its text.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_harmful(c) {
+            true => shown.extend(c.escape_unicode()),
+            false => shown.push(c),
+        }
     }
+    shown
+}
+
+/// True for control characters, line breaks and bidirectional formatting.
+pub(crate) fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }

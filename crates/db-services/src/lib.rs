@@ -18,6 +18,8 @@ const LOG_TARGET: &str = "audit";
 
 pub mod audit;
 pub mod client;
+#[doc(hidden)]
+pub mod files;
 
 pub use audit::{
     AuditConnection, AuditEntry, AuditLog, AuditWriter, AuditWriterBuilder, CompactString, Delivery,

@@ -77,6 +77,37 @@ async fn everything_works_through_pgbouncer_in_session_mode() {
     );
 }
 
+/// Nothing that migrations or their status set or lock stays in a session that others use next.
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_run_through_pgbouncer_in_transaction_mode() {
+    let server = Server::start(&[]).unwrap_or_else(|error| panic!("{error}"));
+    let admin = connect(&server.url("postgres")).await;
+    admin.batch_execute("CREATE DATABASE shop").await.unwrap();
+    let bouncer = Bouncer::start(&server, &server.url("shop"), "transaction", 2).await;
+    let database = bouncer.database("postgres");
+    let all = database.migration_status().await.unwrap().len();
+    let (one, other) = tokio::join!(database.migrate(), database.migrate());
+    assert_eq!(one.unwrap().len() + other.unwrap().len(), all);
+    database.revert_migration().await.unwrap();
+    assert_eq!(database.migrate().await.unwrap().len(), 1);
+
+    let sessions = [bouncer.client("postgres").await, bouncer.client("postgres").await];
+    for session in &sessions {
+        session.batch_execute("BEGIN").await.unwrap();
+        let set = session
+            .query_one("SELECT current_setting('lock_timeout')", &[])
+            .await
+            .unwrap();
+        assert_eq!(set.get::<_, &str>(0), "0");
+    }
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' \
+                 OR relation = '__diesel_schema_migrations'::regclass";
+    let direct = connect(&server.url("shop")).await;
+    assert_eq!(direct.query_one(locks, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let direct = db_services::client::Database::from_url(&server.url("shop")).unwrap();
+    assert_eq!(direct.revert_migration().await.unwrap().len(), 14);
+}
+
 #[tokio::test]
 async fn the_doctor_reports_transaction_mode_and_leaves_no_prepared_statement() {
     let (server, url) = server().await;

@@ -1,10 +1,13 @@
 //! A directory, a database, and the command that runs there.
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use db_test::Postgres;
 use tempfile::TempDir;
+
+/// The writer of [`CliFixture::with_missing_entries`], as SQL.
+pub(crate) const MISSING_WRITER: &str = "x'0123456789abcdef0123456789abcdef'";
 
 /// The working directory and the environment of the command: an empty PostgreSQL database, or SQLite in the
 /// directory.
@@ -28,6 +31,18 @@ impl CliFixture {
         }
     }
 
+    /// An SQLite trail in which two entries of a writer are missing.
+    pub(crate) fn with_missing_entries() -> Self {
+        let cli = Self::new();
+        assert_eq!(cli.run(&["migrate"]).0, 0);
+        let writer = MISSING_WRITER;
+        cli.execute_sqlite(&format!(
+            "INSERT INTO audit_logs (action, writer_id, writer_seq) VALUES ('a', {writer}, 1), ('b', {writer}, 4);
+             INSERT INTO audit_logs (action, writer_id, metadata) VALUES ('audit.writer_stopped', {writer}, '{{\"last_seq\": 4}}')"
+        ));
+        cli
+    }
+
     pub(crate) fn on_both() -> [Self; 2] {
         [Self::new(), Self::on_postgres()]
     }
@@ -49,14 +64,18 @@ impl CliFixture {
         output_of(self.command(arguments).output().unwrap())
     }
 
-    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> (i32, String, String) {
-        let mut child = self
-            .command(arguments)
+    /// Starts the command with a pipe for each of its streams.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+        let mut child = self.spawn(arguments);
         child.stdin.take().unwrap().write_all(input).unwrap();
         output_of(child.wait_with_output().unwrap())
     }

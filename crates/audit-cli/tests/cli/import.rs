@@ -25,7 +25,7 @@ fn an_import_stores_every_event_once() {
             (code, out.as_str(), err.as_str()),
             (
                 0,
-                "read 52 events from 2 files: 52 new, 0 already stored, 0 rejected\n",
+                "imported 52 events, 0 already stored, 0 rejected, 0 files not read to the end\n",
                 ""
             )
         );
@@ -35,7 +35,7 @@ fn an_import_stores_every_event_once() {
             (code, out.as_str()),
             (
                 0,
-                "read 52 events from 2 files: 0 new, 52 already stored, 0 rejected\n"
+                "imported 0 events, 52 already stored, 0 rejected, 0 files not read to the end\n"
             )
         );
         assert_eq!(cli.rows(), first, "a second import changes nothing");
@@ -49,6 +49,74 @@ fn an_import_stores_every_event_once() {
             .filter(|row| row["metadata"].get("errorCode").is_some())
             .count();
         assert_eq!(failed + denied.len(), with_code);
+    }
+}
+
+/// An event as CloudTrail logs it, with further members.
+fn event(number: u32, more: &str) -> String {
+    format!(
+        r#"{{"eventID":"5ec0c7e5-7f9d-4c4c-8b9e-{number:012}","eventTime":"2023-07-10T11:42:18Z",
+            "eventSource":"signin.amazonaws.com","eventName":"ConsoleLogin"{more}}}"#
+    )
+}
+
+#[test]
+fn no_event_is_lost_beside_malformed_ones_or_behind_the_end_of_a_log() {
+    let cli = CliFixture::new();
+    let import = |file: &str, content: &[u8]| {
+        std::fs::write(cli.dir.path().join(file), content).unwrap();
+        cli.run(&["import", "cloudtrail", file])
+    };
+    let log = |events: &[String]| format!("{{\"Records\":[{}]}}", events.join(","));
+    let joined = [log(&[event(1, "")]), log(&[event(2, ""), event(3, "")])].concat();
+    let (code, out, err) = import("joined.json", joined.as_bytes());
+    assert!(code == 0 && out.starts_with("imported 3 events"), "{out}{err}");
+
+    let malformed = log(&[
+        event(4, ""),
+        "{\"eventID\":\"\u{1}".to_owned() + "\"}",
+        event(5, ""),
+    ]);
+    let (code, out, _) = import("malformed.json", malformed.as_bytes());
+    assert!(
+        code == 1 && out.starts_with("imported 2 events") && out.contains("1 rejected"),
+        "{out}"
+    );
+
+    let cut = log(&[event(6, ""), event(7, "")]);
+    let (code, out, err) = import("cut.json", &cut.as_bytes()[..cut.len() - 1]);
+    assert!(code == 1 && out.starts_with("imported 2 events"), "{out}");
+    assert!(
+        out.contains("1 file not read to the end") && err.contains("cut off"),
+        "{out}{err}"
+    );
+
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    encoder.write_all(log(&[event(8, "")]).as_bytes()).unwrap();
+    let mut altered = encoder.finish().unwrap();
+    let name = altered
+        .windows(12)
+        .position(|bytes| bytes == b"ConsoleLogin")
+        .unwrap();
+    altered[name] = b'X';
+    let (code, out, err) = import("altered.json.gz", &altered);
+    assert!(
+        code == 1 && out.contains("1 file not read to the end"),
+        "{out}{err}"
+    );
+    assert!(err.contains("corrupt gzip"), "{err}");
+}
+
+#[test]
+fn a_number_that_f64_cannot_hold_changes_nothing_else() {
+    let cli = CliFixture::new();
+    let more = r#","userIdentity":{"type":"Root","arn":"arn:root","x":1E400},"responseElements":{"ConsoleLogin":"Failure","x":1E400}"#;
+    let file = cli.dir.path().join("log.json");
+    std::fs::write(&file, format!("{{\"Records\":[{}]}}", event(1, more))).unwrap();
+    assert_eq!(cli.run(&["import", "cloudtrail", "log.json"]).0, 0);
+    let (_, out, _) = cli.run(&["list", "--json"]);
+    for part in [r#""actor_id":"arn:root""#, r#""outcome":"failure""#, "1E400"] {
+        assert!(out.contains(part), "{part}: {out}");
     }
 }
 
@@ -88,9 +156,12 @@ fn compressed_files_are_imported_and_broken_ones_reported() {
         "absent.json",
     ]);
     assert_eq!(code, 1);
-    assert!(out.contains("26 new, 0 already stored, 4 rejected"), "{out}");
+    assert!(
+        out.contains("imported 26 events,") && out.contains("2 rejected, 2 files not read to the end"),
+        "{out}"
+    );
     for reason in [
-        "broken.json: not a CloudTrail log file",
+        "broken.json: the file is cut off",
         "odd.json: record 1: ",
         "odd.json: record 2: not an object",
         "absent.json: No such file",

@@ -40,11 +40,9 @@ fn a_login_that_may_only_read_can_list_and_verify() {
     assert_eq!((code, out.contains("seen.by_alice")), (0, true), "{err}");
     let (code, _, err) = cli.run(&["--database-url", &alice, "verify", "writers"]);
     assert_eq!(code, 0, "{err}");
-    // A user who may read the list of migrations gets the hint.
-    let empty = server.url("postgres");
-    let (code, _, err) = cli.run(&["--database-url", &empty, "list"]);
-    assert!(code == 3 && err.contains("auditlog migrate"), "{err}");
-    let nothing = server.url_as("alice", "pw", "postgres");
-    let (code, _, err) = cli.run(&["--database-url", &nothing, "list"]);
-    assert!(code == 3 && err.contains("audit_logs"), "{err}");
+    // Where no list of migrations exists, every user gets the hint.
+    for empty in [server.url("postgres"), server.url_as("alice", "pw", "postgres")] {
+        let (code, _, err) = cli.run(&["--database-url", &empty, "list"]);
+        assert!(code == 3 && err.contains("auditlog migrate"), "{err}");
+    }
 }

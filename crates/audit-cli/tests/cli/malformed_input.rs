@@ -1,7 +1,7 @@
 //! Malformed and oversized input of `auditlog write`, and rows that `auditlog list` must survive.
 
 use std::io::Write;
-use std::process::{ChildStdin, Stdio};
+use std::process::ChildStdin;
 
 use crate::fixture::{CliFixture, output_of};
 use serde_json::Value;
@@ -17,13 +17,7 @@ fn run_with_peak_memory(
     cli: &CliFixture,
     feed: impl FnOnce(&mut ChildStdin),
 ) -> ((i32, String, String), Option<u64>) {
-    let mut child = cli
-        .command(&["write", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = cli.spawn(&["write", "-"]);
     let mut input = child.stdin.take().unwrap();
     feed(&mut input);
     // The command waits for more input: it has read all but the content of the pipe.
@@ -74,10 +68,7 @@ fn lines_of_a_hundred_mebibytes_are_skipped_without_buffering() {
         });
         assert_eq!(
             (code, out.as_str()),
-            (
-                1,
-                "wrote 3 entries, 0 were already stored, 3 lines were rejected\n"
-            )
+            (1, "wrote 3 entries, 0 already stored, 3 lines rejected\n")
         );
         let lines: Vec<_> = err.lines().filter(|line| !line.starts_with("created ")).collect();
         let expected = [2, 4, 6].map(|number| format!("line:{number}: longer than 16 MiB"));
@@ -101,17 +92,13 @@ fn many_long_lines_are_not_buffered_together() {
     });
     assert_eq!(
         (code, out.as_str()),
-        (
-            0,
-            "wrote 48 entries, 0 were already stored, 0 lines were rejected\n"
-        )
+        (0, "wrote 48 entries, 0 already stored, 0 lines rejected\n")
     );
     assert!(peak.is_none_or(|peak| peak < MAX_MEMORY), "{peak:?} MiB");
 }
 
 #[test]
 fn each_invalid_line_is_reported_and_valid_ones_between_are_written() {
-    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let bad: Vec<(Vec<u8>, &str)> = vec![
         (
             b"{\"action\":\"\xC3\x28\"}".to_vec(),
@@ -120,15 +107,6 @@ fn each_invalid_line_is_reported_and_valid_ones_between_are_written() {
         (
             b"{\"action\":\"x\",\"metadata\":{\"\xFF\":1}}".to_vec(),
             "invalid unicode code point",
-        ),
-        (br#"{"action":"\ud800"}"#.to_vec(), "unexpected end of hex escape"),
-        (
-            br#"{"action":"x","metadata":{"deep":["\udc00\ud800"]}}"#.to_vec(),
-            "lone leading surrogate",
-        ),
-        (
-            br#"{"action":"x","metadata":{"n":1E400}}"#.to_vec(),
-            "number out of range",
         ),
         (
             br#"{"action":"x","action":"y"}"#.to_vec(),
@@ -144,16 +122,8 @@ fn each_invalid_line_is_reported_and_valid_ones_between_are_written() {
         (br#"[{"action":"x"}]"#.to_vec(), "invalid type"),
         (b"{\"action\":".to_vec(), "EOF"),
         (
-            format!(r#"{{"action":"x","metadata":{{"d":{}}}}}"#, nested(128)).into(),
-            "recursion limit",
-        ),
-        (
-            format!(r#"{{"action":"x","metadata":{{"d":{}}}}}"#, nested(100_000)).into(),
-            "recursion limit",
-        ),
-        (
             format!(r#"{{"action":"x","metadata":{}}}"#, "{\"d\":".repeat(100_000)).into(),
-            "recursion limit",
+            "expected value",
         ),
     ];
     let mut input = Vec::new();
@@ -165,10 +135,7 @@ fn each_invalid_line_is_reported_and_valid_ones_between_are_written() {
         assert_eq!(cli.run(&["migrate"]).0, 0);
         let (code, out, err) = cli.run_with_input(&["write", "-"], &input);
         assert_eq!(code, 1, "{err}");
-        assert_eq!(
-            out,
-            "wrote 15 entries, 0 were already stored, 15 lines were rejected\n"
-        );
+        assert_eq!(out, "wrote 10 entries, 0 already stored, 10 lines rejected\n");
         let lines: Vec<_> = err.lines().collect();
         assert_eq!(lines.len(), bad.len(), "{err}");
         for (nth, (line, (_, reason))) in lines.into_iter().zip(&bad).enumerate() {
@@ -178,6 +145,41 @@ fn each_invalid_line_is_reported_and_valid_ones_between_are_written() {
             );
         }
         assert_eq!(cli.rows().len(), bad.len());
+    }
+}
+
+#[test]
+fn json_that_serde_json_refuses_is_made_safe_and_kept() {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let input = [
+        r#"{"action":"\ud800"}"#.to_owned(),
+        r#"{"action":"surrogate","metadata":{"deep":["\udc00\ud800"]}}"#.to_owned(),
+        r#"{"action":"large","metadata":{"n":1E400}}"#.to_owned(),
+        r#"{"action":"exact","metadata":{"n":0.1000000000000000055}}"#.to_owned(),
+        format!(r#"{{"action":"deep","metadata":{{"d":{}}}}}"#, nested(128)),
+        format!(r#"{{"action":"deeper","metadata":{{"d":{}}}}}"#, nested(100_000)),
+    ]
+    .join("\n");
+    for cli in CliFixture::on_both() {
+        assert_eq!(cli.run(&["migrate"]).0, 0);
+        let (code, out, err) = cli.run_with_input(&["write", "-"], input.as_bytes());
+        assert_eq!((code, &*err), (0, ""), "{out}");
+        let (_, listed, _) = cli.run(&["list", "--json"]);
+        assert_eq!(listed.lines().count(), 6);
+        let large = if cli.postgres.is_some() {
+            format!("1{}", "0".repeat(400))
+        } else {
+            "1E400".to_owned()
+        };
+        for part in [
+            "\"action\":\"\u{FFFD}\"",
+            &large,
+            "0.1000000000000000055",
+            "nested deeper than 127 levels",
+        ] {
+            assert!(listed.contains(part), "{part}: {listed}");
+        }
+        assert!(listed.contains("[\"\u{FFFD}\"]"), "{listed}");
     }
 }
 

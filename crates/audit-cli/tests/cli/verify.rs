@@ -1,17 +1,10 @@
 //! `auditlog verify`.
 
-use crate::fixture::CliFixture;
+use crate::fixture::{CliFixture, MISSING_WRITER};
 
 #[test]
 fn missing_entries_end_with_exit_code_1() {
-    let cli = CliFixture::new();
-    assert_eq!(cli.run(&["migrate"]).0, 0);
-    let writer = "x'0123456789abcdef0123456789abcdef'";
-    cli.execute_sqlite(&format!(
-            "INSERT INTO audit_logs (action, writer_id, writer_seq) VALUES ('a', {writer}, 1), ('b', {writer}, 4);
-             INSERT INTO audit_logs (action, writer_id, metadata) VALUES ('audit.writer_stopped', {writer}, '{{\"last_seq\": 4}}')"
-        ),
-    );
+    let cli = CliFixture::with_missing_entries();
     let (code, out, err) = cli.run(&["verify", "writers"]);
     assert!(
         code == 1 && out.contains("missing") && err.contains("numbers 2-3"),
@@ -26,9 +19,9 @@ fn missing_entries_end_with_exit_code_1() {
 
     let record = r#"{"ranges": [[2, 3]], "count": 2}"#;
     cli.execute_sqlite(&format!(
-            "INSERT INTO audit_logs (action, writer_id, metadata) VALUES ('audit.entries_duplicate', {writer}, '{record}')"
-        ),
-    );
+        "INSERT INTO audit_logs (action, writer_id, metadata) \
+         VALUES ('audit.entries_duplicate', {MISSING_WRITER}, '{record}')"
+    ));
     let (code, out, err) = cli.run(&["verify", "writers"]);
     assert!(
         code == 0 && out.contains("\tcomplete\t2\t0\t0\t0\t2\t0\t0") && err.is_empty(),

@@ -6,8 +6,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
-    /// The longest that one attempt may take, connecting included; 30 seconds unless set. It is
-    /// repeated then, and what the first attempt may have stored is not stored twice.
+    /// The longest that each step of an attempt may take: connecting to one address, the statements of a batch,
+    /// finding the cause of an error; 30 seconds unless set. The batch is sent again then, and what the first
+    /// attempt may have stored is not stored twice.
     pub attempt_timeout: Duration,
     /// The pause after the first failure, which doubles with each further one; 100 milliseconds
     /// unless set. Each pause is shortened at random by up to half, so that many processes do not return

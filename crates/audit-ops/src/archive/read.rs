@@ -8,7 +8,11 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::digest::{HashingStream, LineDigest, hex};
 use super::{FORMAT, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
+use crate::error::{MAX_TEXT, is_harmful};
 use crate::{ArchiveProblem, OpsError};
+
+/// The longest line: far longer than any row, and far smaller than the memory.
+const MAX_LINE_BYTES: u64 = 16 << 20;
 
 /// Finds the manifests at a path: all manifests of a directory in the order of their names, the manifest that
 /// belongs to a file with lines, or the path itself.
@@ -44,21 +48,14 @@ pub fn manifests(path: &Path) -> Result<Vec<PathBuf>, OpsError> {
     Ok(found)
 }
 
-/// Reads an archive to its end and compares it with its manifest.
+/// Reads an archive to its end and compares it with its manifest. Pipes and devices are refused, not waited for.
+///
+/// Check each of the [`manifests`] of a directory: an error says nothing about the next one.
 ///
 /// # Errors
 /// When a file cannot be read, or does not match the manifest.
 pub fn check(manifest_path: &Path) -> Result<VerifiedArchive, OpsError> {
-    let text = fs::read_to_string(manifest_path).map_err(OpsError::file(manifest_path))?;
-    let manifest: Manifest = serde_json::from_str(&text)
-        .map_err(|error| OpsError::archive(manifest_path, ArchiveProblem::Manifest(error)))?;
-    if manifest.format != FORMAT {
-        let problem = ArchiveProblem::Format {
-            found: manifest.format,
-            supported: FORMAT,
-        };
-        return Err(OpsError::archive(manifest_path, problem));
-    }
+    let manifest = read_manifest(manifest_path)?;
     // Use only the file name: the archive may have been moved, and must not refer to another directory.
     let name = Path::new(&manifest.file).file_name().unwrap_or_default();
     let path = manifest_path.with_file_name(name);
@@ -95,6 +92,66 @@ pub fn check(manifest_path: &Path) -> Result<VerifiedArchive, OpsError> {
     })
 }
 
+fn read_manifest(path: &Path) -> Result<Manifest, OpsError> {
+    let mut text = String::new();
+    let file = open(path)?.take(MAX_MANIFEST + 1);
+    BufReader::new(file)
+        .read_to_string(&mut text)
+        .map_err(OpsError::file(path))?;
+    if text.len() as u64 > MAX_MANIFEST {
+        let error = io::Error::new(io::ErrorKind::InvalidData, "it is too large for a manifest");
+        return Err(OpsError::file(path)(error));
+    }
+    let manifest: Manifest = serde_json::from_str(&text)
+        .map_err(|error| OpsError::archive(path, ArchiveProblem::Manifest(error)))?;
+    verify_texts(&manifest).map_err(|problem| OpsError::archive(path, problem))?;
+    if manifest.format != FORMAT {
+        let problem = ArchiveProblem::Format {
+            found: manifest.format,
+            supported: FORMAT,
+        };
+        return Err(OpsError::archive(path, problem));
+    }
+    Ok(manifest)
+}
+
+/// The largest manifest that is read, in bytes. This version writes less than 1 KiB.
+const MAX_MANIFEST: u64 = 64 << 10;
+
+/// Refuses texts that would change a terminal which shows them, or the ledger.
+fn verify_texts(manifest: &Manifest) -> Result<(), ArchiveProblem> {
+    for (field, text) in [
+        ("format", &manifest.format),
+        ("month", &manifest.month),
+        ("from_time", &manifest.from_time),
+        ("to_time", &manifest.to_time),
+        ("digest", &manifest.digest),
+        ("sha256", &manifest.sha256),
+        ("file", &manifest.file),
+        ("file_sha256", &manifest.file_sha256),
+        ("made_at", &manifest.made_at),
+    ] {
+        if text.len() > MAX_TEXT || text.chars().any(is_harmful) {
+            return Err(ArchiveProblem::Text { field });
+        }
+    }
+    Ok(())
+}
+
+/// Opens a regular file: to open a pipe waits for its other end, and a device may never end.
+fn open(path: &Path) -> Result<File, OpsError> {
+    let open = || {
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a regular file",
+            ));
+        }
+        File::open(path)
+    };
+    open().map_err(OpsError::file(path))
+}
+
 /// The lines of an archive, read one by one.
 pub(super) struct Lines {
     path: PathBuf,
@@ -105,7 +162,7 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn open(path: &Path) -> Result<Self, OpsError> {
-        let file = File::open(path).map_err(OpsError::file(path))?;
+        let file = open(path)?;
         let input = BufReader::new(MultiGzDecoder::new(BufReader::new(HashingStream::new(file))));
         Ok(Self {
             path: path.to_owned(),
@@ -119,7 +176,9 @@ impl Lines {
     pub(super) fn next(&mut self) -> Result<Option<&str>, OpsError> {
         self.line.clear();
         let damaged = |error| OpsError::archive(&self.path, ArchiveProblem::Damaged(error));
-        let read = self.input.read_until(b'\n', &mut self.line);
+        let read = (&mut self.input)
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', &mut self.line);
         if read.map_err(damaged)? == 0 {
             return Ok(None);
         }
@@ -149,117 +208,5 @@ impl Lines {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-    use tempfile::TempDir;
-
-    use super::*;
-
-    /// Writes an archive of two lines and returns the path of its manifest.
-    fn archive(dir: &TempDir, change: impl FnOnce(&mut Manifest)) -> PathBuf {
-        let mut digest = LineDigest::new();
-        let mut file = GzEncoder::new(HashingStream::new(Vec::new()), Compression::fast());
-        for line in ["{\"n\":1}", "{\"n\":2}"] {
-            digest.add(line.as_bytes());
-            file.write_all(format!("{line}\n").as_bytes()).unwrap();
-        }
-        let file = file.finish().unwrap();
-        let name = "audit_logs_2024-01.0.ndjson.gz";
-        let mut manifest = Manifest {
-            format: FORMAT.to_owned(),
-            month: "2024-01".to_owned(),
-            from_time: "2024-01-01T00:00:00Z".to_owned(),
-            to_time: "2024-02-01T00:00:00Z".to_owned(),
-            rows: digest.rows,
-            digest: hex(&digest.digest),
-            bytes: digest.bytes,
-            sha256: hex(&digest.sha256()),
-            file: name.to_owned(),
-            file_bytes: file.bytes,
-            file_sha256: hex(&file.sha256()),
-            made_at: "2026-11-25T00:00:00Z".to_owned(),
-        };
-        change(&mut manifest);
-        fs::write(dir.path().join(name), &file.inner).unwrap();
-        let path = dir.path().join(format!("audit_logs_2024-01.0{MANIFEST_SUFFIX}"));
-        fs::write(&path, serde_json::to_string(&manifest).unwrap()).unwrap();
-        path
-    }
-
-    fn problem(path: &Path) -> String {
-        match check(path).map(|_| ()).unwrap_err() {
-            OpsError::Archive { source, .. } => source.to_string(),
-            other => panic!("{other}"),
-        }
-    }
-
-    #[test]
-    fn an_archive_is_found_by_its_directory_and_by_either_file() {
-        let dir = TempDir::new().unwrap();
-        assert!(manifests(dir.path()).is_err());
-        let manifest = archive(&dir, |_| {});
-        for path in [
-            dir.path(),
-            &manifest,
-            &dir.path().join("audit_logs_2024-01.0.ndjson.gz"),
-        ] {
-            assert_eq!(manifests(path).unwrap(), std::slice::from_ref(&manifest));
-        }
-        assert_eq!(check(&manifest).unwrap().manifest.rows, 2);
-    }
-
-    #[test]
-    fn each_figure_of_the_manifest_is_compared() {
-        let dir = TempDir::new().unwrap();
-        let other = "0".repeat(64);
-        type Change = fn(&mut Manifest, &str);
-        let changes: [(&str, Change); 7] = [
-            ("format", |m, _| m.format = "auditlog-archive/2".to_owned()),
-            ("rows", |m, _| m.rows = 3),
-            ("bytes", |m, _| m.bytes += 1),
-            ("sha256", |m, other| m.sha256 = other.to_owned()),
-            ("digest", |m, other| m.digest = other.to_owned()),
-            ("file_bytes", |m, _| m.file_bytes += 1),
-            ("file_sha256", |m, other| m.file_sha256 = other.to_owned()),
-        ];
-        for (figure, change) in changes {
-            let problem = problem(&archive(&dir, |manifest| change(manifest, &other)));
-            assert!(problem.contains(figure), "{figure}: {problem}");
-        }
-    }
-
-    #[test]
-    fn no_byte_of_the_file_may_change_and_none_may_follow() {
-        let dir = TempDir::new().unwrap();
-        let manifest = archive(&dir, |_| {});
-        let path = check(&manifest).unwrap().path;
-        let whole = fs::read(&path).unwrap();
-        for at in 0..whole.len() {
-            let mut changed = whole.clone();
-            changed[at] ^= 1;
-            fs::write(&path, &changed).unwrap();
-            assert!(check(&manifest).is_err(), "byte {at}");
-            fs::write(&path, &whole[..at]).unwrap();
-            assert!(check(&manifest).is_err(), "cut at {at}");
-        }
-        fs::write(&path, [&whole[..], b"x"].concat()).unwrap();
-        assert!(check(&manifest).is_err());
-        fs::write(&path, &whole).unwrap();
-        assert!(check(&manifest).is_ok());
-    }
-
-    #[test]
-    fn a_manifest_cannot_refer_to_another_directory() {
-        let dir = TempDir::new().unwrap();
-        let manifest = archive(&dir, |manifest| {
-            manifest.file = "../../etc/audit_logs_2024-01.0.ndjson.gz".to_owned()
-        });
-        assert_eq!(
-            check(&manifest).unwrap().path,
-            dir.path().join("audit_logs_2024-01.0.ndjson.gz")
-        );
-    }
-}
+#[path = "read_tests.rs"]
+mod tests;

@@ -1,17 +1,19 @@
 //! Writes a month's rows to an archive.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{SecondsFormat, Utc};
 use db_services::client::Connection;
+use db_services::files::{create_private, create_private_dir, is_protected};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::TryStreamExt;
+use uuid::Uuid;
 
 use super::digest::{HashingStream, LineDigest, hex};
 use super::{FORMAT, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
@@ -22,15 +24,20 @@ use crate::{ArchiveProblem, OpsError};
 /// Rows are read in slices of a day, so that the server sorts a day's rows at a time instead of a month's.
 const SLICE_SECS: i64 = 86_400;
 
-/// Writes a month to an archive in a directory, which it creates if necessary. Calls `progress` with the
-/// number of rows written. An existing archive of the same rows is replaced by an equal one.
+/// Writes a month to an archive in a directory, which it creates if necessary (mode 0700). Calls `progress` with
+/// the number of rows written. An existing archive of the same rows is replaced by an equal one.
 ///
 /// The connection's user must be the table's owner or an auditor; a user who cannot see every row is
 /// refused. Files are written and compressed on the calling thread.
 ///
+/// The files are created under random names (mode 0600) and renamed at the end, so neither a file nor a link that
+/// exists is written to. A directory is refused in which somebody else could replace them: one of another user than
+/// this one or root, and one to which its group or others may write, unless it belongs to root and is sticky.
+///
 /// # Errors
-/// When the partition is not a month, the database refuses, a file cannot be written, or another process is
-/// writing to the directory. An incomplete file stays under a name that ends with `.partial`.
+/// When the partition is not a month, the database refuses, a file cannot be written, others may write to the
+/// directory, or another process is writing to it. An incomplete file is removed; what a killed process left is
+/// removed by the next archive of the month.
 ///
 /// # Cancel safety
 /// As with an error.
@@ -45,24 +52,20 @@ pub async fn write(
         let partition = month.name.clone();
         return Err(OpsError::archive(dir, ArchiveProblem::NotMonthly { partition }));
     };
-    fs::create_dir_all(dir).map_err(OpsError::file(dir))?;
+    let lock = lock(dir)?;
     let stem = format!("audit_logs_{}", name.replace(' ', "_"));
-    // One process at a time: two would write to the same file.
-    let lock = File::open(dir).map_err(OpsError::file(dir))?;
-    lock.try_lock()
-        .map_err(|_| OpsError::archive(dir, ArchiveProblem::Locked))?;
-    let partial = dir.join(format!("{stem}.partial"));
-    let mut output = Output::create(&partial)?;
+    remove_unfinished(dir, &stem);
+    let mut output = Output::create(Unfinished::new(dir, &stem), &lock)?;
     let mut transaction = conn.build_transaction().repeatable_read().read_only();
     transaction
         .run(async |conn: &mut AsyncPgConnection| read(conn, from, to, &mut output, progress).await)
         .await?;
-    let written = output.finish()?;
+    let (unfinished, written) = output.finish()?;
 
     let digest = written.lines.digest;
-    let stem = format!("{stem}.{}", hex(&digest[..8]));
-    let path = dir.join(format!("{stem}.ndjson.gz"));
-    fs::rename(&partial, &path).map_err(OpsError::file(&path))?;
+    let named = format!("{stem}.{}", hex(&digest[..8]));
+    let path = dir.join(format!("{named}.ndjson.gz"));
+    unfinished.rename(&path)?;
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         month: name.clone(),
@@ -77,8 +80,8 @@ pub async fn write(
         file_sha256: hex(&written.file_sha256),
         made_at: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
     };
-    let manifest_path = dir.join(format!("{stem}{MANIFEST_SUFFIX}"));
-    write_manifest(&manifest, &manifest_path, &partial)?;
+    let manifest_path = dir.join(format!("{named}{MANIFEST_SUFFIX}"));
+    write_manifest(&manifest, &manifest_path, Unfinished::new(dir, &stem))?;
     // A rename is durable once its directory is synced.
     lock.sync_all().map_err(OpsError::file(dir))?;
     Ok(VerifiedArchive {
@@ -88,6 +91,54 @@ pub async fn write(
         digest,
         file_sha256: written.file_sha256,
     })
+}
+
+/// Opens the directory for one process at a time.
+fn lock(dir: &Path) -> Result<File, OpsError> {
+    create_private_dir(dir).map_err(OpsError::file(dir))?;
+    let opened = File::open(dir).map_err(OpsError::file(dir))?;
+    opened
+        .try_lock()
+        .map_err(|_| OpsError::archive(dir, ArchiveProblem::Locked))?;
+    Ok(opened)
+}
+
+/// How the names of files end that are being written.
+const UNFINISHED_SUFFIX: &str = ".partial";
+
+/// A file under a random name in the directory of its archive; removed unless it is renamed.
+struct Unfinished {
+    path: PathBuf,
+}
+
+impl Unfinished {
+    fn new(dir: &Path, stem: &str) -> Self {
+        let random = Uuid::new_v4().simple();
+        let path = dir.join(format!("{stem}.{random}{UNFINISHED_SUFFIX}"));
+        Self { path }
+    }
+
+    fn rename(self, to: &Path) -> Result<(), OpsError> {
+        fs::rename(&self.path, to).map_err(OpsError::file(to))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Removes what a killed process left while it wrote this month. One that stays costs space only.
+fn remove_unfinished(dir: &Path, stem: &str) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.'))
+            && name.ends_with(UNFINISHED_SUFFIX)
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 #[derive(QueryableByName)]
@@ -135,7 +186,7 @@ async fn read(
 
 /// The file of compressed lines while it is being written.
 struct Output {
-    path: PathBuf,
+    unfinished: Unfinished,
     lines: LineDigest,
     file: GzEncoder<HashingStream<BufWriter<File>>>,
 }
@@ -148,11 +199,17 @@ struct Written {
 }
 
 impl Output {
-    fn create(path: &Path) -> Result<Self, OpsError> {
-        let file = open_private(path).map_err(OpsError::file(path))?;
+    /// An error if others could replace the file in its directory.
+    fn create(unfinished: Unfinished, dir: &File) -> Result<Self, OpsError> {
+        let path = &unfinished.path;
+        let file = create_private(path).map_err(OpsError::file(path))?;
+        if !is_protected(dir, &file).map_err(OpsError::file(path))? {
+            let dir = path.parent().unwrap_or(path);
+            return Err(OpsError::archive(dir, ArchiveProblem::Unprotected));
+        }
         let file = GzEncoder::new(HashingStream::new(BufWriter::new(file)), Compression::default());
         Ok(Self {
-            path: path.to_owned(),
+            unfinished,
             lines: LineDigest::new(),
             file,
         })
@@ -164,44 +221,40 @@ impl Output {
             .file
             .write_all(line)
             .and_then(|()| self.file.write_all(b"\n"));
-        written.map_err(OpsError::file(&self.path))
+        written.map_err(OpsError::file(&self.unfinished.path))
     }
 
-    fn finish(self) -> Result<Written, OpsError> {
-        let Self { path, lines, file } = self;
-        let mut hashed = file.finish().map_err(OpsError::file(&path))?;
+    fn finish(self) -> Result<(Unfinished, Written), OpsError> {
+        let Self {
+            unfinished,
+            lines,
+            file,
+        } = self;
+        let mut hashed = file.finish().map_err(OpsError::file(&unfinished.path))?;
         hashed
             .flush()
             .and_then(|()| hashed.inner.get_ref().sync_all())
-            .map_err(OpsError::file(&path))?;
-        Ok(Written {
+            .map_err(OpsError::file(&unfinished.path))?;
+        let written = Written {
             lines,
             file_bytes: hashed.bytes,
             file_sha256: hashed.sha256(),
-        })
+        };
+        Ok((unfinished, written))
     }
 }
 
-fn write_manifest(manifest: &Manifest, path: &Path, partial: &Path) -> Result<(), OpsError> {
+fn write_manifest(manifest: &Manifest, path: &Path, unfinished: Unfinished) -> Result<(), OpsError> {
     let text = serde_json::to_string_pretty(manifest)
         .map_err(|error| OpsError::archive(path, ArchiveProblem::Manifest(error)))?;
     let write = || {
-        let mut file = open_private(partial)?;
+        let mut file = create_private(&unfinished.path)?;
         file.write_all(text.as_bytes())?;
         file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(partial, path)
+        file.sync_all()
     };
-    write().map_err(OpsError::file(path))
-}
-
-/// Creates or truncates a file that only this user may read.
-fn open_private(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    write().map_err(OpsError::file(path))?;
+    unfinished.rename(path)
 }
 
 fn file_name(path: &Path) -> String {

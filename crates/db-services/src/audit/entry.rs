@@ -13,8 +13,10 @@ use chrono::{DateTime, Utc};
 use compact_str::CompactString;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::raw_json::LossyText;
 use super::{Metadata, Receipt};
 
 /// One event for the audit trail. Only the action is required.
@@ -43,9 +45,10 @@ use super::{Metadata, Receipt};
 /// field is set with `Some("alice".into())`.
 ///
 /// It deserialises from an object with the columns' names; an unknown name is an error, and an
-/// `ip_address` that is no address is kept as [`ip_text`](Self::ip_text) keeps it.
+/// `ip_address` that is no address is kept as [`ip_text`](Self::ip_text) keeps it. [`from_json`](Self::from_json)
+/// reads such an object from text, and keeps the numbers in its metadata as they are written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(from = "EntryJson")]
+#[serde(from = "EntryJson<CompactString, Value>")]
 #[non_exhaustive]
 pub struct AuditEntry {
     /// Identifies the entry together with `created_at`: written twice, the pair is stored once. None
@@ -84,6 +87,8 @@ pub struct AuditEntry {
     pub metadata: Metadata,
     /// The text that [`ip_text`](Self::ip_text) could not read as a plain address.
     pub(super) ip_text: Option<CompactString>,
+    /// True if `created_at` was set with its setter or read from JSON.
+    pub(super) has_own_time: bool,
 }
 
 impl AuditEntry {
@@ -108,6 +113,7 @@ impl AuditEntry {
             operation_id: None,
             metadata: Metadata::default(),
             ip_text: None,
+            has_own_time: false,
         }
     }
 
@@ -123,6 +129,7 @@ impl AuditEntry {
     #[inline]
     pub fn created_at(mut self, time: DateTime<Utc>) -> Self {
         self.created_at = time;
+        self.has_own_time = true;
         self
     }
 
@@ -254,6 +261,17 @@ impl AuditEntry {
 }
 
 impl AuditEntry {
+    /// Reads an entry from a JSON object with the columns' names. Numbers in the metadata are kept as they are
+    /// written; surrogates without their partner become U+FFFD.
+    ///
+    /// # Errors
+    /// When the text is not such an object: not JSON or UTF-8, without an action, with an unknown name, with an id
+    /// or a time that is none.
+    pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
+        let columns: EntryJson<LossyText<'_>, &RawValue> = serde_json::from_slice(json)?;
+        Ok(columns.into_entry(Metadata::from_raw))
+    }
+
     /// Writes the entry: [`write_audit_log(entry)`](super::write_audit_log).
     pub fn write(self) -> Receipt {
         super::write_audit_log(self)
@@ -321,51 +339,60 @@ impl FromStr for Outcome {
 #[error("an outcome is one of success, failure, denied, unknown")]
 pub struct UnknownOutcome;
 
-/// An entry as a JSON object.
+/// An entry as a JSON object, with its texts and its metadata as they are read.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EntryJson {
+#[serde(
+    deny_unknown_fields,
+    bound(deserialize = "T: Deserialize<'de>, M: Deserialize<'de>")
+)]
+struct EntryJson<T, M> {
     id: Option<Uuid>,
     created_at: Option<DateTime<Utc>>,
-    tenant_id: Option<CompactString>,
-    actor_id: Option<CompactString>,
-    actor_type: Option<CompactString>,
-    on_behalf_of: Option<CompactString>,
-    action: CompactString,
+    tenant_id: Option<T>,
+    actor_id: Option<T>,
+    actor_type: Option<T>,
+    on_behalf_of: Option<T>,
+    action: T,
     #[serde(default)]
     outcome: Outcome,
-    resource_type: Option<CompactString>,
-    resource_id: Option<CompactString>,
-    ip_address: Option<CompactString>,
-    user_agent: Option<CompactString>,
-    request_id: Option<CompactString>,
-    trace_id: Option<CompactString>,
+    resource_type: Option<T>,
+    resource_id: Option<T>,
+    ip_address: Option<T>,
+    user_agent: Option<T>,
+    request_id: Option<T>,
+    trace_id: Option<T>,
     operation_id: Option<Uuid>,
-    #[serde(default)]
-    metadata: Value,
+    metadata: Option<M>,
 }
 
-impl From<EntryJson> for AuditEntry {
-    fn from(columns: EntryJson) -> Self {
-        let mut entry = Self::new(columns.action)
-            .outcome(columns.outcome)
-            .metadata(columns.metadata);
-        if let Some(text) = columns.ip_address {
-            entry = entry.ip_text(text);
+impl From<EntryJson<CompactString, Value>> for AuditEntry {
+    fn from(columns: EntryJson<CompactString, Value>) -> Self {
+        columns.into_entry(Metadata::from)
+    }
+}
+
+impl<T: Into<CompactString>, M> EntryJson<T, M> {
+    fn into_entry(self, metadata: impl FnOnce(M) -> Metadata) -> AuditEntry {
+        let text = |value: Option<T>| value.map(Into::into);
+        let mut entry = AuditEntry::new(self.action).outcome(self.outcome);
+        if let Some(address) = self.ip_address {
+            entry = entry.ip_text(address.into());
         }
-        Self {
-            id: columns.id,
-            created_at: columns.created_at.unwrap_or(entry.created_at),
-            tenant_id: columns.tenant_id,
-            actor_id: columns.actor_id,
-            actor_type: columns.actor_type,
-            on_behalf_of: columns.on_behalf_of,
-            resource_type: columns.resource_type,
-            resource_id: columns.resource_id,
-            user_agent: columns.user_agent,
-            request_id: columns.request_id,
-            trace_id: columns.trace_id,
-            operation_id: columns.operation_id,
+        AuditEntry {
+            id: self.id,
+            created_at: self.created_at.unwrap_or(entry.created_at),
+            has_own_time: self.created_at.is_some(),
+            tenant_id: text(self.tenant_id),
+            actor_id: text(self.actor_id),
+            actor_type: text(self.actor_type),
+            on_behalf_of: text(self.on_behalf_of),
+            resource_type: text(self.resource_type),
+            resource_id: text(self.resource_id),
+            user_agent: text(self.user_agent),
+            request_id: text(self.request_id),
+            trace_id: text(self.trace_id),
+            operation_id: self.operation_id,
+            metadata: self.metadata.map(metadata).unwrap_or_default(),
             ..entry
         }
     }

@@ -53,6 +53,10 @@ impl Members {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// The object as compact JSON.
     pub(super) fn as_str(&self) -> &str {
         self.text.get_or_init(|| {

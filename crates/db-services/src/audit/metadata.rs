@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use memchr::memmem;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::json::{FreeNames, drop_deep, each_member, named, write_json, write_member, write_text};
 use super::members::{Members, may_become_equal};
+use super::raw_json::{self, write_raw};
 
 /// The member that only the writer sets.
 pub(super) const ANNOTATIONS_KEY: &str = "_audit";
@@ -94,6 +96,38 @@ impl Metadata {
         self.let_go(value, deep);
     }
 
+    /// Reads an object from JSON text whose numbers are kept as they are written, also those that an `f64` cannot
+    /// hold. One with an exponent beyond 400 or more than 1,000 digits becomes text: PostgreSQL would write it out in
+    /// full, or reject it. Surrogates without their partner become U+FFFD, and of two members with the same name the later one
+    /// counts. Null is an empty object; what is no object becomes the member `value`.
+    ///
+    /// Use it for JSON from elsewhere. `serde_json::Value` rounds numbers, or refuses them.
+    ///
+    /// # Errors
+    /// When the text is not JSON.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text).map(Self::from_raw)
+    }
+
+    pub(super) fn from_raw(value: &RawValue) -> Self {
+        let mut deep = false;
+        let members = match raw_json::members(value, unreserved, &mut deep) {
+            Some(members) => members,
+            None if value.get() == "null" => Members::default(),
+            None => {
+                let mut members = Members::default();
+                members.insert("value", |out| write_raw(out, value, 2, &mut deep));
+                members
+            }
+        };
+        Self {
+            // Later members are set in the parts: the bits of these names are not known.
+            object: Object::Members(Box::new(members)),
+            state: if deep { State::DepthCut } else { State::Whole },
+            ..Self::default()
+        }
+    }
+
     /// Returns the object as JSON, compact.
     pub fn as_str(&self) -> &str {
         match &self.object {
@@ -102,16 +136,32 @@ impl Metadata {
         }
     }
 
-    /// Reads the members back.
+    /// Reads the members back. A number that `Value` cannot hold becomes its text.
     pub fn to_map(&self) -> Map<String, Value> {
-        // The text was written here, within the depth that serde_json reads.
-        serde_json::from_str(self.as_str()).unwrap_or_default()
+        let mut members = Map::new();
+        each_member(self.as_str(), |name, value| {
+            members.insert(name.into_owned(), raw_json::to_value(value));
+        });
+        members
+    }
+
+    /// Keeps the members for which `keep` returns true. It gets their names and values, as compact JSON.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &str) -> bool) {
+        let mut members = Members::default();
+        each_member(self.as_str(), |name, value| {
+            if keep(&name, value.get()) {
+                members.insert(&name, |out| out.extend_from_slice(value.get().as_bytes()));
+            }
+        });
+        self.object = Object::Members(Box::new(members));
     }
 
     /// True if there is no member.
     pub fn is_empty(&self) -> bool {
-        // Members are read from a text only once many were set.
-        matches!(&self.object, Object::Text(text) if text.is_empty())
+        match &self.object {
+            Object::Text(text) => text.is_empty(),
+            Object::Members(members) => members.is_empty(),
+        }
     }
 
     pub(super) fn state(&self) -> State {

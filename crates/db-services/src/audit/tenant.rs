@@ -1,16 +1,13 @@
 //! Queries that see the rows of one tenant and of no other.
 
-use diesel::sql_types::{Bool, Text};
-use diesel::{QueryResult, sql_query};
+mod postgres;
+mod sqlite;
+
+use diesel::QueryResult;
 use diesel_async::pooled_connection::deadpool::Object;
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
 
 use super::limits::TEXT_CHARS;
 use crate::client::{Connection, Database, DatabaseError};
-
-/// Names without a schema are looked for among the temporary ones first.
-const SQLITE_VIEW: &str = "CREATE TEMP VIEW audit_logs AS SELECT * FROM main.audit_logs \
-     WHERE tenant_id = (SELECT tenant_id FROM temp.audit_tenant)";
 
 /// Why rows could not be read as one tenant.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +19,7 @@ pub enum TenantError {
     /// There is no connection.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The database does not let this user take the place of a tenant's reader.
+    /// The database does not let this user assume the role of a tenant's reader.
     #[error(
         "{database}: cannot read as a tenant: {source}; the migrations must have run, and this user be a \
          member of the reader's role: GRANT audit_reader TO …"
@@ -30,34 +27,48 @@ pub enum TenantError {
     Refused {
         /// The URL without credentials.
         database: String,
-        /// What the database said.
+        /// The database's error.
         source: diesel::result::Error,
     },
     /// A query failed.
     #[error(transparent)]
     Query(#[from] diesel::result::Error),
+    /// The role, the tenant, the transaction or the session is not what was set before the read, or this cannot
+    /// be verified. Rows of other tenants may have been read; the result of the read was dropped.
+    #[error(
+        "{database}: the result of a read as one tenant was dropped, because it may have rows of others: {reason}"
+    )]
+    Changed {
+        /// The URL without credentials.
+        database: String,
+        /// What was changed, or the error of the verification.
+        reason: String,
+    },
 }
 
-diesel::define_sql_function! {
-    /// Sets a setting of the session or, if `is_local`, of the transaction.
-    fn set_config(name: Text, value: Text, is_local: Bool) -> Text;
-}
-diesel::define_sql_function! {
-    /// The migration's function: the name of the role that has this part.
-    fn audit_role(kind: Text) -> Text;
-}
-
-/// Reads with a connection on which `audit_logs` holds the rows of one tenant and no others. What
-/// `read` gives is given back.
+/// Reads with a connection on which `audit_logs` holds the rows of one tenant and no others. Returns what
+/// `read` returns.
 ///
 /// On PostgreSQL it is a read-only transaction with the rights of `audit_reader` alone, whoever
 /// connects: row security holds for an owner, an auditor or a superuser as well. A query that joins
 /// other tables needs a GRANT to that role. The tenant is set for the transaction, so neither the
-/// pool's next user nor a pooler in front of the server inherits it. On SQLite, which knows no rights,
-/// a temporary view takes the table's place: enough against a forgotten filter, and no more.
+/// pool's next user nor a pooler in front of the server inherits it. On SQLite, which has no roles,
+/// a temporary view named `audit_logs` hides the table, which `main.audit_logs` still names.
 ///
-/// Against a forgotten filter is what this is for: code that runs SQL of its own choice in `read`
-/// can choose another tenant.
+/// The transaction is always rolled back. Before that, role, tenant, transaction and session are compared
+/// with what was set. If SQL in `read` has ended the transaction or changed one of them, or a nested transaction
+/// was left open (by a timeout around it), the result is [`TenantError::Changed`]. This protects against mistakes,
+/// and not against SQL that chooses another tenant on purpose and undoes that before it returns.
+///
+/// The next user of the connection finds it unchanged: settings are rolled back, session-level advisory locks
+/// are released, and a connection that cannot be verified is closed. Not noticed are changes by Rust code, such
+/// as a collation that is registered on SQLite, and SQLite's PRAGMAs that affect only speed.
+///
+/// A call within `read` takes a second connection of the pool and is independent of the first one. If ten
+/// outer calls do that at the same time, all of them wait for each other and fail after 5 seconds: make the calls
+/// one after the other.
+///
+/// On PostgreSQL it takes three round trips, besides those of `read`.
 ///
 /// ```no_run
 /// use db_services::audit::{self, AuditLog, TenantError};
@@ -73,11 +84,11 @@ diesel::define_sql_function! {
 ///
 /// # Errors
 /// For an empty tenant; when there is no connection; when this user is no member of `audit_reader`;
-/// when a query fails.
+/// when a query fails; when the result may have rows of others. A statement that fails on PostgreSQL aborts the
+/// transaction, so if `read` ignores such an error and returns a value, that is [`TenantError::Changed`] too.
 ///
 /// # Cancel safety
-/// Dropping the future, like a panic in `read`, closes the connection instead of giving it back to
-/// the pool.
+/// Dropping the future, like a panic in `read`, closes the connection instead of returning it to the pool.
 pub async fn for_tenant<T>(
     database: &Database,
     tenant: &str,
@@ -88,57 +99,69 @@ pub async fn for_tenant<T>(
     }
     let mut held = Held(None);
     let conn = held.0.insert(database.connection().await?);
-    let refused = |source| TenantError::Refused {
+    let session = begin(conn, tenant).await.map_err(|source| TenantError::Refused {
         database: database.to_string(),
         source,
-    };
-    begin(conn, tenant).await.map_err(refused)?;
+    })?;
     let read = read(conn).await;
-    // Nothing is written: the transaction's settings and the view go with it.
-    let ended = end(conn).await;
+    let ended = end(conn, tenant, session, read.is_err()).await;
     if ended.is_ok() {
         drop(held.0.take());
     }
     let value = read?;
-    ended?;
+    ended.map_err(|Changed(reason)| TenantError::Changed {
+        database: database.to_string(),
+        reason,
+    })?;
     Ok(value)
 }
 
-async fn begin(conn: &mut Connection, tenant: &str) -> QueryResult<()> {
+/// What was changed, or the error of the verification.
+struct Changed(String);
+
+const NESTED: &str = "a nested transaction was left open";
+
+impl From<diesel::result::Error> for Changed {
+    fn from(error: diesel::result::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What is compared at the end.
+enum Session {
+    /// The transaction has it.
+    Postgres,
+    Sqlite(sqlite::Session),
+}
+
+async fn begin(conn: &mut Connection, tenant: &str) -> QueryResult<Session> {
     match conn {
         Connection::Postgres(conn) => {
-            begin_transaction(&mut **conn).await?;
-            let reader = set_config("role", audit_role("reader"), true);
-            let tenant = set_config("audit.tenant_id", tenant, true);
-            let read_only = set_config("transaction_read_only", "on", true);
-            diesel::select((reader, tenant, read_only)).execute(conn).await?;
+            postgres::begin(conn, tenant).await?;
+            Ok(Session::Postgres)
         }
         Connection::Sqlite(conn) => {
-            begin_transaction(&mut **conn).await?;
-            let chosen = sql_query("CREATE TEMP TABLE audit_tenant AS SELECT ? AS tenant_id");
-            chosen.bind::<Text, _>(tenant).execute(conn).await?;
-            conn.batch_execute(SQLITE_VIEW).await?;
+            let tenant = tenant.to_owned();
+            let session = conn.spawn_blocking(move |conn| sqlite::begin(conn, &tenant));
+            session.await.map(Session::Sqlite)
         }
     }
-    Ok(())
 }
 
-async fn end(conn: &mut Connection) -> QueryResult<()> {
-    match conn {
-        Connection::Postgres(conn) => roll_back(&mut **conn).await,
-        Connection::Sqlite(conn) => roll_back(&mut **conn).await,
+/// Verifies that nothing was changed, and rolls back. After an error the connection must be closed.
+async fn end(conn: &mut Connection, tenant: &str, session: Session, has_failed: bool) -> Result<(), Changed> {
+    match (conn, session) {
+        (Connection::Postgres(conn), Session::Postgres) => postgres::end(conn, tenant, has_failed).await,
+        (Connection::Sqlite(conn), Session::Sqlite(session)) => {
+            let ended = conn.spawn_blocking(move |conn| Ok(sqlite::end(conn, &session)));
+            ended.await?
+        }
+        // `read` may replace the connection.
+        _ => Err(Changed("it is a connection to another database".to_owned())),
     }
 }
 
-async fn begin_transaction<C: AsyncConnection>(conn: &mut C) -> QueryResult<()> {
-    C::TransactionManager::begin_transaction(conn).await
-}
-
-async fn roll_back<C: AsyncConnection>(conn: &mut C) -> QueryResult<()> {
-    C::TransactionManager::rollback_transaction(conn).await
-}
-
-/// A connection that is closed, not given back to the pool, unless it is taken out: in the pool, an
+/// A connection that is closed, not returned to the pool, unless it is taken out: in the pool, an
 /// open transaction would hold old rows until the next user came.
 struct Held(Option<Connection>);
 

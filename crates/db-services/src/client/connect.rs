@@ -4,8 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use deadpool::Runtime;
-use diesel::connection::SimpleConnection;
-use diesel::{Connection, ConnectionError, ConnectionResult, SqliteConnection};
+use diesel::{ConnectionError, ConnectionResult, SqliteConnection};
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{
@@ -13,134 +12,95 @@ use diesel_async::pooled_connection::{
 };
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use futures_util::FutureExt;
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{NoTls, Socket};
+use tokio::time::timeout;
+use tokio_postgres::{Client, Error};
 
-use super::{AsyncSqliteConnection, DatabaseError, SqliteLocation, Tls, tls};
+use super::hosts::{self, AnyConnected, Route};
+use super::sqlite::{SqliteLocation, open_sqlite};
+use super::{AsyncSqliteConnection, ConnectError, DatabaseError};
 
-/// The longest that waiting for, opening or checking a pooled connection may take.
-pub(super) const POOL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What SQLite does before it gives up on a lock, and how it survives a power cut: the write-ahead
-/// log lets readers and the writer work side by side, and FULL syncs it at each commit.
-/// `recursive_triggers` makes REPLACE ask the DELETE trigger too.
-const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
-     PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;";
+/// The longest wait for a connection that others use, and for a check of one that is idle.
+const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Leaves stronger settings as they are.
 const SYNCED_COMMIT: &str = "SELECT set_config('synchronous_commit', 'local', false) \
      WHERE current_setting('synchronous_commit') = 'off'";
 
-/// How a PostgreSQL server is reached.
-#[derive(Clone, Debug)]
-pub(crate) struct Route {
-    pub(super) config: tokio_postgres::Config,
-    /// None: unencrypted.
-    pub(super) tls: Option<Tls>,
-}
-
-/// Opens a connection to PostgreSQL.
-pub(crate) async fn connect_postgres(route: &Route) -> ConnectionResult<AsyncPgConnection> {
-    match &route.tls {
-        Some(tls) => connect_pooled(&route.config, tls.clone()).await,
-        None => connect_pooled(&route.config, NoTls).await,
-    }
-}
-
-async fn connect_pooled<T>(config: &tokio_postgres::Config, tls: T) -> ConnectionResult<AsyncPgConnection>
-where
-    T: MakeTlsConnect<Socket, Stream: Send + 'static>,
-{
-    let (client, connection) = config
-        .connect(tls)
-        .await
-        .map_err(|error| ConnectionError::CouldntSetupConfiguration(driver(&error)))?;
-    AsyncPgConnection::try_from_client_and_connection(client, connection).await
-}
-
-/// A driver error as diesel's, with its cause, and what helps, in the text.
-pub(super) fn driver(error: &tokio_postgres::Error) -> diesel::result::Error {
-    let said = super::error::describe(error);
-    let text = match tls::way_out(error) {
-        Some(way_out) => format!("{said} ({way_out})"),
-        None => said,
+/// Opens a connection to PostgreSQL for diesel. The settings of its session have [`Route::limit`] as well.
+async fn connect_postgres(route: &Route) -> ConnectionResult<AsyncPgConnection> {
+    let connected = hosts::connect(route).await.map_err(diesel_error)?;
+    let set_up = async {
+        match connected {
+            AnyConnected::Unencrypted((client, connection)) => {
+                AsyncPgConnection::try_from_client_and_connection(client, connection).await
+            }
+            AnyConnected::Encrypted((client, connection)) => {
+                AsyncPgConnection::try_from_client_and_connection(client, connection).await
+            }
+        }
     };
-    diesel::result::Error::DatabaseError(
-        diesel::result::DatabaseErrorKind::UnableToSendCommand,
-        Box::new(text),
-    )
+    timeout(route.limit, set_up).await.unwrap_or_else(|_| {
+        let text = format!(
+            "the server accepted the connection and did not answer within {:?}",
+            route.limit
+        );
+        Err(ConnectionError::BadConnection(text))
+    })
 }
 
-/// Opens an SQLite database; a file that is not there is created.
-pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteConnection> {
-    let name = match location {
-        SqliteLocation::Memory(uri) => uri.clone(),
-        // "./" keeps SQLite from reading a name like "file:x" as a URI.
-        SqliteLocation::File(path) if path.is_relative() => format!("./{}", path.display()),
-        SqliteLocation::File(path) => path.display().to_string(),
-    };
-    let mut connection = SqliteConnection::establish(&name).map_err(|error| match error {
-        ConnectionError::BadConnection(detail) => ConnectionError::BadConnection(format!(
-            "{detail} (does its directory exist, and may it be written to?)"
-        )),
-        other => other,
-    })?;
-    connection
-        .batch_execute(SQLITE_SETTINGS)
-        .map_err(ConnectionError::CouldntSetupConfiguration)?;
-    Ok(connection)
+pub(super) fn diesel_error(error: ConnectError) -> ConnectionError {
+    ConnectionError::BadConnection(error.to_string())
 }
 
-/// Creates a pool of connections to PostgreSQL.
+/// Creates a pool of connections to PostgreSQL. It has no limit for opening a connection: [`Route::limit`]
+/// bounds each step, and any limit for all of them could end before the last host is tried.
 pub(super) fn postgres_pool(
     route: Route,
     shown: &str,
     size: usize,
 ) -> Result<Pool<AsyncPgConnection>, DatabaseError> {
-    pool(shown, size, move || {
+    pool(shown, size, None, move || {
         let route = route.clone();
         async move { connect_postgres(&route).await }.boxed()
     })
 }
 
-/// Opens a connection of an audit writer: it shows under its own name, and a commit on it means at
-/// least a synced local disk, whatever the server's or the user's setting. The driver's task runs on
-/// the current runtime until the client is dropped.
-pub(crate) async fn connect_writer(route: &Route) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+/// Opens a connection of an audit writer, which has an `application_name` of its own. Each address gets at
+/// most `limit`. The driver's task runs on the current runtime until the client is dropped.
+pub(crate) async fn connect_writer(route: &Route, limit: Duration) -> Result<Client, ConnectError> {
     let given = route
         .config
         .get_application_name()
         .filter(|name| *name != super::url::APPLICATION_NAME);
-    let client = connect_as(route, given.unwrap_or("audit-writer")).await?;
-    client.batch_execute(SYNCED_COMMIT).await?;
-    Ok(client)
+    let route = route.named(given.unwrap_or("audit-writer")).limited(limit);
+    connect_driven(&route).await
 }
 
-/// Opens a connection that shows under this name. The driver's task runs on the current runtime until
+/// Makes a commit mean at least a synced local disk, whatever the server's or the user's setting.
+pub(crate) async fn sync_commits(client: &Client) -> Result<(), Error> {
+    client.batch_execute(SYNCED_COMMIT).await
+}
+
+/// Opens a connection with an `application_name`. The driver's task runs on the current runtime until the
+/// client is dropped.
+pub(crate) async fn connect_as(route: &Route, name: &str) -> Result<Client, ConnectError> {
+    connect_driven(&route.named(name)).await
+}
+
+/// Opens a connection with the URL's `application_name`. The driver's task runs on the current runtime until
 /// the client is dropped.
-pub(crate) async fn connect_as(
-    route: &Route,
-    name: &str,
-) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
-    let mut config = route.config.clone();
-    config.application_name(name);
-    match &route.tls {
-        Some(tls) => connect_driven(&config, tls.clone()).await,
-        None => connect_driven(&config, NoTls).await,
-    }
-}
-
-async fn connect_driven<T>(
-    config: &tokio_postgres::Config,
-    tls: T,
-) -> Result<tokio_postgres::Client, tokio_postgres::Error>
-where
-    T: MakeTlsConnect<Socket, Stream: Send + 'static>,
-{
-    let (client, connection) = config.connect(tls).await?;
-    // Its error is what the client's calls give as well.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(client)
+pub(super) async fn connect_driven(route: &Route) -> Result<Client, ConnectError> {
+    // The client's calls return the errors of the connection too.
+    Ok(match hosts::connect(route).await? {
+        AnyConnected::Unencrypted((client, connection)) => {
+            tokio::spawn(async move { drop(connection.await) });
+            client
+        }
+        AnyConnected::Encrypted((client, connection)) => {
+            tokio::spawn(async move { drop(connection.await) });
+            client
+        }
+    })
 }
 
 /// Creates the pool of an SQLite database. `anchor` is kept for as long as the pool lives.
@@ -149,7 +109,7 @@ pub(super) fn sqlite_pool(
     anchor: Option<Mutex<SqliteConnection>>,
     size: usize,
 ) -> Result<Pool<AsyncSqliteConnection>, DatabaseError> {
-    pool("sqlite", size, move || {
+    pool("sqlite", size, Some(POOL_TIMEOUT), move || {
         let _ = &anchor;
         let location = location.clone();
         async move {
@@ -165,6 +125,7 @@ pub(super) fn sqlite_pool(
 fn pool<C>(
     shown: &str,
     size: usize,
+    create_timeout: Option<Duration>,
     open: impl Fn() -> futures_util::future::BoxFuture<'static, ConnectionResult<C>> + Send + Sync + 'static,
 ) -> Result<Pool<C>, DatabaseError>
 where
@@ -181,7 +142,7 @@ where
         .max_size(size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(POOL_TIMEOUT))
-        .create_timeout(Some(POOL_TIMEOUT))
+        .create_timeout(create_timeout)
         .recycle_timeout(Some(POOL_TIMEOUT))
         .build()
         .map_err(|error| DatabaseError::Pool {

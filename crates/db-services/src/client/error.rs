@@ -2,14 +2,14 @@
 
 use diesel::ConnectionError;
 
-/// Why a database could not be named, reached or migrated. Never carries a password.
+/// Why a database could not be named, reached or migrated. Never contains a password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatabaseError {
-    /// The URL cannot be understood.
+    /// The URL cannot be parsed.
     #[error("{0}")]
     Url(String),
-    /// What the URL asks of TLS contradicts itself, or is not to be had.
+    /// The URL's options about TLS contradict each other, or one is not supported.
     #[error("{database}: {reason}")]
     Tls {
         /// The URL without credentials.
@@ -17,7 +17,7 @@ pub enum DatabaseError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// No connection could be made.
+    /// No connection could be opened. With several hosts or addresses, the text has the error of each.
     #[error("cannot connect to {database}: {}", describe(.source))]
     Connect {
         /// The URL without credentials.
@@ -25,8 +25,10 @@ pub enum DatabaseError {
         /// The driver's error.
         source: ConnectionError,
     },
-    /// All connections were in use, or the server did not answer, for 5 seconds.
-    #[error("no connection to {database} within 5 seconds: all are in use, or the server does not answer")]
+    /// All connections of the pool were in use, or an SQLite file was locked, for 5 seconds.
+    #[error(
+        "no connection to {database} within 5 seconds: all of the pool are in use or being opened, or the file is locked"
+    )]
     Busy {
         /// The URL without credentials.
         database: String,
@@ -39,7 +41,7 @@ pub enum DatabaseError {
         /// The pool's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A migration failed; those before it stay applied.
+    /// The migrations could not be read, run or reverted.
     #[error("migrating {database}: {}", describe(&**.source))]
     Migration {
         /// The URL without credentials.
@@ -49,8 +51,8 @@ pub enum DatabaseError {
     },
 }
 
-/// The driver's message with its innermost cause, which tokio-postgres leaves out ("error
-/// connecting to server" alone helps nobody). Every cause that repeats its parent is skipped.
+/// The driver's message with its causes, which tokio-postgres leaves out: "error connecting to server"
+/// alone does not help. A cause that repeats its parent is skipped.
 pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,13 +1,18 @@
 //! Databases: a [`Database`] from a URL or from the environment, its connections and migrations.
 
 mod connect;
+mod connect_error;
 mod error;
+mod hosts;
 mod migrations;
+mod sqlite;
+#[cfg(test)]
+mod test_servers;
 mod tls;
 mod url;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use diesel::SqliteConnection;
@@ -15,11 +20,13 @@ use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
-pub(crate) use connect::{Route, connect_as, connect_writer, open_sqlite};
+pub(crate) use connect::{connect_as, connect_writer, sync_commits};
+pub(crate) use connect_error::ConnectError;
 pub use error::DatabaseError;
 pub(crate) use error::describe;
+pub(crate) use hosts::Route;
 pub use migrations::MigrationState;
-pub(crate) use tls::{Tls, needs_mending, way_out};
+pub(crate) use sqlite::{SqliteLocation, open_sqlite};
 
 /// The most connections one [`Database`] holds open.
 const POOL_SIZE: usize = 10;
@@ -65,15 +72,7 @@ pub(crate) enum Kind {
     },
 }
 
-/// Where an SQLite database lies.
-#[derive(Clone, Debug)]
-pub(crate) enum SqliteLocation {
-    File(PathBuf),
-    /// A private shared in-memory database, under this URI.
-    Memory(String),
-}
-
-/// A connection from a [`Database`]'s pool; goes back when dropped.
+/// A connection from a [`Database`]'s pool, which it returns to when dropped.
 #[allow(clippy::large_enum_variant)] // one per use, never in bulk
 pub enum Connection {
     /// To PostgreSQL.
@@ -83,28 +82,47 @@ pub enum Connection {
 }
 
 impl Database {
-    /// Takes the database a URL names: `postgres://user:password@host:port/name`,
+    /// Creates a `Database` from a URL: `postgres://user:password@host:port/name`,
     /// `sqlite://path/to/file.db`, or `sqlite::memory:` for one that lives as long as this value.
     ///
-    /// A PostgreSQL host that is missing means `localhost`. By a Unix socket, and on a loopback address
-    /// whose URL says nothing about TLS, PostgreSQL is reached unencrypted; everywhere else
-    /// `verify-full` holds unless `sslmode` says otherwise:
+    /// # Encryption
+    /// Connections by a Unix socket are not encrypted. If the URL says nothing about TLS and names only
+    /// `localhost` (also the default) or loopback addresses, connections are not encrypted either, and an
+    /// address of `localhost` that is not a loopback address is refused. Otherwise `verify-full` is used
+    /// unless `sslmode` is given:
     ///
     /// | `sslmode` | encrypted | the server's certificate |
     /// | --- | --- | --- |
     /// | `disable` | no | |
     /// | `allow`, `prefer` | if the server offers it | as `require` |
-    /// | `require` | yes | as `verify-ca` with `sslrootcert`, else not looked at |
-    /// | `verify-ca` | yes | is of an authority in `sslrootcert`, which must be given |
-    /// | `verify-full` | yes | is, for this host's name, of an authority in `sslrootcert`, else of the system's |
+    /// | `require` | yes | as `verify-ca` with `sslrootcert`, otherwise not verified |
+    /// | `verify-ca` | yes | is signed by an authority in `sslrootcert`, which is required |
+    /// | `verify-full` | yes | is for the host's name, signed by an authority in `sslrootcert`, or without it by one that the system trusts |
     ///
-    /// `sslrootcert`, `sslcert` and `sslkey` name PEM files, read at each connection; a key that
+    /// `sslrootcert`, `sslcert` and `sslkey` name PEM files, which are read for each connection; a key that
     /// others may read is refused. `sslrootcert=system` asks for the system's authorities, which
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` replace. All other options of libpq about TLS are errors.
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` replace. All other TLS options of libpq are errors.
+    ///
+    /// # Several hosts
+    /// `host1:port1,host2:port2` names several hosts, and a host's name can have several addresses. They are
+    /// tried in this order, or with `load_balance_hosts=random` in a random one, until one of them accepts
+    /// the connection. `target_session_attrs=read-write` skips standby servers. The search ends
+    /// at a server that refuses the login or does not have the database: a password that one server refuses
+    /// is not shown to the next.
+    ///
+    /// # Time limits
+    /// `connect_timeout` is the limit for each address, in seconds; 5 unless it is given and above zero. It
+    /// covers TCP, TLS, authentication and `target_session_attrs` together. The look-up of a host's name takes
+    /// at most 30 seconds, or this limit if it is longer. An audit writer whose URL names one host and no limit
+    /// gives that host its whole `attempt_timeout` after TCP.
+    ///
+    /// `tcp_user_timeout` (in seconds; libpq has milliseconds) closes a connection whose data the peer does
+    /// not acknowledge; 30 unless it is given. `keepalives_idle`, `keepalives_interval` (seconds) and
+    /// `keepalives_retries` are 30, 10 and 3 unless they are given.
     ///
     /// # Errors
-    /// When the URL cannot be understood, or what it asks of TLS contradicts itself. Nothing is
-    /// connected to, no file is read.
+    /// When the URL cannot be parsed, or its options contradict each other. Nothing is connected to, no file
+    /// is read.
     pub fn from_url(url: &str) -> Result<Self, DatabaseError> {
         let target = url::parse(url)?;
         let (shown, kind) = match target {
@@ -125,7 +143,7 @@ impl Database {
                     uuid::Uuid::now_v7().simple()
                 ));
                 // The database ends with its last connection: the pool's manager holds this one.
-                let anchor = connect::open_sqlite(&location).map_err(|source| DatabaseError::Connect {
+                let anchor = open_sqlite(&location).map_err(|source| DatabaseError::Connect {
                     database: "sqlite::memory:".into(),
                     source,
                 })?;
@@ -138,11 +156,11 @@ impl Database {
         })
     }
 
-    /// Takes the database that `AUDIT_DATABASE_URL` names, else `DATABASE_URL`; none if neither is
-    /// set. An empty value counts as not set.
+    /// Creates a `Database` from the URL in `AUDIT_DATABASE_URL`, or else in `DATABASE_URL`; `None` if
+    /// neither is set. An empty value counts as not set.
     ///
     /// # Errors
-    /// As [`from_url`](Self::from_url), and when the value is no Unicode.
+    /// As [`from_url`](Self::from_url), and when the value is not valid Unicode.
     pub fn from_env() -> Result<Option<Self>, DatabaseError> {
         for name in ["AUDIT_DATABASE_URL", "DATABASE_URL"] {
             match std::env::var(name) {
@@ -156,13 +174,53 @@ impl Database {
         Ok(None)
     }
 
-    /// Takes a connection from the pool, opening one if none is idle and fewer than ten are open.
+    /// Returns this database for reading only.
+    ///
+    /// An SQLite file is opened without changing it: it is not created, its journal mode stays, statements
+    /// that write fail. Beside a database with a write-ahead log SQLite may still create an empty `-wal` and
+    /// a `-shm`. A file on read-only media, in a directory that this user may not write to, or of another
+    /// user can be read too. There SQLite can use no locks of a file that no process has open, and it is
+    /// opened as `immutable`: do not write to it from elsewhere meanwhile, or queries may fail or return
+    /// wrong rows. If its `-wal` or `-journal` holds changes that cannot be read there, connecting fails.
+    ///
+    /// For PostgreSQL and `sqlite::memory:` this is the database as it is: a session's
+    /// `default_transaction_read_only` would reach other clients behind a pooler. Use a login that may only
+    /// read.
     ///
     /// # Errors
-    /// When the database cannot be reached or no connection comes free, each within 5 seconds.
+    /// When the pool cannot be created. Nothing is opened.
+    pub fn read_only(self) -> Result<Self, DatabaseError> {
+        let Kind::Sqlite {
+            location: SqliteLocation::File(path),
+            ..
+        } = self.kind()
+        else {
+            return Ok(self);
+        };
+        let location = SqliteLocation::ReadOnly(path.clone());
+        let pool = connect::sqlite_pool(location.clone(), None, POOL_SIZE)?;
+        let shown = self.inner.shown.clone();
+        let kind = Kind::Sqlite { location, pool };
+        Ok(Self {
+            inner: Arc::new(Inner { shown, kind }),
+        })
+    }
+
+    /// Takes a connection from the pool, and opens one if none is idle and fewer than ten are open.
+    ///
+    /// Waits at most 5 seconds for a connection that others use. Opening one to PostgreSQL takes at most
+    /// [`connect_timeout`](Self::from_url) for each address, and once more for the settings of the session;
+    /// opening an SQLite file takes at most 5 seconds.
+    ///
+    /// Begin transactions with diesel-async's `transaction`: the pool closes a connection whose transaction was left
+    /// open. A transaction that was begun as SQL text goes unnoticed. End it before the connection is dropped, or
+    /// the next user's statements become part of it. Settings, locks and temporary tables of a session remain as well.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, with the error of each address, or all connections stay in use.
     ///
     /// # Cancel safety
-    /// Dropping the future loses nothing.
+    /// Dropping the future has no other effect.
     pub async fn connection(&self) -> Result<Connection, DatabaseError> {
         match &self.inner.kind {
             Kind::Postgres { pool, .. } => pool
@@ -178,40 +236,34 @@ impl Database {
         }
     }
 
-    /// Opens a connection to PostgreSQL beside the pool, on the current tokio runtime, with nothing set
-    /// on it; none for SQLite. For what diesel does not give: the SQLSTATE of a refusal, and statements
-    /// that no pooler in between has to remember (`simple_query`).
+    /// Opens a connection to PostgreSQL outside the pool, on the current tokio runtime, without changing
+    /// settings of its session; `None` for SQLite. It gives access to what diesel does not have: the
+    /// SQLSTATE of an error, and statements that a pooler does not have to remember (`simple_query`).
     ///
     /// # Errors
-    /// When the database cannot be reached within 5 seconds.
+    /// When the database cannot be reached, with the error of each address, each within
+    /// [`connect_timeout`](Self::from_url).
     ///
     /// # Cancel safety
-    /// Dropping the future loses nothing.
+    /// Dropping the future has no other effect.
     pub async fn postgres_client(&self) -> Result<Option<tokio_postgres::Client>, DatabaseError> {
         let Kind::Postgres { route, .. } = &self.inner.kind else {
             return Ok(None);
         };
-        let database = self.to_string();
-        let name = route
-            .config
-            .get_application_name()
-            .unwrap_or(url::APPLICATION_NAME);
-        let connecting = connect::connect_as(route, name);
-        match tokio::time::timeout(connect::POOL_TIMEOUT, connecting).await {
-            Ok(Ok(client)) => Ok(Some(client)),
-            Ok(Err(error)) => {
-                let source = diesel::ConnectionError::CouldntSetupConfiguration(connect::driver(&error));
-                Err(DatabaseError::Connect { database, source })
-            }
-            Err(_) => Err(DatabaseError::Busy { database }),
+        match connect::connect_driven(route).await {
+            Ok(client) => Ok(Some(client)),
+            Err(error) => Err(DatabaseError::Connect {
+                database: self.to_string(),
+                source: connect::diesel_error(error),
+            }),
         }
     }
 
-    /// Returns the path of an SQLite file; none for any other database.
+    /// Returns the path of an SQLite file; `None` for any other database.
     pub fn sqlite_path(&self) -> Option<&Path> {
         match &self.inner.kind {
             Kind::Sqlite {
-                location: SqliteLocation::File(path),
+                location: SqliteLocation::File(path) | SqliteLocation::ReadOnly(path),
                 ..
             } => Some(path),
             _ => None,
@@ -225,7 +277,7 @@ impl Database {
         match &self.inner.kind {
             Kind::Postgres { route, .. } => url::target(&route.config),
             Kind::Sqlite {
-                location: SqliteLocation::File(path),
+                location: SqliteLocation::File(path) | SqliteLocation::ReadOnly(path),
                 ..
             } => {
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());

@@ -4,20 +4,22 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
+use super::DatabaseError;
+use super::hosts::{self, Route, Server};
 use super::tls::{Options, Reach};
-use super::{DatabaseError, Route};
 
-/// What a URL names.
+/// The database that a URL names.
 pub(super) enum Target {
     Postgres { shown: String, route: Box<Route> },
     SqliteFile(PathBuf),
     SqliteMemory,
 }
 
-/// The longest a connection attempt may take, unless the URL's `connect_timeout` says otherwise.
+/// The longest that connecting to one address may take, unless the URL has a `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The name under which connections show in `pg_stat_activity`, unless the URL gives one.
@@ -47,43 +49,194 @@ pub(super) fn parse(url: &str) -> Result<Target, DatabaseError> {
 }
 
 fn postgres(url: &str) -> Result<Target, DatabaseError> {
-    let shown = without_secrets(url);
+    let parts = Parts::of(url)?;
+    let shown = parts.shown();
     let refused = |reason| DatabaseError::Tls {
         database: shown.clone(),
         reason,
     };
-    let (options, rest) = Options::take_from(url).map_err(refused)?;
-    let mut config: Config = rest.parse().map_err(|_| {
-        // The parser's message can quote a piece of a password that was not percent-encoded.
-        DatabaseError::Url(
-            "cannot read the PostgreSQL URL: expected postgres://user:password@host:port/database; characters \
-             such as @ : / ? # in the password must be percent-encoded"
-                .to_owned(),
-        )
-    })?;
+    let query = parts.options()?;
+    let mut options = Options::default();
+    let mut others = Vec::new();
+    for option in &query {
+        if !options.take(&option.name, option.value).map_err(refused)? {
+            others.push(option);
+        }
+    }
+    let mut config = driver_config(parts.base, &others)?;
     name_hosts(&mut config);
+    check_hosts(&config)?;
     let reach = reach(&config);
     let encryption = options.decide(reach).map_err(refused)?;
-    if encryption.mode == SslMode::Require && config.get_hosts().iter().any(is_socket) {
+    if encryption.mode() == SslMode::Require && config.get_hosts().iter().any(is_socket) {
         return Err(refused(
-            "a Unix socket cannot be encrypted, and so not stand beside other hosts",
+            "connections by a Unix socket cannot be encrypted, so the URL cannot name one beside other hosts",
         ));
     }
     if let (Reach::Network, Some(weakness)) = (reach, encryption.weakness()) {
         log::warn!(target: crate::LOG_TARGET, database = shown.as_str(); "{shown}: {weakness}; sslmode=verify-full is safe");
     }
-    config.ssl_mode(encryption.mode);
-    set_defaults(&mut config);
+    config.ssl_mode(encryption.mode());
+    let has_default_limit = config.get_connect_timeout().is_none();
+    let limit = set_defaults(&mut config, |name| {
+        others.iter().any(|option| option.name == name)
+    });
     Ok(Target::Postgres {
         shown,
         route: Box::new(Route {
             config,
-            tls: encryption.tls,
+            encryption,
+            limit,
+            has_default_limit,
         }),
     })
 }
 
-/// No host is this machine; an address without a name is its own name, for its certificate.
+/// Parses what the options about TLS leave of a URL.
+fn driver_config(base: &str, options: &[&UrlOption<'_>]) -> Result<Config, DatabaseError> {
+    let others: Vec<String> = options
+        .iter()
+        .map(|option| match option.name.as_str() {
+            // The driver takes a list of hosts for the name of one.
+            "host" => {
+                let hosts = option.value.replace("%2C", ",").replace("%2c", ",");
+                format!("host={}", hosts.replace(',', "&host="))
+            }
+            _ => option.text.to_owned(),
+        })
+        .collect();
+    let query = if others.is_empty() { "" } else { "?" };
+    // The driver takes the first @ of a URL for the end of the password.
+    let query = format!("{query}{}", others.join("&").replace('@', "%40"));
+    format!("{base}{query}").parse().map_err(|_| unreadable())
+}
+
+/// Not the parser's message, which can quote a piece of a password that was not percent-encoded.
+fn unreadable() -> DatabaseError {
+    DatabaseError::Url(
+        "cannot read the PostgreSQL URL: expected postgres://user:password@host:port/database; characters such as \
+         @ : / ? # in the user, the password and the database must be percent-encoded, and options must be known"
+            .to_owned(),
+    )
+}
+
+/// A PostgreSQL URL in its parts.
+struct Parts<'a> {
+    /// All before the query.
+    base: &'a str,
+    /// False if it is sure that there are no user and password.
+    has_credentials: bool,
+    query: &'a str,
+}
+
+/// An option of a URL's query.
+struct UrlOption<'a> {
+    /// Decoded.
+    name: String,
+    /// As the URL has it.
+    value: &'a str,
+    /// Both, as the URL has them.
+    text: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    /// Divides a URL as tokio-postgres does: credentials end at the first `@`, and the query begins at the
+    /// first `?` after them. But a URL that begins with hosts has no credentials, whatever follows: an `@`
+    /// there belongs to an option. In the name of the database it is refused, because a password with `/`
+    /// looks the same.
+    fn of(url: &'a str) -> Result<Self, DatabaseError> {
+        let start = url.find("://").map_or(0, |at| at + 3);
+        let authority = &url[start..url[start..].find(['/', '?']).map_or(url.len(), |at| start + at)];
+        let has_credentials = url.contains('@') && !are_hosts(authority);
+        let after = match has_credentials {
+            true => url.find('@').unwrap_or_default(),
+            false => start,
+        };
+        let (base, query) = match url[after..].find('?') {
+            Some(at) => (&url[..after + at], &url[after + at + 1..]),
+            None => (url, ""),
+        };
+        if !has_credentials && base.contains('@') {
+            return Err(unreadable());
+        }
+        Ok(Self {
+            base,
+            has_credentials,
+            query,
+        })
+    }
+
+    fn options(&self) -> Result<Vec<UrlOption<'a>>, DatabaseError> {
+        let options = self.query.split('&').filter(|text| !text.is_empty());
+        options
+            .map(|text| {
+                let (name, value) = text.split_once('=').ok_or_else(unreadable)?;
+                let name = percent_decode_str(name).decode_utf8().map_err(|_| unreadable())?;
+                Ok(UrlOption {
+                    name: name.into_owned(),
+                    value,
+                    text,
+                })
+            })
+            .collect()
+    }
+
+    /// The URL without user, password and options. If there may be credentials, everything before the
+    /// *last* `@` of the URL goes: a password may hold `@`, `/` and `?` that are not encoded.
+    fn shown(&self) -> String {
+        if !self.has_credentials {
+            let place = self.base.split_once("://").map_or(self.base, |(_, place)| place);
+            return format!("postgres://{}", place.split('#').next().unwrap_or_default());
+        }
+        let whole = match self.query {
+            "" => self.base.to_owned(),
+            query => format!("{}?{query}", self.base),
+        };
+        let place = whole.rsplit_once('@').map_or("", |(_, place)| place);
+        format!(
+            "postgres://***@{}",
+            place.split(['?', '#']).next().unwrap_or_default()
+        )
+    }
+}
+
+/// True for a list of hosts, each with a number as its port or without a port.
+fn are_hosts(authority: &str) -> bool {
+    !authority.contains('@')
+        && authority.split(',').all(|host| {
+            let after_address = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
+            match after_address.split_once(':') {
+                Some((_, port)) => port.bytes().all(|byte| byte.is_ascii_digit()),
+                None => true,
+            }
+        })
+}
+
+/// Refuses numbers of hosts that do not match, and what cannot be a host's name: it may be a piece of a
+/// password, which must not be sent to a name server.
+fn check_hosts(config: &Config) -> Result<(), DatabaseError> {
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    if hosts
+        .iter()
+        .any(|host| matches!(host, Host::Tcp(name) if name.contains('@')))
+    {
+        return Err(unreadable());
+    }
+    if !addresses.is_empty() && addresses.len() != hosts.len()
+        || ports.len() > 1 && ports.len() != hosts.len()
+    {
+        return Err(DatabaseError::Url(format!(
+            "the PostgreSQL URL names {} hosts, {} addresses (hostaddr) and {} ports; it must name one port for all \
+             hosts, or an address and a port for each",
+            hosts.len(),
+            addresses.len(),
+            ports.len()
+        )));
+    }
+    Ok(())
+}
+
+/// No host means this machine. An address without a name is its own name, for the certificate.
 fn name_hosts(config: &mut Config) {
     if !config.get_hosts().is_empty() {
         return;
@@ -97,48 +250,45 @@ fn name_hosts(config: &mut Config) {
     }
 }
 
-fn set_defaults(config: &mut Config) {
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_TIMEOUT);
-    }
+/// Sets what the URL leaves open. Returns the limit for connecting to one address.
+fn set_defaults(config: &mut Config, is_given: impl Fn(&str) -> bool) -> Duration {
+    // Zero is no limit in libpq, and the default here.
+    let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+    config.connect_timeout(limit);
     if config.get_application_name().is_none() {
         config.application_name(APPLICATION_NAME);
     }
-    // A peer that vanished without a word is noticed within about a minute, not two hours.
-    config
-        .keepalives_idle(Duration::from_secs(30))
-        .keepalives_interval(Duration::from_secs(10))
-        .keepalives_retries(3);
-}
-
-/// The URL without user, password and options. Everything before the *last* `@` goes, wherever it
-/// stands: a password may hold unencoded `@`, `/` and `?`.
-fn without_secrets(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (credentials, place) = rest
-        .rsplit_once('@')
-        .map_or(("", rest), |(_, place)| ("***@", place));
-    let place = place.split(['?', '#']).next().unwrap_or_default();
-    format!("postgres://{credentials}{place}")
+    // A peer that vanished without a word is noticed within about a minute, not two hours; within half a
+    // minute if data is on the way to it.
+    if !is_given("keepalives_idle") {
+        config.keepalives_idle(Duration::from_secs(30));
+    }
+    if !is_given("keepalives_interval") {
+        config.keepalives_interval(Duration::from_secs(10));
+    }
+    if !is_given("keepalives_retries") {
+        config.keepalives_retries(3);
+    }
+    if !is_given("tcp_user_timeout") {
+        config.tcp_user_timeout(Duration::from_secs(30));
+    }
+    limit
 }
 
 /// The hosts, their addresses and ports, and the name of a database.
 pub(super) fn target(config: &Config) -> String {
-    let (addresses, ports) = (config.get_hostaddrs(), config.get_ports());
-    let place = |(index, host): (usize, &Host)| {
-        let name = match host {
-            Host::Tcp(name) => name.clone(),
+    let place = |server: Server| {
+        let name = match server.host {
+            Host::Tcp(name) => name,
             #[cfg(unix)]
             Host::Unix(path) => path.display().to_string(),
         };
-        let address = addresses
-            .get(index)
+        let address = server
+            .address
             .map_or_else(String::new, |address| format!("[{address}]"));
-        // One port is for all hosts.
-        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-        format!("{name}{address}:{port}")
+        format!("{name}{address}:{}", server.port)
     };
-    let hosts: Vec<String> = config.get_hosts().iter().enumerate().map(place).collect();
+    let hosts: Vec<String> = hosts::servers(config).into_iter().map(place).collect();
     let name = config.get_dbname().or(config.get_user()).unwrap_or_default();
     format!("postgres://{}/{name}", hosts.join(","))
 }
@@ -166,221 +316,5 @@ fn is_socket(host: &Host) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(url: &str) -> String {
-        match parse(url) {
-            Err(error) => error.to_string(),
-            Ok(_) => panic!("{url} was accepted"),
-        }
-    }
-
-    /// The driver's mode, and what is trusted.
-    fn encryption(url: &str) -> (SslMode, String) {
-        match parse(url) {
-            Ok(Target::Postgres { route, .. }) => (
-                route.config.get_ssl_mode(),
-                route.tls.map_or_else(String::new, |tls| format!("{tls:?}")),
-            ),
-            Ok(_) => panic!("{url} is no PostgreSQL"),
-            Err(error) => panic!("{url}: {error}"),
-        }
-    }
-
-    #[test]
-    fn plain_only_on_this_machine_or_when_told() {
-        for url in [
-            "postgres://u:p@localhost/db",
-            "postgresql://u@127.0.0.1:5433/db",
-            "postgres://u@[::1]/db",
-            "postgres://u@%2Fvar%2Frun%2Fpostgresql/db",
-            "postgres:///db",
-            "postgres://u@name/db?hostaddr=127.0.0.1",
-            "postgres://u@db.example/db?sslmode=disable",
-            "postgres://u@db.example/db?sslmode=disable&sslrootcert=ca.pem",
-            // PostgreSQL has no TLS on Unix sockets.
-            "postgres://u@%2Fvar%2Frun%2Fpostgresql/db?sslmode=verify-full&sslrootcert=ca.pem",
-        ] {
-            assert_eq!(encryption(url), (SslMode::Disable, String::new()), "{url}");
-        }
-    }
-
-    #[test]
-    fn all_else_is_verified_unless_told_otherwise() {
-        let (require, prefer) = (SslMode::Require, SslMode::Prefer);
-        for (url, mode, trust) in [
-            ("postgres://u@db.example/db", require, "Name(None)"),
-            ("postgres://u@10.0.0.1/db", require, "Name(None)"),
-            ("postgres://u@localhost,db.example/db", require, "Name(None)"),
-            (
-                "postgres://u@localhost/db?hostaddr=10.0.0.1",
-                require,
-                "Name(None)",
-            ),
-            (
-                "postgres://u@localhost/db?sslmode=verify-full",
-                require,
-                "Name(None)",
-            ),
-            (
-                "postgres://u@localhost/db?sslrootcert=system",
-                require,
-                "Name(None)",
-            ),
-            (
-                "postgres://u@localhost/db?sslrootcert=ca%20%40.pem",
-                require,
-                "Name(Some(\"ca @.pem\"))",
-            ),
-            (
-                "postgres://u@h/db?sslmode=verify-full&sslrootcert=ca.pem",
-                require,
-                "Name(Some(\"ca.pem\"))",
-            ),
-            (
-                "postgres://u@h/db?sslmode=verify-ca&sslrootcert=ca.pem",
-                require,
-                "Authority(\"ca.pem\")",
-            ),
-            (
-                "postgres://u@h/db?sslmode=require&sslrootcert=ca.pem",
-                require,
-                "Authority(\"ca.pem\")",
-            ),
-            (
-                "postgres://u@h/db?sslmode=prefer&sslrootcert=ca.pem",
-                prefer,
-                "Authority(\"ca.pem\")",
-            ),
-            ("postgres://u@h/db?sslmode=require", require, "Anyone"),
-            ("postgres://u@h/db?sslmode=prefer", prefer, "Anyone"),
-            ("postgres://u@localhost/db?sslmode=allow", prefer, "Anyone"),
-            // The driver takes what stands before the first @ for the user and the password.
-            ("postgres://u:a?sslmode=disable&b@h/db", require, "Name(None)"),
-        ] {
-            let (driven, tls) = encryption(url);
-            assert_eq!(driven, mode, "{url}");
-            assert!(tls.contains(&format!("trust: {trust}")), "{url}: {tls}");
-        }
-        let (_, tls) = encryption("postgres://u@localhost/db?sslcert=me.crt&sslkey=me.key");
-        assert!(
-            tls.contains("Name(None)") && tls.contains("me.crt") && tls.contains("me.key"),
-            "{tls}"
-        );
-    }
-
-    #[test]
-    fn contradictory_options_are_rejected() {
-        for (options, said) in [
-            ("sslmode=verify-ca", "needs sslrootcert=FILE"),
-            ("sslmode=require&sslrootcert=system", "needs sslmode=verify-full"),
-            ("sslmode=prefer&sslrootcert=system", "needs sslmode=verify-full"),
-            ("sslmode=require&sslcert=me.crt", "need each other"),
-            ("sslkey=me.key", "need each other"),
-            ("sslrootcert=", "must name a file"),
-            ("sslmode=hush", "unknown sslmode"),
-            ("sslmode=disable&sslmode=verify-full", "given twice"),
-            ("sslrootcert=a&sslrootcert=b", "given twice"),
-            ("sslcrl=crl.pem", "supported"),
-            ("sslnegotiation=direct", "supported"),
-            ("ssl_min_protocol_version=TLSv1.3", "supported"),
-        ] {
-            let error = error(&format!("postgres://u:hush@localhost/db?{options}"));
-            assert!(
-                error.contains(said) && !error.contains("hush"),
-                "{options}: {error}"
-            );
-        }
-        let mixed = error("postgres://u:hush@%2Frun,db.example/db");
-        assert!(mixed.contains("Unix socket"), "{mixed}");
-    }
-
-    #[test]
-    fn an_address_alone_is_its_own_name() {
-        let Ok(Target::Postgres { route, .. }) = parse("postgres:///db?hostaddr=10.0.0.1") else {
-            panic!("not understood")
-        };
-        assert_eq!(route.config.get_hosts(), [Host::Tcp("10.0.0.1".to_owned())]);
-    }
-
-    #[test]
-    fn the_target_of_a_spool_is_host_port_and_name_wherever_they_are_given() {
-        let target = |url| match parse(url) {
-            Ok(Target::Postgres { route, .. }) => target(&route.config),
-            _ => panic!("{url} is not understood"),
-        };
-        let same = "postgres://a.example:5433/shop";
-        for url in [
-            "postgres://u:p@a.example:5433/shop",
-            "postgres://other@a.example:5433/shop?sslmode=require&application_name=x",
-            "postgres:///shop?host=a.example&port=5433",
-            "postgres://a.example:5433/?dbname=shop&user=u&password=hush",
-        ] {
-            assert_eq!(target(url), same, "{url}");
-        }
-        for (url, other) in [
-            (
-                "postgres:///shop?host=b.example&port=5433",
-                "postgres://b.example:5433/shop",
-            ),
-            ("postgres://a.example/shop", "postgres://a.example:5432/shop"),
-            (
-                "postgres://a.example:5433/?dbname=crm",
-                "postgres://a.example:5433/crm",
-            ),
-            ("postgres://me@a.example:5433", "postgres://a.example:5433/me"),
-            (
-                "postgres://a.example:5433/shop?hostaddr=10.0.0.7",
-                "postgres://a.example[10.0.0.7]:5433/shop",
-            ),
-            (
-                "postgres://a.example:1,b.example:2/shop",
-                "postgres://a.example:1,b.example:2/shop",
-            ),
-            (
-                "postgres://b.example:2,a.example:1/shop",
-                "postgres://b.example:2,a.example:1/shop",
-            ),
-            (
-                "postgres:///shop?host=/run/postgresql",
-                "postgres:///run/postgresql:5432/shop",
-            ),
-        ] {
-            assert_eq!(target(url), other, "{url}");
-        }
-    }
-
-    #[test]
-    fn no_part_of_a_password_is_shown() {
-        for url in [
-            "postgres://u:hush@hush@db.example:port/db",
-            "postgres://u:hush/hush@db.example:port/db",
-            "postgres://u:hush?hush@db.example:port/db",
-            "postgres://u:hush#hush@db.example:port/db",
-            "postgres://db.example:port/db?user=u&password=hush",
-            "postgres://u:p@localhost/db?sslmode=hush",
-            "postgres://u:p@localhost:99999/db?password=hush",
-            "mysql://u:hush@db.example/db",
-            "u:hush@db.example",
-        ] {
-            let error = error(url);
-            assert!(!error.contains("hush"), "{url}: {error}");
-        }
-    }
-
-    #[test]
-    fn sqlite_urls() {
-        let path = |url| match parse(url) {
-            Ok(Target::SqliteFile(path)) => path.display().to_string(),
-            _ => panic!("{url} names no file"),
-        };
-        assert_eq!(path("sqlite://audit.db"), "audit.db");
-        assert_eq!(path("sqlite:///var/lib/audit.db"), "/var/lib/audit.db");
-        assert_eq!(path("sqlite:audit.db"), "audit.db");
-        assert!(matches!(parse("sqlite::memory:"), Ok(Target::SqliteMemory)));
-        assert!(matches!(parse("sqlite://:memory:"), Ok(Target::SqliteMemory)));
-        assert!(error("sqlite://").contains("names no file"));
-        assert!(error("sqlite://audit.db?mode=rwc").contains("options are not supported"));
-    }
-}
+#[path = "url_tests.rs"]
+mod tests;

@@ -21,7 +21,7 @@ async fn a_hold_keeps_the_months_it_covers() {
     );
     let (code, out, err) = cli.run("retention apply --keep 13months --yes");
     assert!(
-        code == 0 && out.lines().count() == 2 && err.contains("1 months are due, but under a legal hold"),
+        code == 0 && out.lines().count() == 2 && err.contains("1 month is due, but under a legal hold"),
         "{out}{err}"
     );
     assert_eq!(

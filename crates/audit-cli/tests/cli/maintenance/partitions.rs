@@ -23,7 +23,7 @@ async fn partitions_are_created_and_the_default_partition_is_emptied() {
     );
     assert_eq!(
         cli.run_ok("partitions move-default"),
-        "moved 2 rows to 1 partitions\n"
+        "moved 2 rows to 1 partition\n"
     );
     let list = cli.run_ok("partitions list");
     assert!(
@@ -41,7 +41,7 @@ async fn partitions_are_created_and_the_default_partition_is_emptied() {
         .await;
     let (code, _, err) = cli.run("partitions move-default");
     assert!(
-        code == 1 && err.contains("1 rows have times outside every possible month"),
+        code == 1 && err.contains("1 row outside every possible month"),
         "{err}"
     );
 }

@@ -50,6 +50,11 @@ pub(super) const BATCH_ROWS: usize = audit_core::writer::limits::MAX_BATCH_ROWS;
 /// When the database rejects the row, also because an entry with this id and `created_at` is stored, and
 /// when a trigger or a rule of the operator's skips it.
 ///
+/// Return the error from the closure of `transaction`, as the example does with `?`. On PostgreSQL a failed
+/// statement ends the transaction: a closure that ignores the error and returns `Ok` lets diesel-async send a
+/// COMMIT, which the server answers with a rollback and no error. `transaction` then returns `Ok`, and neither the
+/// entry nor anything else of the transaction is stored.
+///
 /// # Cancel safety
 /// Not cancel-safe on SQLite, where dropping the future waits for the statement. On PostgreSQL a
 /// dropped future leaves it open whether the row was inserted; roll back.
@@ -64,7 +69,8 @@ pub async fn insert<C: AuditConnection>(conn: &mut C, entry: &AuditEntry) -> Que
 /// be repeated. That needs an id and a `created_at` that are set in each entry: one without an id gets a
 /// new one with each call, and is inserted again. `Ok` means that every entry is stored.
 ///
-/// The entries are one unit only in a transaction of the caller.
+/// The entries are one unit only in a transaction of the caller. They are inserted in the order of `created_at`
+/// and id, so that two imports of the same entries wait for each other and do not end in a deadlock.
 ///
 /// # Errors
 /// When the database rejects a row, or a trigger, a rule or a unique index of the operator's keeps one from
@@ -74,10 +80,12 @@ pub async fn insert<C: AuditConnection>(conn: &mut C, entry: &AuditEntry) -> Que
 /// As [`insert`].
 pub async fn insert_many<C: AuditConnection>(conn: &mut C, entries: &[AuditEntry]) -> QueryResult<usize> {
     let (mut inserted, mut ids) = (0, IdGenerator::default());
+    let mut entries: Vec<&AuditEntry> = entries.iter().collect();
+    entries.sort_by_key(|entry| (entry.created_at.timestamp_micros(), entry.id));
     for chunk in entries.chunks(BATCH_ROWS) {
         let rows = chunk
             .iter()
-            .map(|entry| limits::row(entry.clone(), &mut ids))
+            .map(|entry| limits::row((*entry).clone(), &mut ids))
             .collect();
         inserted += conn.insert_rows(rows, OnConflict::DoNothing).await?;
     }

@@ -9,6 +9,9 @@ use tokio_postgres::{Client, Error};
 use crate::LOG_TARGET;
 use crate::client::{Route, connect_as, describe};
 
+/// An error of connecting, or of a statement.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 /// The longest that creating them may take: other sessions can hold the table.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -31,10 +34,10 @@ impl PartitionCreator {
                 match tokio::time::timeout(LIMIT, create_partitions(&route)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        log::debug!(target: LOG_TARGET, reason = describe(&error).as_str(); "the upcoming partitions could not be looked at: {}", describe(&error))
+                        log::debug!(target: LOG_TARGET, reason = describe(&*error).as_str(); "the upcoming partitions could not be checked: {}", describe(&*error))
                     }
                     Err(_) => {
-                        log::debug!(target: LOG_TARGET, seconds = LIMIT.as_secs(); "the upcoming partitions could not be looked at within {LIMIT:?}")
+                        log::debug!(target: LOG_TARGET, seconds = LIMIT.as_secs(); "the upcoming partitions could not be checked within {LIMIT:?}")
                     }
                 }
             });
@@ -42,7 +45,7 @@ impl PartitionCreator {
     }
 }
 
-async fn create_partitions(route: &Route) -> Result<(), Error> {
+async fn create_partitions(route: &Route) -> Result<(), Failure> {
     let client = connect_as(route, "audit-months").await?;
     match client
         .query_one("SELECT audit_logs_ensure_partitions()", &[])

@@ -9,10 +9,10 @@ use diesel::result::Error;
 
 use super::*;
 use crate::audit::spool::inspect::{Look, look};
-use crate::audit::spool::lock::create_private;
 use crate::audit::spool::store::Directory;
 use crate::audit::spool::table::SCHEMA;
 use crate::audit::{AuditEntry, NewAuditLog};
+use crate::files::create_for_owner;
 use audit_core::spool::{Adoption, Store};
 
 fn body(tag: usize, rows: usize) -> Batch<Vec<u8>> {
@@ -383,7 +383,7 @@ fn an_unfinished_file_that_a_crash_left_is_removed() {
     let dir = TempDir::new().unwrap();
     let create = |name: &str, statements: &str| {
         let path = dir.path().join(name);
-        create_private(&path).unwrap();
+        create_for_owner(&path).unwrap();
         let mut conn = open(&path, SHARED).unwrap();
         conn.batch_execute(statements).unwrap();
         // Killed: nothing is closed. The connection is closed with the test.

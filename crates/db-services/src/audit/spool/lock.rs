@@ -1,10 +1,11 @@
 //! Locks on spool files, and their names in the directory.
 
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::inspect::beside;
+use crate::files::{create_for_owner, private};
 
 /// The lock of a spool file: `<name>.lock` beside it, locked (`flock`).
 ///
@@ -22,7 +23,7 @@ impl Lock {
         loop {
             let path = path_for(data);
             verify_regular(&path)?;
-            let file = match create_private(&path) {
+            let file = match create_for_owner(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match private().open(&path) {
                     // Its holder removed it a moment ago.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -65,7 +66,7 @@ impl Lock {
         if self.is_in_place()? {
             return Ok(true);
         }
-        match create_private(&self.path) {
+        match create_for_owner(&self.path) {
             Ok(file) if file.try_lock().is_ok() => {
                 self.file = file;
                 self.is_in_place()
@@ -148,27 +149,6 @@ pub(super) fn verify_regular(path: &Path) -> io::Result<()> {
 
 fn path_for(data: &Path) -> PathBuf {
     data.with_extension("lock")
-}
-
-/// Opens files for reading and writing; those that are created may be read by their owner alone.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-/// Creates a file that only the owner of its directory may read: the service must be able to open what root has
-/// created in its directory. Only root may give files away, and nobody else has to.
-pub(super) fn create_private(path: &Path) -> io::Result<File> {
-    let file = private().create_new(true).open(path)?;
-    #[cfg(unix)]
-    if let Some(Ok(owner)) = path.parent().map(std::fs::metadata) {
-        use std::os::unix::fs::{MetadataExt, fchown};
-        let _ = fchown(&file, Some(owner.uid()), Some(owner.gid()));
-    }
-    Ok(file)
 }
 
 /// Syncs a directory: the names in it survive a power loss.

@@ -42,7 +42,11 @@ fn all_files_belong_to_the_owner_of_their_directory() {
         (found.uid(), found.gid())
     };
     let mut file = SpoolFile::create(dir.path(), "created", "here").unwrap();
-    let _quarantine = Quarantine::open(dir.path()).unwrap();
+    let mut quarantine = Quarantine::open(dir.path()).unwrap();
+    // Its journal exists during a transaction.
+    quarantine
+        .execute("BEGIN; INSERT INTO quarantine VALUES (1, 1, '', NULL, x'', NULL)")
+        .unwrap();
     // A program that cleans directories removes the lock; the next commit creates it again.
     std::fs::remove_file(dir.path().join("created.lock")).unwrap();
     file.commit(&[], &[]).unwrap();
@@ -56,8 +60,10 @@ fn all_files_belong_to_the_owner_of_their_directory() {
     for name in [
         "created.spool",
         "created.spool-wal",
+        "created.spool-shm",
         "created.lock",
         "quarantine.sqlite",
+        "quarantine.sqlite-journal",
     ] {
         assert!(names.iter().any(|found| found == name), "{name}: {names:?}");
     }

@@ -37,7 +37,8 @@
 //! are neither read nor changed. Only what never held a batch is removed unread, and only empty locks. A log with
 //! frames is not removed unread, and a file is missing only if the system says so: an error of `stat` proves
 //! nothing. Symbolic links and pipes are left alone and reported as unreadable: SQLite looks for a log beside the
-//! target of a link, and to open a pipe waits for its other end.
+//! target of a link, and to open a pipe waits for its other end. Beside one with the name of a quarantine the next
+//! quarantine is created.
 //!
 //! A scan lists the directory once. The files that it finds are adopted a few at a time, and at most 32 are looked
 //! at before the next requests are answered. One for another database is looked at once.

@@ -8,12 +8,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::audit::spool::inspect::{Look, look};
-use crate::audit::spool::lock::create_private;
 use crate::audit::spool::store::{Directory, remove_rest};
 use crate::audit::spool::table::SCHEMA;
 use crate::audit::spool::{ReplayScope, SpoolState, file_name, restore_damaged, status, wal};
 use crate::audit::{AuditEntry, NewAuditLog};
 use crate::client::Database;
+use crate::files::create_for_owner;
 
 const NAME: &str = "018f4a5e-0000-7000-8000-000000000001";
 
@@ -284,7 +284,7 @@ fn copied(file: &SpoolFile) -> (TempDir, PathBuf) {
 fn a_file_that_looks_unfinished_since_its_log_is_damaged_is_kept() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(format!("{NAME}.spool"));
-    create_private(&path).unwrap();
+    create_for_owner(&path).unwrap();
     let mut conn = open(&path, SHARED).unwrap();
     conn.batch_execute(SCHEMA).unwrap();
     drop(conn);

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use db_schema::NewAuditLog;
@@ -15,16 +14,16 @@ use diesel::sql_types::BigInt;
 use uuid::Uuid;
 
 use super::classify::classify;
-use super::inspect::{self, beside, log_of, uri};
-use super::lock::{Identity, create_private, sync_dir};
+use super::inspect::{self, beside, log_of, uri, verify_regular_files};
+use super::lock::{Identity, sync_dir};
 use super::place::Place;
 use super::{ReplayScope, SpoolError, SpoolErrorKind, StoreError, codec, file_name, wal};
 use crate::LOG_TARGET;
+use crate::audit::StartError;
 use crate::audit::panics::contained;
-use crate::audit::row::LogRow;
-use crate::audit::sink::{Attempt, PostgresSink, Sink, SqliteSink};
-use crate::audit::{RetryPolicy, StartError};
-use crate::client::{Database, Kind};
+use crate::audit::single::SingleInserter;
+use crate::client::Database;
+use crate::files::create_empty;
 use audit_core::writer::SinkErrorKind;
 
 diesel::table! {
@@ -127,8 +126,9 @@ impl Quarantine {
                 _ => format!("quarantine-{number}.sqlite"),
             });
             match Self::open_or_create(&path) {
-                // It belongs to another user.
+                // It belongs to another user, or is no regular file.
                 Err(SpoolErrorKind::Open(_)) if number < MAX_FILES => number += 1,
+                Err(_) if number < MAX_FILES && verify_regular_files(&path).is_err() => number += 1,
                 Ok(open) => {
                     let target = target.map(str::to_owned);
                     return Ok(Self { target, ..open });
@@ -146,6 +146,7 @@ impl Quarantine {
     pub fn open_all(dir: &Path) -> Result<Vec<Result<Self, SpoolError>>, SpoolError> {
         let paths = paths(dir).map_err(|error| SpoolError::at(dir, error))?;
         let open = |path: &PathBuf| {
+            verify_regular_files(path)?;
             // Not once it is open: closing it would remove the damaged log.
             if let Some(damage) = inspect::log_damage(path)? {
                 return Err(StoreError::Corrupt(damage).into());
@@ -161,6 +162,7 @@ impl Quarantine {
     }
 
     fn open_or_create(path: &Path) -> Result<Self, SpoolErrorKind> {
+        verify_regular_files(path)?;
         for _ in 0..MAX_RENAMES {
             let identity = Identity::at(path)?;
             if let Some(damage) = log_without_file(path)? {
@@ -234,7 +236,7 @@ impl Quarantine {
             .map_err(|error: diesel::result::Error| classify(&error))
     }
 
-    fn execute(&mut self, statements: &str) -> Result<(), StoreError> {
+    pub(super) fn execute(&mut self, statements: &str) -> Result<(), StoreError> {
         self.conn
             .batch_execute(statements)
             .map_err(|error| classify(&error))
@@ -315,25 +317,8 @@ impl Quarantine {
     /// Dropping the future loses nothing; an entry may be stored and still be listed, until the next
     /// try.
     pub async fn retry(&mut self, database: &Database, scope: ReplayScope) -> Result<Retried, StartError> {
-        let target = (scope == ReplayScope::SameDatabase).then(|| database.spool_target());
-        match database.kind() {
-            Kind::Postgres { route, .. } => {
-                let limit = RetryPolicy::default().attempt_timeout;
-                let sink = PostgresSink::new((**route).clone(), limit);
-                Ok(self.write_again(sink, target).await?)
-            }
-            Kind::Sqlite { location, .. } => {
-                let sink = SqliteSink::start(location.clone())?;
-                Ok(self.write_again(sink, target).await?)
-            }
-        }
-    }
-
-    async fn write_again(
-        &mut self,
-        mut sink: impl Sink,
-        wanted: Option<String>,
-    ) -> Result<Retried, SpoolError> {
+        let wanted = (scope == ReplayScope::SameDatabase).then(|| database.spool_target());
+        let mut inserter = SingleInserter::start(database)?;
         let mut done = Retried::default();
         for Quarantined {
             id, entry, target, ..
@@ -347,8 +332,8 @@ impl Quarantine {
                 (Some(_), None) => done.unknown_target += 1,
                 (Some(wanted), Some(target)) if *wanted != target => done.other_target += 1,
                 _ if done.failure.is_some() => {}
-                _ => match sink.write(Arc::new(vec![LogRow(row)]), Attempt::Retry).await {
-                    Ok(_) => {
+                _ => match inserter.write(row).await {
+                    Ok(()) => {
                         self.remove(id)?;
                         done.stored += 1;
                     }
@@ -408,11 +393,11 @@ impl Quarantine {
 /// Creates a file. One that exists is not opened: to close it again would end the locks that SQLite holds on it
 /// elsewhere in this process.
 fn create_if_missing(path: &Path) -> io::Result<()> {
-    match create_private(path) {
-        Ok(_) => path.parent().map_or(Ok(()), sync_dir),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
     }
+    create_empty(path)?;
+    path.parent().map_or(Ok(()), sync_dir)
 }
 
 /// Why the log of an older version has no file: SQLite would remove it when it opens the file.

@@ -239,6 +239,33 @@ fn a_quarantine_that_cannot_be_opened_has_another_beside_it() {
     assert_eq!((readable.len(), unreadable.len()), (1, 1));
 }
 
+/// Root would write into a file of another program.
+#[cfg(unix)]
+#[test]
+fn a_quarantine_is_not_reached_through_a_link() {
+    let (dir, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let victim = elsewhere.path().join("victim.sqlite");
+    let mut conn = SqliteConnection::establish(&victim.display().to_string()).unwrap();
+    conn.batch_execute("CREATE TABLE other (a)").unwrap();
+    drop(conn);
+    let before = fs::read(&victim).unwrap();
+    std::os::unix::fs::symlink(&victim, dir.path().join(FILE)).unwrap();
+    let mut directory = Directory::new(dir.path(), None);
+    directory.quarantine(&[row("kept")], "rude", None).unwrap();
+    assert_eq!(actions(dir.path()), ["kept"]);
+    let errors: Vec<String> = Quarantine::open_all(dir.path())
+        .unwrap()
+        .into_iter()
+        .filter_map(|open| open.err().map(|error| error.to_string()))
+        .collect();
+    assert!(
+        matches!(&errors[..], [error] if error.contains("a symbolic link")),
+        "{errors:?}"
+    );
+    assert_eq!(fs::read(&victim).unwrap(), before);
+    assert_eq!(names(elsewhere.path()).unwrap(), ["victim.sqlite"]);
+}
+
 /// A row in a removed file is lost with the process.
 #[test]
 fn a_row_is_not_reported_as_kept_if_the_quarantine_is_removed_during_its_commit() {

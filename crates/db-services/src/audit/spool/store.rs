@@ -13,6 +13,7 @@ use super::inspect::{self, Header};
 use super::lock::{Lock, is_present, remove_files, remove_files_beside, verify_regular};
 use super::{Quarantine, SpoolError, codec, file_name, ours, paths, wal};
 use crate::audit::row::LogRow;
+use crate::files::create_private_dir;
 
 /// A spool directory.
 pub(super) struct Directory {
@@ -52,7 +53,7 @@ impl Directory {
             let mut open = match self.quarantine.take().filter(|open| open.verify_place().is_ok()) {
                 Some(open) => open,
                 None => {
-                    make_private(&self.path).map_err(|error| SpoolError::at(&self.path, error))?;
+                    create_private_dir(&self.path).map_err(|error| SpoolError::at(&self.path, error))?;
                     Quarantine::open_for(&self.path, self.target.as_deref())?
                 }
             };
@@ -102,7 +103,7 @@ impl Store for Directory {
     }
 
     fn create(&mut self, target: &str) -> Result<(String, SpoolFile), StoreError> {
-        make_private(&self.path).map_err(|error| classify(&error))?;
+        create_private_dir(&self.path).map_err(|error| classify(&error))?;
         let mut name = self.name.take().unwrap_or_else(Uuid::now_v7);
         loop {
             let path = self.path.join(format!("{name}.spool"));
@@ -253,13 +254,4 @@ pub(super) fn remove_rest(path: &Path) -> std::io::Result<()> {
     remove_files_beside(&spool);
     lock.remove();
     Ok(())
-}
-
-/// Creates a directory that only this user may read; one that is there is left as it is.
-fn make_private(dir: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
 }

@@ -8,7 +8,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use super::inspect::uri;
-use super::lock::create_private;
+use crate::files::create_for_owner;
 
 diesel::table! {
     about (key) {
@@ -99,7 +99,7 @@ pub(super) fn open(path: &Path, locking: &str) -> ConnectionResult<SqliteConnect
 /// Writes a file without batches, synced, that says one thing about itself.
 pub(super) fn write_new(path: &Path, key: &str, value: &str) -> Result<(), Box<dyn std::error::Error>> {
     // SQLite gives its other files the same owner and mode.
-    create_private(path)?;
+    create_for_owner(path)?;
     let mut conn = open(path, SHARED)?;
     conn.immediate_transaction(|conn| {
         conn.batch_execute(SCHEMA)?;

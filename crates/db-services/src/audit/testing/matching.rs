@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use chrono::SecondsFormat;
 use compact_str::CompactString;
 use db_schema::NewAuditLog;
 use serde_json::Value;
@@ -26,6 +27,14 @@ pub(super) fn differences(expected: &AuditEntry, found: &NewAuditLog) -> Vec<(St
     }
     let outcome = (expected.outcome != Outcome::Success).then(|| wanted.outcome.to_string());
     compare("outcome", outcome, Some(found.outcome.to_string()));
+    let id = expected.id.map(|id| id.to_string());
+    compare("id", id, Some(found.id.to_string()));
+    let time = |row: &NewAuditLog| row.created_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+    compare(
+        "created_at",
+        expected.has_own_time.then(|| time(&wanted)),
+        Some(time(found)),
+    );
     let address = |row: &NewAuditLog| row.ip_address.map(|net| net.addr().to_string());
     compare("ip_address", address(&wanted), address(found));
     let operation = |row: &NewAuditLog| row.operation_id.map(|id| id.to_string());
@@ -109,6 +118,27 @@ mod tests {
             .map(|(name, ..)| name)
             .collect();
         assert_eq!(names, ["action", "actor_id", "outcome", "metadata.c"]);
+    }
+
+    #[test]
+    fn an_id_and_a_time_are_compared_if_they_are_set() {
+        let time = "2024-02-29T12:00:00.123456Z".parse().unwrap();
+        let id = uuid::Uuid::now_v7();
+        let found = NewAuditLog::from(AuditEntry::new("x").id(id).created_at(time));
+        assert_eq!(differences(&AuditEntry::new("x"), &found), []);
+        assert_eq!(
+            differences(&AuditEntry::new("x").id(id).created_at(time), &found),
+            []
+        );
+        let names = |expected: &AuditEntry| {
+            let all = differences(expected, &found).into_iter();
+            all.map(|(name, ..)| name).collect::<Vec<_>>()
+        };
+        let later = time + chrono::TimeDelta::microseconds(1);
+        assert_eq!(names(&AuditEntry::new("x").created_at(later)), ["created_at"]);
+        assert_eq!(names(&AuditEntry::new("x").id(uuid::Uuid::now_v7())), ["id"]);
+        let json = r#"{"action": "x", "created_at": "2024-02-29T12:00:00Z"}"#;
+        assert_eq!(names(&serde_json::from_str(json).unwrap()), ["created_at"]);
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl<T> Captured<T> {
 
     /// Asserts that exactly one entry matches, and returns it. An entry matches if it has the action of
     /// `expected`, every other column that `expected` sets (an outcome other than success among them),
-    /// and every member of its metadata. Ids and times are not compared.
+    /// and every member of its metadata. An id or a time is compared only if a setter has set it.
     ///
     /// # Panics
     /// When no entry or several match; the message shows the differences.

@@ -6,25 +6,50 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::RootCertStore;
-use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::pem::{Error as PemError, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Unusable;
+use super::anchors::Anchors;
 
 /// Reads all certificates of a PEM file.
 pub(super) fn certificates(option: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    match read {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Err(pem::Error::Io(error)) => Err(unusable(option, path, &format!("cannot be read: {error}"))),
-        _ => Err(unusable(option, path, "holds no certificate in PEM form")),
+    let text =
+        std::fs::read(path).map_err(|error| unusable(option, path, &format!("cannot be read: {error}")))?;
+    let mut certificates = Vec::new();
+    for (index, block) in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text).enumerate() {
+        match block {
+            Ok((SectionKind::Certificate, der)) => certificates.push(CertificateDer::from(der)),
+            Ok(_) => {}
+            Err(error) => {
+                let what = format!("is broken: PEM block {} {}", index + 1, defect(&error));
+                return Err(unusable(option, path, &what));
+            }
+        }
+    }
+    match certificates.is_empty() {
+        true => Err(unusable(option, path, "holds no certificate in PEM form")),
+        false => Ok(certificates),
+    }
+}
+
+/// What is wrong with a block. Not the parser's message: it may quote a key.
+fn defect(error: &PemError) -> &'static str {
+    match error {
+        PemError::MissingSectionEnd { .. } => "has no END line",
+        PemError::IllegalSectionStart { .. } => "has a BEGIN line that does not end with five hyphens",
+        PemError::Base64Decode(_) => "is not valid base64",
+        _ => "cannot be read",
     }
 }
 
 /// Reads the certificates of the authorities to trust.
-pub(super) fn authorities(path: &Path) -> Result<Arc<RootCertStore>, Unusable> {
-    let roots = store(certificates("sslrootcert", path)?);
-    roots.ok_or_else(|| unusable("sslrootcert", path, "holds no certificate that can be understood"))
+pub(super) fn authorities(path: &Path) -> Result<Anchors, Unusable> {
+    let certificates = certificates("sslrootcert", path)?;
+    match store(certificates.clone()) {
+        Some(_) => Ok(Anchors::new(path, certificates)),
+        None => Err(unusable("sslrootcert", path, "holds no X.509 certificate")),
+    }
 }
 
 /// Returns the authorities that the operating system trusts, or those that the environment's
@@ -41,14 +66,14 @@ pub(super) fn system_authorities() -> Result<Arc<RootCertStore>, Unusable> {
                 .to_owned(),
         )
     })?;
-    Ok(Arc::clone(SYSTEM.get_or_init(|| roots)))
+    Ok(Arc::clone(SYSTEM.get_or_init(|| Arc::new(roots))))
 }
 
-fn store(certificates: Vec<CertificateDer<'static>>) -> Option<Arc<RootCertStore>> {
+fn store(certificates: Vec<CertificateDer<'static>>) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    // One of hundreds that cannot be understood is not trusted; the others still are.
+    // One of hundreds that cannot be parsed is not trusted; the others still are.
     roots.add_parsable_certificates(certificates);
-    (!roots.is_empty()).then(|| Arc::new(roots))
+    (!roots.is_empty()).then_some(roots)
 }
 
 /// Reads the client's private key, if nobody else may.
@@ -69,13 +94,12 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusabl
     }
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(failed)?;
-    // Not the parser's message: it may quote the key.
-    PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
-        unusable(
-            "sslkey",
-            path,
-            "holds no private key in PEM form that is not encrypted",
-        )
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let what = match error {
+            PemError::NoItemsFound => "holds no private key in PEM form that is not encrypted".to_owned(),
+            error => format!("is broken: a PEM block {}", defect(&error)),
+        };
+        unusable("sslkey", path, &what)
     })
 }
 

@@ -1,5 +1,6 @@
 //! Encryption of connections to PostgreSQL, and the trust in their certificates.
 
+mod anchors;
 mod files;
 mod options;
 mod refusal;
@@ -12,27 +13,39 @@ use rustls::client::WantsClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, ConfigBuilder};
 use tokio_postgres::Socket;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(super) use options::{Options, Reach};
-pub(crate) use refusal::{needs_mending, way_out};
-use verifier::AnyName;
+pub(super) use refusal::{is_permanent, shown};
+use verifier::{Requirement, Verifier};
 
-/// A connector for what a URL asks of TLS. It reads its files for each connection, as libpq does: a
-/// renewed certificate counts without a restart, and a file may come later than the program.
+/// How connections are encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    /// Not at all: the URL says so, or all hosts are Unix sockets.
+    Never,
+    /// Not at all, and only addresses of this machine are connected to: the URL says nothing.
+    OnlyLoopback,
+    /// With TLS; with [`SslMode::Prefer`], only if the server offers it.
+    Tls { mode: SslMode, tls: Tls },
+}
+
+/// The TLS connector for the options of a URL. It reads its files for each connection, as libpq does: a
+/// renewed certificate counts without a restart, and a file may be created later than the program starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tls {
     trust: Trust,
     identity: Option<Identity>,
 }
 
-/// Which servers are believed to be who they should be.
+/// The servers whose certificate is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Trust {
-    /// Any: whoever listens learns nothing, whoever sits in between learns all.
+    /// Any: this protects against passive listeners, not against an attacker in between.
     Anyone,
-    /// Those with a certificate of an authority in this file, whatever their name.
+    /// Those with a certificate of an authority in this file, for any name.
     Authority(PathBuf),
     /// Those with a certificate for the host's name, of an authority in this file, else of one that
     /// the system trusts.
@@ -55,7 +68,7 @@ impl Tls {
     fn client_config(&self) -> Result<ClientConfig, Unusable> {
         // Named, not installed as the process's default: that choice is the application's.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = self.trusting(provider)?;
+        let builder = self.verifying(provider)?;
         let Some(Identity { certificate, key }) = &self.identity else {
             return Ok(builder.with_no_client_auth());
         };
@@ -71,7 +84,7 @@ impl Tls {
             })
     }
 
-    fn trusting(
+    fn verifying(
         &self,
         provider: Arc<CryptoProvider>,
     ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Unusable> {
@@ -79,13 +92,16 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Unusable(error.to_string()))?;
-        let roots = match &self.trust {
-            Trust::Name(Some(file)) => return Ok(builder.with_root_certificates(files::authorities(file)?)),
+        let requirement = match &self.trust {
             Trust::Name(None) => return Ok(builder.with_root_certificates(files::system_authorities()?)),
-            Trust::Authority(file) => Some(files::authorities(file)?),
-            Trust::Anyone => None,
+            Trust::Name(Some(file)) => Requirement::AuthorityAndName(files::authorities(file)?),
+            Trust::Authority(file) => Requirement::Authority(files::authorities(file)?),
+            Trust::Anyone => Requirement::Any,
         };
-        let verifier = AnyName::new(roots, algorithms);
+        let verifier = Verifier {
+            requirement,
+            algorithms,
+        };
         Ok(builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier)))

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use tokio_postgres::config::SslMode;
 
-use super::{Identity, Tls, Trust};
+use super::{Encryption, Identity, Tls, Trust};
 
-/// libpq's options about TLS that are not supported. None may be overlooked: each asks for more care.
+/// libpq's options about TLS that are not supported. None may be ignored: each asks for more security.
 const UNSUPPORTED: [&str; 9] = [
     "requiressl",
     "sslcertmode",
@@ -49,41 +49,9 @@ pub(in crate::client) enum Reach {
     Network,
 }
 
-/// How connections are to be made.
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::client) struct Encryption {
-    pub(in crate::client) mode: SslMode,
-    /// None for [`SslMode::Disable`].
-    pub(in crate::client) tls: Option<Tls>,
-}
-
 impl Options {
-    /// Takes the TLS options out of a URL, and returns the URL without them. The query begins where
-    /// tokio-postgres sees it begin: at the first `?` after the first `@`.
-    pub(in crate::client) fn take_from(url: &str) -> Result<(Self, String), &'static str> {
-        let credentials = url.find('@').unwrap_or(0);
-        let Some(question) = url[credentials..].find('?').map(|at| credentials + at) else {
-            return Ok((Self::default(), url.to_owned()));
-        };
-        let (base, query) = (&url[..question], &url[question + 1..]);
-        let mut options = Self::default();
-        let mut others = Vec::new();
-        for option in query.split('&') {
-            let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            if !options.take(name, value)? {
-                others.push(option);
-            }
-        }
-        let rest = if others.is_empty() {
-            String::new()
-        } else {
-            format!("?{}", others.join("&"))
-        };
-        Ok((options, format!("{base}{rest}")))
-    }
-
-    /// True if the option is one about TLS.
-    fn take(&mut self, name: &str, value: &str) -> Result<bool, &'static str> {
+    /// Takes an option of a URL if it is about TLS; true if it is. The name is decoded, the value is not.
+    pub(in crate::client) fn take(&mut self, name: &str, value: &str) -> Result<bool, &'static str> {
         let place = match name {
             "sslmode" => {
                 let mode = Mode::named(value)?;
@@ -105,7 +73,7 @@ impl Options {
         };
         let value = percent_decode_str(value)
             .decode_utf8()
-            .map_err(|_| "a file's name is no UTF-8")?;
+            .map_err(|_| "the name of a file is not valid UTF-8")?;
         if value.is_empty() {
             return Err("sslrootcert, sslcert and sslkey must name a file");
         }
@@ -115,7 +83,10 @@ impl Options {
         }
     }
 
-    /// Decides how connections are made, or what speaks against it.
+    /// Decides how connections are encrypted.
+    ///
+    /// # Errors
+    /// When the options contradict each other.
     pub(in crate::client) fn decide(self, reach: Reach) -> Result<Encryption, &'static str> {
         let identity = match (self.certificate, self.key) {
             (Some(certificate), Some(key)) => Some(Identity {
@@ -127,11 +98,11 @@ impl Options {
         };
         let asked = self.root.is_some() || identity.is_some();
         let mode = match self.mode {
-            // PostgreSQL has no TLS on Unix sockets; libpq overlooks the options as well.
-            _ if reach == Reach::Socket => Mode::Disable,
+            // PostgreSQL has no TLS on Unix sockets; libpq ignores the options as well.
+            _ if reach == Reach::Socket => return Ok(Encryption::Never),
             Some(mode) => mode,
             None if asked || reach == Reach::Network => Mode::VerifyFull,
-            None => Mode::Disable,
+            None => return Ok(Encryption::OnlyLoopback),
         };
         let system = self.root.as_deref() == Some("system");
         if system && !matches!(mode, Mode::VerifyFull | Mode::Disable) {
@@ -142,12 +113,7 @@ impl Options {
         }
         let root = self.root.filter(|_| !system).map(PathBuf::from);
         let trust = match (mode, root) {
-            (Mode::Disable, _) => {
-                return Ok(Encryption {
-                    mode: SslMode::Disable,
-                    tls: None,
-                });
-            }
+            (Mode::Disable, _) => return Ok(Encryption::Never),
             (Mode::VerifyFull, root) => Trust::Name(root),
             (_, Some(file)) => Trust::Authority(file),
             (Mode::VerifyCa, None) => return Err("sslmode=verify-ca needs sslrootcert=FILE"),
@@ -158,9 +124,9 @@ impl Options {
         } else {
             SslMode::Require
         };
-        Ok(Encryption {
+        Ok(Encryption::Tls {
             mode,
-            tls: Some(Tls { trust, identity }),
+            tls: Tls { trust, identity },
         })
     }
 }
@@ -170,7 +136,7 @@ impl Mode {
     fn named(value: &str) -> Result<Self, &'static str> {
         Ok(match value {
             "disable" => Self::Disable,
-            // With `allow` one takes either as well. Encrypted first cannot be worse.
+            // `allow` accepts either as well, and encrypted first is never worse.
             "allow" | "prefer" => Self::Prefer,
             "require" => Self::Require,
             "verify-ca" => Self::VerifyCa,
@@ -185,16 +151,24 @@ impl Mode {
 }
 
 impl Encryption {
-    /// What a listener could do about connections to other machines, where it can do anything.
+    /// The driver's mode.
+    pub(in crate::client) fn mode(&self) -> SslMode {
+        match self {
+            Self::Never | Self::OnlyLoopback => SslMode::Disable,
+            Self::Tls { mode, .. } => *mode,
+        }
+    }
+
+    /// What an attacker could do to encrypted connections to other machines.
     pub(in crate::client) fn weakness(&self) -> Option<&'static str> {
-        match (self.mode, &self.tls) {
-            (SslMode::Prefer, _) => Some("sslmode=prefer lets whoever sits in between switch encryption off"),
-            (
-                _,
-                Some(Tls {
-                    trust: Trust::Anyone, ..
-                }),
-            ) => Some("sslmode=require without sslrootcert does not look whose certificate it is"),
+        match self {
+            Self::Tls {
+                mode: SslMode::Prefer,
+                ..
+            } => Some("with sslmode=prefer, an attacker in between can switch encryption off"),
+            Self::Tls { tls, .. } if tls.trust == Trust::Anyone => {
+                Some("with sslmode=require and no sslrootcert, any certificate is accepted")
+            }
             _ => None,
         }
     }

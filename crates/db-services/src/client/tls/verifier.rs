@@ -1,47 +1,51 @@
-//! Verifies a certificate without the host's name.
-
-use std::sync::Arc;
+//! Verifies a server's certificate against the file in `sslrootcert`, or not at all.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::verify_server_name;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-/// Takes a certificate of a trusted authority for any name; without authorities, any certificate.
-/// The server must always prove that it has the certificate's key: channel binding rests on that.
+use super::anchors::Anchors;
+
+/// What a server's certificate must be. The server must always prove that it has the certificate's key:
+/// channel binding rests on that.
 #[derive(Debug)]
-pub(super) struct AnyName {
-    authorities: Option<Arc<RootCertStore>>,
-    algorithms: WebPkiSupportedAlgorithms,
+pub(super) enum Requirement {
+    /// Any certificate.
+    Any,
+    /// Signed by one of these authorities, for any name.
+    Authority(Anchors),
+    /// Signed by one of these authorities, for the host's name.
+    AuthorityAndName(Anchors),
 }
 
-impl AnyName {
-    pub(super) fn new(
-        authorities: Option<Arc<RootCertStore>>,
-        algorithms: WebPkiSupportedAlgorithms,
-    ) -> Self {
-        Self {
-            authorities,
-            algorithms,
-        }
-    }
+#[derive(Debug)]
+pub(super) struct Verifier {
+    pub(super) requirement: Requirement,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
+        name: &ServerName<'_>,
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(roots) = &self.authorities {
-            let certificate = ParsedCertificate::try_from(certificate)?;
-            let algorithms = self.algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+        let algorithms = self.algorithms.all;
+        match &self.requirement {
+            Requirement::Any => {}
+            Requirement::Authority(anchors) => {
+                anchors.verify(certificate, intermediates, now, algorithms)?;
+            }
+            Requirement::AuthorityAndName(anchors) => {
+                anchors.verify(certificate, intermediates, now, algorithms)?;
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+            }
         }
         Ok(ServerCertVerified::assertion())
     }

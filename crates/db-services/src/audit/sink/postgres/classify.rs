@@ -4,20 +4,35 @@ use audit_core::writer::{SinkError, SinkErrorKind};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::client::{self, describe, needs_mending};
+use crate::client::{ConnectError, describe};
 
-/// Classifies an error of connecting or preparing. No row was sent yet: what does not pass by itself is a
-/// mistake in the configuration.
-pub(super) fn open_error(error: &Error) -> SinkError {
-    let is_permanent = error
-        .code()
-        .map_or_else(|| needs_mending(error), |code| !is_transient(code));
-    let kind = if is_permanent {
-        SinkErrorKind::Misconfigured
-    } else {
-        SinkErrorKind::Transient
+/// Classifies an error of connecting. If one of several servers answered with a SQLSTATE, that decides.
+pub(super) fn connect_error(error: &ConnectError) -> SinkError {
+    let code = error.code();
+    let is_permanent = code.map_or_else(|| error.is_permanent(), |code| !is_transient(code));
+    let reason = match code.and_then(hint) {
+        Some(hint) => format!("{error} ({hint})"),
+        None => error.to_string(),
     };
-    sink_error(kind, error)
+    SinkError {
+        kind: open_error_kind(is_permanent),
+        reason,
+        sqlstate: code.map(|code| code.code().to_owned()),
+    }
+}
+
+/// Classifies an error of the first statements of a session.
+pub(super) fn prepare_error(error: &Error) -> SinkError {
+    let is_permanent = error.code().is_some_and(|code| !is_transient(code));
+    sink_error(open_error_kind(is_permanent), error)
+}
+
+/// No row was sent yet: an error that does not pass by itself is a mistake in the configuration.
+fn open_error_kind(is_permanent: bool) -> SinkErrorKind {
+    match is_permanent {
+        true => SinkErrorKind::Misconfigured,
+        false => SinkErrorKind::Transient,
+    }
 }
 
 /// True for the classes of SQLSTATE that say nothing about rows, tables or rights: connection (08),
@@ -49,8 +64,7 @@ pub(super) fn sink_error(kind: SinkErrorKind, error: &Error) -> SinkError {
     let no_partition = lacks_partition(error).then_some(
         "make its month: SELECT audit_logs_ensure_partitions(), or GRANT EXECUTE on that function to this user",
     );
-    let known = || error.code().map_or_else(|| client::way_out(error), hint);
-    let reason = match no_partition.or_else(known) {
+    let reason = match no_partition.or_else(|| error.code().and_then(hint)) {
         Some(hint) => format!("{message} ({hint})"),
         None => message,
     };

@@ -8,7 +8,6 @@ use std::time::Duration;
 use audit_core::writer::{Attempt, SinkError, SinkErrorKind, Written};
 
 use super::{KnownGoodRow, PartitionCreator, Rows, Sink};
-use crate::audit::row::LogRow;
 use crate::client::Route;
 use session::{Failure, Session};
 
@@ -16,7 +15,8 @@ use session::{Failure, Session};
 /// error that may have harmed it.
 pub(crate) struct PostgresSink {
     route: Route,
-    /// The longest that an attempt may take, connecting and classifying an error included.
+    /// The longest that each step of an attempt may take: connecting to one address, the statements of a
+    /// batch, and classifying an error.
     limit: Duration,
     session: Option<Session>,
     known_good: KnownGoodRow,
@@ -53,27 +53,36 @@ impl PostgresSink {
         }
     }
 
-    async fn attempt(&mut self, rows: &[LogRow], attempt: Attempt) -> Result<Written, SinkError> {
-        // Taken: if this is cut short or fails, the next attempt begins with a new connection.
-        let idle = self.session.take().filter(|session| !session.is_closed());
-        let was_idle = idle.is_some();
-        let mut session = match idle {
-            Some(session) => session,
-            None => Session::open(&self.route).await?,
-        };
-        let mut result = session.write(rows, attempt).await;
+    /// A session: the idle one, or a new one, and whether it was idle. Connecting is not part of `limit`,
+    /// which could end before the last host is tried.
+    async fn session(&mut self) -> Result<(Session, bool), SinkError> {
+        // Taken: if the attempt is cut short or fails, the next one begins with a new connection.
+        match self.session.take().filter(|session| !session.is_closed()) {
+            Some(session) => Ok((session, true)),
+            None => Ok((Session::open(&self.route, self.limit).await?, false)),
+        }
+    }
+}
+
+impl Sink for PostgresSink {
+    async fn write(&mut self, rows: Rows, attempt: Attempt) -> Result<Written, SinkError> {
+        let (mut session, was_idle) = self.session().await?;
+        let mut result = within(self.limit, session.write(&rows, attempt)).await?;
         if was_idle && result.as_ref().is_err_and(Failure::is_closed) {
             // A server or a pooler that ends an idle session is no outage. It may have ended after the batch was
             // stored: a retry finds that.
-            session = Session::open(&self.route).await?;
-            result = session.write(rows, Attempt::Retry).await;
+            session = Session::open(&self.route, self.limit).await?;
+            result = within(self.limit, session.write(&rows, Attempt::Retry)).await?;
         }
         let written = match result {
             Ok(written) => written,
-            Err(failure) => return Err(session.classify(failure, &self.known_good, rows).await),
+            Err(failure) => {
+                let classify = session.classify(failure, &self.known_good, &rows);
+                return Err(within(self.limit, classify).await?);
+            }
         };
         if written.duplicates.is_empty() {
-            self.known_good.remember(rows);
+            self.known_good.remember(&rows);
         }
         if let Some(partitions) = &self.partitions {
             partitions.create_once(&self.route);
@@ -83,15 +92,11 @@ impl PostgresSink {
     }
 }
 
-impl Sink for PostgresSink {
-    async fn write(&mut self, rows: Rows, attempt: Attempt) -> Result<Written, SinkError> {
-        match tokio::time::timeout(self.limit, self.attempt(&rows, attempt)).await {
-            Ok(result) => result,
-            Err(_) => Err(SinkError {
-                kind: SinkErrorKind::Transient,
-                reason: format!("no answer within {:?}", self.limit),
-                sqlstate: None,
-            }),
-        }
-    }
+/// The output of a future, or a transient error if it takes longer than `limit`.
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, SinkError> {
+    tokio::time::timeout(limit, future).await.map_err(|_| SinkError {
+        kind: SinkErrorKind::Transient,
+        reason: format!("no answer within {limit:?}"),
+        sqlstate: None,
+    })
 }

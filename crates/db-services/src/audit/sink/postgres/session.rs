@@ -2,6 +2,7 @@
 //! are stored where a statement has not inserted all of them.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use audit_core::writer::{Attempt, SinkError, SinkErrorKind, Written};
 use db_schema::NewAuditLog;
@@ -10,12 +11,15 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use super::super::{KnownGoodRow, on_conflict};
-use super::classify::{is_prepared_statement_lost, is_transient, lacks_partition, open_error, sink_error};
+use super::classify::{
+    connect_error, is_prepared_statement_lost, is_transient, lacks_partition, prepare_error, sink_error,
+};
+use super::within;
 use crate::audit::insert::{
     OnConflict, PreparedInsert, SKIPPED, StoredAs, UniqueIndex, look_up, violated_index,
 };
 use crate::audit::row::LogRow;
-use crate::client::{Route, connect_writer};
+use crate::client::{Route, connect_writer, sync_commits};
 
 pub(super) struct Session {
     client: Client,
@@ -47,13 +51,19 @@ impl From<Error> for Failure {
 }
 
 impl Session {
-    pub(super) async fn open(route: &Route) -> Result<Self, SinkError> {
-        let open = async {
-            let client = connect_writer(route).await?;
-            let insert = PreparedInsert::new(&client).await?;
-            Ok(Self { client, insert })
+    /// Connects, with at most `limit` for each address, and prepares the statements, with at most `limit`.
+    pub(super) async fn open(route: &Route, limit: Duration) -> Result<Self, SinkError> {
+        let client = connect_writer(route, limit)
+            .await
+            .map_err(|error| connect_error(&error))?;
+        let prepare = async {
+            sync_commits(&client).await?;
+            PreparedInsert::new(&client).await
         };
-        open.await.map_err(|error: Error| open_error(&error))
+        let insert = within(limit, prepare)
+            .await?
+            .map_err(|error| prepare_error(&error))?;
+        Ok(Self { client, insert })
     }
 
     pub(super) fn is_closed(&self) -> bool {

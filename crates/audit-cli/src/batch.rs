@@ -1,0 +1,155 @@
+//! Inserts entries in batches, and counts what became of each.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use db_services::audit::{self, AuditEntry, InsertFailure, SingleInserter};
+use db_services::client::{Connection, Database};
+use diesel_async::AsyncConnection;
+use indicatif::ProgressBar;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::error::CliError;
+use crate::output;
+
+/// Entries are sent in batches of this many, or fewer once their input has this many bytes.
+const MAX_ENTRIES: usize = 1_000;
+const MAX_BYTES: usize = 4 << 20;
+
+/// How long an entry waits for others: a stream may be silent.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+
+/// What became of the entries.
+#[derive(Default)]
+pub(crate) struct Totals {
+    pub(crate) written: u64,
+    pub(crate) already_stored: u64,
+    pub(crate) rejected: u64,
+}
+
+/// Inserts the entries of an input into a database.
+pub(crate) struct BatchInserter {
+    database: Database,
+    conn: Connection,
+    bar: ProgressBar,
+    /// Entries that were not sent yet, each with its place in the input.
+    batch: Vec<(String, AuditEntry)>,
+    bytes: usize,
+    /// When the batch is sent, however few they are.
+    send_at: Instant,
+    pub(crate) totals: Totals,
+}
+
+impl BatchInserter {
+    pub(crate) fn new(database: Database, conn: Connection, bar: ProgressBar) -> Self {
+        Self {
+            database,
+            conn,
+            bar,
+            batch: Vec::with_capacity(MAX_ENTRIES),
+            bytes: 0,
+            send_at: Instant::now(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// Adds an entry that was read from this many bytes.
+    pub(crate) fn push(&mut self, place: String, mut entry: AuditEntry, bytes: usize) {
+        if self.batch.is_empty() {
+            self.send_at = Instant::now() + MAX_WAIT;
+        }
+        // It may be sent twice: in its batch, and then alone.
+        entry.id.get_or_insert_with(Uuid::now_v7);
+        self.batch.push((place, entry));
+        self.bytes += bytes;
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.batch.len() >= MAX_ENTRIES || self.bytes >= MAX_BYTES
+    }
+
+    /// When the batch is to be sent at the latest; none if it is empty.
+    pub(crate) fn send_at(&self) -> Option<Instant> {
+        (!self.batch.is_empty()).then_some(self.send_at)
+    }
+
+    /// Reports input that is not written.
+    pub(crate) fn reject(&mut self, place: &str, reason: &str) {
+        self.totals.rejected += 1;
+        self.note(&format!("{place}: {reason}"));
+    }
+
+    /// Prints a line to standard error, above the progress.
+    pub(crate) fn note(&self, line: &str) {
+        self.bar.suspend(|| output::note(line));
+    }
+
+    /// Creates the partitions for the months of the batch.
+    pub(crate) async fn ensure_partitions(&mut self) {
+        let times: Vec<DateTime<Utc>> = self.batch.iter().map(|(_, entry)| entry.created_at).collect();
+        if let Err(error) = audit::ensure_partitions(&mut self.conn, times).await {
+            let reason = crate::error::chain(&error);
+            self.note(&format!(
+                "partitions could not be created, so the events of their months go to the default partition: {reason}"
+            ));
+        }
+    }
+
+    /// Sends the batch. If that fails, sends each entry alone, so that only those are skipped that the database
+    /// rejects.
+    ///
+    /// # Errors
+    /// When the database does not accept any entry. Those that were not sent are not counted.
+    pub(crate) async fn send(&mut self) -> Result<(), CliError> {
+        let (places, entries): (Vec<_>, Vec<_>) = self.batch.drain(..).unzip();
+        self.bytes = 0;
+        if let Ok(inserted) = insert_all(&mut self.conn, &entries).await {
+            self.count(inserted, entries.len());
+            return Ok(());
+        }
+        // The connection may be what failed.
+        self.conn = self.database.connection().await?;
+        let mut alone = SingleInserter::start(&self.database)?;
+        for (place, entry) in places.iter().zip(entries) {
+            if let Ok(inserted) = audit::insert_many(&mut self.conn, std::slice::from_ref(&entry)).await {
+                self.count(inserted, 1);
+                continue;
+            }
+            match alone.insert(entry).await {
+                Ok(()) => self.count(1, 1),
+                Err(InsertFailure::Rejected(reason)) => self.reject(place, &reason),
+                Err(InsertFailure::Unavailable(reason)) => {
+                    let database = &self.database;
+                    return Err(CliError::new(format!(
+                        "{database} does not accept entries: {reason}"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, inserted: usize, sent: usize) {
+        self.totals.written += inserted as u64;
+        self.totals.already_stored += (sent - inserted) as u64;
+    }
+}
+
+impl Drop for BatchInserter {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Inserts all entries of a batch or, on an error, none, so that they are counted correctly when they are sent
+/// again one by one.
+async fn insert_all(conn: &mut Connection, entries: &[AuditEntry]) -> Result<usize, CliError> {
+    Ok(match conn {
+        Connection::Postgres(conn) => {
+            AsyncConnection::transaction(conn, async |conn| audit::insert_many(conn, entries).await).await?
+        }
+        // A batch is one transaction there.
+        Connection::Sqlite(conn) => audit::insert_many(conn, entries).await?,
+    })
+}

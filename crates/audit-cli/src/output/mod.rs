@@ -1,0 +1,155 @@
+//! Output: tables on a terminal, plain lines for programs, progress on standard error.
+//!
+//! Everything that the command prints goes through this module. A failing output never ends the command in the
+//! middle of its work, and never changes its verdict: [`finish`] decides about the exit code at the end.
+
+mod printable;
+mod progress;
+mod table;
+
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+
+use anstream::{AutoStream, ColorChoice};
+use clap::builder::StyledStr;
+use indicatif::{HumanBytes, HumanCount};
+use serde::Serialize;
+
+use crate::error::{CliError, FAILED};
+pub(crate) use printable::{masked, printable};
+pub(crate) use progress::{progress, spinner};
+pub(crate) use table::{Cell, table};
+
+/// Prints a line to standard output, with the arguments of `format!`.
+macro_rules! print_line {
+    ($($argument:tt)*) => { $crate::output::text(&format!($($argument)*)) };
+}
+
+/// Prints a line to standard error, with the arguments of `format!`.
+macro_rules! print_note {
+    ($($argument:tt)*) => { $crate::output::note(&format!($($argument)*)) };
+}
+
+pub(crate) use {print_line, print_note};
+
+/// What became of standard output.
+enum Stdout {
+    Open,
+    /// The reader closed the pipe (`| head`). It wants no more, so this is no error.
+    Closed,
+    /// A write failed, for example because the disk is full.
+    Failed(std::io::Error),
+}
+
+static STDOUT: Mutex<Stdout> = Mutex::new(Stdout::Open);
+
+/// Prints a line. Control characters are replaced.
+pub(crate) fn text(line: &str) {
+    raw_line(&printable::lines(line));
+}
+
+/// Prints a value as a line of JSON. Control characters and those that change the writing direction are escaped.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), CliError> {
+    raw_line(&printable::json(serde_json::to_string(value)?));
+    Ok(())
+}
+
+/// Prints clap's help, with its styles where standard output shows them.
+pub(crate) fn help(text: &StyledStr) {
+    match AutoStream::choice(&std::io::stdout()) {
+        ColorChoice::Never => raw_line(text.to_string().trim_end()),
+        _ => raw_line(text.ansi().to_string().trim_end()),
+    }
+}
+
+/// Prints a line as it is. After the first error nothing more is printed.
+fn raw_line(line: &str) {
+    let mut state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !matches!(*state, Stdout::Open) {
+        return;
+    }
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        *state = match error.kind() {
+            ErrorKind::BrokenPipe => Stdout::Closed,
+            _ => Stdout::Failed(error),
+        };
+    }
+}
+
+/// Prints a line to standard error. Control characters and line breaks are replaced: text from the input must not look
+/// like a line of the command. Passwords in URLs are hidden.
+pub(crate) fn note(line: &str) {
+    note_lines(&printable(line));
+}
+
+/// The same for a text of several lines, of which none is from elsewhere.
+pub(crate) fn note_lines(text: &str) {
+    // There is nowhere to report that standard error cannot be written to.
+    let _ = writeln!(
+        std::io::stderr(),
+        "{}",
+        printable::lines(&masked(&printable::without_arguments(text)))
+    );
+}
+
+/// The exit code of the command: `verdict`, unless standard output could not be written.
+pub(crate) fn finish(verdict: ExitCode) -> ExitCode {
+    match &*STDOUT.lock().unwrap_or_else(PoisonError::into_inner) {
+        Stdout::Open | Stdout::Closed => verdict,
+        Stdout::Failed(error) => {
+            print_note!("auditlog: standard output is incomplete: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// A number with thousands separators.
+pub(crate) fn number(count: u64) -> String {
+    HumanCount(count).to_string()
+}
+
+/// A number and its noun: "1 entry", "2,000 entries".
+pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(count), if count == 1 { one } else { many })
+}
+
+/// A number of entries.
+pub(crate) fn entries(count: u64) -> String {
+    counted(count, "entry", "entries")
+}
+
+/// A number of bytes, rounded.
+pub(crate) fn size(bytes: i64) -> String {
+    HumanBytes(bytes.unsigned_abs()).to_string()
+}
+
+/// Asks at the terminal. Returns an error unless the answer is yes.
+pub(crate) fn confirm(question: impl Display) -> Result<(), CliError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::usage(
+            "standard input is not a terminal, so this cannot be confirmed: add --yes",
+        ));
+    }
+    let question = printable(&question.to_string());
+    write!(std::io::stderr(), "{question} [y/N] ")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(CliError::new("not confirmed; nothing was changed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_is_singular() {
+        assert_eq!(entries(0), "0 entries");
+        assert_eq!(entries(1), "1 entry");
+        assert_eq!(entries(2_000), "2,000 entries");
+    }
+}

@@ -1,0 +1,269 @@
+//! Tables: aligned on a terminal, otherwise lines with tabs between the columns.
+
+use std::io::IsTerminal;
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use comfy_table::{Attribute, Color, ContentArrangement, LineStyle, Table, presets};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::{printable, raw_line, text};
+
+/// The narrowest that a column becomes.
+const MIN_WIDTH: usize = 8;
+
+/// The width of a terminal that does not tell its own.
+const DEFAULT_WIDTH: usize = 80;
+
+/// The spaces around a cell.
+const PADDING: usize = 2;
+
+/// How a column is shortened where the terminal is too narrow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shortening {
+    /// Not at all.
+    Never,
+    /// In the middle: the begin and the end of an id distinguish it.
+    Middle,
+    /// At the end.
+    End,
+}
+
+/// A cell of a table: the text, a colour, and how it may be shortened.
+pub(crate) struct Cell {
+    text: String,
+    color: Option<AnsiColor>,
+    shortening: Shortening,
+}
+
+impl Cell {
+    /// Text that is never shortened.
+    pub(crate) fn plain(text: impl AsRef<str>) -> Self {
+        Self {
+            text: printable(text.as_ref()),
+            color: None,
+            shortening: Shortening::Never,
+        }
+    }
+
+    /// An id, a name or an address: shortened in the middle.
+    pub(crate) fn id(text: impl AsRef<str>) -> Self {
+        Self {
+            shortening: Shortening::Middle,
+            ..Self::plain(text)
+        }
+    }
+
+    /// Prose: shortened at its end.
+    pub(crate) fn prose(text: impl AsRef<str>) -> Self {
+        Self {
+            shortening: Shortening::End,
+            ..Self::plain(text)
+        }
+    }
+
+    pub(crate) fn ok(text: &str) -> Self {
+        Self::plain(text).colored(AnsiColor::Green)
+    }
+
+    pub(crate) fn warn(text: &str) -> Self {
+        Self::plain(text).colored(AnsiColor::Yellow)
+    }
+
+    pub(crate) fn error(text: &str) -> Self {
+        Self::plain(text).colored(AnsiColor::Red)
+    }
+
+    /// An outcome in its colour.
+    pub(crate) fn outcome(outcome: &str) -> Self {
+        Self::plain(outcome).colored(match outcome {
+            "success" => AnsiColor::Green,
+            "denied" => AnsiColor::Red,
+            "failure" => AnsiColor::Yellow,
+            _ => AnsiColor::White,
+        })
+    }
+
+    fn colored(self, color: AnsiColor) -> Self {
+        Self {
+            color: Some(color),
+            ..self
+        }
+    }
+
+    fn width(&self) -> usize {
+        self.text.width()
+    }
+}
+
+/// Prints an aligned table on a terminal, otherwise lines with tabs between the columns.
+pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<Cell>>) {
+    let has_color = AutoStream::choice(&std::io::stdout()) != ColorChoice::Never;
+    if std::io::stdout().is_terminal() {
+        let rows = rows.collect();
+        raw_line(&aligned(header, rows, has_color));
+        return;
+    }
+    text(&header.join("\t"));
+    for row in rows {
+        let cells: Vec<_> = row.iter().map(|cell| painted(cell, has_color)).collect();
+        raw_line(&cells.join("\t"));
+    }
+}
+
+fn painted(cell: &Cell, has_color: bool) -> String {
+    match cell.color.filter(|_| has_color) {
+        Some(color) => {
+            let style = Style::new().fg_color(Some(color.into()));
+            format!("{style}{}{style:#}", cell.text)
+        }
+        None => cell.text.clone(),
+    }
+}
+
+fn aligned(header: &[&str], mut rows: Vec<Vec<Cell>>, has_color: bool) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')))
+        .set_content_arrangement(ContentArrangement::Disabled);
+    match has_color {
+        true => table.enforce_styling(),
+        false => table.force_no_tty(),
+    };
+    let terminal = Table::new().width().map_or(DEFAULT_WIDTH, usize::from);
+    shorten(header, &mut rows, terminal);
+    table.set_header(
+        header
+            .iter()
+            .map(|title| comfy_table::Cell::new(title).add_attribute(Attribute::Bold)),
+    );
+    for row in rows {
+        table.add_row(row.into_iter().map(|cell| match cell.color {
+            Some(color) => comfy_table::Cell::new(cell.text).fg(comfy(color)),
+            None => comfy_table::Cell::new(cell.text),
+        }));
+    }
+    table.to_string()
+}
+
+fn comfy(color: AnsiColor) -> Color {
+    match color {
+        AnsiColor::Green => Color::Green,
+        AnsiColor::Yellow => Color::Yellow,
+        AnsiColor::Red => Color::Red,
+        _ => Color::Grey,
+    }
+}
+
+/// Shortens the cells that may be, so that the rows fit into the terminal.
+fn shorten(header: &[&str], rows: &mut [Vec<Cell>], terminal: usize) {
+    let (mut fixed, mut flexible) = (PADDING * header.len(), Vec::new());
+    for (column, title) in header.iter().enumerate() {
+        let cells = || rows.iter().filter_map(|row| row.get(column));
+        let width = cells().map(Cell::width).max().unwrap_or(0).max(title.width());
+        match cells().any(|cell| cell.shortening != Shortening::Never) {
+            true => flexible.push(width),
+            false => fixed += width,
+        }
+    }
+    let widest = widest(&flexible, terminal.saturating_sub(fixed));
+    for cell in rows.iter_mut().flatten() {
+        match cell.shortening {
+            Shortening::Never => {}
+            Shortening::Middle => cell.text = shortened(&cell.text, widest, widest / 2),
+            Shortening::End => cell.text = shortened(&cell.text, widest, 0),
+        }
+    }
+}
+
+/// The width to which columns are reduced so that all of them fit into the available one: only the widest lose.
+fn widest(columns: &[usize], available: usize) -> usize {
+    let needed = |limit: usize| columns.iter().map(|width| (*width).min(limit)).sum::<usize>();
+    let most = columns.iter().copied().max().unwrap_or(0).max(MIN_WIDTH);
+    (MIN_WIDTH..=most)
+        .rev()
+        .find(|limit| needed(*limit) <= available)
+        .unwrap_or(MIN_WIDTH)
+}
+
+/// A text of at most this width: its begin, `…`, and its end of at most `tail`.
+fn shortened(text: &str, width: usize, tail: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let tail = taken(text.chars().rev(), tail);
+    let head = taken(
+        text.chars(),
+        width.saturating_sub(1 + tail.iter().filter_map(|c| c.width()).sum::<usize>()),
+    );
+    head.into_iter()
+        .chain(['…'])
+        .chain(tail.into_iter().rev())
+        .collect()
+}
+
+/// The first characters whose widths do not exceed this one.
+fn taken(chars: impl Iterator<Item = char>, width: usize) -> Vec<char> {
+    let mut left = width;
+    chars
+        .take_while(|c| {
+            let fits = c.width().unwrap_or(0) <= left;
+            left = left.saturating_sub(c.width().unwrap_or(0));
+            fits
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_shortened_in_the_middle() {
+        assert_eq!(shortened("0190f3a1-7b2c", 13, 6), "0190f3a1-7b2c");
+        assert_eq!(shortened("0190f3a1-7b2c", 9, 4), "0190…7b2c");
+        assert_eq!(shortened("日本語日本語", 7, 3), "日本…語");
+        assert_eq!(shortened("a long sentence", 7, 0), "a long…");
+    }
+
+    #[test]
+    fn only_the_widest_columns_lose() {
+        assert_eq!(widest(&[10, 40, 30], 80), 40);
+        assert_eq!(widest(&[10, 40, 30], 70), 30);
+        assert_eq!(widest(&[10, 40, 30], 50), 20);
+        assert_eq!(widest(&[10, 40, 30], 5), MIN_WIDTH);
+    }
+
+    #[test]
+    fn a_row_fits_into_the_terminal_while_fixed_columns_stay_whole() {
+        let row = || {
+            vec![
+                Cell::plain("2026-11-28T17:40:04.123Z"),
+                Cell::outcome("success"),
+                Cell::plain("user.updated"),
+                Cell::plain("alice@example.org"),
+                Cell::id("tenant-0190f3a1-7b2c-7000-8000-0123456789ab"),
+                Cell::id("document 0190f3a1-7b2c-7000-8000-0123456789ab"),
+                Cell::id("2001:db8:85a3:8d3:1319:8a2e:370:7348"),
+            ]
+        };
+        let header = [
+            "time (UTC)",
+            "outcome",
+            "action",
+            "actor",
+            "tenant",
+            "resource",
+            "address",
+        ];
+        for terminal in [120, 150, 200] {
+            let mut rows = vec![row()];
+            shorten(&header, &mut rows, terminal);
+            let width: usize = rows[0].iter().map(|cell| cell.width() + PADDING).sum();
+            assert!(width <= terminal, "{width} in {terminal}");
+            for (cell, whole) in rows[0].iter().zip(row()).take(4) {
+                assert_eq!(cell.text, whole.text);
+            }
+        }
+    }
+}

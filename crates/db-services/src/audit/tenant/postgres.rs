@@ -1,0 +1,103 @@
+//! The transaction of a tenant's reader on PostgreSQL.
+
+use diesel::QueryResult;
+use diesel::connection::{TransactionDepthChange, TransactionManagerStatus};
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Bool, Text};
+use diesel_async::{
+    AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
+};
+
+use super::{Changed, NESTED};
+
+/// The savepoint ends with the transaction, and the prepared statement with those that diesel has cached: `END`
+/// fails without them.
+const MARKS: &str = "SAVEPOINT audit_tenant; PREPARE audit_tenant AS SELECT 1";
+
+/// Session-level advisory locks would outlive the transaction.
+const END: &str = "RELEASE SAVEPOINT audit_tenant; DEALLOCATE audit_tenant; \
+     SELECT pg_catalog.pg_advisory_unlock_all(); ROLLBACK";
+
+/// After a failed statement nothing else is possible. Role and tenant are as they were at the savepoint then.
+const RECOVER: &str = "ROLLBACK TO SAVEPOINT audit_tenant";
+
+/// Begins the transaction as the reader of a tenant.
+pub(super) async fn begin(conn: &mut AsyncPgConnection, tenant: &str) -> QueryResult<()> {
+    // One message, which costs one round trip and has no parameters: digits need no quoting.
+    let digits: String = tenant.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let begin = format!(
+        "BEGIN READ ONLY; \
+         SELECT set_config('audit.tenant_reader', set_config('role', audit_role('reader'), true), true), \
+                set_config('audit.tenant_id', convert_from(decode('{digits}', 'hex'), 'UTF8'), true); \
+         {MARKS}"
+    );
+    AnsiTransactionManager::begin_transaction_sql(conn, &begin).await
+}
+
+/// Verifies that role, tenant, transaction and session are what `begin` has set, and rolls back.
+pub(super) async fn end(conn: &mut AsyncPgConnection, tenant: &str, has_failed: bool) -> Result<(), Changed> {
+    if has_failed {
+        conn.batch_execute(RECOVER).await?;
+    }
+    let found: Found = Check { tenant }.get_result(conn).await?;
+    verify(found)?;
+    // Not by diesel, which panics if a nested transaction was cut short at its beginning.
+    conn.batch_execute(END).await?;
+    if let TransactionManagerStatus::Valid(status) = status(conn) {
+        status.change_transaction_depth(TransactionDepthChange::DecreaseDepth)?;
+    }
+    if AnsiTransactionManager::is_broken_transaction_manager(conn) {
+        return Err(Changed(NESTED.to_owned()));
+    }
+    Ok(())
+}
+
+fn status(conn: &mut AsyncPgConnection) -> &mut TransactionManagerStatus {
+    AnsiTransactionManager::transaction_manager_status_mut(conn)
+}
+
+/// Whether role, tenant, access mode and prepared statements are as they were set.
+type Found = (bool, bool, bool, bool);
+
+fn verify((is_reader, is_tenant, is_read_only, has_no_statements): Found) -> Result<(), Changed> {
+    let reason = match (is_reader, is_tenant, is_read_only, has_no_statements) {
+        (true, true, true, true) => return Ok(()),
+        (true, true, true, false) => "a statement was prepared with PREPARE",
+        (true, true, false, _) => "the transaction is not read-only",
+        (true, false, ..) => "the tenant was changed, or the transaction was ended",
+        (false, ..) => "the role was changed, or the transaction was ended",
+    };
+    Err(Changed(reason.to_owned()))
+}
+
+/// The query for [`Found`]. diesel caches it, unlike `sql_query`.
+struct Check<'a> {
+    tenant: &'a str,
+}
+
+impl Query for Check<'_> {
+    type SqlType = (Bool, Bool, Bool, Bool);
+}
+
+impl QueryId for Check<'_> {
+    type QueryId = Check<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl QueryFragment<Pg> for Check<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT coalesce(current_user = pg_catalog.current_setting('audit.tenant_reader', true), false), \
+                    coalesce(pg_catalog.current_setting('audit.tenant_id', true) = ",
+        );
+        out.push_bind_param::<Text, _>(self.tenant)?;
+        out.push_sql(
+            ", false), \
+             pg_catalog.current_setting('transaction_read_only') = 'on', \
+             NOT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements \
+                         WHERE from_sql AND name <> 'audit_tenant' AND prepare_time >= pg_catalog.now())",
+        );
+        Ok(())
+    }
+}

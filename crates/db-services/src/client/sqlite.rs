@@ -1,0 +1,179 @@
+//! Opens SQLite databases: for writing, or without changing the file.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, ConnectionError, ConnectionResult, QueryResult, SqliteConnection};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Where an SQLite database is.
+#[derive(Clone, Debug)]
+pub(crate) enum SqliteLocation {
+    File(PathBuf),
+    /// A file that is not changed.
+    ReadOnly(PathBuf),
+    /// A private shared in-memory database, under this URI.
+    Memory(String),
+}
+
+/// The longest wait for a lock of another process.
+const BUSY: &str = "PRAGMA busy_timeout = 5000";
+
+/// The longest wait for other processes that use the file for the first time.
+const FIRST_USE: Duration = Duration::from_secs(5);
+
+/// The write-ahead log lets readers and the writer work side by side. FULL syncs it at each commit, so that
+/// the commit survives a power cut. `recursive_triggers` makes REPLACE ask the DELETE trigger too.
+const SETTINGS: &str = "PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;";
+
+/// In a URI, everything but these characters is encoded.
+const IN_URI: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_');
+
+/// Opens an SQLite database. A [`SqliteLocation::File`] that does not exist is created, for its owner alone.
+pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteConnection> {
+    let name = match location {
+        SqliteLocation::ReadOnly(path) => return open_read_only(path),
+        SqliteLocation::Memory(uri) => uri.clone(),
+        SqliteLocation::File(path) => {
+            // With mode 0600, which SQLite gives to its `-wal` and `-shm` too. If it cannot be created, SQLite reports
+            // the reason.
+            let _ = crate::files::create_empty(path);
+            name_of(path)
+        }
+    };
+    let mut connection = SqliteConnection::establish(&name).map_err(|error| match error {
+        ConnectionError::BadConnection(detail) => ConnectionError::BadConnection(format!(
+            "{detail} (does its directory exist, and may it be written to?)"
+        )),
+        other => other,
+    })?;
+    set_up(&mut connection).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
+}
+
+/// "./" keeps SQLite from reading a name like "file:x" as a URI.
+fn name_of(path: &Path) -> String {
+    match path.is_relative() {
+        true => format!("./{}", path.display()),
+        false => path.display().to_string(),
+    }
+}
+
+fn set_up(connection: &mut SqliteConnection) -> QueryResult<()> {
+    connection.batch_execute(BUSY)?;
+    use_wal(connection)?;
+    connection.batch_execute(SETTINGS)
+}
+
+/// Switches to the write-ahead log. SQLite does not wait for other processes that do so at the same time.
+fn use_wal(connection: &mut SqliteConnection) -> QueryResult<()> {
+    let deadline = Instant::now() + FIRST_USE;
+    loop {
+        match connection.batch_execute("PRAGMA journal_mode = WAL") {
+            Err(error) if error.to_string().contains("locked") && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Opens a file without changing it. Where the directory cannot be written to and no process has the file
+/// open, SQLite reads a database with a write-ahead log only as immutable, that is without locks.
+pub(super) fn open_read_only(path: &Path) -> ConnectionResult<SqliteConnection> {
+    let error = match open_uri(path, "mode=ro") {
+        Err(error) if needs_to_write(&error) && is_unwritable(path.parent()) => error,
+        done => return done,
+    };
+    match unmerged(path) {
+        None => open_uri(path, "mode=ro&immutable=1"),
+        Some(log) => Err(ConnectionError::BadConnection(format!(
+            "{error} ({} has changes that are not in the file yet, and they cannot be read where this user may \
+             not write: copy both files to another directory, and open the copy)",
+            log.display()
+        ))),
+    }
+}
+
+fn open_uri(path: &Path, options: &str) -> ConnectionResult<SqliteConnection> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let encoded = utf8_percent_encode(&path.display().to_string(), IN_URI).to_string();
+    let mut connection = SqliteConnection::establish(&format!("file:{encoded}?{options}"))?;
+    // SQLite opens the file and its log at the first statement that reads.
+    connection
+        .batch_execute(&format!("{BUSY}; SELECT 1 FROM sqlite_schema LIMIT 1"))
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
+}
+
+/// True for SQLite's texts about a file that it could create or write only: compiled in, in one language;
+/// diesel does not pass the codes on.
+fn needs_to_write(error: &ConnectionError) -> bool {
+    let text = error.to_string();
+    text.contains("unable to open database file") || text.contains("readonly database")
+}
+
+/// True if no file can be created in a directory. A process without free descriptors gets the same text from SQLite,
+/// and an immutable connection would then show old rows for as long as it is in the pool.
+fn is_unwritable(dir: Option<&Path>) -> bool {
+    let probe = dir
+        .unwrap_or(Path::new(""))
+        .join(format!(".{}", uuid::Uuid::new_v4().simple()));
+    match crate::files::create_private(&probe) {
+        Ok(_) => {
+            let _ = std::fs::remove_file(&probe);
+            false
+        }
+        Err(error) => matches!(
+            error.kind(),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+        ),
+    }
+}
+
+/// The file's log, if it may have changes that are not in the file.
+fn unmerged(path: &Path) -> Option<PathBuf> {
+    ["-wal", "-journal"].into_iter().find_map(|suffix| {
+        let mut log = path.as_os_str().to_owned();
+        log.push(suffix);
+        match std::fs::metadata(&log) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Ok(metadata) if metadata.len() == 0 => None,
+            _ => Some(log.into()),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Barrier};
+
+    use super::*;
+
+    /// Without the repetition about one of thirty fails.
+    #[test]
+    fn a_new_file_may_be_opened_many_times_at_the_same_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..60 {
+            let (path, start) = (dir.path().join(round.to_string()), Arc::new(Barrier::new(8)));
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    let (path, start) = (path.clone(), Arc::clone(&start));
+                    std::thread::spawn(move || {
+                        start.wait();
+                        open_sqlite(&SqliteLocation::File(path)).map(drop)
+                    })
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap().unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! How this workspace creates files: new ones, for their owner alone, and never through a link. Not a public API.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+/// Opens files for reading and writing; those that are created may be read by their owner alone.
+pub(crate) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Creates a file that only this user may read. Fails if anything has the name already, a link included.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    private().create_new(true).open(path)
+}
+
+/// The same for the owner of its directory: the service must be able to open what root has created in its
+/// directory. Only root may give files away, and nobody else has to. Root cannot in some containers, where no other
+/// user does the writing.
+pub(crate) fn create_for_owner(path: &Path) -> io::Result<File> {
+    let file = create_private(path)?;
+    #[cfg(unix)]
+    if let Some(Ok(owner)) = path.parent().map(std::fs::metadata) {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let _ = fchown(&file, Some(owner.uid()), Some(owner.gid()));
+    }
+    Ok(file)
+}
+
+/// Creates an empty file for the owner of its directory, unless something has its name.
+///
+/// The file gets its name after it was closed. To close a file ends all locks that the process holds on it
+/// (fcntl(2)), also those of an SQLite connection that another thread has opened by that name meanwhile.
+pub(crate) fn create_empty(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let unnamed = path.with_extension(format!("{}.new", uuid::Uuid::new_v4().simple()));
+    drop(create_for_owner(&unnamed)?);
+    let linked = std::fs::hard_link(&unnamed, path);
+    std::fs::remove_file(&unnamed)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Creates a directory, with those above it, that only this user may read; one that exists is left as it is.
+pub fn create_private_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
+/// True if nobody but this user and root can replace a file that was created in a directory: the directory belongs
+/// to one of them, and neither its group nor others may write to it, or it belongs to root and is sticky, as /tmp is.
+#[cfg(unix)]
+pub fn is_protected(dir: &File, created: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (dir, user) = (dir.metadata()?, created.metadata()?.uid());
+    let is_sticky = dir.mode() & 0o1000 != 0 && dir.uid() == 0;
+    Ok((dir.uid() == user || dir.uid() == 0) && (dir.mode() & 0o022 == 0 || is_sticky))
+}
+
+/// True: there are no modes.
+#[cfg(not(unix))]
+pub fn is_protected(_: &File, _: &File) -> io::Result<bool> {
+    Ok(true)
+}
