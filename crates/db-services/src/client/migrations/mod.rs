@@ -32,8 +32,8 @@ impl Database {
     /// Runs the migrations that the database does not have yet, all in one transaction, and returns their
     /// versions. Creates an SQLite file that does not exist, with mode 0600.
     ///
-    /// Several processes may call this at the same time: one of them migrates, the others wait for it, at most 10 seconds, and
-    /// then have nothing to do. If no migration is pending, nothing is locked or written, and the right to
+    /// Several processes may call this at the same time: one of them migrates, the others wait for it, at most
+    /// 10 seconds, and then have nothing to do. If no migration is pending, nothing is locked or written, and the right to
     /// read the table `__diesel_schema_migrations` suffices.
     ///
     /// On PostgreSQL the transaction locks that table (SHARE ROW EXCLUSIVE), which requires UPDATE, DELETE or
