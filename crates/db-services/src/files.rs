@@ -73,3 +73,27 @@ pub fn is_protected(dir: &File, created: &File) -> io::Result<bool> {
 pub fn is_protected(_: &File, _: &File) -> io::Result<bool> {
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_created_once_and_under_its_name_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.db");
+        create_empty(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+        std::fs::write(&path, "content").unwrap();
+        create_empty(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"content");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+        assert!(create_empty(&dir.path().join("absent").join("audit.db")).is_err());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = path.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+}

@@ -45,6 +45,7 @@ async fn a_host_that_does_not_answer_is_passed() {
     let (welcoming, silent) = (welcoming().await, server(None).await);
     let (hole, _listener, _queued) = black_hole().await;
     let ends_at_once = server(Some(Vec::new())).await;
+    let busy = refusing("53300", "too many connections").await;
     assert!(try_to_connect(&route(&[&welcoming], "")).await.is_ok());
     for (hosts, options) in [
         (vec![&silent, &welcoming], "connect_timeout=1"),
@@ -55,10 +56,25 @@ async fn a_host_that_does_not_answer_is_passed() {
             "connect_timeout=1",
         ),
         (vec![&ends_at_once, &welcoming], "connect_timeout=1"),
+        (vec![&busy, &welcoming], ""),
     ] {
         let hosts: Vec<&str> = hosts.into_iter().map(String::as_str).collect();
         let connected = try_to_connect(&route(&hosts, options)).await;
         assert!(connected.is_ok(), "{hosts:?}: {connected:?}");
+    }
+}
+
+#[test]
+fn the_only_host_gets_the_whole_attempt_of_a_writer_unless_the_url_has_a_limit() {
+    let attempt = Duration::from_secs(30);
+    for (hosts, options, seconds) in [
+        (&["a.example:1"][..], "sslmode=disable", 30),
+        (&["a.example:1"], "sslmode=disable&connect_timeout=7", 7),
+        (&["a.example:1"], "sslmode=disable&connect_timeout=40", 30),
+        (&["a.example:1", "b.example:1"], "sslmode=disable", 5),
+    ] {
+        let limit = route(hosts, options).limited(attempt).limit;
+        assert_eq!(limit.as_secs(), seconds, "{hosts:?} {options}");
     }
 }
 
