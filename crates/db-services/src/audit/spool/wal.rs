@@ -13,6 +13,9 @@
 //!   log, and it was never acknowledged. So damage that hides every other sign of the last commits, or the last
 //!   commit itself, is not found in such a log. In a log that was not started again no page follows, and a whole
 //!   commit with a wrong checksum is damage.
+//! - Frames of which both salts are others are of an older log. SQLite counts in the header how often it started a
+//!   log again, but a connection that found the index whole begins with zero: of two processes, of which one was
+//!   killed, the count does not tell. So such frames prove nothing, and show that the log was started again.
 //! - The rest of a commit is not, if its sync failed and a smaller commit was written over its beginning. It lies
 //!   behind a valid commit, its pages ascend, each checksum but the first is continued, and the pages that every
 //!   whole commit of a batch writes are not in it: one of the first four (the highest number given), and the very
@@ -75,6 +78,8 @@ fn examine(log: &mut impl Read) -> io::Result<Option<String>> {
     // last frame has.
     let (mut computed, mut stored) = (sum, sum);
     let (mut part, mut is_after_commit, mut size) = (Part::Valid, false, 0);
+    // One commit behind the damage, in a log that may have been started again all the same.
+    let mut is_last_commit_hurt = false;
     while fill(log, &mut bytes)? {
         let frame = Frame {
             bytes: &bytes,
@@ -101,15 +106,16 @@ fn examine(log: &mut impl Read) -> io::Result<Option<String>> {
             Part::Damaged { commits } => Part::Damaged { commits },
             Part::Valid | Part::BehindRest | Part::Rest { .. } => Part::Damaged { commits: 0 },
         };
-        if let Part::Damaged { commits } = &mut part
+        if frame.is_of_other_log(&header) {
+            is_last_commit_hurt = false;
+        } else if let Part::Damaged { commits } = &mut part
             && frame.is_commit()
         {
             *commits += u32::from(frame.is_current);
-            if is_valid || *commits > 1 || !is_restarted {
-                return Ok(Some(
-                    "its write-ahead log is damaged, and commits follow the damage".to_owned(),
-                ));
+            if is_valid || *commits > 1 {
+                return Ok(Some(DAMAGE.to_owned()));
             }
+            is_last_commit_hurt = !is_restarted;
         }
         computed = continued.unwrap_or_else(|| frame.sum(computed, frame.page()));
         stored = Sum {
@@ -117,8 +123,10 @@ fn examine(log: &mut impl Read) -> io::Result<Option<String>> {
             ..sum
         };
     }
-    Ok(None)
+    Ok(is_last_commit_hurt.then(|| DAMAGE.to_owned()))
 }
+
+const DAMAGE: &str = "its write-ahead log is damaged, and commits follow the damage";
 
 /// The part of a log that a frame is in.
 enum Part {
@@ -155,6 +163,11 @@ impl Frame<'_> {
 
     fn is_commit(&self) -> bool {
         self.size() != 0
+    }
+
+    /// True if neither salt is that of the header: a wrong bit changes one of them alone.
+    fn is_of_other_log(&self, header: &[u8; HEADER]) -> bool {
+        self.bytes[8..12] != header[16..20] && self.bytes[12..16] != header[20..24]
     }
 
     fn stored_sum(&self) -> (u32, u32) {

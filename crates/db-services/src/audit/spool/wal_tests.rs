@@ -152,6 +152,41 @@ fn a_wrong_page_number_is_not_taken_for_the_rest_of_a_failed_commit() {
 }
 
 /// As after a write that was lost. Two commits that can be seen prove that the first was acknowledged.
+/// A process was killed when it had started the log again; the next one found the index whole, and counts from zero.
+#[test]
+fn an_older_log_behind_one_that_counts_from_zero_is_not_damage() {
+    let log_of = |commits: i64| {
+        let dir = TempDir::new().unwrap();
+        let mut file = SpoolFile::create(dir.path(), NAME, "there").unwrap();
+        for tag in 0..commits {
+            file.commit(&[body(tag, 3)], &[]).unwrap();
+        }
+        let (killed, log) = killed(dir.path());
+        (fs::read(&log).unwrap(), killed)
+    };
+    let (older, _) = log_of(40);
+    let (newer, dir) = log_of(10);
+    let log = dir.path().join(format!("{NAME}.spool-wal"));
+    assert_eq!((&newer[12..16], newer.len() < older.len()), (&[0; 4][..], true));
+    let behind = [&newer, &older[newer.len()..]].concat();
+    fs::write(&log, &behind).unwrap();
+    assert_eq!(wal::find_damage(&log).unwrap(), None);
+    assert_eq!(check(dir.path()).unwrap(), 10);
+
+    // Killed between the header of the last frame and its page.
+    let mut torn = behind.clone();
+    let page = newer.len() - 4096..newer.len();
+    torn[page.clone()].copy_from_slice(&older[page]);
+    fs::write(&log, &torn).unwrap();
+    assert_eq!(wal::find_damage(&log).unwrap(), None);
+
+    // An earlier commit with a wrong bit is damage.
+    let mut hurt = behind;
+    hurt[32 + 100] ^= 1;
+    fs::write(&log, &hurt).unwrap();
+    assert!(wal::find_damage(&log).unwrap().is_some());
+}
+
 #[test]
 fn a_block_of_zeros_hides_one_commit_of_a_restarted_log_at_most() {
     for rows in [1, 3, 12] {
