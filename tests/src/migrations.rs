@@ -8,7 +8,7 @@ use db_test::Server;
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::attacks::fixture::connect;
-use crate::support::TestDb;
+use crate::support::{TestDb, has_all_migrations, has_no_migration};
 
 /// Runs all migrations up, down and up again, first on an empty database, then on one with a row.
 async fn migrate_up_down_up(db: TestDb) {
@@ -35,14 +35,7 @@ async fn migrate_up_down_up(db: TestDb) {
                 step.name
             );
         }
-        assert!(
-            db.database
-                .migration_status()
-                .await
-                .unwrap()
-                .iter()
-                .all(|step| !step.applied)
-        );
+        assert!(has_no_migration(&db.database).await);
         assert!(db.database.revert_migration().await.is_err());
     }
     assert_eq!(db.database.migrate().await.unwrap().len(), steps.len());
@@ -161,14 +154,7 @@ async fn reading_the_status_changes_nothing_on_postgres() {
     db.database.migrate().await.unwrap();
     let url = format!("{}?options=-cdefault_transaction_read_only%3Don", db.url);
     let reader = Database::from_url(&url).unwrap();
-    assert!(
-        reader
-            .migration_status()
-            .await
-            .unwrap()
-            .iter()
-            .all(|state| state.applied)
-    );
+    assert!(has_all_migrations(&reader).await);
     assert_eq!(reader.migrate().await.unwrap(), [""; 0]);
 }
 
@@ -179,14 +165,7 @@ async fn a_failed_migration_leaves_nothing_of_those_before_it() {
     db.sql("CREATE TABLE audit_legal_holds (x int)").await.unwrap();
     let error = db.database.migrate().await.unwrap_err().to_string();
     assert!(error.contains("audit_legal_holds"), "{error}");
-    assert!(
-        db.database
-            .migration_status()
-            .await
-            .unwrap()
-            .iter()
-            .all(|state| !state.applied)
-    );
+    assert!(has_no_migration(&db.database).await);
     let exists = "SELECT (to_regclass('audit_logs') IS NULL)::text AS value";
     assert_eq!(db.text(exists).await, "true");
     db.sql("DROP TABLE audit_legal_holds").await.unwrap();
@@ -202,7 +181,9 @@ async fn no_lock_that_a_plain_login_may_hold_stops_the_migrations() {
     let plain = connect(&server.url_as("plain", "pw", db.url.rsplit('/').next().unwrap())).await;
     plain
         .batch_execute(
-            "SELECT pg_advisory_lock(hashtextextended('db-services migrations', 0));              BEGIN; LOCK TABLE __diesel_schema_migrations IN ACCESS SHARE MODE;              SELECT FROM __diesel_schema_migrations; SAVEPOINT before",
+            "SELECT pg_advisory_lock(hashtextextended('db-services migrations', 0)); \
+             BEGIN; LOCK TABLE __diesel_schema_migrations IN ACCESS SHARE MODE; \
+             SELECT FROM __diesel_schema_migrations; SAVEPOINT before",
         )
         .await
         .unwrap();

@@ -11,7 +11,7 @@ use diesel_async::SimpleAsyncConnection;
 use tempfile::TempDir;
 
 use crate::small_disk::{SmallDisk, rerun_in_name_space};
-use crate::support::TestDb;
+use crate::support::{TestDb, has_all_migrations, has_no_migration};
 
 /// A user who owns nothing.
 const NOBODY: u32 = 65_534;
@@ -66,14 +66,7 @@ async fn a_file_is_read_and_not_changed() {
     let database = at(&path).read_only().unwrap();
     assert_eq!(database.sqlite_path(), Some(&*path));
     assert_eq!(entries(&database).await, Ok(1));
-    assert!(
-        database
-            .migration_status()
-            .await
-            .unwrap()
-            .iter()
-            .all(|state| state.applied)
-    );
+    assert!(has_all_migrations(&database).await);
     let refused = insert(&mut database.connection().await.unwrap(), &AuditEntry::new("y")).await;
     assert!(refused.unwrap_err().to_string().contains("readonly"));
     assert!(database.revert_migration().await.is_err());
@@ -101,14 +94,12 @@ async fn a_reader_sees_what_a_writer_commits_meanwhile() {
 async fn neither_reading_nor_the_migration_status_changes_a_foreign_database() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("foreign.db");
-    let status = async || at(&path).migration_status().await.unwrap();
-
-    assert!(status().await.iter().all(|state| !state.applied));
+    assert!(has_no_migration(&at(&path)).await);
     assert!(entries(&at(&path).read_only().unwrap()).await.is_err());
     assert!(!path.exists(), "no file is created");
 
     std::fs::write(&path, "").unwrap();
-    assert!(status().await.iter().all(|state| !state.applied));
+    assert!(has_no_migration(&at(&path)).await);
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
 
     sql(
@@ -119,7 +110,7 @@ async fn neither_reading_nor_the_migration_status_changes_a_foreign_database() {
     .unwrap();
     wait_until_closed(&path).await;
     let before = std::fs::read(&path).unwrap();
-    assert!(status().await.iter().all(|state| !state.applied));
+    assert!(has_no_migration(&at(&path)).await);
     assert!(entries(&at(&path).read_only().unwrap()).await.is_err());
     assert_eq!(std::fs::read(&path).unwrap(), before);
     let files = std::fs::read_dir(dir.path()).unwrap().count();
@@ -156,22 +147,8 @@ async fn a_file_on_read_only_media_is_read() {
     assert!(error.contains("readonly") || error.contains("open"), "{error}");
     let database = at(&whole).read_only().unwrap();
     assert_eq!(entries(&database).await, Ok(1));
-    assert!(
-        database
-            .migration_status()
-            .await
-            .unwrap()
-            .iter()
-            .all(|state| state.applied)
-    );
-    assert!(
-        at(&whole)
-            .migration_status()
-            .await
-            .unwrap()
-            .iter()
-            .all(|state| state.applied)
-    );
+    assert!(has_all_migrations(&database).await);
+    assert!(has_all_migrations(&at(&whole)).await);
 
     let error = entries(&at(&crashed).read_only().unwrap()).await.unwrap_err();
     assert!(

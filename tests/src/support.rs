@@ -18,16 +18,35 @@ pub struct TestDb {
 }
 
 enum Cleanup {
-    Postgres(#[allow(dead_code)] Postgres),
-    Sqlite(#[allow(dead_code)] TempDir),
+    Postgres {
+        _database: Postgres,
+    },
+    Sqlite {
+        _dir: TempDir,
+    },
     /// Removed by the test, or with its server.
     External,
+}
+
+/// True if a database has every migration.
+pub async fn has_all_migrations(database: &Database) -> bool {
+    let states = database.migration_status().await.unwrap();
+    states.iter().all(|state| state.applied)
+}
+
+/// True if a database has no migration.
+pub async fn has_no_migration(database: &Database) -> bool {
+    let states = database.migration_status().await.unwrap();
+    states.iter().all(|state| !state.applied)
 }
 
 impl TestDb {
     pub async fn postgres() -> Self {
         let postgres = Postgres::migrated().unwrap_or_else(|error| panic!("{error}"));
-        Self::of(postgres.url().to_owned(), Cleanup::Postgres(postgres))
+        Self::of(
+            postgres.url().to_owned(),
+            Cleanup::Postgres { _database: postgres },
+        )
     }
 
     /// A database on a server of the test, which is removed with the server.
@@ -46,13 +65,16 @@ impl TestDb {
 
     pub fn empty_postgres() -> Self {
         let postgres = Postgres::empty().unwrap_or_else(|error| panic!("{error}"));
-        Self::of(postgres.url().to_owned(), Cleanup::Postgres(postgres))
+        Self::of(
+            postgres.url().to_owned(),
+            Cleanup::Postgres { _database: postgres },
+        )
     }
 
     pub fn empty_sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", dir.path().join("audit.db").display());
-        Self::of(url, Cleanup::Sqlite(dir))
+        Self::of(url, Cleanup::Sqlite { _dir: dir })
     }
 
     /// A database that the caller creates and removes.

@@ -42,19 +42,12 @@ pub(crate) struct Cli {
         global = true,
         value_name = "WHEN",
         default_value = "auto",
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = ["auto", "always", "never"]
     )]
-    pub(crate) color: Color,
+    pub(crate) color: String,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// When to use colours.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(crate) enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 /// The choice of `--color`, which applies to the messages about invalid arguments as well. The parser rejects an

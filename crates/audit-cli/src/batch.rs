@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use audit_ops::{InsertFailure, SingleInserter};
 use chrono::{DateTime, Utc};
-use db_services::audit::{self, AuditEntry, InsertFailure, SingleInserter};
+use db_services::audit::{self, AuditEntry};
 use db_services::client::{Connection, Database};
 use diesel_async::AsyncConnection;
 use indicatif::ProgressBar;
@@ -133,12 +134,6 @@ impl BatchInserter {
     fn count(&mut self, inserted: usize, sent: usize) {
         self.totals.written += inserted as u64;
         self.totals.already_stored += (sent - inserted) as u64;
-    }
-}
-
-impl Drop for BatchInserter {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
     }
 }
 

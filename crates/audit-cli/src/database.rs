@@ -12,7 +12,7 @@ const DEFAULT_URL: &str = "sqlite://audit.db";
 /// The database that the option names, else the environment, else the default. Does not connect.
 pub(crate) fn from_args(args: &DatabaseArgs) -> Result<Database, CliError> {
     if let Some(url) = &args.database_url {
-        if output::masked(url) != *url && has_password(url) {
+        if has_password(url) {
             print_note!(
                 "warning: other users of this machine see the password in --database-url in the list of processes; \
                  set AUDIT_DATABASE_URL instead"

@@ -83,7 +83,7 @@ fn show_log() {
                 Level::Debug | Level::Trace => "debug",
             };
             let style = line.default_level_style(record.level());
-            let message = output::printable(&output::masked(&record.args().to_string()));
+            let message = output::safe(&record.args().to_string());
             writeln!(line, "{style}{level}{style:#}: {message}")
         })
         .init();
@@ -101,7 +101,7 @@ fn usage_error(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         .iter()
         .map(|argument| argument.to_string_lossy())
         .collect();
-    if quoted.contains('@') || output::masked(&quoted) != quoted || output::printable(&quoted) != quoted {
+    if output::safe(&quoted) != quoted {
         output::note_lines(error.render().to_string().trim_end());
     } else {
         // There is nowhere to report that standard error cannot be written to.

@@ -349,7 +349,7 @@ fn print_remaining(report: &Retried, database: &str) {
         print_note!(
             "{database} still rejects {}: {}",
             output::entries(*entries),
-            output::printable(reason)
+            reason
         );
     }
     if report.other_target > 0 {

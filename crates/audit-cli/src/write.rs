@@ -31,9 +31,9 @@ Each line of a file is a JSON object with the names of the columns: action (requ
 actor_id, actor_type, on_behalf_of, outcome, resource_type, resource_id, ip_address, user_agent, request_id, \
 trace_id, operation_id, metadata. Lines with both id and created_at can be written again: they are stored once. \
 Numbers in metadata stay as they are written, as far as the database keeps them so (jsonb does not keep exponents); \
-one with an exponent beyond 400 becomes text. Of members with the same name the last one is kept. A line that is not such an object, is longer than 16 MiB, or is \
-rejected by the database, is reported with its number and skipped. Lines of a stream are written a second after they \
-were read at the latest.
+one with an exponent beyond 400 becomes text. Of members with the same name the last one is kept. A line that is not \
+such an object, is longer than 16 MiB, or is rejected by the database, is reported with its number and skipped. \
+Lines of a stream are written a second after they were read at the latest.
 
 Exit codes: 0 done, 1 some lines were rejected, 2 invalid arguments, 3 the database or the file failed: the \
 remaining lines were not processed.")]

@@ -167,8 +167,10 @@ fn printable(text: &str) -> String {
     shown
 }
 
-/// True for control characters, line breaks and bidirectional formatting.
-pub(crate) fn is_harmful(c: char) -> bool {
+/// True for control characters (ECMA-48 sequences begin with one), line breaks, and the formatting characters of
+/// bidirectional text (UAX #9), which make a line look like another.
+#[doc(hidden)]
+pub fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }

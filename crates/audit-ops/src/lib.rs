@@ -9,6 +9,7 @@
 //! 5. [`doctor`] examines whether the trail is protected as intended. It supports SQLite as well.
 //! 6. [`verify_writers`] finds the entries that are missing in the trail. It supports SQLite as well.
 //! 7. [`spool`] lists and replays the entries that wait on this machine's disk, for either database.
+//! 8. [`SingleInserter`] tells an entry that a database rejects from a database that accepts none.
 //!
 //! The rules are enforced by functions in the database, which belong to the table's owner
 //! (`migrations/postgres`); this crate calls them. The login must be the owner or a member of
@@ -26,6 +27,8 @@ pub mod partitions;
 mod postgres;
 pub mod retention;
 
-pub use db_services::audit::{Verdict, WriterAccount, spool, verify_writers};
+pub use db_services::audit::{InsertFailure, SingleInserter, Verdict, WriterAccount, spool, verify_writers};
+#[doc(hidden)]
+pub use error::is_harmful;
 pub use error::{ArchiveProblem, OpsError};
 pub use postgres::ensure_migrated;

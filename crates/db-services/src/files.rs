@@ -31,21 +31,21 @@ pub(crate) fn create_for_owner(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Creates an empty file for the owner of its directory, unless something has its name.
+/// Creates an empty file for the owner of its directory, unless something has its name. True if it was created.
 ///
 /// The file gets its name after it was closed. To close a file ends all locks that the process holds on it
 /// (fcntl(2)), also those of an SQLite connection that another thread has opened by that name meanwhile.
-pub(crate) fn create_empty(path: &Path) -> io::Result<()> {
+pub(crate) fn create_empty(path: &Path) -> io::Result<bool> {
     if path.symlink_metadata().is_ok() {
-        return Ok(());
+        return Ok(false);
     }
     let unnamed = path.with_extension(format!("{}.new", uuid::Uuid::new_v4().simple()));
     drop(create_for_owner(&unnamed)?);
     let linked = std::fs::hard_link(&unnamed, path);
     std::fs::remove_file(&unnamed)?;
     match linked {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        linked => linked.map(|()| true),
     }
 }
 
@@ -82,10 +82,10 @@ mod tests {
     fn an_empty_file_is_created_once_and_under_its_name_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.db");
-        create_empty(&path).unwrap();
+        assert!(create_empty(&path).unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         std::fs::write(&path, "content").unwrap();
-        create_empty(&path).unwrap();
+        assert!(!create_empty(&path).unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"content");
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
         assert!(create_empty(&dir.path().join("absent").join("audit.db")).is_err());

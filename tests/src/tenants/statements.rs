@@ -137,6 +137,11 @@ const ON_SQLITE: &[(&str, Outcome)] = &[
     ("PRAGMA wal_autocheckpoint = 7", Changed),
     ("PRAGMA reverse_unordered_selects = ON", Changed),
     ("PRAGMA writable_schema = ON", Changed),
+    (
+        "PRAGMA full_column_names = ON; PRAGMA short_column_names = OFF",
+        Changed,
+    ),
+    ("PRAGMA max_page_count = 1", Changed),
     ("PRAGMA foreign_keys = ON", OwnRows),
     ("PRAGMA synchronous = OFF", Refused),
     (

@@ -18,7 +18,8 @@ use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use crate::error::{CliError, FAILED};
-pub(crate) use printable::{masked, printable};
+pub(crate) use printable::printable;
+use printable::{masked, without_arguments};
 pub(crate) use progress::{progress, spinner};
 pub(crate) use table::{Cell, table};
 
@@ -78,20 +79,21 @@ fn raw_line(line: &str) {
     }
 }
 
-/// Prints a line to standard error. Control characters and line breaks are replaced: text from the input must not look
-/// like a line of the command. Passwords in URLs are hidden.
+/// Prints a line to standard error, made [`safe`].
 pub(crate) fn note(line: &str) {
-    note_lines(&printable(line));
+    // There is nowhere to report that standard error cannot be written to.
+    let _ = writeln!(std::io::stderr(), "{}", safe(line));
 }
 
 /// The same for a text of several lines, of which none is from elsewhere.
 pub(crate) fn note_lines(text: &str) {
-    // There is nowhere to report that standard error cannot be written to.
-    let _ = writeln!(
-        std::io::stderr(),
-        "{}",
-        printable::lines(&masked(&printable::without_arguments(text)))
-    );
+    text.lines().for_each(note);
+}
+
+/// A line for standard error. Control characters and line breaks are replaced: text from the input must not look like
+/// a line of the command. Passwords in URLs are hidden.
+pub(crate) fn safe(line: &str) -> String {
+    masked(&without_arguments(&printable(line))).into_owned()
 }
 
 /// The exit code of the command: `verdict`, unless standard output could not be written.

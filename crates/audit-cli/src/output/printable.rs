@@ -1,16 +1,10 @@
 //! Text that cannot control a terminal.
 //!
-//! An audit trail contains text from untrusted sources, and so do the messages of a database about it. ECMA-48
-//! control sequences begin with a control character; Unicode's formatting characters for bidirectional text (UAX #9)
-//! make a line look like another.
+//! An audit trail contains text from untrusted sources, and so do the messages of a database about it.
 
 use std::borrow::Cow;
 
-/// Whether a character controls the terminal, begins a line, or changes the writing direction.
-fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-}
+use audit_ops::is_harmful;
 
 /// Replaces harmful characters by U+FFFD.
 pub(crate) fn printable(text: &str) -> String {

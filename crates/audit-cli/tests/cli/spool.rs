@@ -10,7 +10,6 @@ fn leave_a_spool(dir: &Path) {
         .enable_all()
         .build()
         .unwrap();
-    // A child process that another test has forked holds the lock of the file until it executes the command.
     let is_in_use = || {
         audit_ops::spool::status(dir).unwrap().iter().any(|file| {
             matches!(
@@ -32,10 +31,9 @@ fn leave_a_spool(dir: &Path) {
             guard.shutdown(std::time::Duration::from_secs(60)).await.spooled,
             3
         );
+        // A child process that another test has forked holds the lock of the file until it executes the command.
+        db_test::wait_for("the end of its use", async || !is_in_use()).await;
     });
-    while is_in_use() {
-        std::thread::yield_now();
-    }
 }
 
 #[test]

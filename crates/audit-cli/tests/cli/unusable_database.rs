@@ -112,10 +112,5 @@ fn each_verb_names_the_right_that_its_user_lacks() {
     let verbs = VERBS
         .into_iter()
         .filter(|verb| !matches!(verb, ["migrate", ..] | ["spool", ..] | ["doctor"]));
-    assert_each_fails(
-        &cli,
-        &nobody,
-        verbs,
-        &["permission denied", "must be owner", "GRANT", "audit_"],
-    );
+    assert_each_fails(&cli, &nobody, verbs, &["permission denied for", "GRANT audit_"]);
 }

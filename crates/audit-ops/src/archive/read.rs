@@ -183,8 +183,11 @@ impl Lines {
             return Ok(None);
         }
         if self.line.pop() != Some(b'\n') {
-            let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the last line is not terminated");
-            return Err(damaged(error));
+            let problem = match self.line.len() as u64 + 1 == MAX_LINE_BYTES {
+                true => "a line is too long",
+                false => "the last line is not terminated",
+            };
+            return Err(damaged(io::Error::new(io::ErrorKind::InvalidData, problem)));
         }
         self.digest.add(&self.line);
         let line = std::str::from_utf8(&self.line);

@@ -80,6 +80,25 @@ fn each_figure_of_the_manifest_is_compared() {
 }
 
 #[test]
+fn a_line_of_any_length_takes_bounded_memory() {
+    let dir = TempDir::new().unwrap();
+    let manifest = archive(&dir, |_| {});
+    let path = check(&manifest).unwrap().path;
+    let mut file = GzEncoder::new(Vec::new(), Compression::fast());
+    let (piece, beyond) = ([b'x'; 1 << 16], MAX_LINE_BYTES / (1 << 16) + 1);
+    (0..beyond).for_each(|_| file.write_all(&piece).unwrap());
+    file.write_all(b"\n").unwrap();
+    fs::write(&path, file.finish().unwrap()).unwrap();
+    match check(&manifest).map(|_| ()).unwrap_err() {
+        OpsError::Archive {
+            source: ArchiveProblem::Damaged(error),
+            ..
+        } => assert_eq!(error.to_string(), "a line is too long"),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
 fn no_byte_of_the_file_may_change_and_none_may_follow() {
     let dir = TempDir::new().unwrap();
     let manifest = archive(&dir, |_| {});

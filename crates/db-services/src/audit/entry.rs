@@ -87,8 +87,21 @@ pub struct AuditEntry {
     pub metadata: Metadata,
     /// The text that [`ip_text`](Self::ip_text) could not read as a plain address.
     pub(super) ip_text: Option<CompactString>,
-    /// True if `created_at` was set with its setter or read from JSON.
-    pub(super) has_own_time: bool,
+    /// Whether `created_at` was set with its setter or read from JSON.
+    pub(super) own_time: OwnTime,
+}
+
+/// Whether the time of an entry was set. Entries that differ in it alone are equal.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OwnTime {
+    Unset,
+    Set,
+}
+
+impl PartialEq for OwnTime {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl AuditEntry {
@@ -113,7 +126,7 @@ impl AuditEntry {
             operation_id: None,
             metadata: Metadata::default(),
             ip_text: None,
-            has_own_time: false,
+            own_time: OwnTime::Unset,
         }
     }
 
@@ -129,7 +142,7 @@ impl AuditEntry {
     #[inline]
     pub fn created_at(mut self, time: DateTime<Utc>) -> Self {
         self.created_at = time;
-        self.has_own_time = true;
+        self.own_time = OwnTime::Set;
         self
     }
 
@@ -381,7 +394,7 @@ impl<T: Into<CompactString>, M> EntryJson<T, M> {
         AuditEntry {
             id: self.id,
             created_at: self.created_at.unwrap_or(entry.created_at),
-            has_own_time: self.created_at.is_some(),
+            own_time: self.created_at.map_or(OwnTime::Unset, |_| OwnTime::Set),
             tenant_id: text(self.tenant_id),
             actor_id: text(self.actor_id),
             actor_type: text(self.actor_type),

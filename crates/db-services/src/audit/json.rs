@@ -43,12 +43,22 @@ pub(super) fn write_json(out: &mut Vec<u8>, value: &Value, level: usize, deep: &
             }
             out.push(b'}');
         }
-        Value::String(text) if is_plain(text) => write_plain(out, text),
-        Value::String(text) if has_nul(text) => write_text(out, &text.replace('\0', REPLACEMENT)),
+        Value::String(text) => write_string(out, text),
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::Null => out.extend_from_slice(b"null"),
         scalar => write_scalar(out, scalar),
+    }
+}
+
+/// Writes a text without NUL.
+pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
+    if is_plain(text) {
+        write_plain(out, text)
+    } else if has_nul(text) {
+        write_scalar(out, &text.replace('\0', REPLACEMENT))
+    } else {
+        write_scalar(out, text)
     }
 }
 

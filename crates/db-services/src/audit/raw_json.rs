@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::json::{REPLACEMENT, TOO_DEEP, write_text};
+use super::json::{REPLACEMENT, TOO_DEEP, write_string, write_text};
 use super::limits::METADATA_DEPTH;
 use super::members::Members;
 
@@ -131,7 +131,7 @@ pub(super) fn write_raw(out: &mut Vec<u8>, value: &RawValue, level: usize, deep:
         Some(b'[') => write_array(out, value, level, deep),
         Some(b'"') => {
             if let Ok(LossyText(text)) = text(value) {
-                write_text(out, &text.replace('\0', REPLACEMENT));
+                write_string(out, &text);
             }
         }
         Some(b'-' | b'0'..=b'9') if is_expandable(value.get()) => write_text(out, value.get()),

@@ -39,10 +39,10 @@ async fn connect_postgres(route: &Route) -> ConnectionResult<AsyncPgConnection> 
             }
         }
     };
-    timeout(route.limit, set_up).await.unwrap_or_else(|_| {
+    timeout(route.limit(), set_up).await.unwrap_or_else(|_| {
         let text = format!(
             "the server accepted the connection and did not answer within {:?}",
-            route.limit
+            route.limit()
         );
         Err(ConnectionError::BadConnection(text))
     })

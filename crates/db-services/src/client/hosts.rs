@@ -13,6 +13,9 @@ use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 use super::connect_error::{ConnectError, Failure};
 use super::tls::{Encryption, Tls};
 
+/// The longest that connecting to one address may take, unless the URL has a `connect_timeout`.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The longest look-up of a host's name. A resolver asks its second name server after five seconds (resolv.conf(5)).
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -22,10 +25,8 @@ pub(crate) struct Route {
     /// Names all hosts. Has a `connect_timeout` and an `application_name`.
     pub(super) config: Config,
     pub(super) encryption: Encryption,
-    /// The longest that connecting to one address may take.
-    pub(super) limit: Duration,
-    /// True if the URL gives no limit.
-    pub(super) has_default_limit: bool,
+    /// The longest that connecting to one address may take; none if the URL does not say.
+    pub(super) given_limit: Option<Duration>,
 }
 
 /// A host of a URL. Shown as `name (address) port 5432`.
@@ -45,16 +46,20 @@ impl Route {
         route
     }
 
+    /// The longest that connecting to one address may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.given_limit.unwrap_or(CONNECT_TIMEOUT)
+    }
+
     /// The route for an attempt that may take this long. Without another host to try, and unless the URL says
     /// otherwise, a server that is slow to log in gets all of it.
     pub(super) fn limited(self, attempt: Duration) -> Self {
-        let is_only_one = self.has_default_limit && self.config.get_hosts().len() < 2;
+        let limit = match self.given_limit {
+            None if self.config.get_hosts().len() < 2 => attempt,
+            _ => self.limit().min(attempt),
+        };
         Self {
-            limit: if is_only_one {
-                attempt
-            } else {
-                self.limit.min(attempt)
-            },
+            given_limit: Some(limit),
             ..self
         }
     }
@@ -88,7 +93,7 @@ where
     let order = route.config.get_load_balance_hosts();
     let mut errors = ConnectError::default();
     for server in ordered(servers(&route.config), order) {
-        let resolved = match server.resolve(route.limit.max(LOOK_UP_LIMIT)).await {
+        let resolved = match server.resolve(route.limit().max(LOOK_UP_LIMIT)).await {
             Ok(resolved) => resolved,
             Err(failure) => {
                 errors.push(&server, failure);
@@ -120,9 +125,9 @@ where
         return Err(Failure::NotLoopback);
     }
     let config = for_server(&route.config, server);
-    match timeout(route.limit, config.connect(tls)).await {
+    match timeout(route.limit(), config.connect(tls)).await {
         Ok(connected) => connected.map_err(Failure::Driver),
-        Err(_) => Err(Failure::TimedOut(route.limit)),
+        Err(_) => Err(Failure::TimedOut(route.limit())),
     }
 }
 

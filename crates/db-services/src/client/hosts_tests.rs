@@ -73,7 +73,7 @@ fn the_only_host_gets_the_whole_attempt_of_a_writer_unless_the_url_has_a_limit()
         (&["a.example:1"], "sslmode=disable&connect_timeout=40", 30),
         (&["a.example:1", "b.example:1"], "sslmode=disable", 5),
     ] {
-        let limit = route(hosts, options).limited(attempt).limit;
+        let limit = route(hosts, options).limited(attempt).limit();
         assert_eq!(limit.as_secs(), seconds, "{hosts:?} {options}");
     }
 }

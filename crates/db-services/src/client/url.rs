@@ -9,7 +9,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
 use super::DatabaseError;
-use super::hosts::{self, Route, Server};
+use super::hosts::{self, CONNECT_TIMEOUT, Route, Server};
 use super::tls::{Options, Reach};
 
 /// The database that a URL names.
@@ -18,9 +18,6 @@ pub(super) enum Target {
     SqliteFile(PathBuf),
     SqliteMemory,
 }
-
-/// The longest that connecting to one address may take, unless the URL has a `connect_timeout`.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The name under which connections show in `pg_stat_activity`, unless the URL gives one.
 pub(super) const APPLICATION_NAME: &str = "db-services";
@@ -77,8 +74,9 @@ fn postgres(url: &str) -> Result<Target, DatabaseError> {
         log::warn!(target: crate::LOG_TARGET, database = shown.as_str(); "{shown}: {weakness}; sslmode=verify-full is safe");
     }
     config.ssl_mode(encryption.mode());
-    let has_default_limit = config.get_connect_timeout().is_none();
-    let limit = set_defaults(&mut config, |name| {
+    // Zero is no limit in libpq, and the default here.
+    let given_limit = config.get_connect_timeout().copied();
+    set_defaults(&mut config, |name| {
         others.iter().any(|option| option.name == name)
     });
     Ok(Target::Postgres {
@@ -86,8 +84,7 @@ fn postgres(url: &str) -> Result<Target, DatabaseError> {
         route: Box::new(Route {
             config,
             encryption,
-            limit,
-            has_default_limit,
+            given_limit,
         }),
     })
 }
@@ -250,11 +247,11 @@ fn name_hosts(config: &mut Config) {
     }
 }
 
-/// Sets what the URL leaves open. Returns the limit for connecting to one address.
-fn set_defaults(config: &mut Config, is_given: impl Fn(&str) -> bool) -> Duration {
-    // Zero is no limit in libpq, and the default here.
-    let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
-    config.connect_timeout(limit);
+/// Sets what the URL leaves open.
+fn set_defaults(config: &mut Config, is_given: impl Fn(&str) -> bool) {
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
     if config.get_application_name().is_none() {
         config.application_name(APPLICATION_NAME);
     }
@@ -272,7 +269,6 @@ fn set_defaults(config: &mut Config, is_given: impl Fn(&str) -> bool) -> Duratio
     if !is_given("tcp_user_timeout") {
         config.tcp_user_timeout(Duration::from_secs(30));
     }
-    limit
 }
 
 /// The hosts, their addresses and ports, and the name of a database.

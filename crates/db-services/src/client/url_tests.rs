@@ -355,7 +355,7 @@ fn limits_of_the_url_are_kept_and_others_have_defaults() {
         "postgres://u@db.example/db",
     ] {
         match parse(url) {
-            Ok(Target::Postgres { route, .. }) => assert_eq!(route.limit, Duration::from_secs(5)),
+            Ok(Target::Postgres { route, .. }) => assert_eq!(route.limit(), Duration::from_secs(5)),
             _ => panic!("{url}"),
         }
     }

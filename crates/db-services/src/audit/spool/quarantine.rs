@@ -393,11 +393,10 @@ impl Quarantine {
 /// Creates a file. One that exists is not opened: to close it again would end the locks that SQLite holds on it
 /// elsewhere in this process.
 fn create_if_missing(path: &Path) -> io::Result<()> {
-    if path.symlink_metadata().is_ok() {
-        return Ok(());
+    match path.parent() {
+        Some(dir) if create_empty(path)? => sync_dir(dir),
+        _ => Ok(()),
     }
-    create_empty(path)?;
-    path.parent().map_or(Ok(()), sync_dir)
 }
 
 /// Why the log of an older version has no file: SQLite would remove it when it opens the file.

@@ -66,18 +66,18 @@ fn verify(before: &Session, now: &Session) -> Result<(), Changed> {
 /// Settings of the connection that a rollback does not undo, without those that affect only speed or cannot be
 /// changed in a transaction. Each costs 3 µs.
 const PRAGMAS: [&str; 15] = [
-    "full_column_names",
-    "max_page_count",
-    "short_column_names",
     "busy_timeout",
     "cache_size",
+    "full_column_names",
     "ignore_check_constraints",
     "legacy_alter_table",
     "locking_mode",
+    "max_page_count",
     "query_only",
     "read_uncommitted",
     "recursive_triggers",
     "reverse_unordered_selects",
+    "short_column_names",
     "trusted_schema",
     "wal_autocheckpoint",
     "writable_schema",

@@ -7,6 +7,7 @@ use compact_str::CompactString;
 use db_schema::NewAuditLog;
 use serde_json::Value;
 
+use crate::audit::entry::OwnTime;
 use crate::audit::limits::text_columns;
 use crate::audit::{AuditEntry, Outcome};
 
@@ -32,7 +33,7 @@ pub(super) fn differences(expected: &AuditEntry, found: &NewAuditLog) -> Vec<(St
     let time = |row: &NewAuditLog| row.created_at.to_rfc3339_opts(SecondsFormat::Micros, true);
     compare(
         "created_at",
-        expected.has_own_time.then(|| time(&wanted)),
+        matches!(expected.own_time, OwnTime::Set).then(|| time(&wanted)),
         Some(time(found)),
     );
     let address = |row: &NewAuditLog| row.ip_address.map(|net| net.addr().to_string());
