@@ -227,18 +227,19 @@ impl Shared {
     }
 
     pub(super) async fn settled_by(&self, range: SeqRange, deadline: Time) -> DeliveryCounts {
-        let answer = {
+        // Before the lock, for which other callers wait: the process's number is a system call.
+        let can_wait = !self.is_own_thread() && !self.is_forked();
+        let (reply, answer) = oneshot::channel();
+        {
             let mut ledger = lock(&self.ledger);
             if let Some(counts) = ledger.outcome(range) {
                 return counts;
             }
-            if self.is_own_thread() || self.is_forked() {
+            if !can_wait {
                 return ledger.known(range);
             }
-            let (reply, answer) = oneshot::channel();
             ledger.wait(range, deadline, reply);
-            answer
-        };
+        }
         self.wake();
         // An answer always comes: the thread settles everything before it ends, however it ends.
         answer
