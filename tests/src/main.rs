@@ -11,6 +11,7 @@ mod attacks;
 mod captured_logs;
 mod client;
 mod completeness;
+mod context;
 mod default_partition;
 mod delivery;
 mod doctor;

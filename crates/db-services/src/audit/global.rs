@@ -13,7 +13,7 @@ use super::{AuditEntry, InstallError};
 use crate::LOG_TARGET;
 
 tokio::task_local! {
-    static SCOPED: AuditWriter;
+    static SCOPED: Option<AuditWriter>;
 }
 
 /// How long a start that failed for want of a thread is not tried again.
@@ -113,9 +113,15 @@ pub fn install(writer: AuditWriter) -> Result<(), InstallError> {
 
 /// Runs a future in which the free functions use this writer: for tests, and for a second database.
 ///
-/// It holds for the future itself, not for tasks spawned from it.
+/// It holds for the future itself; a task that is spawned from it takes it along with
+/// [`context::carry`](super::context::carry).
 pub async fn with_writer<F: Future>(writer: AuditWriter, future: F) -> F::Output {
-    SCOPED.scope(writer, future).await
+    SCOPED.scope(Some(writer), future).await
+}
+
+/// Takes the writer of the surrounding scope along, if there is one.
+pub(super) fn carry_writer<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    SCOPED.scope(scoped(), future)
 }
 
 /// Waits until everything written so far is settled, at most `timeout`. Starts no writer.
@@ -185,10 +191,12 @@ pub fn status() -> Status {
 
 /// The writer that exists, without starting one.
 fn existing() -> Option<AuditWriter> {
-    SCOPED
-        .try_with(AuditWriter::clone)
-        .ok()
-        .or_else(|| WRITER.get().map(AuditWriter::to_static))
+    scoped().or_else(|| WRITER.get().map(AuditWriter::to_static))
+}
+
+/// The writer of the surrounding scope.
+fn scoped() -> Option<AuditWriter> {
+    SCOPED.try_with(Clone::clone).ok().flatten()
 }
 
 /// The writer that exists or is about to: a start under way is waited for, which takes as long as starting a

@@ -9,8 +9,9 @@
 //!    environment; [`AuditWriter::builder`] and [`install`] set one up explicitly, [`with_writer`] uses
 //!    another one for the duration of a future.
 //! 4. [`shutdown`], or dropping the [`WriterGuard`], writes what is queued before `main` returns.
-//! 5. [`insert`] and [`insert_many`] write on the caller's own connection, in its transaction.
-//! 6. [`latest`] and [`count`] read the trail back; inside of [`for_tenant`] they see one tenant's rows.
+//! 5. [`context`] holds what a request knows (actor, address, request id) and fills it into entries.
+//! 6. [`insert`] and [`insert_many`] write on the caller's own connection, in its transaction.
+//! 7. [`latest`] and [`count`] read the trail back; inside of [`for_tenant`] they see one tenant's rows.
 //!
 //! | | a killed process loses | a database outage loses |
 //! | --- | --- | --- |
@@ -45,6 +46,7 @@
 //! Alert when `audit_entries_dropped_total` or `audit_entries_quarantined_total` grows, and when
 //! `audit_oldest_entry_age_seconds` or `audit_spool_entries` does not return to 0.
 
+pub mod context;
 mod entry;
 mod error;
 mod global;

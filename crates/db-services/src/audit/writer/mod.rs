@@ -34,7 +34,7 @@ use audit_core::{SeqRange, Size};
 
 use self::batcher::{Entries, EntryGroup};
 use self::queue::Queue;
-use super::{AuditEntry, limits};
+use super::{AuditEntry, context, limits};
 
 pub use audit_core::writer::RetryPolicy;
 pub use audit_core::{Delivery, DeliveryCounts, DropReason, Loss};
@@ -126,6 +126,7 @@ impl AuditWriter {
     /// handle more costs as much as a tenth of the call.
     #[inline]
     pub(super) fn write_owned(self, mut entry: AuditEntry) -> Receipt {
+        context::fill(std::slice::from_mut(&mut entry));
         // It is in its slot of the queue.
         let bytes = Queue::<EntryGroup>::PLACE + self.estimated_size(&mut entry) - size_of::<AuditEntry>();
         self.push(entry, Size { entries: 1, bytes })
@@ -136,6 +137,7 @@ impl AuditWriter {
     /// are never taken together.
     pub fn write_all(&self, entries: impl IntoIterator<Item = AuditEntry>) -> Receipt {
         let mut entries: Vec<AuditEntry> = entries.into_iter().collect();
+        context::fill(&mut entries);
         let spare = (entries.capacity() - entries.len()) * size_of::<AuditEntry>();
         let held: usize = entries.iter_mut().map(|entry| self.estimated_size(entry)).sum();
         let size = Size {
