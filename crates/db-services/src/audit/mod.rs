@@ -46,6 +46,7 @@
 //! Alert when `audit_entries_dropped_total` or `audit_entries_quarantined_total` grows, and when
 //! `audit_oldest_entry_age_seconds` or `audit_spool_entries` does not return to 0.
 
+pub mod actions;
 pub mod context;
 mod entry;
 mod error;
@@ -72,6 +73,7 @@ pub mod testing;
 mod verify;
 mod writer;
 
+pub use actions::Action;
 pub use compact_str::CompactString;
 pub use db_schema::{AuditLog, JsonText, NewAuditLog};
 pub use entry::{AuditEntry, Outcome, UnknownOutcome};
