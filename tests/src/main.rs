@@ -27,6 +27,7 @@ mod memory;
 mod migrations;
 mod misconfiguration;
 mod model;
+mod operation;
 mod outage;
 mod partitions;
 mod pgbouncer;

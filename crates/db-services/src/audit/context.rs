@@ -60,7 +60,7 @@ tokio::task_local! {
     static CURRENT: Option<Arc<Mutex<AuditContext>>>;
 }
 
-/// What entries have in common that are written in the same request, session or job. See the [module](self).
+/// The values that entries of one request, session or job have in common. See the [module](self).
 ///
 /// The fields are those of [`AuditEntry`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,8 @@
 //! 4. [`shutdown`], or dropping the [`WriterGuard`], writes what is queued before `main` returns.
 //! 5. [`context`] holds what a request knows (actor, address, request id) and fills it into entries.
 //! 6. [`insert`] and [`insert_many`] write on the caller's own connection, in its transaction.
-//! 7. [`latest`] and [`count`] read the trail back; inside of [`for_tenant`] they see one tenant's rows.
+//! 7. [`observe`] and [`begin`] record how an operation ended, or that it began.
+//! 8. [`latest`] and [`count`] read the trail back; inside of [`for_tenant`] they see one tenant's rows.
 //!
 //! | | a killed process loses | a database outage loses |
 //! | --- | --- | --- |
@@ -57,6 +58,7 @@ mod json;
 pub mod limits;
 mod members;
 mod metadata;
+mod operation;
 mod panics;
 mod partitions;
 mod pg_values;
@@ -84,6 +86,7 @@ pub use global::{
 };
 pub use insert::{AuditConnection, insert, insert_many};
 pub use metadata::Metadata;
+pub use operation::{Operation, begin, observe};
 pub use partitions::ensure_partitions;
 pub use query::{count, latest, latest_with_records};
 pub use single::{InsertFailure, SingleInserter};

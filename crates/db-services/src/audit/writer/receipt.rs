@@ -16,8 +16,10 @@ use super::{AuditWriter, Delivery, DeliveryCounts};
 ///
 /// # Cancel safety
 /// Dropping the receipt or its future changes nothing about the entry.
+#[derive(Clone)]
 pub struct Receipt(State);
 
+#[derive(Clone)]
 enum State {
     Settled(DeliveryCounts),
     Numbered { writer: AuditWriter, range: SeqRange },
