@@ -145,7 +145,7 @@ impl Annotations {
     }
 }
 
-fn size_and_digest(original: &str) -> Value {
+pub(super) fn size_and_digest(original: &str) -> Value {
     use std::fmt::Write;
     let digest = Sha256::digest(original);
     let hex = digest.iter().fold(String::with_capacity(64), |mut hex, byte| {

@@ -48,6 +48,7 @@
 //! `audit_oldest_entry_age_seconds` or `audit_spool_entries` does not return to 0.
 
 pub mod actions;
+mod changes;
 pub mod context;
 mod entry;
 mod error;
@@ -76,6 +77,7 @@ mod verify;
 mod writer;
 
 pub use actions::Action;
+pub use changes::{Changes, MAX_CHANGED_VALUE_BYTES, MAX_CHANGES, MAX_CHANGES_BYTES};
 pub use compact_str::CompactString;
 pub use db_schema::{AuditLog, JsonText, NewAuditLog};
 pub use entry::{AuditEntry, Outcome, UnknownOutcome};
