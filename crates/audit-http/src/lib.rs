@@ -1,0 +1,60 @@
+//! The context of audit entries from HTTP requests.
+//!
+//! [`AuditLayer`] is a tower layer. It runs each request in an
+//! [`AuditContext`](db_services::audit::context::AuditContext) that knows the request's id, its trace, the user agent
+//! and the client's address. Entries that a handler writes get them. Nothing is recorded just because a request came:
+//! a handler names an action.
+//!
+//! With axum (feature `axum`), behind a proxy in 10.0.0.0/8:
+//!
+//! ```
+//! # #[cfg(feature = "axum")]
+//! # fn router() -> Result<axum::Router, audit_http::NotANetwork> {
+//! use audit_http::{AuditLayer, TrustedProxies};
+//! use db_services::audit::{AuditEntry, write_audit_log};
+//!
+//! async fn delete_skill() {
+//!     // … delete it …
+//!     write_audit_log(AuditEntry::new("skill.delete").resource("skill", "s-1"));
+//! }
+//!
+//! let router = axum::Router::new()
+//!     .route("/skills/{id}", axum::routing::delete(delete_skill))
+//!     .layer(AuditLayer::new().trust(TrustedProxies::x_forwarded_for(["10.0.0.0/8"])?));
+//! // Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: the peer's address comes from there.
+//! # Ok(router)
+//! # }
+//! ```
+//!
+//! # The order of layers
+//!
+//! From the outside in: request id, audit, authentication, tenant, handler. The layer reads the id that
+//! tower-http's `SetRequestIdLayer` has set, and makes one if there is none. Authentication knows who acts, and says so
+//! with [`context::bind`](db_services::audit::context::bind): the layer has to be outside of it.
+//!
+//! # The client's address
+//!
+//! It is the peer's. Nobody is trusted by default, since any client can send `X-Forwarded-For: 127.0.0.1`. Behind
+//! proxies, [`AuditLayer::trust`] names their networks, and [`TrustedProxies`] says how their headers are read.
+//!
+//! The peer's address comes from the extension [`Peer`], which the server's code sets; with the feature `axum` from
+//! `ConnectInfo<SocketAddr>` too. Other servers give it through [`AuditLayer::peer`], tonic for example from its
+//! extension `TcpConnectInfo`. Without any of them entries have no address.
+//!
+//! # Spawned tasks
+//!
+//! A task that a handler spawns takes the context along with
+//! [`context::carry`](db_services::audit::context::carry).
+
+mod address;
+#[cfg(feature = "axum")]
+mod extract;
+mod forwarded;
+mod layer;
+mod request;
+
+pub use address::{NotANetwork, TrustedProxies};
+#[cfg(feature = "axum")]
+pub use extract::Context;
+pub use layer::{AuditLayer, AuditService, Peer};
+pub use request::MAX_REQUEST_ID_BYTES;
