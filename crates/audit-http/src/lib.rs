@@ -58,3 +58,7 @@ pub use address::{NotANetwork, TrustedProxies};
 pub use extract::Context;
 pub use layer::{AuditLayer, AuditService, Peer};
 pub use request::MAX_REQUEST_ID_BYTES;
+
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../../docs/in-your-app.md")]
+struct InYourApp;
