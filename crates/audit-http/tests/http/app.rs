@@ -43,7 +43,7 @@ pub(crate) fn request(path: &str, peer: &str, headers: &[(&str, &str)]) -> Reque
     request
 }
 
-/// What the application writes when it gets this request.
+/// The entries that the application writes for a request.
 pub(crate) async fn entries(router: Router, request: Request<Body>) -> Vec<NewAuditLog> {
     let captured = testing::capture(router.oneshot(request)).await;
     let entries = captured.entries().to_vec();

@@ -68,7 +68,7 @@ async fn the_extractor_works_without_the_layer() {
 
 #[tokio::test]
 async fn the_id_that_set_request_id_makes_is_used() {
-    // What the layer adds last is outermost.
+    // The layer that is added last is outermost.
     let app = Router::new()
         .route(
             "/",
