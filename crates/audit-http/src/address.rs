@@ -14,8 +14,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 ///
 /// The list in the header is walked from the right, as the proxies have appended to it, while the address is that of a
 /// trusted proxy. The first one that is not is the client's. An element that is no address (`unknown`, `_hidden`, a
-/// name) ends the walk: the client's address is then that of the last proxy. What stands further left is never read:
-/// the client has sent it. The same holds if the peer itself is not trusted.
+/// name) ends the walk: the client's address is then that of the last proxy. Elements further left are never read:
+/// the client has sent them. The same holds if the peer itself is not trusted.
 ///
 /// One header counts: a proxy that sets the one passes on the other as the client has sent it. Several lines of it are
 /// one list. An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) counts as IPv4.
