@@ -52,6 +52,8 @@ mod extract;
 mod forwarded;
 mod layer;
 mod request;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use address::{NotANetwork, TrustedProxies};
 #[cfg(feature = "axum")]
@@ -59,6 +61,6 @@ pub use extract::Context;
 pub use layer::{AuditLayer, AuditService, Peer};
 pub use request::MAX_REQUEST_ID_BYTES;
 
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "testing"))]
 #[doc = include_str!("../../../docs/in-your-app.md")]
 struct InYourApp;

@@ -3,4 +3,5 @@
 
 mod addresses;
 mod app;
+mod coverage;
 mod requests;

@@ -35,6 +35,7 @@
 //! # });
 //! ```
 
+mod coverage;
 mod matching;
 mod memory;
 
@@ -44,6 +45,7 @@ use db_schema::NewAuditLog;
 
 use super::{AuditEntry, with_writer};
 
+pub use coverage::Coverage;
 pub use memory::{Failure, MemoryDatabase};
 
 /// The longest that [`capture`] waits for its writer, which needs nothing but the processor.

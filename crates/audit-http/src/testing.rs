@@ -1,0 +1,117 @@
+//! A test that fails when a route forgets its entry. (Feature `testing`.)
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+
+use db_services::audit::testing::{Captured, capture};
+use http::{Method, Request, Response, StatusCode};
+use tower_service::Service;
+
+/// What requests to routes have written: those that change something are expected to leave an entry.
+///
+/// ```
+/// # #[cfg(feature = "axum")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use audit_http::AuditLayer;
+/// use audit_http::testing::RouteCoverage;
+/// use axum::Router;
+/// use axum::body::Body;
+/// use axum::extract::Request;
+/// use axum::routing::post;
+/// use db_services::audit::{AuditEntry, write_audit_log};
+///
+/// let router = Router::new()
+///     .route("/skills", post(async || drop(write_audit_log(AuditEntry::new("skill.create")))))
+///     .route("/search", post(async || "nothing changes"))
+///     .layer(AuditLayer::new());
+///
+/// let mut coverage = RouteCoverage::new().known_gap("POST /search", "reads only");
+/// for path in ["/skills", "/search"] {
+///     coverage.check(router.clone(), Request::post(path).body(Body::empty()).unwrap()).await;
+/// }
+/// coverage.assert_complete();
+/// # });
+/// ```
+///
+/// Every request counts whose method is not GET, HEAD, OPTIONS or TRACE. A router does not list its routes: the test
+/// names them.
+#[derive(Clone, Debug, Default)]
+pub struct RouteCoverage {
+    gaps: Vec<(&'static str, &'static str)>,
+    faults: Vec<String>,
+}
+
+impl RouteCoverage {
+    /// Begins without known gaps.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Accepts that a route (`POST /search`: the method and the path of the request) leaves no entry, for a reason.
+    pub fn known_gap(mut self, route: &'static str, reason: &'static str) -> Self {
+        self.gaps.push((route, reason));
+        self
+    }
+
+    /// Sends a request, and returns the answer with the entries that were written meanwhile.
+    ///
+    /// # Panics
+    /// When the service has no such route (404, 405).
+    #[allow(clippy::panic)] // a test kit: a test ends by panicking
+    pub async fn check<S, B, R>(&mut self, mut service: S, request: Request<B>) -> Captured<Response<R>>
+    where
+        S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
+        R: Debug,
+    {
+        let route = format!("{} {}", request.method(), request.uri().path());
+        let changes = !is_safe(request.method());
+        let captured = capture(async {
+            let ready = std::future::poll_fn(|task| service.poll_ready(task)).await;
+            match ready {
+                Ok(()) => match service.call(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                },
+                Err(never) => match never {},
+            }
+        })
+        .await;
+        let status = captured.output.status();
+        if [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status) {
+            panic!("{route} is no route: {status}");
+        }
+        if changes {
+            self.note(&route, !captured.entries().is_empty());
+        }
+        captured
+    }
+
+    fn note(&mut self, route: &str, has_entry: bool) {
+        let gap = self.gaps.iter().find(|(gap, _)| *gap == route);
+        match (gap, has_entry) {
+            (None, false) => self.faults.push(format!("  {route} leaves no entry")),
+            (Some((_, reason)), true) => {
+                let fault = format!("  {route} is a known gap ({reason}), and leaves an entry");
+                self.faults.push(fault);
+            }
+            (None, true) | (Some(_), false) => {}
+        }
+    }
+
+    /// Asserts that each route that changes something has left an entry or is a known gap, and that no known gap has.
+    ///
+    /// # Panics
+    /// Otherwise; the message lists the routes.
+    #[track_caller]
+    #[allow(clippy::panic)] // a test kit: a test ends by panicking
+    pub fn assert_complete(&self) {
+        if !self.faults.is_empty() {
+            panic!("routes are not covered:\n{}", self.faults.join("\n"));
+        }
+    }
+}
+
+fn is_safe(method: &Method) -> bool {
+    // RFC 9110, section 9.2.1.
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method)
+}
