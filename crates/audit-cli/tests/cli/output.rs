@@ -95,7 +95,10 @@ fn an_unreadable_log_filter_is_reported_and_changes_no_verdict() {
     assert!(code == 1 && !err.contains("RUST_LOG"), "{err}");
     let unreadable = "audit=\u{1b}[2J,audit=info=warn";
     let (code, _, err) = with_filter(unreadable, Stdio::piped());
-    assert!(code == 1 && err.contains("warning: RUST_LOG is ignored: "), "{err}");
+    assert!(
+        code == 1 && err.contains("warning: RUST_LOG is ignored: "),
+        "{err}"
+    );
     assert!(!err.contains('\u{1b}'), "{err:?}");
     for stderr in [Stdio::from(full_disk()), Stdio::from(closed_pipe())] {
         assert_eq!(with_filter(unreadable, stderr).0, 1);
@@ -340,7 +343,10 @@ fn a_limit_of_the_size_of_files_is_an_error_like_a_full_disk() {
     let limited = |blocks: &str, arguments: &str| {
         let mut shell = Command::new("sh");
         shell
-            .args(["-c", &format!("ulimit -f {blocks} && exec \"$AUDITLOG\" {arguments}")])
+            .args([
+                "-c",
+                &format!("ulimit -f {blocks} && exec \"$AUDITLOG\" {arguments}"),
+            ])
             .env("AUDITLOG", env!("CARGO_BIN_EXE_auditlog"))
             .current_dir(&cli.dir);
         let (code, _, err) = output_of(shell.output().unwrap());

@@ -51,6 +51,7 @@ mod global;
 mod ids;
 mod insert;
 mod json;
+mod json_reader;
 pub mod limits;
 mod members;
 mod metadata;
