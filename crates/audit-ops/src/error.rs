@@ -71,6 +71,12 @@ pub enum ArchiveProblem {
         /// How the names of manifests end.
         suffix: &'static str,
     },
+    /// One of the two files is not there.
+    #[error(
+        "it is missing, and the other file of the archive is there: get it from a copy, or remove the other file if \
+         the archive was never finished"
+    )]
+    Absent,
     /// The partition that was to be archived is not a whole month.
     #[error("the partition {partition} is not a whole month")]
     NotMonthly {

@@ -16,7 +16,7 @@ use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use super::digest::{HashingStream, LineDigest, hex};
-use super::{FORMAT, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
+use super::{FORMAT, LINES_SUFFIX, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
 use crate::postgres::{Number, postgres};
 use crate::retention::PlannedPartition;
 use crate::{ArchiveProblem, OpsError};
@@ -64,7 +64,7 @@ pub async fn write(
 
     let digest = written.lines.digest;
     let named = format!("{stem}.{}", hex(&digest[..8]));
-    let path = dir.join(format!("{named}.ndjson.gz"));
+    let path = dir.join(format!("{named}{LINES_SUFFIX}"));
     unfinished.rename(&path)?;
     let manifest = Manifest {
         format: FORMAT.to_owned(),
