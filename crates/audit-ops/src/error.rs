@@ -83,10 +83,10 @@ pub enum ArchiveProblem {
         /// The partition.
         partition: String,
     },
-    /// Others may write to the directory, or it belongs to another user.
+    /// Others may write to the directory of the archive or to one above it, or it belongs to another user.
     #[error(
-        "others could replace an archive in this directory: write it as the owner of the directory, with \
-         `chmod go-w`, or to a new directory"
+        "others could replace an archive in or below this directory: write it as the owner of the directory, with \
+         `chmod go-w`, or to another directory"
     )]
     Unprotected,
     /// Another process is writing to the directory.
