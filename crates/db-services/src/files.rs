@@ -77,6 +77,13 @@ fn sync_names(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// True of an error that passes without a change to the file: a lack of memory or file descriptors, or of the device.
+pub(crate) fn is_transient(error: &io::Error) -> bool {
+    /// EIO, ENOMEM, ENFILE and EMFILE, which have these numbers on Linux, the BSDs and macOS.
+    const CODES: [i32; 4] = [5, 12, 23, 24];
+    error.raw_os_error().is_some_and(|code| CODES.contains(&code))
+}
+
 /// True if nobody but root and the owner of a file, which was created in or below a directory, can replace what is in the
 /// directory: it belongs to one of them, and neither its group nor others may write to it, or it belongs to root and is
 /// sticky, as /tmp is.
