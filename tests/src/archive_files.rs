@@ -116,7 +116,7 @@ async fn a_directory_in_which_others_could_replace_an_archive_is_refused() {
     }
 }
 
-/// Who may rename a directory can put another one in its place.
+/// A user who may rename a directory can put another one in its place.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_below_one_that_others_may_write_to_is_refused() {
     let ((db, parts), root) = (aged(14).await, TempDir::new().unwrap());
