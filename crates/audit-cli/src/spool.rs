@@ -28,9 +28,10 @@ A service replays its own spool; `replay` is for the spool of a service that wil
 files of a running service. Entries are written only to the database that they are for, unless --any-target is \
 given.
 
-Exit codes: 0 done, 1 something needs attention (the directory has entries in quarantine, or files that are damaged, \
-unreadable or of a newer version), 2 invalid arguments, 3 the database or a file failed. Entries that wait for their \
-writer or their database do not change the exit code.")]
+Exit codes: 0 done, 1 something needs attention, 2 invalid arguments, 3 the database or a file failed. `status` and \
+`replay` end with 1 if the directory has entries in quarantine, or files that are damaged, unreadable or of a newer \
+version; entries that wait for their writer or their database are no reason. `quarantine` ends with 1 if a quarantine \
+cannot be read or, with --retry, if entries remain in it.")]
 pub(crate) struct Args {
     /// The spool directory
     #[arg(long, env = "AUDIT_SPOOL_DIR")]

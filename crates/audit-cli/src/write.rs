@@ -31,10 +31,10 @@ Each line of a file is a JSON object with the names of the columns: action (requ
 actor_id, actor_type, on_behalf_of, outcome, resource_type, resource_id, ip_address, user_agent, request_id, \
 trace_id, operation_id, metadata. The id and the time identify an event: a line whose pair is stored already counts \
 as already stored, whatever else it holds, and changes nothing. So lines with both can be written again. An ip_address \
-that is no address is kept in the metadata, as _audit.ip_text. Numbers in metadata stay as they are written, as far as the database keeps them so (jsonb does not keep exponents); \
-one with an exponent beyond 400 becomes text. Of members of the metadata with the same name only the last one is kept; a column \
-that occurs twice is an error. A line that is not \
-such an object, is longer than 16 MiB, or is rejected by the database, is reported with its number and skipped. \
+that is no address is kept in the metadata, as _audit.ip_text. Numbers in metadata stay as they are written, as far as \
+the database keeps them so (jsonb does not keep exponents); one with an exponent beyond 400 becomes text. Of members \
+of the metadata with the same name only the last one is kept; a column that occurs twice is an error. A line that is \
+not such an object, is longer than 16 MiB, or is rejected by the database, is reported with its number and skipped. \
 Lines of a stream are written a second after they were read at the latest.
 
 Exit codes: 0 done, 1 some lines were rejected, 2 invalid arguments, 3 the database or the file failed: the \
@@ -224,7 +224,8 @@ impl Input {
 }
 
 /// Whether the command was started without a standard input (`<&-`). Rust then opens the null device, for reading and
-/// writing, and an empty input would look like a file that was written in full.
+/// writing, and an empty input would look like a file that was written in full. A null device that the caller has opened
+/// in this way is refused too.
 fn stdin_is_closed() -> bool {
     #[cfg(unix)]
     {

@@ -341,7 +341,35 @@ mod tests {
         assert!(Metadata::from_json(&"{\"d\":".repeat(100_000)).is_err());
     }
 
+    /// JSON in which names occur twice at each level, and strings look like the end of a value.
+    fn json_text() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just("1".to_owned()),
+            Just(r#""]},\\\"""#.to_owned()),
+            Just("{}".to_owned())
+        ];
+        leaf.prop_recursive(6, 64, 5, |inner| {
+            let member = ("[abc]", inner.clone()).prop_map(|(name, value)| format!(r#""{name}" :{value}"#));
+            prop_oneof![
+                proptest::collection::vec(inner, 0..5).prop_map(|items| format!("[{}]", items.join(" , "))),
+                proptest::collection::vec(member, 0..5)
+                    .prop_map(|members| format!("{{{}}}", members.join(","))),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn the_last_of_equal_members_counts_at_each_level(text in json_text()) {
+            let read = Metadata::from_json(&format!(r#"{{"v":{text}}}"#)).unwrap();
+            let expected: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(&read.to_map()["v"], &expected);
+            let stored: Value = serde_json::from_str(read.as_str()).unwrap();
+            prop_assert_eq!(&stored["v"], &expected);
+            let compact = stored["v"].to_string();
+            prop_assert_eq!(read.as_str().len(), compact.len() + r#"{"v":}"#.len());
+        }
+
         #[test]
         fn json_of_small_numbers_is_read_as_serde_json_reads_it(n in any::<i32>(), text in ".*", name in "[a-z\0\u{FFFD}]{0,3}") {
             let value = json!({"a": [n, text, {name.clone(): null}], name: {"b": true}});
