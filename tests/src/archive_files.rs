@@ -116,6 +116,31 @@ async fn a_directory_in_which_others_could_replace_an_archive_is_refused() {
     }
 }
 
+/// A user who may rename a directory can put another one in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_below_one_that_others_may_write_to_is_refused() {
+    let ((db, parts), root) = (aged(14).await, TempDir::new().unwrap());
+    let root = root.path().canonicalize().unwrap();
+    let dir = root.join("open").join("private").join("archives");
+    let open = root.join("open");
+    fs::create_dir_all(&dir).unwrap();
+    fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
+    write(&db, &parts[0], &dir).await.unwrap();
+    let before = names(&dir);
+    symlink(&dir, root.join("link")).unwrap();
+    fs::set_permissions(&open, Permissions::from_mode(0o775)).unwrap();
+    for dir in [&dir, &root.join("link")] {
+        match write(&db, &parts[0], dir).await.unwrap_err() {
+            OpsError::Archive {
+                path,
+                source: ArchiveProblem::Unprotected,
+            } => assert_eq!(path, open),
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(names(&dir), before);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_directory_is_private() {
     let ((db, parts), parent) = (aged(14).await, TempDir::new().unwrap());

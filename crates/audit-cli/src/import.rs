@@ -17,8 +17,10 @@ use crate::records::{Record, Records};
 Examples:
   auditlog import cloudtrail trail/*.json trail/*.json.gz
 
-An import can be repeated: each event keeps its id and time, and is stored once. A record that is no event, or is \
-larger than 16 MiB, is reported and skipped. Files are decompressed by their content, whatever their names.
+An import can be repeated: each event keeps its id and time, which identify it. A record whose pair is stored already \
+counts as already stored, whatever else it holds. Of members with the same name the last one counts. A record that is \
+no event, or is larger than 16 MiB, is reported and skipped. Files are decompressed by their content, whatever their \
+names.
 
 Exit codes: 0 all events are stored, 1 some were rejected or a file could not be read to its end, 2 invalid \
 arguments, 3 the database failed.")]

@@ -26,6 +26,7 @@ mod spool;
 mod verify;
 mod write;
 
+use std::env::VarError;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -50,6 +51,8 @@ fn run(cli: Cli) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return CliError::from(error).report(),
     };
+    let _guard = runtime.enter();
+    ignore_size_signal();
     let Cli {
         database, command, ..
     } = cli;
@@ -74,7 +77,9 @@ fn run(cli: Cli) -> ExitCode {
 /// Shows the library's warnings on standard error; RUST_LOG selects other levels.
 fn show_log() {
     use std::io::Write;
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+    env_logger::Builder::new()
+        .parse_filters(&levels())
+        .parse_write_style(&std::env::var("RUST_LOG_STYLE").unwrap_or_default())
         .format(|line, record| {
             let level = match record.level() {
                 Level::Error => "error",
@@ -87,6 +92,36 @@ fn show_log() {
             writeln!(line, "{style}{level}{style:#}: {message}")
         })
         .init();
+}
+
+/// Makes a write beyond the limit of a file's size (`ulimit -f`) an error. By default its signal, SIGXFSZ, ends the
+/// process, and nothing reports what was done.
+fn ignore_size_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        /// The number on Linux (except on MIPS), macOS and the BSDs.
+        const SIGXFSZ: i32 = 25;
+        // The handler stays when the stream is dropped. Without it the signal does what it always does.
+        let _ = signal(SignalKind::from_raw(SIGXFSZ));
+    }
+}
+
+/// The levels of RUST_LOG. They are checked here, because env_logger panics if it cannot print its own complaint.
+fn levels() -> String {
+    const DEFAULT: &str = "warn";
+    let levels = match std::env::var("RUST_LOG") {
+        Ok(levels) => levels,
+        Err(VarError::NotPresent) => return DEFAULT.to_owned(),
+        Err(VarError::NotUnicode(levels)) => levels.to_string_lossy().into_owned(),
+    };
+    match env_filter::Builder::new().try_parse(&levels) {
+        Ok(_) => levels,
+        Err(error) => {
+            output::note(&format!("warning: RUST_LOG is ignored: {error}"));
+            DEFAULT.to_owned()
+        }
+    }
 }
 
 /// Prints clap's message: an error in the arguments, or the help. The exit code is clap's, except for `doctor`,

@@ -22,8 +22,8 @@ Every row is restored with every column as it was; rows that are stored already 
 table's owner. A restored month is still due to be dropped: create a hold for it first, or restore into \
 another database, which must be migrated. PostgreSQL only.
 
-Exit codes: 0 done, 1 an archive does not match its manifest (--check), 2 invalid arguments, 3 the database or a \
-file failed.")]
+Exit codes: 0 done, 1 an archive does not match its manifest or lacks one of its two files (--check), 2 invalid \
+arguments, 3 the database or a file failed.")]
 pub(crate) struct Args {
     /// A directory of archives, or one of an archive's two files
     path: PathBuf,

@@ -28,8 +28,10 @@ A service replays its own spool; `replay` is for the spool of a service that wil
 files of a running service. Entries are written only to the database that they are for, unless --any-target is \
 given.
 
-Exit codes: 0 done, 1 entries or files remain (rejected, unreadable or damaged), 2 invalid arguments, 3 the database \
-or a file failed.")]
+Exit codes: 0 done, 1 something needs attention, 2 invalid arguments, 3 the database or a file failed. `status` and \
+`replay` end with 1 if the directory has entries in quarantine, or files that are damaged, unreadable or of a newer \
+version; entries that wait for their writer or their database are no reason. `quarantine` ends with 1 if a quarantine \
+cannot be read or, with --retry, if entries remain in it.")]
 pub(crate) struct Args {
     /// The spool directory
     #[arg(long, env = "AUDIT_SPOOL_DIR")]
@@ -101,17 +103,28 @@ fn status(dir: &Path, json: bool) -> CommandResult {
         files
             .iter()
             .try_for_each(|file| output::json(&status_json(file)))?;
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        output::table(&STATUS_HEADER, files.iter().map(status_cells));
     }
-    output::table(&STATUS_HEADER, files.iter().map(status_cells));
-    let (quarantined, _) = quarantined(dir)?;
-    if !quarantined.is_empty() {
+    let has_quarantined = note_quarantined(dir)?;
+    Ok(partial_if(has_quarantined || files.iter().any(needs_attention)))
+}
+
+/// True for a file that no writer and no replay of this version will empty.
+fn needs_attention(file: &SpoolStatus) -> bool {
+    !matches!(file.state, SpoolState::Waiting { .. })
+}
+
+/// Reports how many entries are in the quarantines. True if there are any, or some cannot be read.
+fn note_quarantined(dir: &Path) -> Result<bool, CliError> {
+    let (entries, is_complete) = quarantined(dir)?;
+    if !entries.is_empty() {
         print_note!(
             "{} in quarantine: `auditlog spool quarantine` shows them",
-            output::counted(quarantined.len() as u64, "entry is", "entries are")
+            output::counted(entries.len() as u64, "entry is", "entries are")
         );
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(!entries.is_empty() || !is_complete)
 }
 
 fn status_cells(file: &SpoolStatus) -> Vec<Cell> {
@@ -226,23 +239,24 @@ async fn replay(database: &DatabaseArgs, dir: &Path, args: &ReplayArgs) -> Comma
         output::number(report.quarantined),
         output::counted(report.left, "file", "files")
     );
-    let is_damaged =
-        |file: &SpoolStatus| matches!(file.state, SpoolState::Damaged | SpoolState::Unreadable(_));
-    let any_damaged = spool::status(dir)?.iter().any(is_damaged);
+    let any_left = spool::status(dir)?.iter().any(needs_attention);
+    let has_quarantined = note_quarantined(dir)?;
     if report.damaged > 0 {
         print_note!(
             "{} damaged and renamed: `auditlog spool status` shows them",
             output::counted(report.damaged, "file is", "files are")
         );
-    } else if any_damaged {
-        print_note!("damaged or unreadable files remain: `auditlog spool status` shows them");
+    } else if any_left {
+        print_note!(
+            "damaged or unreadable files, or files of a newer version, remain: `auditlog spool status` shows them"
+        );
     }
     if let Some(reason) = report.failure {
         return Err(CliError::new(format!(
             "{database} does not accept entries, the remaining ones stay in the spool: {reason}"
         )));
     }
-    Ok(partial_if(report.quarantined + report.damaged > 0 || any_damaged))
+    Ok(partial_if(has_quarantined || report.damaged > 0 || any_left))
 }
 
 /// The entries of all quarantines of a directory, and whether all of them could be read.

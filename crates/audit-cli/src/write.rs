@@ -29,10 +29,12 @@ Examples:
 
 Each line of a file is a JSON object with the names of the columns: action (required), id, created_at, tenant_id, \
 actor_id, actor_type, on_behalf_of, outcome, resource_type, resource_id, ip_address, user_agent, request_id, \
-trace_id, operation_id, metadata. Lines with both id and created_at can be written again: they are stored once. \
-Numbers in metadata stay as they are written, as far as the database keeps them so (jsonb does not keep exponents); \
-one with an exponent beyond 400 becomes text. Of members with the same name the last one is kept. A line that is not \
-such an object, is longer than 16 MiB, or is rejected by the database, is reported with its number and skipped. \
+trace_id, operation_id, metadata. The id and the time identify an event: a line whose pair is stored already counts \
+as already stored, whatever else it holds, and changes nothing. So lines with both can be written again. An ip_address \
+that is no address is kept in the metadata, as _audit.ip_text. Numbers in metadata stay as they are written, as far as \
+the database keeps them so (jsonb does not keep exponents); one with an exponent beyond 400 becomes text. Of members \
+of the metadata with the same name only the last one is kept; a column that occurs twice is an error. A line that is \
+not such an object, is longer than 16 MiB, or is rejected by the database, is reported with its number and skipped. \
 Lines of a stream are written a second after they were read at the latest.
 
 Exit codes: 0 done, 1 some lines were rejected, 2 invalid arguments, 3 the database or the file failed: the \
@@ -192,6 +194,11 @@ struct Input {
 impl Input {
     fn open(path: &Path) -> Result<Self, CliError> {
         if path == Path::new("-") {
+            if stdin_is_closed() {
+                return Err(CliError::new(
+                    "standard input is closed: redirect it from a file or a pipe",
+                ));
+            }
             return Ok(Self {
                 reader: Box::new(std::io::stdin()),
                 name: "line".to_owned(),
@@ -214,6 +221,25 @@ impl Input {
             bytes: Some(metadata.len()).filter(|_| metadata.is_file()),
         })
     }
+}
+
+/// Whether the command was started without a standard input (`<&-`). Rust then opens the null device, for reading and
+/// writing, and an empty input would look like a file that was written in full. A null device that the caller has opened
+/// in this way is refused too.
+fn stdin_is_closed() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        use std::os::unix::fs::MetadataExt;
+        let device = |file: std::io::Result<File>| Some(file.ok()?.metadata().ok()?.rdev());
+        let stdin = std::io::stdin();
+        let opened = stdin.as_fd().try_clone_to_owned().map(File::from);
+        let is_null = device(opened).is_some_and(|it| device(File::open("/dev/null")) == Some(it));
+        let flags = rustix::fs::fcntl_getfl(&stdin);
+        is_null && flags.is_ok_and(|flags| flags.contains(rustix::fs::OFlags::RDWR))
+    }
+    #[cfg(not(unix))]
+    false
 }
 
 async fn insert_lines(inserter: &mut BatchInserter, input: Input, bar: &ProgressBar) -> Result<(), CliError> {

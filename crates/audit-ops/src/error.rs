@@ -71,16 +71,22 @@ pub enum ArchiveProblem {
         /// How the names of manifests end.
         suffix: &'static str,
     },
+    /// One of the two files is not there.
+    #[error(
+        "it is missing, and the other file of the archive is there: get it from a copy, or remove the other file if \
+         the archive was never finished"
+    )]
+    Absent,
     /// The partition that was to be archived is not a whole month.
     #[error("the partition {partition} is not a whole month")]
     NotMonthly {
         /// The partition.
         partition: String,
     },
-    /// Others may write to the directory, or it belongs to another user.
+    /// Others may write to the directory of the archive or to one above it, or it belongs to another user.
     #[error(
-        "others could replace an archive in this directory: write it as the owner of the directory, with \
-         `chmod go-w`, or to a new directory"
+        "others could replace an archive in or below this directory: write it as the owner of the directory, with \
+         `chmod go-w`, or to another directory"
     )]
     Unprotected,
     /// Another process is writing to the directory.

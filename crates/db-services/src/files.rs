@@ -1,6 +1,6 @@
 //! How this workspace creates files: new ones, for their owner alone, and never through a link. Not a public API.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -49,29 +49,56 @@ pub(crate) fn create_empty(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Creates a directory, with those above it, that only this user may read; one that exists is left as it is.
+/// Creates a directory, with those above it, that only this user may read; one that exists is left as it is. The names
+/// of new directories are synced.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
+    let is_absent = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let absent: Vec<_> = dir.ancestors().take_while(is_absent).collect();
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
+    builder.create(dir)?;
+    absent
+        .into_iter()
+        .filter_map(Path::parent)
+        .try_for_each(sync_names)
 }
 
-/// True if nobody but this user and root can replace a file that was created in a directory: the directory belongs
-/// to one of them, and neither its group nor others may write to it, or it belongs to root and is sticky, as /tmp is.
+/// Syncs the names in a directory. One that this user may not read cannot be synced: it is left to the kernel.
+fn sync_names(dir: &Path) -> io::Result<()> {
+    let dir = match dir.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => dir,
+    };
+    match File::open(dir) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => opened?.sync_all(),
+    }
+}
+
+/// True of an error that passes without a change to the file: a lack of memory or file descriptors, or of the device.
+pub(crate) fn is_transient(error: &io::Error) -> bool {
+    /// EIO, ENOMEM, ENFILE and EMFILE, which have these numbers on Linux, the BSDs and macOS.
+    const CODES: [i32; 4] = [5, 12, 23, 24];
+    error.raw_os_error().is_some_and(|code| CODES.contains(&code))
+}
+
+/// True if nobody but root and the owner of a file, which was created in or below a directory, can replace what is in the
+/// directory: it belongs to one of them, and neither its group nor others may write to it, or it belongs to root and is
+/// sticky, as /tmp is.
 #[cfg(unix)]
-pub fn is_protected(dir: &File, created: &File) -> io::Result<bool> {
+pub fn is_protected(dir: &Metadata, created: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let (dir, user) = (dir.metadata()?, created.metadata()?.uid());
+    let user = created.uid();
     let is_sticky = dir.mode() & 0o1000 != 0 && dir.uid() == 0;
-    Ok((dir.uid() == user || dir.uid() == 0) && (dir.mode() & 0o022 == 0 || is_sticky))
+    (dir.uid() == user || dir.uid() == 0) && (dir.mode() & 0o022 == 0 || is_sticky)
 }
 
 /// True: there are no modes.
 #[cfg(not(unix))]
-pub fn is_protected(_: &File, _: &File) -> io::Result<bool> {
-    Ok(true)
+pub fn is_protected(_: &Metadata, _: &Metadata) -> bool {
+    true
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 
 use audit_ops::doctor::{Code, Finding, Options, Severity, examine};
 use bouncer::Bouncer;
-use db_services::audit::{count, for_tenant};
+use db_services::audit::{TenantError, count, for_tenant};
+use db_services::client::Connection;
 use db_test::Server;
+use diesel_async::SimpleAsyncConnection;
 
 use crate::attacks::fixture::connect;
 use crate::support::{TIMEOUT, numbered, writer_to};
@@ -106,6 +108,32 @@ async fn migrations_run_through_pgbouncer_in_transaction_mode() {
     assert_eq!(direct.query_one(locks, &[]).await.unwrap().get::<_, i64>(0), 0);
     let direct = db_services::client::Database::from_url(&server.url("shop")).unwrap();
     assert_eq!(direct.revert_migration().await.unwrap().len(), 14);
+}
+
+/// The pooler gives the session to the next client as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_ended_its_transaction_does_not_break_the_next_one_in_transaction_mode() {
+    let (server, url) = server().await;
+    let bouncer = Bouncer::start(&server, &url, "transaction", 1).await;
+    let (writer, guard) = writer_to(db_services::client::Database::from_url(&url).unwrap())
+        .start()
+        .unwrap();
+    let given = numbered(3).map(|entry| entry.tenant("acme"));
+    assert!(writer.write_all(given).await.is_durable());
+    guard.shutdown(TIMEOUT).await;
+    let database = bouncer.database("app");
+    for _ in 0..2 {
+        let ended = for_tenant(&database, "acme", async |conn| {
+            let Connection::Postgres(conn) = conn else {
+                panic!("not PostgreSQL")
+            };
+            SimpleAsyncConnection::batch_execute(conn, "COMMIT").await
+        });
+        let error = ended.await.unwrap_err();
+        assert!(matches!(error, TenantError::Changed { .. }), "{error}");
+        let seen = for_tenant(&database, "acme", async |conn| count(conn).await);
+        assert_eq!(seen.await.unwrap(), 3);
+    }
 }
 
 #[tokio::test]

@@ -101,7 +101,9 @@ fn a_damaged_file_is_replayed_on_request() {
     let file = files().find(|path| path.extension().unwrap() == "spool").unwrap();
     // As an earlier version left it, which treated any error as damage.
     std::fs::rename(&file, file.with_extension("damaged")).unwrap();
-    assert!(at(&["status"]).1.contains("damaged"));
+    let (code, out, _) = at(&["status"]);
+    assert!(code == 1 && out.contains("damaged"), "{out}");
+    assert_eq!(at(&["status", "--json"]).0, 1);
     let (code, out, _) = at(&["replay", "--any-target"]);
     assert!(
         code == 1 && out.contains("wrote 0 entries"),
@@ -168,6 +170,14 @@ fn the_quarantine_is_listed_and_retried() {
         leave_a_spool(&spool);
         let (code, out, err) = at(&["replay", "--any-target"]);
         assert!(code == 1 && out.contains("3 quarantined"), "{out}{err}");
+        // Now the spool is empty, and the quarantine is not.
+        for arguments in [&["replay"][..], &["status"], &["status", "--json"]] {
+            let (code, _, err) = at(arguments);
+            assert!(
+                code == 1 && err.contains("3 entries are in quarantine"),
+                "{arguments:?}: {err}"
+            );
+        }
         let (_, out, _) = at(&["quarantine"]);
         assert_eq!(out.matches("shop.order").count(), 3, "{out}");
         assert_eq!(at(&["quarantine", "--json"]).1.lines().count(), 3);
@@ -182,6 +192,7 @@ fn the_quarantine_is_listed_and_retried() {
             at(&["quarantine", "--retry"]).1,
             "wrote 3 entries, 0 in quarantine\n"
         );
+        assert_eq!((at(&["status"]).0, at(&["replay"]).0), (0, 0));
         assert_eq!(cli.rows().len(), 3);
     }
 }

@@ -111,6 +111,8 @@ fn a_damaged_quarantine_is_reported_and_left_as_it_is() {
         err.contains("not a database") && err.contains("quarantine.older.damaged"),
         "{err}"
     );
+    let (code, _, err) = cli.run(&["spool", "--dir", "spool", "status"]);
+    assert!(code == 1 && err.contains("not a database"), "{err}");
     assert_eq!(
         std::fs::read(spool.join("quarantine.sqlite")).unwrap(),
         [0xA5; 8_192]

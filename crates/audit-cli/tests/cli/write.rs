@@ -1,6 +1,6 @@
 //! `auditlog write`.
 
-use crate::fixture::CliFixture;
+use crate::fixture::{CliFixture, output_of};
 
 #[test]
 fn an_event_has_the_values_of_all_options() {
@@ -148,4 +148,53 @@ fn an_entry_that_a_trigger_drops_is_reported_as_not_stored() {
         );
         assert_eq!(cli.rows().len(), 2);
     }
+}
+
+#[test]
+fn an_event_that_differs_from_the_stored_one_changes_nothing() {
+    for cli in CliFixture::on_both() {
+        assert_eq!(cli.run(&["migrate"]).0, 0);
+        let line = |action: &str| {
+            format!(
+                r#"{{"action":"{action}","id":"00000000-0000-0000-0000-000000000001","created_at":"2026-11-01T12:00:00Z"}}"#
+            )
+        };
+        let input = [line("first"), line("second")].join("\n");
+        let (code, out, err) = cli.run_with_input(&["write", "-"], input.as_bytes());
+        assert_eq!(
+            (code, &*out),
+            (0, "wrote 1 entry, 1 already stored, 0 lines rejected\n"),
+            "{err}"
+        );
+        assert_eq!(cli.rows()[0]["action"], "first");
+    }
+    let (_, help, _) = CliFixture::new().run(&["write", "--help"]);
+    let words: Vec<_> = help.split_whitespace().collect();
+    assert!(
+        words.join(" ").contains("The id and the time identify an event"),
+        "{help}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_standard_input_is_no_empty_file() {
+    let cli = CliFixture::new();
+    assert_eq!(cli.run(&["migrate"]).0, 0);
+    let write = |redirection: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .args(["-c", &format!("exec \"$AUDITLOG\" write - {redirection}")])
+            .env("AUDITLOG", env!("CARGO_BIN_EXE_auditlog"))
+            .current_dir(&cli.dir);
+        output_of(shell.output().unwrap())
+    };
+    for empty in ["< /dev/null", "< empty"] {
+        std::fs::write(cli.dir.path().join("empty"), "").unwrap();
+        let (code, out, err) = write(empty);
+        assert!(code == 0 && out.starts_with("wrote 0 entries"), "{empty}: {err}");
+    }
+    let (code, out, err) = write("<&-");
+    assert_eq!((code, &*out), (3, ""));
+    assert!(err.contains("standard input is closed"), "{err}");
 }

@@ -41,6 +41,9 @@ const FORMAT: &str = "auditlog-archive/1";
 /// How the names of manifests end.
 const MANIFEST_SUFFIX: &str = ".manifest.json";
 
+/// How the names of the files with lines end.
+const LINES_SUFFIX: &str = ".ndjson.gz";
+
 /// The description of an archive: its range, and the counts and digests of its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

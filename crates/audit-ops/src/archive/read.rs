@@ -1,5 +1,6 @@
 //! Finds archives, and checks that each matches its manifest.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -7,45 +8,47 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 
 use super::digest::{HashingStream, LineDigest, hex};
-use super::{FORMAT, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
+use super::{FORMAT, LINES_SUFFIX, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
 use crate::error::{MAX_TEXT, is_harmful};
 use crate::{ArchiveProblem, OpsError};
 
 /// The longest line: far longer than any row, and far smaller than the memory.
 const MAX_LINE_BYTES: u64 = 16 << 20;
 
-/// Finds the manifests at a path: all manifests of a directory in the order of their names, the manifest that
-/// belongs to a file with lines, or the path itself.
+/// Finds the manifests at a path: those of all archives of a directory in the order of their names, the manifest that
+/// belongs to a file with lines, or the path itself. A manifest that belongs to a file with lines may be missing:
+/// [`check`] reports it.
 ///
 /// # Errors
-/// When a directory cannot be read, or has no manifest.
+/// When the path cannot be read, or is a directory without archives.
 pub fn manifests(path: &Path) -> Result<Vec<PathBuf>, OpsError> {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let found: Vec<PathBuf> = if path.is_dir() {
+    let is_dir = fs::metadata(path).map_err(OpsError::file(path))?.is_dir();
+    let found: BTreeSet<PathBuf> = if is_dir {
         let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let paths = entries
-            .map_err(OpsError::file(path))?
+        let entries = entries.map_err(OpsError::file(path))?;
+        entries
             .into_iter()
-            .map(|entry| entry.path());
-        let mut paths: Vec<_> = paths
-            .filter(|path| path.to_string_lossy().ends_with(MANIFEST_SUFFIX))
-            .collect();
-        paths.sort();
-        paths
-    } else if let Some(stem) = name.strip_suffix(".ndjson.gz") {
-        vec![path.with_file_name(format!("{stem}{MANIFEST_SUFFIX}"))]
+            .filter_map(|entry| manifest_of(&entry.path()))
+            .collect()
     } else {
-        vec![path.to_owned()]
+        let manifest = manifest_of(path).unwrap_or_else(|| path.to_owned());
+        BTreeSet::from([manifest])
     };
     if found.is_empty() {
         let suffix = MANIFEST_SUFFIX;
         return Err(OpsError::archive(path, ArchiveProblem::Missing { suffix }));
     }
-    Ok(found)
+    Ok(found.into_iter().collect())
+}
+
+/// The manifest of the archive that a file is part of.
+fn manifest_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_string_lossy();
+    if name.ends_with(MANIFEST_SUFFIX) {
+        return Some(path.to_owned());
+    }
+    let stem = name.strip_suffix(LINES_SUFFIX)?;
+    Some(path.with_file_name(format!("{stem}{MANIFEST_SUFFIX}")))
 }
 
 /// Reads an archive to its end and compares it with its manifest. Pipes and devices are refused, not waited for.
@@ -149,7 +152,10 @@ fn open(path: &Path) -> Result<File, OpsError> {
         }
         File::open(path)
     };
-    open().map_err(OpsError::file(path))
+    open().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => OpsError::archive(path, ArchiveProblem::Absent),
+        _ => OpsError::file(path)(error),
+    })
 }
 
 /// The lines of an archive, read one by one.

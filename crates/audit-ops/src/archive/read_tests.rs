@@ -221,3 +221,28 @@ fn every_archive_of_a_directory_is_checked_although_the_first_is_bad() {
     );
     assert_eq!(found[2].as_ref().unwrap().manifest_path, good);
 }
+
+#[test]
+fn either_file_of_an_archive_is_reported_if_the_other_is_missing() {
+    let dir = TempDir::new().unwrap();
+    let manifest = archive(&dir, |_| {});
+    let lines = check(&manifest).unwrap().path;
+    for (removed, kept) in [(&manifest, &lines), (&lines, &manifest)] {
+        let whole = fs::read(removed).unwrap();
+        fs::remove_file(removed).unwrap();
+        for path in [dir.path(), kept] {
+            let found = manifests(path).unwrap();
+            assert_eq!(found, std::slice::from_ref(&manifest));
+            match check(&manifest).map(|_| ()).unwrap_err() {
+                OpsError::Archive {
+                    path,
+                    source: ArchiveProblem::Absent,
+                } => assert_eq!(&path, removed),
+                other => panic!("{other}"),
+            }
+        }
+        assert!(matches!(manifests(removed), Err(OpsError::File { .. })));
+        fs::write(removed, whole).unwrap();
+    }
+    check(&manifest).unwrap();
+}

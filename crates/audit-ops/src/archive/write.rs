@@ -16,7 +16,7 @@ use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use super::digest::{HashingStream, LineDigest, hex};
-use super::{FORMAT, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
+use super::{FORMAT, LINES_SUFFIX, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
 use crate::postgres::{Number, postgres};
 use crate::retention::PlannedPartition;
 use crate::{ArchiveProblem, OpsError};
@@ -31,13 +31,14 @@ const SLICE_SECS: i64 = 86_400;
 /// refused. Files are written and compressed on the calling thread.
 ///
 /// The files are created under random names (mode 0600) and renamed at the end, so neither a file nor a link that
-/// exists is written to. A directory is refused in which somebody else could replace them: one of another user than
-/// this one or root, and one to which its group or others may write, unless it belongs to root and is sticky.
+/// exists is written to. A directory is refused if somebody else could replace them: the directory, or one of those
+/// above it up to the root, belongs to another user than this one or root, or its group or others may write to it, unless it
+/// belongs to root and is sticky.
 ///
 /// # Errors
 /// When the partition is not a month, the database refuses, a file cannot be written, others may write to the
-/// directory, or another process is writing to it. An incomplete file is removed; what a killed process left is
-/// removed by the next archive of the month.
+/// directory or to one above it, or another process is writing to it. An incomplete file is removed; what a killed
+/// process left is removed by the next archive of the month.
 ///
 /// # Cancel safety
 /// As with an error.
@@ -52,10 +53,13 @@ pub async fn write(
         let partition = month.name.clone();
         return Err(OpsError::archive(dir, ArchiveProblem::NotMonthly { partition }));
     };
-    let lock = lock(dir)?;
+    create_private_dir(dir).map_err(OpsError::file(dir))?;
+    // Without links: whoever can replace one must not choose where the files go.
+    let place = fs::canonicalize(dir).map_err(OpsError::file(dir))?;
+    let lock = lock(&place)?;
     let stem = format!("audit_logs_{}", name.replace(' ', "_"));
-    remove_unfinished(dir, &stem);
-    let mut output = Output::create(Unfinished::new(dir, &stem), &lock)?;
+    remove_unfinished(&place, &stem);
+    let mut output = Output::create(Unfinished::new(&place, &stem))?;
     let mut transaction = conn.build_transaction().repeatable_read().read_only();
     transaction
         .run(async |conn: &mut AsyncPgConnection| read(conn, from, to, &mut output, progress).await)
@@ -64,7 +68,7 @@ pub async fn write(
 
     let digest = written.lines.digest;
     let named = format!("{stem}.{}", hex(&digest[..8]));
-    let path = dir.join(format!("{named}.ndjson.gz"));
+    let path = dir.join(format!("{named}{LINES_SUFFIX}"));
     unfinished.rename(&path)?;
     let manifest = Manifest {
         format: FORMAT.to_owned(),
@@ -81,7 +85,7 @@ pub async fn write(
         made_at: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
     };
     let manifest_path = dir.join(format!("{named}{MANIFEST_SUFFIX}"));
-    write_manifest(&manifest, &manifest_path, Unfinished::new(dir, &stem))?;
+    write_manifest(&manifest, &manifest_path, Unfinished::new(&place, &stem))?;
     // A rename is durable once its directory is synced.
     lock.sync_all().map_err(OpsError::file(dir))?;
     Ok(VerifiedArchive {
@@ -95,7 +99,6 @@ pub async fn write(
 
 /// Opens the directory for one process at a time.
 fn lock(dir: &Path) -> Result<File, OpsError> {
-    create_private_dir(dir).map_err(OpsError::file(dir))?;
     let opened = File::open(dir).map_err(OpsError::file(dir))?;
     opened
         .try_lock()
@@ -118,8 +121,10 @@ impl Unfinished {
         Self { path }
     }
 
+    /// Gives the file the name of this path, in the directory where it is.
     fn rename(self, to: &Path) -> Result<(), OpsError> {
-        fs::rename(&self.path, to).map_err(OpsError::file(to))
+        let name = to.file_name().unwrap_or_default();
+        fs::rename(&self.path, self.path.with_file_name(name)).map_err(OpsError::file(to))
     }
 }
 
@@ -200,12 +205,15 @@ struct Written {
 
 impl Output {
     /// An error if others could replace the file in its directory.
-    fn create(unfinished: Unfinished, dir: &File) -> Result<Self, OpsError> {
+    fn create(unfinished: Unfinished) -> Result<Self, OpsError> {
         let path = &unfinished.path;
         let file = create_private(path).map_err(OpsError::file(path))?;
-        if !is_protected(dir, &file).map_err(OpsError::file(path))? {
-            let dir = path.parent().unwrap_or(path);
-            return Err(OpsError::archive(dir, ArchiveProblem::Unprotected));
+        let created = file.metadata().map_err(OpsError::file(path))?;
+        for dir in path.ancestors().skip(1) {
+            let found = fs::metadata(dir).map_err(OpsError::file(dir))?;
+            if !is_protected(&found, &created) {
+                return Err(OpsError::archive(dir, ArchiveProblem::Unprotected));
+            }
         }
         let file = GzEncoder::new(HashingStream::new(BufWriter::new(file)), Compression::default());
         Ok(Self {

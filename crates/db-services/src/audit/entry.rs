@@ -45,8 +45,8 @@ use super::{Metadata, Receipt};
 /// field is set with `Some("alice".into())`.
 ///
 /// It deserialises from an object with the columns' names; an unknown name is an error, and an
-/// `ip_address` that is no address is kept as [`ip_text`](Self::ip_text) keeps it. [`from_json`](Self::from_json)
-/// reads such an object from text, and keeps the numbers in its metadata as they are written.
+/// `ip_address` that is no address is kept as [`ip_text`](Self::ip_text) keeps it, a blank one too.
+/// [`from_json`](Self::from_json) reads such an object from text, and keeps the numbers in its metadata as they are written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(from = "EntryJson<CompactString, Value>")]
 #[non_exhaustive]
@@ -202,7 +202,7 @@ impl AuditEntry {
     /// Sets the network address from text, as a header or a log gives it.
     ///
     /// An address with a port gives the address. A text that is not a plain address ("unknown", a
-    /// name, one with a port) is kept in the metadata as `_audit.ip_text`.
+    /// name, one with a port) is kept in the metadata as `_audit.ip_text`. A blank text sets nothing.
     #[inline]
     pub fn ip_text(mut self, text: impl AsRef<str>) -> Self {
         let text = text.as_ref().trim();
@@ -389,7 +389,12 @@ impl<T: Into<CompactString>, M> EntryJson<T, M> {
         let text = |value: Option<T>| value.map(Into::into);
         let mut entry = AuditEntry::new(self.action).outcome(self.outcome);
         if let Some(address) = self.ip_address {
-            entry = entry.ip_text(address.into());
+            let address: CompactString = address.into();
+            entry = entry.ip_text(&address);
+            // A blank one is part of the event as well.
+            entry.ip_text = entry
+                .ip_text
+                .or(Some(address).filter(|text| text.trim().is_empty()));
         }
         AuditEntry {
             id: self.id,

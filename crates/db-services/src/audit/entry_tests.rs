@@ -95,6 +95,12 @@ fn an_entry_comes_from_json_by_the_names_of_the_columns() -> Result<(), serde_js
         (entry.outcome, entry.ip_text.as_deref()),
         (Outcome::Denied, Some("unknown"))
     );
+    let blank = AuditEntry::from_json(br#"{"action":"x","ip_address":" "}"#)?;
+    let row = db_schema::NewAuditLog::from(blank);
+    assert_eq!(
+        (row.ip_address, row.metadata.as_str()),
+        (None, r#"{"_audit":{"ip_text":" "}}"#)
+    );
     for wrong in [
         r#"{}"#,
         r#"{"action":"x","colour":"red"}"#,

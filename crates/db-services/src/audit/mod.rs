@@ -56,6 +56,7 @@ mod global;
 mod ids;
 mod insert;
 mod json;
+mod json_reader;
 pub mod limits;
 mod members;
 mod metadata;

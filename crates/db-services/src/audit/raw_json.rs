@@ -6,16 +6,19 @@
 //! the rest is made safe.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use compact_str::CompactString;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::json::{REPLACEMENT, TOO_DEEP, write_string, write_text};
+use super::json::{FreeNames, REPLACEMENT, TOO_DEEP, write_string, write_text};
+use super::json_reader::Reader;
 use super::limits::METADATA_DEPTH;
-use super::members::Members;
+use super::members::{Members, may_become_equal};
 
 /// The largest exponent of a number; beyond it the number becomes text.
 const MAX_EXPONENT: u64 = 400;
@@ -42,7 +45,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for LossyText<'a> {
                 kind(raw)
             )));
         }
-        text(raw).map_err(D::Error::custom)
+        text(raw.get()).map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -57,19 +60,12 @@ fn kind(value: &RawValue) -> &'static str {
     }
 }
 
-/// The text of a string.
-fn text(value: &RawValue) -> serde_json::Result<LossyText<'_>> {
+/// The text of a string, which is valid JSON.
+pub(super) fn text(string: &str) -> serde_json::Result<Cow<'_, str>> {
     // As bytes serde_json reads surrogates too.
-    serde_json::Deserializer::from_str(value.get()).deserialize_bytes(TextVisitor)
-}
-
-/// The name of a member, which is valid JSON.
-struct Name<'a>(LossyText<'a>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_bytes(TextVisitor).map(Self)
-    }
+    serde_json::Deserializer::from_str(string)
+        .deserialize_bytes(TextVisitor)
+        .map(|LossyText(text)| text)
 }
 
 struct TextVisitor;
@@ -111,32 +107,114 @@ pub(super) fn members(
     rename: fn(&str) -> Cow<'_, str>,
     deep: &mut bool,
 ) -> Option<Members> {
-    if !value.get().starts_with('{') {
+    let mut reader = Reader::new(value);
+    if reader.peek() != Some(b'{') {
         return None;
     }
-    Some(object(value, rename, 1, deep))
+    reader.skip();
+    let mut members = Members::default();
+    while reader.has_more() {
+        let name = reader.name();
+        members.insert(&rename(&name), |out| write(out, &mut reader, 2, deep));
+    }
+    Some(members)
 }
 
 /// Writes a value as compact JSON without NUL, and without anything below level 127.
 pub(super) fn write_raw(out: &mut Vec<u8>, value: &RawValue, level: usize, deep: &mut bool) {
-    match value.get().as_bytes().first() {
-        Some(b'{' | b'[') if level > METADATA_DEPTH => {
-            *deep = true;
-            write_text(out, TOO_DEEP);
-        }
-        Some(b'{') => {
-            let members = object(value, |name| Cow::Borrowed(name), level, deep);
-            out.extend_from_slice(members.as_str().as_bytes());
-        }
-        Some(b'[') => write_array(out, value, level, deep),
-        Some(b'"') => {
-            if let Ok(LossyText(text)) = text(value) {
-                write_string(out, &text);
-            }
-        }
-        Some(b'-' | b'0'..=b'9') if is_expandable(value.get()) => write_text(out, value.get()),
-        _ => out.extend_from_slice(value.get().as_bytes()),
+    write(out, &mut Reader::new(value), level, deep);
+}
+
+fn write(out: &mut Vec<u8>, reader: &mut Reader<'_>, level: usize, deep: &mut bool) {
+    let mut replaced = Vec::new();
+    Writer {
+        out,
+        replaced: &mut replaced,
+        deep,
     }
+    .value(reader, level);
+    if !replaced.is_empty() {
+        *out = without(out, replaced);
+    }
+}
+
+/// Writes values at the end of a text, each byte once: to copy the text of each level into that of the level above
+/// would cost the depth times the size.
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    /// Members that a later one with the same name replaced. They are removed at the end.
+    replaced: &'a mut Vec<Range<usize>>,
+    deep: &'a mut bool,
+}
+
+impl Writer<'_> {
+    fn value(&mut self, reader: &mut Reader<'_>, level: usize) {
+        match reader.peek() {
+            Some(b'{' | b'[') if level > METADATA_DEPTH => {
+                *self.deep = true;
+                reader.skip_value();
+                write_text(self.out, TOO_DEEP);
+            }
+            Some(b'{') => self.object(reader, level),
+            Some(b'[') => self.array(reader, level),
+            Some(b'"') => write_string(self.out, &reader.text()),
+            Some(b'-' | b'0'..=b'9') => match reader.scalar() {
+                number if is_expandable(number) => write_text(self.out, number),
+                number => self.out.extend_from_slice(number.as_bytes()),
+            },
+            _ => self.out.extend_from_slice(reader.scalar().as_bytes()),
+        }
+    }
+
+    fn object(&mut self, reader: &mut Reader<'_>, level: usize) {
+        let (mut places, mut free) = (BTreeMap::new(), FreeNames::default());
+        reader.skip();
+        self.out.push(b'{');
+        while reader.has_more() {
+            let mut name = reader.name();
+            if may_become_equal(&name) {
+                name = Cow::Owned(free.find(&name, |name| places.contains_key(name)));
+            }
+            let begin = self.out.len();
+            write_text(self.out, &name);
+            self.out.push(b':');
+            self.value(reader, level + 1);
+            self.out.push(b',');
+            let earlier = places.insert(name.into_owned(), begin..self.out.len());
+            self.replaced.extend(earlier);
+        }
+        self.close(b'}');
+    }
+
+    fn array(&mut self, reader: &mut Reader<'_>, level: usize) {
+        reader.skip();
+        self.out.push(b'[');
+        while reader.has_more() {
+            self.value(reader, level + 1);
+            self.out.push(b',');
+        }
+        self.close(b']');
+    }
+
+    /// Ends an array or an object. No later item replaces the last one, so that the last comma is superfluous.
+    fn close(&mut self, bracket: u8) {
+        if self.out.ends_with(b",") {
+            self.out.pop();
+        }
+        self.out.push(bracket);
+    }
+}
+
+/// The text without these parts, of which some may contain others.
+fn without(text: &[u8], mut parts: Vec<Range<usize>>) -> Vec<u8> {
+    parts.sort_unstable_by_key(|part| part.start);
+    let (mut rest, mut from) = (Vec::with_capacity(text.len()), 0);
+    for part in parts {
+        rest.extend_from_slice(text.get(from..part.start).unwrap_or_default());
+        from = from.max(part.end);
+    }
+    rest.extend_from_slice(&text[from..]);
+    rest
 }
 
 /// True for a number that jsonb would store with many more digits than it is written with, or reject: PostgreSQL writes
@@ -151,84 +229,35 @@ fn is_expandable(number: &str) -> bool {
         || number.len() > MAX_DIGITS
 }
 
-/// The value of JSON. A number that a `Value` cannot hold becomes its text.
+/// The value of JSON that is no deeper than what is written here. A number that a `Value` cannot hold becomes its text.
 pub(super) fn to_value(value: &RawValue) -> Value {
-    let json = value.get();
-    if let Ok(value) = serde_json::from_str(json) {
-        return value;
-    }
-    match json.as_bytes().first() {
+    serde_json::from_str(value.get()).unwrap_or_else(|_| read_value(&mut Reader::new(value)))
+}
+
+fn read_value(reader: &mut Reader<'_>) -> Value {
+    match reader.peek() {
         Some(b'{') => {
+            reader.skip();
             let mut members = Map::new();
-            let each = EachMember(|name: &str, value| _ = members.insert(name.to_owned(), to_value(value)));
-            let _ = serde_json::Deserializer::from_str(json).deserialize_map(each);
+            while reader.has_more() {
+                let name = reader.name().into_owned();
+                members.insert(name, read_value(reader));
+            }
             Value::Object(members)
         }
         Some(b'[') => {
+            reader.skip();
             let mut items = Vec::new();
-            let _ = serde_json::Deserializer::from_str(json)
-                .deserialize_seq(EachItem(|item| items.push(to_value(item))));
+            while reader.has_more() {
+                items.push(read_value(reader));
+            }
             Value::Array(items)
         }
-        _ => Value::from(json),
-    }
-}
-
-/// The members of an object at a level, each within the limits.
-fn object(value: &RawValue, rename: fn(&str) -> Cow<'_, str>, level: usize, deep: &mut bool) -> Members {
-    let mut members = Members::default();
-    // A `RawValue` is valid JSON, so that this cannot fail.
-    let _ =
-        serde_json::Deserializer::from_str(value.get()).deserialize_map(EachMember(|name: &str, value| {
-            members.insert(&rename(name), |out| write_raw(out, value, level + 1, deep));
-        }));
-    members
-}
-
-fn write_array(out: &mut Vec<u8>, value: &RawValue, level: usize, deep: &mut bool) {
-    out.push(b'[');
-    let mut is_first = true;
-    // As above.
-    let _ = serde_json::Deserializer::from_str(value.get()).deserialize_seq(EachItem(|item| {
-        if !std::mem::take(&mut is_first) {
-            out.push(b',');
+        Some(b'"') => Value::from(reader.text()),
+        _ => {
+            let scalar = reader.scalar();
+            serde_json::from_str(scalar).unwrap_or_else(|_| Value::from(scalar))
         }
-        write_raw(out, item, level + 1, deep);
-    }));
-    out.push(b']');
-}
-
-struct EachMember<F>(F);
-
-impl<'de, F: FnMut(&str, &'de RawValue)> Visitor<'de> for EachMember<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(mut self, mut members: M) -> Result<(), M::Error> {
-        while let Some((Name(LossyText(name)), value)) = members.next_entry()? {
-            (self.0)(&name, value);
-        }
-        Ok(())
-    }
-}
-
-struct EachItem<F>(F);
-
-impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for EachItem<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(mut self, mut items: S) -> Result<(), S::Error> {
-        while let Some(item) = items.next_element()? {
-            (self.0)(item);
-        }
-        Ok(())
     }
 }
 
@@ -312,11 +341,41 @@ mod tests {
         assert!(Metadata::from_json(&"{\"d\":".repeat(100_000)).is_err());
     }
 
+    /// JSON in which names occur twice at each level, and strings look like the end of a value.
+    fn json_text() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just("1".to_owned()),
+            Just(r#""]},\\\"""#.to_owned()),
+            Just("{}".to_owned())
+        ];
+        leaf.prop_recursive(6, 64, 5, |inner| {
+            let member = ("[abc]", inner.clone()).prop_map(|(name, value)| format!(r#""{name}" :{value}"#));
+            prop_oneof![
+                proptest::collection::vec(inner, 0..5).prop_map(|items| format!("[{}]", items.join(" , "))),
+                proptest::collection::vec(member, 0..5)
+                    .prop_map(|members| format!("{{{}}}", members.join(","))),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn the_last_of_equal_members_counts_at_each_level(text in json_text()) {
+            let read = Metadata::from_json(&format!(r#"{{"v":{text}}}"#)).unwrap();
+            let expected: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(&read.to_map()["v"], &expected);
+            let stored: Value = serde_json::from_str(read.as_str()).unwrap();
+            prop_assert_eq!(&stored["v"], &expected);
+            let compact = stored["v"].to_string();
+            prop_assert_eq!(read.as_str().len(), compact.len() + r#"{"v":}"#.len());
+        }
+
         #[test]
         fn json_of_small_numbers_is_read_as_serde_json_reads_it(n in any::<i32>(), text in ".*", name in "[a-z\0\u{FFFD}]{0,3}") {
             let value = json!({"a": [n, text, {name.clone(): null}], name: {"b": true}});
             let read = Metadata::from_json(&value.to_string()).unwrap();
+            let pretty = Metadata::from_json(&serde_json::to_string_pretty(&value).unwrap()).unwrap();
+            prop_assert_eq!(pretty.as_str(), read.as_str());
             prop_assert_eq!(read.to_map(), Metadata::from(value).to_map());
             let _: Value = serde_json::from_str(read.as_str()).unwrap();
         }

@@ -64,6 +64,10 @@ pub enum TenantError {
 /// are released, and a connection that cannot be verified is closed. Not noticed are changes by Rust code, such
 /// as a collation that is registered on SQLite, and SQLite's PRAGMAs that affect only speed.
 ///
+/// Behind a pooler in transaction mode the connection that is closed is that to the pooler. SQL in `read` that ends the
+/// transaction leaves a prepared statement in the server's session (`audit_tenant_…`), and what it sets after that
+/// remains too: the pooler's next client gets the session as it is.
+///
 /// A call within `read` takes a second connection of the pool and is independent of the first one. If ten
 /// outer calls do that at the same time, all of them wait for each other and fail after 5 seconds: make the calls
 /// one after the other.
@@ -129,17 +133,14 @@ impl From<diesel::result::Error> for Changed {
 
 /// What is compared at the end.
 enum Session {
-    /// The transaction has it.
-    Postgres,
+    /// The transaction has it, but for the name of a prepared statement.
+    Postgres(String),
     Sqlite(sqlite::Session),
 }
 
 async fn begin(conn: &mut Connection, tenant: &str) -> QueryResult<Session> {
     match conn {
-        Connection::Postgres(conn) => {
-            postgres::begin(conn, tenant).await?;
-            Ok(Session::Postgres)
-        }
+        Connection::Postgres(conn) => postgres::begin(conn, tenant).await.map(Session::Postgres),
         Connection::Sqlite(conn) => {
             let tenant = tenant.to_owned();
             let session = conn.spawn_blocking(move |conn| sqlite::begin(conn, &tenant));
@@ -151,7 +152,9 @@ async fn begin(conn: &mut Connection, tenant: &str) -> QueryResult<Session> {
 /// Verifies that nothing was changed, and rolls back. After an error the connection must be closed.
 async fn end(conn: &mut Connection, tenant: &str, session: Session, has_failed: bool) -> Result<(), Changed> {
     match (conn, session) {
-        (Connection::Postgres(conn), Session::Postgres) => postgres::end(conn, tenant, has_failed).await,
+        (Connection::Postgres(conn), Session::Postgres(statement)) => {
+            postgres::end(conn, tenant, &statement, has_failed).await
+        }
         (Connection::Sqlite(conn), Session::Sqlite(session)) => {
             let ended = conn.spawn_blocking(move |conn| Ok(sqlite::end(conn, &session)));
             ended.await?

@@ -35,11 +35,19 @@ const IN_URI: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_');
 
-/// Opens an SQLite database. A [`SqliteLocation::File`] that does not exist is created, for its owner alone.
+/// Opens an SQLite database. A [`SqliteLocation::File`] that does not exist is created, for its owner alone
+/// and not through a link.
 pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteConnection> {
     let name = match location {
         SqliteLocation::ReadOnly(path) => return open_read_only(path),
         SqliteLocation::Memory(uri) => uri.clone(),
+        SqliteLocation::File(path) if is_dangling(path) => {
+            return Err(ConnectionError::BadConnection(format!(
+                "{} is a symbolic link to a file that does not exist: create the database at its own path, or remove \
+                 the link",
+                path.display()
+            )));
+        }
         SqliteLocation::File(path) => {
             // With mode 0600, which SQLite gives to its `-wal` and `-shm` too. If it cannot be created, SQLite reports
             // the reason.
@@ -55,6 +63,11 @@ pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteC
     })?;
     set_up(&mut connection).map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
+}
+
+/// True of a link whose target does not exist. SQLite would create the target, wherever it is, and others could read it.
+fn is_dangling(path: &Path) -> bool {
+    path.is_symlink() && std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 /// "./" keeps SQLite from reading a name like "file:x" as a URI.
@@ -155,6 +168,29 @@ mod tests {
     use std::sync::{Arc, Barrier};
 
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_database_is_opened_and_not_created_through_a_link() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (link, target) = (dir.path().join("link.db"), dir.path().join("target.db"));
+        symlink(&target, &link).unwrap();
+        let Err(error) = open_sqlite(&SqliteLocation::File(link.clone())) else {
+            panic!("created through a link")
+        };
+        assert!(
+            error
+                .to_string()
+                .contains("a symbolic link to a file that does not exist"),
+            "{error}"
+        );
+        assert!(!target.exists());
+        open_sqlite(&SqliteLocation::File(target.clone())).unwrap();
+        open_sqlite(&SqliteLocation::File(link)).unwrap();
+        let mode = target.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 
     /// Without the repetition about one of thirty fails.
     #[test]

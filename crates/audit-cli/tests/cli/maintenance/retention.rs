@@ -63,6 +63,23 @@ async fn old_months_are_archived_dropped_and_restored() {
         (code, &*out) == (3, "") && err.contains("nothing was restored"),
         "{err}"
     );
+    // Nor if one of its two files is missing.
+    let manifest = cli.dir.path().join("kept").join(&cli.files(".manifest.json")[1]);
+    for file in [&file, &manifest] {
+        let content = std::fs::read(file).unwrap();
+        std::fs::remove_file(file).unwrap();
+        let (code, _, err) = cli.run("restore --check kept");
+        assert!(
+            code == 1 && err.contains("the other file of the archive is there"),
+            "{err}"
+        );
+        let (code, out, err) = cli.run("restore kept");
+        assert!(
+            (code, &*out) == (3, "") && err.contains("nothing was restored"),
+            "{err}"
+        );
+        std::fs::write(file, content).unwrap();
+    }
     std::fs::write(&file, whole).unwrap();
     assert_eq!(
         cli.run_ok("restore --check kept")

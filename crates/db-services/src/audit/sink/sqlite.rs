@@ -14,6 +14,7 @@ use crate::audit::insert::{OnConflict, SKIPPED, sqlite_insert};
 use crate::audit::panics::panicked;
 use crate::audit::row::LogRow;
 use crate::client::{SqliteLocation, describe, open_sqlite};
+use crate::files::is_transient;
 
 /// Rows to write, and where the result goes.
 type Job = (Rows, Attempt, oneshot::Sender<Result<Written, SinkError>>);
@@ -188,17 +189,12 @@ fn passes_by_itself(message: &str) -> bool {
 /// Returns the error if this process cannot open any file now. SQLite's message is that of a missing
 /// directory. Tried with the directory: to close the file itself would drop this process's locks on it.
 fn lack_of_resources(location: &SqliteLocation) -> Option<std::io::Error> {
-    /// ENOMEM, ENFILE and EMFILE, which have these numbers on Linux, the BSDs and macOS.
-    const CODES: [i32; 3] = [12, 23, 24];
     let SqliteLocation::File(path) = location else {
         return None;
     };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let error = std::fs::File::open(directory.unwrap_or(Path::new("."))).err()?;
-    error
-        .raw_os_error()
-        .is_some_and(|code| CODES.contains(&code))
-        .then_some(error)
+    is_transient(&error).then_some(error)
 }
 
 /// SQLite's messages for SQLITE_READONLY, CANTOPEN, CORRUPT and NOTADB.

@@ -8,42 +8,49 @@ use diesel::sql_types::{Bool, Text};
 use diesel_async::{
     AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
 };
+use uuid::Uuid;
 
 use super::{Changed, NESTED};
-
-/// The savepoint ends with the transaction, and the prepared statement with those that diesel has cached: `END`
-/// fails without them.
-const MARKS: &str = "SAVEPOINT audit_tenant; PREPARE audit_tenant AS SELECT 1";
-
-/// Session-level advisory locks would outlive the transaction.
-const END: &str = "RELEASE SAVEPOINT audit_tenant; DEALLOCATE audit_tenant; \
-     SELECT pg_catalog.pg_advisory_unlock_all(); ROLLBACK";
 
 /// After a failed statement nothing else is possible. Role and tenant are as they were at the savepoint then.
 const RECOVER: &str = "ROLLBACK TO SAVEPOINT audit_tenant";
 
-/// Begins the transaction as the reader of a tenant.
-pub(super) async fn begin(conn: &mut AsyncPgConnection, tenant: &str) -> QueryResult<()> {
+/// Begins the transaction as the reader of a tenant. Returns the name of a prepared statement, which ends with those that
+/// diesel has cached: the end fails without it. If SQL in a read ends the transaction behind a pooler, it stays in a session
+/// that others use next. Therefore each has a name of its own.
+pub(super) async fn begin(conn: &mut AsyncPgConnection, tenant: &str) -> QueryResult<String> {
+    let statement = format!("audit_tenant_{}", Uuid::new_v4().simple());
     // One message, which costs one round trip and has no parameters: digits need no quoting.
     let digits: String = tenant.bytes().map(|byte| format!("{byte:02x}")).collect();
     let begin = format!(
         "BEGIN READ ONLY; \
          SELECT set_config('audit.tenant_reader', set_config('role', audit_role('reader'), true), true), \
                 set_config('audit.tenant_id', convert_from(decode('{digits}', 'hex'), 'UTF8'), true); \
-         {MARKS}"
+         SAVEPOINT audit_tenant; PREPARE {statement} AS SELECT 1"
     );
-    AnsiTransactionManager::begin_transaction_sql(conn, &begin).await
+    AnsiTransactionManager::begin_transaction_sql(conn, &begin).await?;
+    Ok(statement)
 }
 
 /// Verifies that role, tenant, transaction and session are what `begin` has set, and rolls back.
-pub(super) async fn end(conn: &mut AsyncPgConnection, tenant: &str, has_failed: bool) -> Result<(), Changed> {
+pub(super) async fn end(
+    conn: &mut AsyncPgConnection,
+    tenant: &str,
+    statement: &str,
+    has_failed: bool,
+) -> Result<(), Changed> {
     if has_failed {
         conn.batch_execute(RECOVER).await?;
     }
-    let found: Found = Check { tenant }.get_result(conn).await?;
+    let found: Found = Check { tenant, statement }.get_result(conn).await?;
     verify(found)?;
     // Not by diesel, which panics if a nested transaction was cut short at its beginning.
-    conn.batch_execute(END).await?;
+    // The savepoint ends with the transaction; session-level advisory locks would outlive it.
+    conn.batch_execute(&format!(
+        "RELEASE SAVEPOINT audit_tenant; DEALLOCATE {statement}; \
+         SELECT pg_catalog.pg_advisory_unlock_all(); ROLLBACK"
+    ))
+    .await?;
     if let TransactionManagerStatus::Valid(status) = status(conn) {
         status.change_transaction_depth(TransactionDepthChange::DecreaseDepth)?;
     }
@@ -74,6 +81,7 @@ fn verify((is_reader, is_tenant, is_read_only, has_no_statements): Found) -> Res
 /// The query for [`Found`]. diesel caches it, unlike `sql_query`.
 struct Check<'a> {
     tenant: &'a str,
+    statement: &'a str,
 }
 
 impl Query for Check<'_> {
@@ -96,8 +104,10 @@ impl QueryFragment<Pg> for Check<'_> {
             ", false), \
              pg_catalog.current_setting('transaction_read_only') = 'on', \
              NOT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements \
-                         WHERE from_sql AND name <> 'audit_tenant' AND prepare_time >= pg_catalog.now())",
+                         WHERE from_sql AND prepare_time >= pg_catalog.now() AND name <> ",
         );
+        out.push_bind_param::<Text, _>(self.statement)?;
+        out.push_sql(")");
         Ok(())
     }
 }

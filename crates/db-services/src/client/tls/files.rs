@@ -8,14 +8,15 @@ use std::sync::{Arc, OnceLock};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{Error as PemError, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_native_certs::ErrorKind;
 
 use super::Unusable;
 use super::anchors::Anchors;
+use crate::files::is_transient;
 
 /// Reads all certificates of a PEM file.
 pub(super) fn certificates(option: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    let text =
-        std::fs::read(path).map_err(|error| unusable(option, path, &format!("cannot be read: {error}")))?;
+    let text = std::fs::read(path).map_err(|error| unreadable(option, path, &error))?;
     let mut certificates = Vec::new();
     for (index, block) in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text).enumerate() {
         match block {
@@ -53,20 +54,31 @@ pub(super) fn authorities(path: &Path) -> Result<Anchors, Unusable> {
 }
 
 /// Returns the authorities that the operating system trusts, or those that the environment's
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Read once: there are some three hundred files.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Read once: there are some three hundred files. A list that is incomplete, since
+/// the process could open no more files, is not kept: a server whose authority is missing would be refused until a restart.
 pub(super) fn system_authorities() -> Result<Arc<RootCertStore>, Unusable> {
     static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     if let Some(roots) = SYSTEM.get() {
         return Ok(Arc::clone(roots));
     }
-    let roots = store(rustls_native_certs::load_native_certs().certs).ok_or_else(|| {
-        Unusable(
+    let found = rustls_native_certs::load_native_certs();
+    if let Some(error) = found.errors.iter().find(|error| passes(error)) {
+        let text = format!("the system's certificate authorities cannot be read: {error}");
+        return Err(Unusable::Unreadable(text));
+    }
+    let roots = store(found.certs).ok_or_else(|| {
+        Unusable::Wrong(
             "this system names no certificate authorities: install ca-certificates, or name the file of the \
              server's authority in sslrootcert"
                 .to_owned(),
         )
     })?;
     Ok(Arc::clone(SYSTEM.get_or_init(|| Arc::new(roots))))
+}
+
+/// True if the next attempt may read what this one could not.
+fn passes(error: &rustls_native_certs::Error) -> bool {
+    matches!(&error.kind, ErrorKind::Io { inner, .. } if is_transient(inner))
 }
 
 fn store(certificates: Vec<CertificateDer<'static>>) -> Option<RootCertStore> {
@@ -78,7 +90,7 @@ fn store(certificates: Vec<CertificateDer<'static>>) -> Option<RootCertStore> {
 
 /// Reads the client's private key, if nobody else may.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
-    let failed = |error: std::io::Error| unusable("sslkey", path, &format!("cannot be read: {error}"));
+    let failed = |error: std::io::Error| unreadable("sslkey", path, &error);
     let mut file = File::open(path).map_err(failed)?;
     // Of the file that is open, not of the path: that may lead elsewhere by now.
     let metadata = file.metadata().map_err(failed)?;
@@ -118,5 +130,17 @@ fn is_private(_: &Metadata) -> bool {
 }
 
 fn unusable(option: &str, path: &Path, what: &str) -> Unusable {
-    Unusable(format!("{option}={} {what}", path.display()))
+    Unusable::Wrong(format!("{option}={} {what}", path.display()))
 }
+
+fn unreadable(option: &str, path: &Path, error: &std::io::Error) -> Unusable {
+    let text = format!("{option}={} cannot be read: {error}", path.display());
+    match is_transient(error) {
+        true => Unusable::Unreadable(text),
+        false => Unusable::Wrong(text),
+    }
+}
+
+#[cfg(all(test, unix))]
+#[path = "files_tests.rs"]
+mod tests;

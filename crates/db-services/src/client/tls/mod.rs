@@ -61,8 +61,14 @@ struct Identity {
 
 /// Why TLS cannot be set up on this side: a file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Unusable(String);
+pub(crate) enum Unusable {
+    /// An operator must correct something.
+    #[error("{0}")]
+    Wrong(String),
+    /// It cannot be read now: the process has too many open files, or the disk fails.
+    #[error("{0}")]
+    Unreadable(String),
+}
 
 impl Tls {
     fn client_config(&self) -> Result<ClientConfig, Unusable> {
@@ -76,7 +82,7 @@ impl Tls {
         builder
             .with_client_auth_cert(chain, files::private_key(key)?)
             .map_err(|error| {
-                Unusable(format!(
+                Unusable::Wrong(format!(
                     "the certificate in sslcert={} and the key in sslkey={} do not go together: {error}",
                     certificate.display(),
                     key.display()
@@ -91,7 +97,7 @@ impl Tls {
         let algorithms = provider.signature_verification_algorithms;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Unusable(error.to_string()))?;
+            .map_err(|error| Unusable::Wrong(error.to_string()))?;
         let requirement = match &self.trust {
             Trust::Name(None) => return Ok(builder.with_root_certificates(files::system_authorities()?)),
             Trust::Name(Some(file)) => Requirement::AuthorityAndName(files::authorities(file)?),

@@ -6,6 +6,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use tokio_postgres::Error;
 
+use super::Unusable;
 use super::anchors::UnusableAnchor;
 use crate::client::describe;
 
@@ -24,7 +25,11 @@ pub(in crate::client) fn is_permanent(error: &Error) -> bool {
             | TlsError::AlertReceived(AlertDescription::InternalError | AlertDescription::UserCanceled),
         ) => false,
         Some(_) => true,
-        None => error.source().is_some_and(|cause| !cause.is::<io::Error>()),
+        None => error.source().is_some_and(|cause| match cause.downcast_ref() {
+            Some(Unusable::Unreadable(_)) => false,
+            Some(Unusable::Wrong(_)) => true,
+            None => !cause.is::<io::Error>(),
+        }),
     }
 }
 
