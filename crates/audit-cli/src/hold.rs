@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::args::{DatabaseArgs, date};
 use crate::database::maintenance_connection;
-use crate::error::CommandResult;
+use crate::error::{CommandResult, EXIT_CODES};
 use crate::output::{self, Cell, print_line};
 
 const HEADER: [&str; 8] = [
@@ -36,6 +36,7 @@ Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
 pub(crate) enum Args {
     /// Create a hold, which keeps rows whatever their age
     Add {
+    #[command(after_help = EXIT_CODES)]
         #[command(flatten)]
         scope: ScopeArgs,
         /// The reason, for the record
@@ -44,6 +45,7 @@ pub(crate) enum Args {
     },
     /// Show the active holds
     List {
+    #[command(after_help = EXIT_CODES)]
         /// Include released holds
         #[arg(long)]
         all: bool,
@@ -53,6 +55,7 @@ pub(crate) enum Args {
     },
     /// Release a hold
     Release {
+    #[command(after_help = EXIT_CODES)]
         /// Its number
         #[arg(value_name = "HOLD")]
         id: i64,

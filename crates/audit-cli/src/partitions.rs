@@ -8,7 +8,7 @@ use db_services::client::Connection;
 
 use crate::args::{DatabaseArgs, date};
 use crate::database::maintenance_connection;
-use crate::error::{CommandResult, PARTIAL};
+use crate::error::{CommandResult, EXIT_CODES, PARTIAL};
 use crate::output::{self, Cell, print_line, print_note};
 
 #[derive(Debug, clap::Subcommand)]
@@ -26,12 +26,14 @@ failed.")]
 pub(crate) enum Args {
     /// Show the partitions with their rows and sizes
     List {
+    #[command(after_help = EXIT_CODES)]
         /// Print JSON lines
         #[arg(long)]
         json: bool,
     },
     /// Create the missing partitions
     Ensure {
+    #[command(after_help = EXIT_CODES)]
         /// From the month of this date on [default: now]
         #[arg(long, value_name = "DATE", value_parser = date)]
         from: Option<DateTime<Utc>>,
@@ -41,6 +43,9 @@ pub(crate) enum Args {
     },
     /// Move rows from the default partition to monthly partitions, which it creates
     MoveDefault,
+    #[command(after_help = "\
+Exit codes: 0 done, 1 rows outside every possible month stay in the default partition, 2 invalid arguments, 3 the \
+database failed.")]
 }
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {

@@ -9,7 +9,7 @@ use db_services::client::Connection;
 
 use crate::args::DatabaseArgs;
 use crate::database::maintenance_connection;
-use crate::error::{CliError, CommandResult, Context, partial_if};
+use crate::error::{CliError, CommandResult, Context, EXIT_CODES, partial_if};
 use crate::output::{self, Cell, print_line, print_note};
 
 const PLAN_HEADER: [&str; 5] = ["month", "rows", "size", "holds", "verdict"];
@@ -40,7 +40,9 @@ Verdicts:
   keep            it is not old enough (such months without rows are not listed)
   held            a legal hold covers rows of it: `auditlog hold list`
   too_few_recent  too few later months hold rows, so the server's clock may be wrong. See --trust-clock
-  not_monthly     the default partition, and partitions that were created manually")]
+  not_monthly     the default partition, and partitions that were created manually
+
+Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
     Plan {
         #[command(flatten)]
         keep: KeepArgs,
@@ -49,8 +51,12 @@ Verdicts:
         json: bool,
     },
     /// Drop the months that are due, and record each in the ledger
+    #[command(after_help = "\
+Exit codes: 0 done (months under a legal hold stay), 1 some months that are due were not dropped (see the message), \
+2 invalid arguments, 3 the database or a file failed.")]
     Apply(ApplyArgs),
     /// Show what was dropped and restored
+    #[command(after_help = EXIT_CODES)]
     Ledger {
         /// Print JSON lines
         #[arg(long)]

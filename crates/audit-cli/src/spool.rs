@@ -43,6 +43,7 @@ enum Action {
     /// Show the spool files and the number of entries in them
     Status {
         /// Print JSON lines
+    #[command(after_help = "Exit codes: 0 done, 2 invalid arguments, 3 the directory cannot be read.")]
         #[arg(long)]
         json: bool,
     },
@@ -50,7 +51,8 @@ enum Action {
     Replay(ReplayArgs),
     /// Show the entries that the database rejected
     #[command(after_help = "\
-Exit codes of --retry: 0 no entry remains in the quarantine, 1 some remain, 3 the database or a file failed.")]
+Exit codes: 0 done (--retry: no entry remains in the quarantine), 1 a quarantine cannot be read (--retry: or entries \
+remain), 2 invalid arguments, 3 the database or a file failed.")]
     Quarantine {
         /// Print JSON lines, each with the entry as it was quarantined
         #[arg(long)]
@@ -68,6 +70,9 @@ Exit codes of --retry: 0 no entry remains in the quarantine, 1 some remain, 3 th
 #[derive(Debug, clap::Args)]
 struct ReplayArgs {
     /// Include files that are for another database, or do not say for which
+#[command(after_help = "\
+Exit codes: 0 done (files that a process uses or that are for another database are skipped), 1 entries were \
+quarantined or files are damaged or unreadable, 2 invalid arguments, 3 the database or a file failed.")]
     #[arg(long)]
     any_target: bool,
     /// Include files that were renamed to .damaged: readable entries are written again, and those that are
