@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use audit_ops::session;
 use audit_ops::spool::{self, Quarantine, Quarantined, ReplayScope, Retried, SpoolState, SpoolStatus};
 use chrono::SecondsFormat;
+use db_services::client::Database;
 use serde_json::{Value, json};
 
 use crate::args::DatabaseArgs;
@@ -41,9 +43,9 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Show the spool files and the number of entries in them
+    #[command(after_help = "Exit codes: 0 done, 2 invalid arguments, 3 the directory cannot be read.")]
     Status {
         /// Print JSON lines
-    #[command(after_help = "Exit codes: 0 done, 2 invalid arguments, 3 the directory cannot be read.")]
         #[arg(long)]
         json: bool,
     },
@@ -68,11 +70,11 @@ remain), 2 invalid arguments, 3 the database or a file failed.")]
 }
 
 #[derive(Debug, clap::Args)]
-struct ReplayArgs {
-    /// Include files that are for another database, or do not say for which
 #[command(after_help = "\
 Exit codes: 0 done (files that a process uses or that are for another database are skipped), 1 entries were \
 quarantined or files are damaged or unreadable, 2 invalid arguments, 3 the database or a file failed.")]
+struct ReplayArgs {
+    /// Include files that are for another database, or do not say for which
     #[arg(long)]
     any_target: bool,
     /// Include files that were renamed to .damaged: readable entries are written again, and those that are
@@ -243,11 +245,21 @@ async fn replay(database: &DatabaseArgs, dir: &Path, args: &ReplayArgs) -> Comma
         print_note!("damaged or unreadable files remain: `auditlog spool status` shows them");
     }
     if let Some(reason) = report.failure {
-        return Err(CliError::new(format!(
-            "{database} does not accept entries, the remaining ones stay in the spool: {reason}"
-        )));
+        return Err(refused(&database, "the spool", &reason).await);
     }
     Ok(partial_if(report.quarantined + report.damaged > 0 || any_damaged))
+}
+
+/// The error of a database that does not accept entries. With who has locked a table, if somebody has: a writer's
+/// statement that waits for it only lacks an answer.
+async fn refused(database: &Database, place: &str, reason: &str) -> CliError {
+    let lock = match session::lock_holders(database).await {
+        Some(holders) => format!("; the server's {holders}"),
+        None => String::new(),
+    };
+    CliError::new(format!(
+        "{database} does not accept entries, the remaining ones stay in {place}: {reason}{lock}"
+    ))
 }
 
 /// The entries of all quarantines of a directory, and whether all of them could be read.
@@ -341,9 +353,7 @@ async fn retry(database: &DatabaseArgs, dir: &Path, scope: ReplayScope) -> Comma
         output::number(remaining.len() as u64)
     );
     match failure {
-        Some(reason) => Err(CliError::new(format!(
-            "{database} does not accept entries, the remaining ones stay in quarantine: {reason}"
-        ))),
+        Some(reason) => Err(refused(&database, "quarantine", &reason).await),
         None => Ok(partial_if(!remaining.is_empty() || !is_complete)),
     }
 }
