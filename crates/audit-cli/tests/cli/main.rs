@@ -8,6 +8,7 @@ mod import;
 mod list;
 mod maintenance;
 mod malformed_input;
+mod matrix;
 mod migrate;
 mod output;
 mod spool;
