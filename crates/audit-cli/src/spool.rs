@@ -10,7 +10,7 @@ use db_services::client::Database;
 use serde_json::{Value, json};
 
 use crate::args::DatabaseArgs;
-use crate::database::{connect, from_args};
+use crate::database::{connect, from_args, open_existing};
 use crate::error::{CliError, CommandResult, partial_if};
 use crate::output::{self, Cell, print_line, print_note};
 
@@ -331,7 +331,7 @@ async fn retry(database: &DatabaseArgs, dir: &Path, scope: ReplayScope) -> Comma
         print_line!("wrote 0 entries, 0 in quarantine");
         return Ok(ExitCode::SUCCESS);
     }
-    let database = from_args(database)?;
+    let database = open_existing(database)?;
     // Reports what is wrong with the database before anything is tried.
     drop(connect(&database).await?);
     let (mut written, mut failure) = (0, None);
