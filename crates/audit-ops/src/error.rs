@@ -165,7 +165,7 @@ fn locked(holders: Option<&str>, cause: &Error) -> String {
     }
 }
 
-/// What helps where the server does not know a statement that was prepared, or knows it already.
+/// The remedy if the server does not know a statement that was prepared, or knows it already.
 const POOLER: &str = "a pooler between this command and the server loses prepared statements: PgBouncer in transaction \
      mode needs 1.21 or newer with max_prepared_statements > 0; or use session mode, or connect directly";
 

@@ -53,7 +53,7 @@ pub async fn connect(database: &Database) -> Result<Connection, DatabaseError> {
 ///
 /// # Errors
 /// The error of the work, after which nothing is changed, or of the transaction. [`OpsError::Locked`] or
-/// [`OpsError::LockedFile`] if a lock was waited for in vain.
+/// [`OpsError::LockedFile`] if another session kept its lock for longer.
 ///
 /// # Cancel safety
 /// Dropping the future closes the connection.
@@ -100,7 +100,7 @@ struct Holders {
     holders: Option<String>,
 }
 
-/// The error, and if a lock was waited for in vain, who holds it. To be called outside of a transaction.
+/// The error, and if it is that of a lock, who holds the lock. To be called outside of a transaction.
 pub(crate) async fn with_holders(conn: &mut AsyncPgConnection, error: OpsError) -> OpsError {
     match error {
         OpsError::Database(cause) if is_lock_timeout(&cause) => OpsError::Locked {

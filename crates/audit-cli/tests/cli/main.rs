@@ -13,6 +13,5 @@ mod migrate;
 mod output;
 mod spool;
 mod spool_quarantine;
-mod unusable_database;
 mod verify;
 mod write;

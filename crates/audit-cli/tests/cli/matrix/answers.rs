@@ -9,6 +9,15 @@ use tokio::time::timeout;
 use super::{Condition, Session, World, check};
 
 #[test]
+fn each_verb_ends_when_nothing_listens() {
+    let world = World::new();
+    // A port that was free a moment ago may be another test's by now.
+    check(Condition::NoServer, |verb| {
+        world.run_at(verb, "postgres://u@127.0.0.1:1/d")
+    });
+}
+
+#[test]
 fn each_verb_ends_when_the_server_stays_silent() {
     let world = World::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -58,4 +67,13 @@ fn each_verb_that_writes_says_that_transactions_are_read_only() {
     let world = World::new();
     let url = format!("{}?options=-c%20default_transaction_read_only%3Don", world.url);
     check(Condition::ReadOnly, |verb| world.run_at(verb, &url));
+}
+
+/// A user who may do everything can create no file there either.
+#[test]
+fn each_verb_says_that_no_file_can_be_created() {
+    let world = World::new();
+    check(Condition::ClosedDirectory, |verb| {
+        world.run_at(verb, "sqlite:///proc/audit.db")
+    });
 }

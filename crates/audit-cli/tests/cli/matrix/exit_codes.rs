@@ -8,7 +8,7 @@ use super::{Ran, Session, World};
 use crate::fixture::CliFixture;
 use crate::matrix::verbs::verbs_of_the_command;
 
-/// What is done before a verb is called, and where it is called.
+/// The state in which a verb is called.
 #[derive(Clone, Copy)]
 enum Before {
     /// On PostgreSQL, nothing.

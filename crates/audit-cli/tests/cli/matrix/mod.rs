@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(crate) use verbs::{VERBS, Verb};
 pub(crate) use world::{Session, World};
 
-/// The longest that a command may take on a machine under load. What is documented is in the cell.
+/// The longest that a command may take on a machine under load. The documented limits are far shorter.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What a verb meets.
@@ -30,6 +30,8 @@ pub(crate) enum Condition {
     FullErrors,
     /// Nobody reads standard output.
     ClosedPipe,
+    /// Nothing listens at the server's port.
+    NoServer,
     /// The server accepts the connection and does not answer.
     Silent,
     /// The server does not answer the network's packets.
@@ -46,6 +48,8 @@ pub(crate) enum Condition {
     Terminated,
     /// Another connection has locked the SQLite file.
     LockedFile,
+    /// Nobody can create an SQLite file in the directory.
+    ClosedDirectory,
 }
 
 /// What is expected of a verb in a condition.
@@ -74,6 +78,7 @@ pub(crate) fn cell(verb: &Verb, condition: Condition) -> Cell {
         FullDisk if verb.name == "migrate --revert" => return AsUsual,
         FullDisk => return Ends(3, &["standard output is incomplete: No space left"]),
         _ if WITHOUT_DATABASE.contains(&verb.name) => return AsUsual,
+        NoServer => Ends(3, &["refused"]),
         Silent => Ends(3, &["took longer than 1s"]),
         // The driver has the same limit for TCP alone.
         BlackHole => Ends(3, &["took longer than 1s", "connection timed out"]),
@@ -88,6 +93,7 @@ pub(crate) fn cell(verb: &Verb, condition: Condition) -> Cell {
         ),
         LockedMigrations => AsUsual,
         Terminated => Ends(3, &["terminating connection due to administrator command"]),
+        ClosedDirectory => Ends(3, &["/proc/audit.db does not exist; create it"]),
         LockedFile => Ends(3, &["another process held the file for more than 5 seconds"]),
     };
     exception(verb, condition).unwrap_or(usual)
@@ -121,7 +127,10 @@ fn exception(verb: &Verb, condition: Condition) -> Option<Cell> {
         (LockedMigrations, "migrate" | "migrate --status" | "migrate --revert") => {
             Ends(3, &["holds a lock on __diesel_schema_migrations"])
         }
-        (LockedFile, _) if MAINTENANCE.contains(&verb.first_word()) => {
+        (ClosedDirectory, "migrate" | "write --action" | "write" | "import cloudtrail" | "spool replay") => {
+            Ends(3, &["unable to open database file"])
+        }
+        (LockedFile | ClosedDirectory, _) if MAINTENANCE.contains(&verb.first_word()) => {
             None("it says that it is for PostgreSQL only, and does not open the file")
         }
         // A finding, on standard output.
@@ -134,7 +143,7 @@ fn exception(verb: &Verb, condition: Condition) -> Option<Cell> {
 
 /// A command that ran: its exit code, its streams, and for the reader of a failure how long it took.
 #[derive(Debug)]
-#[allow(dead_code)] // `took`
+#[expect(dead_code, reason = "the time is only printed")]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
@@ -218,6 +227,7 @@ fn each_cell_that_does_not_apply_says_why() {
         FullDisk,
         FullErrors,
         ClosedPipe,
+        NoServer,
         Silent,
         BlackHole,
         NoRight,
@@ -226,6 +236,7 @@ fn each_cell_that_does_not_apply_says_why() {
         LockedMigrations,
         Terminated,
         LockedFile,
+        ClosedDirectory,
     ];
     for condition in all {
         let reasons: Vec<_> = VERBS
@@ -237,7 +248,7 @@ fn each_cell_that_does_not_apply_says_why() {
             .collect();
         assert!(reasons.iter().all(|reason| reason.contains(' ')), "{condition:?}");
         assert!(
-            reasons.len() < VERBS.len() / 2 || condition == LockedFile,
+            reasons.len() < VERBS.len() / 2 || matches!(condition, LockedFile | ClosedDirectory),
             "{condition:?}"
         );
     }
