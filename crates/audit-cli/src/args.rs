@@ -30,6 +30,11 @@ Examples:
   auditlog retention plan --keep 13months              which months are due to be dropped?
   auditlog doctor                                      is the trail protected as intended?
 
+Locks: a statement waits at most 10 seconds for a lock of another session, unless the user, the database or the URL \
+sets another lock_timeout; on SQLite at most 5 seconds. `retention apply` tries for about a minute to drop a month, and \
+`spool` waits 30 seconds for the answer to a batch. Then the command ends with exit code 3, changes nothing further, \
+and names the session that holds the lock.
+
 Exit codes: 0 done, 1 partly done (input was rejected, entries are missing, or something remains to be done), \
 2 invalid arguments, 3 the database or a file failed."
 )]

@@ -1,12 +1,12 @@
 //! Inserts entries in batches, and counts what became of each.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use audit_ops::{InsertFailure, SingleInserter};
-use chrono::{DateTime, Utc};
+use audit_ops::{InsertFailure, OpsError, SingleInserter, session};
+use chrono::Datelike;
 use db_services::audit::{self, AuditEntry};
 use db_services::client::{Connection, Database};
-use diesel_async::AsyncConnection;
 use indicatif::ProgressBar;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -88,12 +88,18 @@ impl BatchInserter {
 
     /// Creates the partitions for the months of the batch.
     pub(crate) async fn ensure_partitions(&mut self) {
-        let times: Vec<DateTime<Utc>> = self.batch.iter().map(|(_, entry)| entry.created_at).collect();
-        if let Err(error) = audit::ensure_partitions(&mut self.conn, times).await {
-            let reason = crate::error::chain(&error);
-            self.note(&format!(
-                "partitions could not be created, so the events of their months go to the default partition: {reason}"
-            ));
+        let times = self.batch.iter().map(|(_, entry)| entry.created_at);
+        let months: BTreeMap<_, _> = times.map(|time| ((time.year(), time.month()), time)).collect();
+        for time in months.into_values() {
+            let ensured = session::bounded(&mut self.conn, async |conn| {
+                audit::ensure_partitions(conn, [time]).await
+            });
+            if let Err(error) = ensured.await {
+                let reason = crate::error::chain(&error);
+                return self.note(&format!(
+                    "partitions could not be created, so the events of their months go to the default partition: {reason}"
+                ));
+            }
         }
     }
 
@@ -105,17 +111,26 @@ impl BatchInserter {
     pub(crate) async fn send(&mut self) -> Result<(), CliError> {
         let (places, entries): (Vec<_>, Vec<_>) = self.batch.drain(..).unzip();
         self.bytes = 0;
-        if let Ok(inserted) = insert_all(&mut self.conn, &entries).await {
-            self.count(inserted, entries.len());
-            return Ok(());
+        match insert_all(&mut self.conn, &entries).await {
+            Ok(inserted) => {
+                self.count(inserted, entries.len());
+                return Ok(());
+            }
+            // Each entry would wait for as long.
+            Err(error @ (OpsError::Locked { .. } | OpsError::LockedFile(_))) => return Err(error.into()),
+            Err(_) => {}
         }
         // The connection may be what failed.
-        self.conn = self.database.connection().await?;
+        self.conn = session::connect(&self.database).await?;
         let mut alone = SingleInserter::start(&self.database)?;
         for (place, entry) in places.iter().zip(entries) {
-            if let Ok(inserted) = audit::insert_many(&mut self.conn, std::slice::from_ref(&entry)).await {
-                self.count(inserted, 1);
-                continue;
+            match insert_all(&mut self.conn, std::slice::from_ref(&entry)).await {
+                Ok(inserted) => {
+                    self.count(inserted, 1);
+                    continue;
+                }
+                Err(error @ (OpsError::Locked { .. } | OpsError::LockedFile(_))) => return Err(error.into()),
+                Err(_) => {}
             }
             match alone.insert(entry).await {
                 Ok(()) => self.count(1, 1),
@@ -138,13 +153,11 @@ impl BatchInserter {
 }
 
 /// Inserts all entries of a batch or, on an error, none, so that they are counted correctly when they are sent
-/// again one by one.
-async fn insert_all(conn: &mut Connection, entries: &[AuditEntry]) -> Result<usize, CliError> {
-    Ok(match conn {
-        Connection::Postgres(conn) => {
-            AsyncConnection::transaction(conn, async |conn| audit::insert_many(conn, entries).await).await?
-        }
-        // A batch is one transaction there.
-        Connection::Sqlite(conn) => audit::insert_many(conn, entries).await?,
+/// again one by one. On SQLite a batch is one transaction anyway.
+async fn insert_all(conn: &mut Connection, entries: &[AuditEntry]) -> Result<usize, OpsError> {
+    session::bounded(conn, async |conn| match conn {
+        Connection::Postgres(conn) => audit::insert_many(conn, entries).await,
+        Connection::Sqlite(conn) => audit::insert_many(conn, entries).await,
     })
+    .await
 }

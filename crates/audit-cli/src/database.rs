@@ -1,5 +1,6 @@
 //! The database that the options name: opens or creates it, and connects.
 
+use audit_ops::session;
 use db_services::client::{Connection, Database};
 
 use crate::args::DatabaseArgs;
@@ -77,7 +78,7 @@ pub(crate) async fn connect(database: &Database) -> Result<Connection, CliError>
             output::counted(pending as u64, "migration", "migrations")
         )));
     }
-    Ok(database.connection().await?)
+    Ok(session::connect(database).await?)
 }
 
 /// Connects for the commands that only PostgreSQL supports. Does not read the list of migrations, because a
@@ -88,7 +89,7 @@ pub(crate) async fn maintenance_connection(args: &DatabaseArgs) -> Result<Connec
         // Before connecting, which would create the file.
         return Err(audit_ops::OpsError::Sqlite.into());
     }
-    let mut conn = database.connection().await?;
-    audit_ops::ensure_migrated(&mut conn).await?;
+    let mut conn = session::connect(&database).await?;
+    session::bounded(&mut conn, audit_ops::ensure_migrated).await?;
     Ok(conn)
 }

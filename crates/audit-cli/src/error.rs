@@ -13,6 +13,9 @@ pub(crate) const USAGE: u8 = 2;
 /// The database or a file failed.
 pub(crate) const FAILED: u8 = 3;
 
+/// The exit codes of a verb that is either done or not, for its help.
+pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 2 invalid arguments, 3 the database failed.";
+
 pub(crate) type CommandResult = Result<ExitCode, CliError>;
 
 /// The exit code of a command that was done, or partly done.

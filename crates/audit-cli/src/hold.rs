@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use audit_ops::holds::{self, Hold, HoldScope};
+use audit_ops::session;
 use chrono::{DateTime, Utc};
 
 use crate::args::{DatabaseArgs, date};
 use crate::database::maintenance_connection;
-use crate::error::CommandResult;
+use crate::error::{CommandResult, EXIT_CODES};
 use crate::output::{self, Cell, print_line};
 
 const HEADER: [&str; 8] = [
@@ -35,6 +36,7 @@ record. Requires the table's owner or a member of audit_maintainer. PostgreSQL o
 Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
 pub(crate) enum Args {
     /// Create a hold, which keeps rows whatever their age
+    #[command(after_help = EXIT_CODES)]
     Add {
         #[command(flatten)]
         scope: ScopeArgs,
@@ -43,6 +45,7 @@ pub(crate) enum Args {
         reason: String,
     },
     /// Show the active holds
+    #[command(after_help = EXIT_CODES)]
     List {
         /// Include released holds
         #[arg(long)]
@@ -52,6 +55,7 @@ pub(crate) enum Args {
         json: bool,
     },
     /// Release a hold
+    #[command(after_help = EXIT_CODES)]
     Release {
         /// Its number
         #[arg(value_name = "HOLD")]
@@ -97,15 +101,17 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
         Args::Add { scope, reason } => {
             print_line!(
                 "created hold {}",
-                holds::add(&mut conn, &scope.into(), &reason).await?
+                session::bounded(&mut conn, async |conn| holds::add(conn, &scope.into(), &reason)
+                    .await)
+                .await?
             );
         }
         Args::Release { id, reason } => {
-            holds::release(&mut conn, id, &reason).await?;
+            session::bounded(&mut conn, async |conn| holds::release(conn, id, &reason).await).await?;
             print_line!("released hold {id}");
         }
         Args::List { all, json } => {
-            let mut holds = holds::list(&mut conn).await?;
+            let mut holds = session::bounded(&mut conn, holds::list).await?;
             holds.retain(|hold| all || hold.released_at.is_none());
             if json {
                 for hold in &holds {

@@ -32,6 +32,9 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Source {
     /// AWS CloudTrail log files as AWS delivers them, .json or .json.gz
+    #[command(after_help = "\
+Exit codes: 0 all events are stored, 1 some were rejected or a file could not be read to its end, 2 invalid \
+arguments, 3 the database failed.")]
     Cloudtrail {
         /// The files
         #[arg(required = true)]

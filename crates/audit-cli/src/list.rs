@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use audit_ops::session;
 use chrono::SecondsFormat;
 use db_services::audit::{self, AuditLog};
 
@@ -47,11 +48,11 @@ pub(crate) struct Args {
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     let database = open_to_read(database)?;
     let mut conn = connect(&database).await?;
-    let rows = if args.all {
-        audit::latest_with_records(&mut conn, args.limit).await?
-    } else {
-        audit::latest(&mut conn, args.limit).await?
-    };
+    let rows = session::bounded(&mut conn, async |conn| match args.all {
+        true => audit::latest_with_records(conn, args.limit).await,
+        false => audit::latest(conn, args.limit).await,
+    })
+    .await?;
     if args.json {
         for row in &rows {
             output::json(row)?;

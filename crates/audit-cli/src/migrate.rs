@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use audit_ops::session;
 use db_services::audit;
 use db_services::client::{Database, MigrationState};
 
@@ -54,7 +55,7 @@ async fn revert(database: &Database, force: bool) -> Result<(), CliError> {
     if !states.iter().any(|migration| migration.applied) {
         return Err(CliError::new(format!("{database} has no migration to revert")));
     }
-    let entries = audit::count(&mut database.connection().await?).await?;
+    let entries = session::bounded(&mut session::connect(database).await?, audit::count).await?;
     if entries > 0 && !force {
         return Err(CliError::new(format!(
             "audit_logs holds {}, which may be lost with the migration; add --force to revert it anyway",

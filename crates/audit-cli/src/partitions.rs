@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use audit_ops::partitions::{self, Partition};
+use audit_ops::session;
 use chrono::{DateTime, Months, Utc};
 use db_services::client::Connection;
 
 use crate::args::{DatabaseArgs, date};
 use crate::database::maintenance_connection;
-use crate::error::{CommandResult, PARTIAL};
+use crate::error::{CommandResult, EXIT_CODES, PARTIAL};
 use crate::output::{self, Cell, print_line, print_note};
 
 #[derive(Debug, clap::Subcommand)]
@@ -25,12 +26,14 @@ Exit codes: 0 done, 1 some rows stay in the default partition (move-default), 2 
 failed.")]
 pub(crate) enum Args {
     /// Show the partitions with their rows and sizes
+    #[command(after_help = EXIT_CODES)]
     List {
         /// Print JSON lines
         #[arg(long)]
         json: bool,
     },
     /// Create the missing partitions
+    #[command(after_help = EXIT_CODES)]
     Ensure {
         /// From the month of this date on [default: now]
         #[arg(long, value_name = "DATE", value_parser = date)]
@@ -40,6 +43,9 @@ pub(crate) enum Args {
         to: Option<DateTime<Utc>>,
     },
     /// Move rows from the default partition to monthly partitions, which it creates
+    #[command(after_help = "\
+Exit codes: 0 done, 1 rows outside every possible month stay in the default partition, 2 invalid arguments, 3 the \
+database failed.")]
     MoveDefault,
 }
 
@@ -57,7 +63,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
 }
 
 async fn list(conn: &mut Connection, json: bool) -> CommandResult {
-    let all = partitions::list(conn).await?;
+    let all = session::bounded(conn, partitions::list).await?;
     if json {
         for partition in &all {
             output::json(partition)?;
@@ -95,7 +101,7 @@ async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -
     bar.finish_and_clear();
     print_line!("created {}", output::counted(created?, "partition", "partitions"));
     // A user who may create partitions may lack the right to read the default partition.
-    if let Ok(months) = partitions::default_partition_months(conn).await
+    if let Ok(months) = session::bounded(conn, partitions::default_partition_months).await
         && !months.is_empty()
     {
         print_note!(
@@ -107,12 +113,13 @@ async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -
 }
 
 async fn empty_default_partition(conn: &mut Connection) -> CommandResult {
-    let months = partitions::default_partition_months(conn).await?;
+    let months = session::bounded(conn, partitions::default_partition_months).await?;
     let bar = output::progress(Some(months.len() as u64), "moving rows");
     let (mut moved_rows, mut moved_months, mut remaining_rows) = (0, 0, 0);
     for month in &months {
         if month.month.is_some() {
-            moved_rows += partitions::move_month(conn, month).await?;
+            moved_rows +=
+                session::bounded(conn, async |conn| partitions::move_month(conn, month).await).await?;
             moved_months += 1;
         } else {
             remaining_rows += month.row_count.unsigned_abs();

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use audit_ops::archive;
 use audit_ops::retention::{self, LedgerEntry, PartitionVerdict, PlannedPartition, RetentionPolicy};
+use audit_ops::{OpsError, archive, session};
 use db_services::client::Connection;
 
 use crate::args::DatabaseArgs;
 use crate::database::maintenance_connection;
-use crate::error::{CliError, CommandResult, Context, partial_if};
+use crate::error::{CliError, CommandResult, Context, EXIT_CODES, partial_if};
 use crate::output::{self, Cell, print_line, print_note};
 
 const PLAN_HEADER: [&str; 5] = ["month", "rows", "size", "holds", "verdict"];
@@ -40,7 +40,9 @@ Verdicts:
   keep            it is not old enough (such months without rows are not listed)
   held            a legal hold covers rows of it: `auditlog hold list`
   too_few_recent  too few later months hold rows, so the server's clock may be wrong. See --trust-clock
-  not_monthly     the default partition, and partitions that were created manually")]
+  not_monthly     the default partition, and partitions that were created manually
+
+Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
     Plan {
         #[command(flatten)]
         keep: KeepArgs,
@@ -49,8 +51,12 @@ Verdicts:
         json: bool,
     },
     /// Drop the months that are due, and record each in the ledger
+    #[command(after_help = "\
+Exit codes: 0 done (months under a legal hold stay), 1 some months that are due were not dropped (see the message), \
+2 invalid arguments, 3 the database or a file failed.")]
     Apply(ApplyArgs),
     /// Show what was dropped and restored
+    #[command(after_help = EXIT_CODES)]
     Ledger {
         /// Print JSON lines
         #[arg(long)]
@@ -124,7 +130,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
 }
 
 async fn plan(conn: &mut Connection, keep: KeepArgs, json: bool) -> CommandResult {
-    let partitions = retention::plan(conn, &keep.into()).await?;
+    let partitions = plan_for(conn, &keep.into()).await?;
     if json {
         for partition in &partitions {
             output::json(partition)?;
@@ -137,6 +143,13 @@ async fn plan(conn: &mut Connection, keep: KeepArgs, json: bool) -> CommandResul
     output::table(&PLAN_HEADER, partitions.iter().filter(is_listed).map(plan_cells));
     explain(&partitions);
     Ok(ExitCode::SUCCESS)
+}
+
+async fn plan_for(
+    conn: &mut Connection,
+    policy: &RetentionPolicy,
+) -> Result<Vec<PlannedPartition>, OpsError> {
+    session::bounded(conn, async |conn| retention::plan(conn, policy).await).await
 }
 
 fn plan_cells(partition: &PlannedPartition) -> Vec<Cell> {
@@ -202,7 +215,7 @@ async fn apply(conn: &mut Connection, args: ApplyArgs) -> CommandResult {
             "keeping fewer than 12 months requires --force (PCI DSS 10.5.1 requires twelve)",
         ));
     }
-    let partitions = retention::plan(conn, &policy).await?;
+    let partitions = plan_for(conn, &policy).await?;
     let mut is_partial = explain(&partitions);
     let mut due: Vec<_> = partitions
         .iter()
@@ -263,7 +276,10 @@ async fn drop_month(
         None => None,
     };
     let bar = output::spinner("dropping");
-    let entry = retention::drop_month(conn, &partition.name, policy, archive.as_ref()).await;
+    let entry = session::bounded(conn, async |conn| {
+        retention::drop_month(conn, &partition.name, policy, archive.as_ref()).await
+    })
+    .await;
     bar.finish_and_clear();
     let entry = entry.context(|| format!("{month} was not dropped"))?;
     match archive {
@@ -278,7 +294,7 @@ async fn drop_month(
 }
 
 async fn ledger(conn: &mut Connection, json: bool) -> CommandResult {
-    let entries = retention::ledger(conn).await?;
+    let entries = session::bounded(conn, retention::ledger).await?;
     if json {
         for entry in &entries {
             output::json(entry)?;

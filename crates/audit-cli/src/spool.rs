@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use audit_ops::session;
 use audit_ops::spool::{self, Quarantine, Quarantined, ReplayScope, Retried, SpoolState, SpoolStatus};
 use chrono::SecondsFormat;
+use db_services::client::Database;
 use serde_json::{Value, json};
 
 use crate::args::DatabaseArgs;
-use crate::database::{connect, from_args};
+use crate::database::{connect, from_args, open_existing};
 use crate::error::{CliError, CommandResult, partial_if};
 use crate::output::{self, Cell, print_line, print_note};
 
@@ -43,6 +45,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Show the spool files and the number of entries in them
+    #[command(after_help = "Exit codes: 0 done, 2 invalid arguments, 3 the directory cannot be read.")]
     Status {
         /// Print JSON lines
         #[arg(long)]
@@ -52,7 +55,8 @@ enum Action {
     Replay(ReplayArgs),
     /// Show the entries that the database rejected
     #[command(after_help = "\
-Exit codes of --retry: 0 no entry remains in the quarantine, 1 some remain, 3 the database or a file failed.")]
+Exit codes: 0 done (--retry: no entry remains in the quarantine), 1 a quarantine cannot be read (--retry: or entries \
+remain), 2 invalid arguments, 3 the database or a file failed.")]
     Quarantine {
         /// Print JSON lines, each with the entry as it was quarantined
         #[arg(long)]
@@ -68,6 +72,9 @@ Exit codes of --retry: 0 no entry remains in the quarantine, 1 some remain, 3 th
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 done (files that a process uses or that are for another database are skipped), 1 entries were \
+quarantined or files are damaged or unreadable, 2 invalid arguments, 3 the database or a file failed.")]
 struct ReplayArgs {
     /// Include files that are for another database, or do not say for which
     #[arg(long)]
@@ -252,11 +259,21 @@ async fn replay(database: &DatabaseArgs, dir: &Path, args: &ReplayArgs) -> Comma
         );
     }
     if let Some(reason) = report.failure {
-        return Err(CliError::new(format!(
-            "{database} does not accept entries, the remaining ones stay in the spool: {reason}"
-        )));
+        return Err(refused(&database, "the spool", &reason).await);
     }
     Ok(partial_if(has_quarantined || report.damaged > 0 || any_left))
+}
+
+/// The error of a database that does not accept entries. With who has locked a table, if somebody has: a writer's
+/// statement that waits for it only lacks an answer.
+async fn refused(database: &Database, place: &str, reason: &str) -> CliError {
+    let lock = match session::lock_holders(database).await {
+        Some(holders) => format!("; the server's {holders}"),
+        None => String::new(),
+    };
+    CliError::new(format!(
+        "{database} does not accept entries, the remaining ones stay in {place}: {reason}{lock}"
+    ))
 }
 
 /// The entries of all quarantines of a directory, and whether all of them could be read.
@@ -328,7 +345,7 @@ async fn retry(database: &DatabaseArgs, dir: &Path, scope: ReplayScope) -> Comma
         print_line!("wrote 0 entries, 0 in quarantine");
         return Ok(ExitCode::SUCCESS);
     }
-    let database = from_args(database)?;
+    let database = open_existing(database)?;
     // Reports what is wrong with the database before anything is tried.
     drop(connect(&database).await?);
     let (mut written, mut failure) = (0, None);
@@ -350,9 +367,7 @@ async fn retry(database: &DatabaseArgs, dir: &Path, scope: ReplayScope) -> Comma
         output::number(remaining.len() as u64)
     );
     match failure {
-        Some(reason) => Err(CliError::new(format!(
-            "{database} does not accept entries, the remaining ones stay in quarantine: {reason}"
-        ))),
+        Some(reason) => Err(refused(&database, "quarantine", &reason).await),
         None => Ok(partial_if(!remaining.is_empty() || !is_complete)),
     }
 }

@@ -1,5 +1,6 @@
 //! `auditlog verify`: accounts for the entries of each writer.
 
+use audit_ops::session;
 use chrono::SecondsFormat;
 use db_services::audit::{self, Verdict, WriterAccount};
 
@@ -55,7 +56,7 @@ Exit codes: 0 nothing is missing, 1 entries are missing, 2 invalid arguments, 3 
 pub(crate) async fn run(database: &DatabaseArgs, Args::Writers { json }: Args) -> CommandResult {
     let mut conn = connect(&open_to_read(database)?).await?;
     let bar = output::spinner("accounting");
-    let accounts = audit::verify_writers(&mut conn).await;
+    let accounts = session::bounded(&mut conn, audit::verify_writers).await;
     bar.finish_and_clear();
     let accounts = accounts?;
     if json {

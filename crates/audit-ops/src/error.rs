@@ -28,6 +28,20 @@ pub enum OpsError {
     /// The database refused the operation, or did not answer. The message is the server's, with its hint.
     #[error("{}", server_message(.0))]
     Database(#[from] Error),
+    /// Another session held a lock for longer than this one may wait.
+    #[error("{}", locked(.holders.as_deref(), .cause))]
+    Locked {
+        /// The server's processes that hold a lock on a table of the trail, each with the table. None if they ended
+        /// meanwhile.
+        holders: Option<String>,
+        /// The server's message.
+        cause: Error,
+    },
+    /// Another process held the lock of an SQLite file for longer than this one waits.
+    #[error(
+        "{0}: another process held the file for more than 5 seconds; repeat the command when it has finished"
+    )]
+    LockedFile(Error),
     /// A file or directory could not be read or written.
     #[error("cannot read or write {}", shown(.path))]
     File {
@@ -144,11 +158,31 @@ impl OpsError {
 /// The longest text in a manifest, in bytes: as long as the name of a file may be.
 pub(crate) const MAX_TEXT: usize = 255;
 
+/// What holds the lock, and what to do.
+fn locked(holders: Option<&str>, cause: &Error) -> String {
+    let message = server_message(cause);
+    match holders {
+        Some(holders) => format!(
+            "{message}: the server's {}; see pid in pg_stat_activity, and repeat the command when that transaction \
+             has ended",
+            printable(holders)
+        ),
+        None => format!("{message}: the session that held it has ended; repeat the command"),
+    }
+}
+
+/// The remedy if the server does not know a statement that was prepared, or knows it already.
+const POOLER: &str = "a pooler between this command and the server loses prepared statements: PgBouncer in transaction \
+     mode needs 1.21 or newer with max_prepared_statements > 0; or use session mode, or connect directly";
+
 /// The server's message and hint. Its detail is left out because it can quote a row.
 fn server_message(error: &Error) -> String {
     let message = match error {
         Error::DatabaseError(_, info) => match DatabaseErrorInformation::hint(&**info) {
             Some(hint) => format!("{} ({hint})", info.message()),
+            None if info.message().starts_with("prepared statement ") => {
+                format!("{} ({POOLER})", info.message())
+            }
             None => info.message().to_owned(),
         },
         other => other.to_string(),

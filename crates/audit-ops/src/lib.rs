@@ -10,6 +10,7 @@
 //! 6. [`verify_writers`] finds the entries that are missing in the trail. It supports SQLite as well.
 //! 7. [`spool`] lists and replays the entries that wait on this machine's disk, for either database.
 //! 8. [`SingleInserter`] tells an entry that a database rejects from a database that accepts none.
+//! 9. [`session`] limits how long a command waits for locks, and leaves nothing in a session.
 //!
 //! The rules are enforced by functions in the database, which belong to the table's owner
 //! (`migrations/postgres`); this crate calls them. The login must be the owner or a member of
@@ -26,6 +27,7 @@ pub mod holds;
 pub mod partitions;
 mod postgres;
 pub mod retention;
+pub mod session;
 
 pub use db_services::audit::{InsertFailure, SingleInserter, Verdict, WriterAccount, spool, verify_writers};
 #[doc(hidden)]

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::OpsError;
 use crate::postgres::{Number, postgres, utc_text};
+use crate::session::bounded;
 
 /// A partition of `audit_logs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName)]
@@ -95,7 +96,8 @@ pub async fn ensure(
     let mut created = 0;
     for (done, month) in months.iter().enumerate() {
         progress(done as u64, months.len() as u64);
-        created += audit::ensure_partitions(conn, [*month]).await?.unsigned_abs() as u64;
+        let ensured = bounded(conn, async |conn| audit::ensure_partitions(conn, [*month]).await);
+        created += ensured.await?.unsigned_abs() as u64;
     }
     Ok(created)
 }

@@ -34,6 +34,9 @@ pub enum SetupError {
     /// The server ended instead of starting. Contains its log.
     #[error("PostgreSQL ended instead of starting; its log says: {0}")]
     Ended(String),
+    /// PgBouncer is not installed, or did not start.
+    #[error("PgBouncer did not start: {0}")]
+    Bouncer(String),
     /// The migrations could not be read.
     #[error("cannot read the migrations at {0}: {1}")]
     Migrations(PathBuf, std::io::Error),

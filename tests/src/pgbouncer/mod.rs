@@ -1,15 +1,12 @@
 //! The trail through PgBouncer: it works in session mode, and says that it does not in transaction mode.
 
-mod bouncer;
-
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use audit_ops::doctor::{Code, Finding, Options, Severity, examine};
-use bouncer::Bouncer;
 use db_services::audit::{TenantError, count, for_tenant};
-use db_services::client::Connection;
-use db_test::Server;
+use db_services::client::{Connection, Database};
+use db_test::{Bouncer, Server};
 use diesel_async::SimpleAsyncConnection;
 
 use crate::attacks::fixture::connect;
@@ -24,8 +21,16 @@ async fn server() -> (Server, String) {
     (server, url)
 }
 
+fn database(bouncer: &Bouncer, user: &str) -> Database {
+    Database::from_url(&bouncer.url(user)).unwrap()
+}
+
+async fn client(bouncer: &Bouncer, user: &str) -> tokio_postgres::Client {
+    connect(&bouncer.url(user)).await
+}
+
 async fn pooler_findings(bouncer: &Bouncer) -> Vec<Finding> {
-    let report = examine(&bouncer.database("app"), &Options::default())
+    let report = examine(&database(bouncer, "app"), &Options::default())
         .await
         .unwrap();
     // Other checks work through a pooler as well.
@@ -50,8 +55,8 @@ async fn everything_works_through_pgbouncer_in_session_mode() {
         .batch_execute("CREATE DATABASE shop")
         .await
         .unwrap();
-    let bouncer = Bouncer::start(&server, &server.url("shop"), "session", 20).await;
-    assert!(!bouncer.database("postgres").migrate().await.unwrap().is_empty());
+    let bouncer = Bouncer::start(&server, &server.url("shop"), "session", 20).unwrap();
+    assert!(!database(&bouncer, "postgres").migrate().await.unwrap().is_empty());
     let app = "CREATE ROLE app LOGIN PASSWORD 'pw' IN ROLE audit_writer, audit_reader";
     connect(&server.url("shop"))
         .await
@@ -59,12 +64,12 @@ async fn everything_works_through_pgbouncer_in_session_mode() {
         .await
         .unwrap();
 
-    let (writer, guard) = writer_to(bouncer.database("app")).start().unwrap();
+    let (writer, guard) = writer_to(database(&bouncer, "app")).start().unwrap();
     let entries = numbered(2_000).enumerate();
     let given = entries.map(|(nth, entry)| entry.tenant(if nth % 2 == 0 { "acme" } else { "globex" }));
     assert!(writer.write_all(given).await.is_durable());
     guard.shutdown(TIMEOUT).await;
-    let database = bouncer.database("app");
+    let database = database(&bouncer, "app");
     for (tenant, rows) in [("acme", 1_000), ("globex", 1_000), ("initech", 0)] {
         let seen = for_tenant(&database, tenant, async |conn| count(conn).await)
             .await
@@ -85,15 +90,18 @@ async fn migrations_run_through_pgbouncer_in_transaction_mode() {
     let server = Server::start(&[]).unwrap_or_else(|error| panic!("{error}"));
     let admin = connect(&server.url("postgres")).await;
     admin.batch_execute("CREATE DATABASE shop").await.unwrap();
-    let bouncer = Bouncer::start(&server, &server.url("shop"), "transaction", 2).await;
-    let database = bouncer.database("postgres");
+    let bouncer = Bouncer::start(&server, &server.url("shop"), "transaction", 2).unwrap();
+    let database = database(&bouncer, "postgres");
     let all = database.migration_status().await.unwrap().len();
     let (one, other) = tokio::join!(database.migrate(), database.migrate());
     assert_eq!(one.unwrap().len() + other.unwrap().len(), all);
     database.revert_migration().await.unwrap();
     assert_eq!(database.migrate().await.unwrap().len(), 1);
 
-    let sessions = [bouncer.client("postgres").await, bouncer.client("postgres").await];
+    let sessions = [
+        client(&bouncer, "postgres").await,
+        client(&bouncer, "postgres").await,
+    ];
     for session in &sessions {
         session.batch_execute("BEGIN").await.unwrap();
         let set = session
@@ -114,7 +122,7 @@ async fn migrations_run_through_pgbouncer_in_transaction_mode() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_that_ended_its_transaction_does_not_break_the_next_one_in_transaction_mode() {
     let (server, url) = server().await;
-    let bouncer = Bouncer::start(&server, &url, "transaction", 1).await;
+    let bouncer = Bouncer::start(&server, &url, "transaction", 1).unwrap();
     let (writer, guard) = writer_to(db_services::client::Database::from_url(&url).unwrap())
         .start()
         .unwrap();
@@ -139,7 +147,7 @@ async fn a_read_that_ended_its_transaction_does_not_break_the_next_one_in_transa
 #[tokio::test]
 async fn the_doctor_reports_transaction_mode_and_leaves_no_prepared_statement() {
     let (server, url) = server().await;
-    let bouncer = Bouncer::start(&server, &url, "transaction", 20).await;
+    let bouncer = Bouncer::start(&server, &url, "transaction", 20).unwrap();
     for _ in 0..3 {
         let pooler = pooler_findings(&bouncer).await;
         assert_eq!(
@@ -158,9 +166,9 @@ async fn the_doctor_reports_transaction_mode_and_leaves_no_prepared_statement() 
     }
     // Three clients at the same time, so that each has another session.
     let clients = [
-        bouncer.client("app").await,
-        bouncer.client("app").await,
-        bouncer.client("app").await,
+        client(&bouncer, "app").await,
+        client(&bouncer, "app").await,
+        client(&bouncer, "app").await,
     ];
     for client in &clients {
         client.batch_execute("BEGIN").await.unwrap();
@@ -180,7 +188,7 @@ async fn the_doctor_reports_transaction_mode_and_leaves_no_prepared_statement() 
 #[tokio::test]
 async fn the_doctor_reports_a_pool_with_one_session() {
     let (server, url) = server().await;
-    let bouncer = Bouncer::start(&server, &url, "transaction", 1).await;
+    let bouncer = Bouncer::start(&server, &url, "transaction", 1).unwrap();
     let pooler = pooler_findings(&bouncer).await;
     assert_eq!(
         (pooler.len(), pooler[0].severity),
@@ -193,7 +201,7 @@ async fn the_doctor_reports_a_pool_with_one_session() {
 #[tokio::test]
 async fn the_writer_logs_a_hint_in_transaction_mode() {
     let (server, url) = server().await;
-    let bouncer = Bouncer::start(&server, &url, "transaction", 20).await;
+    let bouncer = Bouncer::start(&server, &url, "transaction", 20).unwrap();
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut app = Command::new(env!("CARGO_BIN_EXE_app"))
         .arg("await-lines")
@@ -216,7 +224,7 @@ async fn the_writer_logs_a_hint_in_transaction_mode() {
         written
     };
     write(2);
-    let other = bouncer.client("app").await;
+    let other = client(&bouncer, "app").await;
     let logged = || std::fs::read_to_string(log.path()).unwrap();
     for _ in 0..20 {
         // Occupies the session that the writer used last, so that the writer gets another one.

@@ -210,27 +210,6 @@ fn a_trail_without_writers_says_so() {
 }
 
 #[test]
-fn each_verb_explains_its_exit_codes() {
-    let cli = CliFixture::new();
-    for verb in [
-        &["migrate"][..],
-        &["write"],
-        &["import"],
-        &["list"],
-        &["spool"],
-        &["verify", "writers"],
-        &["partitions"],
-        &["retention"],
-        &["hold"],
-        &["restore"],
-        &["doctor"],
-    ] {
-        let (code, out, _) = cli.run(&[verb, &["--help"]].concat());
-        assert!(code == 0 && out.contains("Exit codes:"), "{verb:?}: {out}");
-    }
-}
-
-#[test]
 fn a_report_is_a_new_file_that_only_its_user_may_read() {
     let cli = CliFixture::new();
     assert_eq!(cli.run(&["migrate"]).0, 0);

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::fixture::CliFixture;
 
 /// Leaves three entries in a spool, for a database that does not exist.
-fn leave_a_spool(dir: &Path) {
+pub(crate) fn leave_a_spool(dir: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -7,6 +7,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use super::VerifiedArchive;
 use super::read::Lines;
 use crate::postgres::{Number, postgres};
+use crate::session::bounded;
 use crate::{ArchiveProblem, OpsError};
 
 /// Rows are inserted in chunks of this many, or fewer once they have this many bytes.
@@ -41,16 +42,23 @@ pub async fn restore(
     archive: &VerifiedArchive,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<RestoreReport, OpsError> {
-    let conn = postgres(conn)?;
-    let create_partition = diesel::sql_query(
+    bounded(conn, async |conn| {
+        create_partition(postgres(conn)?, archive).await
+    })
+    .await?;
+    bounded(conn, async |conn| {
+        restore_all(postgres(conn)?, archive, progress).await
+    })
+    .await
+}
+
+async fn create_partition(conn: &mut AsyncPgConnection, archive: &VerifiedArchive) -> Result<(), OpsError> {
+    let query = diesel::sql_query(
         "SELECT audit_logs_create_partition($1::timestamptz AT TIME ZONE 'UTC')::int::bigint AS value",
-    )
-    .bind::<Text, _>(&archive.manifest.from_time);
-    create_partition.get_result::<Number>(conn).await?;
-    let mut transaction = conn.build_transaction();
-    transaction
-        .run(async |conn: &mut AsyncPgConnection| restore_all(conn, archive, progress).await)
-        .await
+    );
+    let query = query.bind::<Text, _>(&archive.manifest.from_time);
+    query.get_result::<Number>(conn).await?;
+    Ok(())
 }
 
 async fn restore_all(

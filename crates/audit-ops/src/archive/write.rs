@@ -19,6 +19,7 @@ use super::digest::{HashingStream, LineDigest, hex};
 use super::{FORMAT, LINES_SUFFIX, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
 use crate::postgres::{Number, postgres};
 use crate::retention::PlannedPartition;
+use crate::session::{LIMIT_LOCKS, with_holders};
 use crate::{ArchiveProblem, OpsError};
 
 /// Rows are read in slices of a day, so that the server sorts a day's rows at a time instead of a month's.
@@ -61,9 +62,15 @@ pub async fn write(
     remove_unfinished(&place, &stem);
     let mut output = Output::create(Unfinished::new(&place, &stem))?;
     let mut transaction = conn.build_transaction().repeatable_read().read_only();
-    transaction
-        .run(async |conn: &mut AsyncPgConnection| read(conn, from, to, &mut output, progress).await)
-        .await?;
+    let read = transaction
+        .run(async |conn: &mut AsyncPgConnection| {
+            conn.batch_execute(LIMIT_LOCKS).await?;
+            read(conn, from, to, &mut output, progress).await
+        })
+        .await;
+    if let Err(error) = read {
+        return Err(with_holders(conn, error).await);
+    }
     let (unfinished, written) = output.finish()?;
 
     let digest = written.lines.digest;

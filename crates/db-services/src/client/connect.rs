@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use deadpool::Runtime;
 use diesel::{ConnectionError, ConnectionResult, SqliteConnection};
-use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolableConnection, RecyclingMethod,
 };
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::FutureExt;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::{Client, Error, Socket};
 
 use super::hosts::{self, AnyConnected, Route};
 use super::sqlite::{SqliteLocation, open_sqlite};
-use super::{AsyncSqliteConnection, ConnectError, DatabaseError};
+use super::{AsyncSqliteConnection, ConnectError, DatabaseError, describe};
 
 /// The longest wait for a connection that others use, and for a check of one that is idle.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,12 +32,8 @@ async fn connect_postgres(route: &Route) -> ConnectionResult<AsyncPgConnection> 
     let connected = hosts::connect(route).await.map_err(diesel_error)?;
     let set_up = async {
         match connected {
-            AnyConnected::Unencrypted((client, connection)) => {
-                AsyncPgConnection::try_from_client_and_connection(client, connection).await
-            }
-            AnyConnected::Encrypted((client, connection)) => {
-                AsyncPgConnection::try_from_client_and_connection(client, connection).await
-            }
+            AnyConnected::Unencrypted((client, connection)) => set_up(client, connection).await,
+            AnyConnected::Encrypted((client, connection)) => set_up(client, connection).await,
         }
     };
     timeout(route.limit(), set_up).await.unwrap_or_else(|_| {
@@ -46,6 +43,45 @@ async fn connect_postgres(route: &Route) -> ConnectionResult<AsyncPgConnection> 
         );
         Err(ConnectionError::BadConnection(text))
     })
+}
+
+/// Hands a connection to diesel, which prepares statements for the settings of its session. They are in a transaction,
+/// so that a pooler in transaction mode does not run them in another session than the one that has prepared them.
+async fn set_up<T>(
+    client: Client,
+    mut connection: tokio_postgres::Connection<Socket, T>,
+) -> ConnectionResult<AsyncPgConnection>
+where
+    T: TlsStream + Unpin + Send + 'static,
+{
+    let failed = |error: Error| ConnectionError::BadConnection(describe(&error));
+    tokio::select! {
+        begun = client.batch_execute("BEGIN") => begun.map_err(failed)?,
+        ended = &mut connection => {
+            ended.map_err(failed)?;
+            return Err(ConnectionError::BadConnection("the server closed the connection".to_owned()));
+        }
+    }
+    let mut diesel = AsyncPgConnection::try_from_client_and_connection(client, connection)
+        .await
+        .map_err(with_remedy)?;
+    diesel
+        .batch_execute("COMMIT")
+        .await
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(diesel)
+}
+
+/// The error, and what helps where another program has left a statement in a pooler's session.
+fn with_remedy(error: ConnectionError) -> ConnectionError {
+    let text = describe(&error);
+    if !text.starts_with("prepared statement ") {
+        return error;
+    }
+    ConnectionError::BadConnection(format!(
+        "{text} (a pooler between this program and the server loses prepared statements: PgBouncer in transaction \
+         mode needs 1.21 or newer with max_prepared_statements > 0; or use session mode, or connect directly)"
+    ))
 }
 
 pub(super) fn diesel_error(error: ConnectError) -> ConnectionError {

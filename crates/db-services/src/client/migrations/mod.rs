@@ -90,7 +90,7 @@ impl Database {
     ///
     /// Only reads: a database without the table `__diesel_schema_migrations`, and an SQLite file that does
     /// not exist, have none of them. No lock is taken that another reader would wait for. In addition to
-    /// [connecting](Self::connection) it waits at most 15 seconds for the answer.
+    /// [connecting](Self::connection) it waits at most 10 seconds for a lock, and 15 seconds for the answer.
     ///
     /// # Errors
     /// When the database cannot be reached, does not answer in time, or refuses to have the table read.

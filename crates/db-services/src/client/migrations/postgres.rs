@@ -34,6 +34,9 @@ const CREATE_TABLE: &str = "SET LOCAL lock_timeout = '10s'; \
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '10s'; \
      LOCK TABLE __diesel_schema_migrations IN SHARE ROW EXCLUSIVE MODE";
 
+/// The limit ends with the message, which is a transaction of its own unless there is one.
+const APPLIED: &str = "SET LOCAL lock_timeout = '10s'; SELECT version FROM __diesel_schema_migrations";
+
 pub(super) async fn status(route: &Route) -> Outcome<Vec<MigrationState>> {
     let client = connect_driven(route).await?;
     Ok(states(
@@ -91,7 +94,7 @@ async fn pending(client: &Client) -> Outcome<Vec<Box<dyn Migration<Pg>>>> {
 
 /// The versions that a database has.
 async fn applied(client: &Client) -> Outcome<HashSet<String>> {
-    let query = client.simple_query("SELECT version FROM __diesel_schema_migrations");
+    let query = client.simple_query(APPLIED);
     let rows = match timeout(STATEMENT_LIMIT, query).await {
         Ok(Err(error)) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(HashSet::new()),
         Ok(rows) => rows.map_err(|error| shown(&error))?,

@@ -38,17 +38,30 @@ pub(super) fn migrate(location: &SqliteLocation) -> Outcome<Vec<String>> {
     if states.iter().all(|migration| migration.applied) {
         return Ok(Vec::new());
     }
-    connection.immediate_transaction(|connection| {
+    let ran = connection.immediate_transaction(|connection| -> Outcome<_> {
         let versions = connection.run_pending_migrations(MIGRATIONS)?;
         Ok(versions.iter().map(ToString::to_string).collect())
-    })
+    });
+    ran.map_err(explained)
 }
 
 pub(super) fn revert(location: &SqliteLocation) -> Outcome<String> {
-    open_sqlite(location)?.immediate_transaction(|connection| {
+    let reverted = open_sqlite(location)?.immediate_transaction(|connection| -> Outcome<_> {
         let version = connection.revert_last_migration(MIGRATIONS)?;
         Ok(version.to_string())
-    })
+    });
+    reverted.map_err(explained)
+}
+
+/// The error, and for a locked file what to do.
+fn explained(error: Box<dyn std::error::Error + Send + Sync>) -> Box<dyn std::error::Error + Send + Sync> {
+    match error.to_string() {
+        text if text == "database is locked" => format!(
+            "{text}: another process held the file for more than 5 seconds; repeat it when that has finished"
+        )
+        .into(),
+        _ => error,
+    }
 }
 
 /// The versions that a database has.
