@@ -129,7 +129,7 @@ async fn a_read_that_ended_its_transaction_does_not_break_the_next_one_in_transa
     let given = numbered(3).map(|entry| entry.tenant("acme"));
     assert!(writer.write_all(given).await.is_durable());
     guard.shutdown(TIMEOUT).await;
-    let database = bouncer.database("app");
+    let database = database(&bouncer, "app");
     for _ in 0..2 {
         let ended = for_tenant(&database, "acme", async |conn| {
             let Connection::Postgres(conn) = conn else {
