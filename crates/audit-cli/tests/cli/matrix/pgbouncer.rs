@@ -31,17 +31,34 @@ const LEFT: [(&str, &str); 4] = [
 /// The verbs that write as a writer does, with prepared statements of a session.
 const WRITERS: [&str; 2] = ["spool replay", "spool quarantine --retry"];
 
-/// Runs a verb, and returns what it left in the only session of the pooler.
+/// Runs a verb, and returns what it left in the session of the pooler that it used.
 fn run_and_look(world: &World, bouncer: &Bouncer, verb: &Verb) -> Vec<String> {
     let ran = world.run_at(verb, &bouncer.url("postgres"));
     assert_eq!(ran.code, Some(verb.usual), "{}: {ran:?}", verb.name);
-    // Of the same pool, so that it gets the same session.
-    LEFT.iter()
-        .filter_map(|(what, query)| match count(&bouncer.url("postgres"), query) {
-            0 => None,
-            some => Some(format!("{}: {some} {what}", verb.name)),
-        })
+    left_in_session(bouncer)
+        .iter()
+        .map(|what| format!("{}: {what}", verb.name))
         .collect()
+}
+
+/// What the session holds that the pooler used last: it gives that one to the next client.
+fn left_in_session(bouncer: &Bouncer) -> Vec<&'static str> {
+    let is_left = |query| count(&bouncer.url("postgres"), query) > 0;
+    LEFT.iter()
+        .filter(|(_, query)| is_left(query))
+        .map(|(what, _)| *what)
+        .collect()
+}
+
+/// Something of each kind that is left in a session is seen.
+fn assert_that_it_would_be_seen(bouncer: &Bouncer) {
+    let mut other = Session::open(&bouncer.url("postgres"));
+    other.batch(
+        "SET work_mem = '5MB'; PREPARE x AS SELECT 1; SELECT pg_advisory_lock(1); CREATE TEMP TABLE t ()",
+    );
+    assert_eq!(left_in_session(bouncer), LEFT.map(|(what, _)| what));
+    other.batch("DISCARD ALL");
+    assert!(left_in_session(bouncer).is_empty());
 }
 
 /// A count in a session, without a prepared statement.
@@ -68,6 +85,9 @@ fn each_verb_works_behind_pgbouncer_and_leaves_nothing_in_its_session() {
         let world = World::new();
         // For `doctor`, a pooler that can give its connections two sessions.
         let bouncer = Bouncer::start(server(), &world.url, mode, 2).unwrap();
+        if mode == "transaction" {
+            assert_that_it_would_be_seen(&bouncer);
+        }
         let mut left = Vec::new();
         for verb in VERBS.iter().filter(|verb| !WRITERS.contains(&verb.name)) {
             left.extend(run_and_look(&world, &bouncer, verb));
