@@ -1,7 +1,10 @@
 //! The database that the options name: opens or creates it, and connects.
 
+use std::path::Path;
+
 use audit_ops::session;
 use db_services::client::{Connection, Database};
+use percent_encoding::percent_decode_str;
 
 use crate::args::DatabaseArgs;
 use crate::error::{CliError, USAGE};
@@ -12,6 +15,17 @@ const DEFAULT_URL: &str = "sqlite://audit.db";
 
 /// The database that the option names, else the environment, else the default. Does not connect.
 pub(crate) fn from_args(args: &DatabaseArgs) -> Result<Database, CliError> {
+    let database = named(args)?;
+    match database.sqlite_path() {
+        // SQLite would wait for the other end of a named pipe.
+        Some(path) if path.exists() && !path.is_file() => {
+            Err(CliError::new(format!("{} is not a file", path.display())).with_exit_code(USAGE))
+        }
+        _ => Ok(database),
+    }
+}
+
+fn named(args: &DatabaseArgs) -> Result<Database, CliError> {
     if let Some(url) = &args.database_url {
         if has_password(url) {
             print_note!(
@@ -33,7 +47,8 @@ fn has_password(url: &str) -> bool {
     let credentials = credentials
         .split_once("://")
         .map_or("", |(_, credentials)| credentials);
-    credentials.contains(':') || url.contains("password=")
+    let decoded = percent_decode_str(url).decode_utf8_lossy().to_lowercase();
+    credentials.contains(':') || decoded.contains("password=")
 }
 
 /// The database for commands that must not create it: an SQLite file has to exist.
@@ -56,11 +71,25 @@ pub(crate) fn open_to_read(args: &DatabaseArgs) -> Result<Database, CliError> {
 /// The database for commands that write: an SQLite file that does not exist is created with its table.
 pub(crate) async fn open_or_create(args: &DatabaseArgs) -> Result<Database, CliError> {
     let database = from_args(args)?;
-    if database.sqlite_path().is_some_and(|path| !path.exists()) {
+    let Some(path) = database.sqlite_path() else {
+        return Ok(database);
+    };
+    let is_new = !path.exists();
+    if is_new || is_being_created(path) {
+        // Waits for another process that creates it at the same time, and then has nothing to do.
         database.migrate().await?;
+    }
+    if is_new {
         print_note!("created {database}");
     }
     Ok(database)
+}
+
+/// Whether an SQLite file has no table yet: another process has created it a moment ago. A table needs a second page,
+/// and until a checkpoint it is in the write-ahead log.
+fn is_being_created(path: &Path) -> bool {
+    const PAGE_BYTES: u64 = 4_096;
+    path.metadata().is_ok_and(|metadata| metadata.len() <= PAGE_BYTES)
 }
 
 /// Connects, after checking that no migration is pending: that is the most frequent mistake.

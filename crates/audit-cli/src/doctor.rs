@@ -88,8 +88,14 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
 /// Writes the report to a new file that only this user may read. A file or link of that name is an error.
 fn write_report(path: &Path, report: &Report) -> std::io::Result<()> {
     let mut file = db_services::files::create_private(path)?;
-    file.write_all(report.markdown().as_bytes())?;
-    file.sync_all()
+    let written = file
+        .write_all(report.markdown().as_bytes())
+        .and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Part of a report would refuse the next one its name.
+        let _ = std::fs::remove_file(path);
+    }
+    written
 }
 
 fn cells(finding: &Finding) -> impl Iterator<Item = Cell> {

@@ -6,6 +6,7 @@
 use std::io;
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 /// The name of the thread.
 const THREAD: &str = "auditlog-input";
@@ -35,11 +36,16 @@ impl<T: Send + 'static> Feed<T> {
         Ok(Self { chunks })
     }
 
-    /// The next chunk; none at the end of the input.
-    ///
-    /// # Cancel safety
-    /// Dropping the future loses nothing.
-    pub(crate) async fn next(&mut self) -> io::Result<Option<Vec<T>>> {
+    /// What [`next`](Self::next) returns; none if that takes longer than until this time.
+    pub(crate) async fn next_by(&mut self, at: Option<Instant>) -> Option<io::Result<Option<Vec<T>>>> {
+        match at {
+            None => Some(self.next().await),
+            Some(at) => timeout_at(at, self.next()).await.ok(),
+        }
+    }
+
+    /// The next chunk; none at the end of the input. Dropping the future loses nothing.
+    async fn next(&mut self) -> io::Result<Option<Vec<T>>> {
         match self.chunks.recv().await {
             Some(chunk) => chunk.map(|items| Some(items).filter(|items| !items.is_empty())),
             None => Err(io::Error::other("the thread that reads the input has ended")),

@@ -9,19 +9,51 @@ use flate2::bufread::GzDecoder;
 /// The first bytes of each member.
 const MAGIC: [u8; 2] = [0x1F, 0x8B];
 
+/// The content of a file or a pipe.
+pub(crate) struct Content {
+    pub(crate) reader: Box<dyn BufRead + Send>,
+    /// Whether it may be silent for a while.
+    pub(crate) is_stream: bool,
+}
+
 /// Opens a file, which is decompressed if its content is compressed, whatever its name.
-pub(crate) fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
+pub(crate) fn open(path: &Path) -> io::Result<Content> {
+    if is_named_pipe(path) {
+        return Err(io::Error::other(
+            "a named pipe: give a file, or the pipe of `<(command)`",
+        ));
+    }
     let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     let mut file = BufReader::new(file);
-    Ok(match file.fill_buf()?.starts_with(&MAGIC) {
+    let reader: Box<dyn BufRead + Send> = match file.fill_buf()?.starts_with(&MAGIC) {
         true => Box::new(BufReader::new(Members {
             state: State::Between(file),
         })),
         false => Box::new(file),
+    };
+    Ok(Content {
+        reader,
+        is_stream: !metadata.is_file(),
     })
+}
+
+/// Whether a path is that of a pipe, and not of one that is open already: to open it would wait for a writer.
+fn is_named_pipe(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let is_open = ["/dev/", "/proc/"].iter().any(|dir| path.starts_with(dir));
+        !is_open
+            && path
+                .metadata()
+                .is_ok_and(|metadata| metadata.file_type().is_fifo())
+    }
+    #[cfg(not(unix))]
+    false
 }
 
 /// The content of one member after the other. Zeros after the last one are padding, as tapes have it.
@@ -88,7 +120,7 @@ mod tests {
         let path = dir.path().join("log");
         std::fs::write(&path, content).unwrap();
         let mut text = String::new();
-        open(&path)?.read_to_string(&mut text)?;
+        open(&path)?.reader.read_to_string(&mut text)?;
         Ok(text)
     }
 

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use audit_ops::holds::{self, Hold, HoldScope};
 use audit_ops::session;
 use chrono::{DateTime, Utc};
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::args::{DatabaseArgs, date};
 use crate::database::maintenance_connection;
-use crate::error::{CommandResult, EXIT_CODES};
+use crate::error::{CliError, CommandResult, EXIT_CODES};
 use crate::output::{self, Cell, print_line};
 
 const HEADER: [&str; 8] = [
@@ -41,7 +42,7 @@ pub(crate) enum Args {
         #[command(flatten)]
         scope: ScopeArgs,
         /// The reason, for the record
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: String,
     },
     /// Show the active holds
@@ -61,7 +62,7 @@ pub(crate) enum Args {
         #[arg(value_name = "HOLD")]
         id: i64,
         /// The reason, for the record
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: String,
     },
 }
@@ -71,7 +72,7 @@ pub(crate) enum Args {
 #[group(id = "scope", required = true, multiple = true)]
 pub(crate) struct ScopeArgs {
     /// The rows of this tenant
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     tenant: Option<String>,
     /// Rows from this time on
     #[arg(long, value_name = "DATE", value_parser = date)]
@@ -96,6 +97,12 @@ impl From<ScopeArgs> for HoldScope {
 }
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
+    if let Args::Add { scope, .. } = &args
+        && let (Some(from), Some(to)) = (scope.from, scope.to)
+        && from >= to
+    {
+        return Err(CliError::usage("--from has to be before --to"));
+    }
     let mut conn = maintenance_connection(database).await?;
     match args {
         Args::Add { scope, reason } => {

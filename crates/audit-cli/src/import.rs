@@ -8,7 +8,7 @@ use crate::cloudtrail;
 use crate::database::{connect, open_or_create};
 use crate::error::{CliError, CommandResult, partial_if};
 use crate::feed::Feed;
-use crate::gzip;
+use crate::gzip::{self, Content};
 use crate::output::{self, print_line, print_note};
 use crate::records::{Record, Records};
 
@@ -20,7 +20,7 @@ Examples:
 An import can be repeated: each event keeps its id and time, which identify it. A record whose pair is stored already \
 counts as already stored, whatever else it holds. Of members with the same name the last one counts. A record that is \
 no event, or is larger than 16 MiB, is reported and skipped. Files are decompressed by their content, whatever their \
-names.
+names. Records of a pipe are stored a second after they were read at the latest.
 
 Exit codes: 0 all events are stored, 1 some were rejected or a file could not be read to its end, 2 invalid \
 arguments, 3 the database failed.")]
@@ -88,14 +88,19 @@ enum Failure {
 }
 
 async fn import_file(inserter: &mut BatchInserter, path: &Path) -> Result<(), Failure> {
-    let mut records = Records::new(gzip::open(path).map_err(Failure::Input)?);
+    let Content { reader, is_stream } = gzip::open(path).map_err(Failure::Input)?;
+    let mut records = Records::new(reader, is_stream);
     let mut feed = Feed::start(move || records.read_chunk()).map_err(Failure::Input)?;
     let mut number: u64 = 0;
     let end = loop {
-        let chunk = match feed.next().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(Failure::Input(error)),
+        let chunk = match feed.next_by(inserter.send_at()).await {
+            Some(Ok(Some(chunk))) => chunk,
+            Some(Ok(None)) => break Ok(()),
+            Some(Err(error)) => break Err(Failure::Input(error)),
+            None => {
+                send(inserter).await?;
+                continue;
+            }
         };
         for record in chunk {
             number += 1;

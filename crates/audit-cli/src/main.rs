@@ -26,8 +26,10 @@ mod spool;
 mod verify;
 mod write;
 
+use std::any::Any;
 use std::env::VarError;
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use args::{Cli, Command};
@@ -47,31 +49,57 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> ExitCode {
     show_log();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // A panic is an error of this program, and its exit code is that of an error. tokio panics where no thread can be
+    // started.
+    std::panic::set_hook(Box::new(|_| {}));
+    match catch_unwind(AssertUnwindSafe(|| run_to_end(cli))) {
+        Ok(verdict) => verdict,
+        Err(payload) => CliError::new(panic_text(payload.as_ref())).report(),
+    }
+}
+
+fn run_to_end(cli: Cli) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return CliError::from(error).report(),
     };
-    let _guard = runtime.enter();
-    ignore_size_signal();
+    let verdict = runtime.block_on(async {
+        ignore_size_signal();
+        run_verb(cli).await.unwrap_or_else(|error| error.report())
+    });
+    // It would wait for a thread that still looks up a host's name.
+    runtime.shutdown_background();
+    verdict
+}
+
+async fn run_verb(cli: Cli) -> error::CommandResult {
     let Cli {
         database, command, ..
     } = cli;
-    let result = runtime.block_on(async {
-        match command {
-            Command::Migrate(args) => migrate::run(&database, args).await,
-            Command::Write(args) => write::run(&database, *args).await,
-            Command::Import(args) => import::run(&database, args).await,
-            Command::List(args) => list::run(&database, args).await,
-            Command::Spool(args) => spool::run(&database, args).await,
-            Command::Verify(args) => verify::run(&database, args).await,
-            Command::Partitions(args) => partitions::run(&database, args).await,
-            Command::Retention(args) => retention::run(&database, args).await,
-            Command::Hold(args) => hold::run(&database, args).await,
-            Command::Restore(args) => restore::run(&database, args).await,
-            Command::Doctor(args) => doctor::run(&database, args).await,
+    match command {
+        Command::Migrate(args) => migrate::run(&database, args).await,
+        Command::Write(args) => write::run(&database, *args).await,
+        Command::Import(args) => import::run(&database, args).await,
+        Command::List(args) => list::run(&database, args).await,
+        Command::Spool(args) => spool::run(&database, args).await,
+        Command::Verify(args) => verify::run(&database, args).await,
+        Command::Partitions(args) => partitions::run(&database, args).await,
+        Command::Retention(args) => retention::run(&database, args).await,
+        Command::Hold(args) => hold::run(&database, args).await,
+        Command::Restore(args) => restore::run(&database, args).await,
+        Command::Doctor(args) => doctor::run(&database, args).await,
+    }
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    match text.unwrap_or("no message") {
+        text if text.contains("spawn") => {
+            format!("the operating system cannot start a thread (see `ulimit -u`): {text}")
         }
-    });
-    result.unwrap_or_else(|error| error.report())
+        text => format!("internal error, please report it: {text}"),
+    }
 }
 
 /// Shows the library's warnings on standard error; RUST_LOG selects other levels.
@@ -149,15 +177,17 @@ fn usage_error(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     })
 }
 
-/// Whether invalid arguments are those of `doctor`. Behind an unknown option clap finds no verb.
+/// Whether invalid arguments are those of `doctor`. Behind an unknown option clap finds no verb: it is the first
+/// argument that is one.
 fn is_doctor(arguments: &[OsString]) -> bool {
-    let matches = Cli::command().ignore_errors(true).try_get_matches_from(arguments);
-    match matches
-        .ok()
-        .as_ref()
-        .and_then(|matches| matches.subcommand_name())
-    {
-        Some(verb) => verb == "doctor",
-        None => arguments.iter().any(|argument| argument == "doctor"),
-    }
+    let verbs: Vec<_> = Cli::command()
+        .get_subcommands()
+        .map(|verb| verb.get_name().to_owned())
+        .collect();
+    let is_verb = |argument: &&OsString| verbs.iter().any(|verb| **argument == **verb);
+    arguments
+        .iter()
+        .skip(1)
+        .find(is_verb)
+        .is_some_and(|verb| verb == "doctor")
 }

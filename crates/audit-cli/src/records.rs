@@ -11,7 +11,7 @@ pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// The largest record in bytes. CloudTrail's are at most 256 KiB.
 const MAX_RECORD_BYTES: usize = 16 << 20;
 
-/// Once the records of a chunk have this many bytes, it ends.
+/// The bytes of a chunk of a file.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// The member with the records.
@@ -26,6 +26,8 @@ pub(crate) enum Record {
 /// The records of one log file, or of several that were joined.
 pub(crate) struct Records<R> {
     input: R,
+    /// Once the records of a chunk have this many bytes, it ends.
+    chunk_bytes: usize,
     position: Position,
     /// An error that is returned after the records before it.
     failure: Option<io::Error>,
@@ -47,9 +49,11 @@ enum Position {
 }
 
 impl<R: BufRead> Records<R> {
-    pub(crate) fn new(input: R) -> Self {
+    /// A chunk of a stream is one record: to wait for the next one would hold it back.
+    pub(crate) fn new(input: R, is_stream: bool) -> Self {
         Self {
             input,
+            chunk_bytes: if is_stream { 1 } else { CHUNK_BYTES },
             position: Position::Start,
             failure: None,
         }
@@ -65,7 +69,7 @@ impl<R: BufRead> Records<R> {
             return Err(error);
         }
         let (mut records, mut bytes) = (Vec::new(), 0);
-        while bytes < CHUNK_BYTES {
+        while bytes < self.chunk_bytes {
             match self.next() {
                 Ok(Some(record)) => {
                     bytes += if let Record::Json(json) = &record {
@@ -257,7 +261,7 @@ mod tests {
 
     /// The records of a file, read through a small buffer; and the error at its end.
     fn read(file: &[u8]) -> (Vec<String>, Option<String>) {
-        let mut records = Records::new(io::BufReader::with_capacity(3, file));
+        let mut records = Records::new(io::BufReader::with_capacity(3, file), false);
         let mut all = Vec::new();
         loop {
             match records.read_chunk() {
@@ -317,7 +321,7 @@ mod tests {
             b"\",{}]}",
         ]
         .concat();
-        let mut records = Records::new(&file[..]);
+        let mut records = Records::new(&file[..], false);
         assert!(matches!(records.next(), Ok(Some(Record::TooLarge))));
         assert!(matches!(records.next(), Ok(Some(Record::Json(json))) if json == b"{}"));
         assert!(matches!(records.next(), Ok(None)));

@@ -36,7 +36,7 @@ version; entries that wait for their writer or their database are no reason. `qu
 cannot be read or, with --retry, if entries remain in it.")]
 pub(crate) struct Args {
     /// The spool directory
-    #[arg(long, env = "AUDIT_SPOOL_DIR")]
+    #[arg(long, env = "AUDIT_SPOOL_DIR", hide_env_values = true)]
     dir: PathBuf,
     #[command(subcommand)]
     action: Action,
@@ -45,7 +45,9 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Show the spool files and the number of entries in them
-    #[command(after_help = "Exit codes: 0 done, 2 invalid arguments, 3 the directory cannot be read.")]
+    #[command(after_help = "\
+Exit codes: 0 nothing needs attention, 1 entries are in quarantine, or files are damaged, unreadable or of a newer \
+version, 2 invalid arguments, 3 the directory cannot be read.")]
     Status {
         /// Print JSON lines
         #[arg(long)]
@@ -73,8 +75,8 @@ remain), 2 invalid arguments, 3 the database or a file failed.")]
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit codes: 0 done (files that a process uses or that are for another database are skipped), 1 entries were \
-quarantined or files are damaged or unreadable, 2 invalid arguments, 3 the database or a file failed.")]
+Exit codes: 0 done (files that a process uses or that are for another database are skipped), 1 entries are in \
+quarantine, or files are damaged, unreadable or of a newer version, 2 invalid arguments, 3 the database or a file failed.")]
 struct ReplayArgs {
     /// Include files that are for another database, or do not say for which
     #[arg(long)]

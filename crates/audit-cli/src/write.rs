@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use db_services::audit::{AuditEntry, CompactString, Metadata, Outcome};
 use indicatif::ProgressBar;
-use tokio::time::timeout_at;
 use uuid::Uuid;
 
 use crate::args::DatabaseArgs;
@@ -248,15 +247,9 @@ async fn insert_lines(inserter: &mut BatchInserter, input: Input, bar: &Progress
     let mut feed = Feed::start(move || lines.read_chunk())?;
     let mut number: u64 = 0;
     loop {
-        let chunk = match inserter.send_at() {
-            None => feed.next().await,
-            Some(at) => match timeout_at(at, feed.next()).await {
-                Ok(chunk) => chunk,
-                Err(_) => {
-                    inserter.send().await?;
-                    continue;
-                }
-            },
+        let Some(chunk) = feed.next_by(inserter.send_at()).await else {
+            inserter.send().await?;
+            continue;
         };
         let chunk = match chunk.context(|| name.clone()) {
             Ok(Some(chunk)) => chunk,
@@ -287,12 +280,16 @@ fn insert_line(inserter: &mut BatchInserter, place: &str, line: Line, bar: &Prog
         return;
     }
     match AuditEntry::from_json(&bytes) {
+        Ok(entry) if entry.action.trim().is_empty() => inserter.reject(place, "the action is empty"),
         Ok(entry) => inserter.push(place.to_owned(), entry, bytes.len()),
         Err(error) => {
             // Each line is a document of its own, so only the column is of use.
             let text = error.to_string();
             let reason = text.split(" at line ").next().unwrap_or(&text);
-            inserter.reject(place, &format!("{reason} (column {})", error.column()));
+            match error.column() {
+                0 => inserter.reject(place, reason),
+                column => inserter.reject(place, &format!("{reason} (column {column})")),
+            }
         }
     }
 }

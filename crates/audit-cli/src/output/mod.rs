@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::error::{CliError, FAILED};
 pub(crate) use printable::printable;
-use printable::{masked, without_arguments};
+use printable::{masked, without_secrets};
 pub(crate) use progress::{progress, spinner};
 pub(crate) use table::{Cell, table};
 
@@ -87,13 +87,14 @@ pub(crate) fn note(line: &str) {
 
 /// The same for a text of several lines, of which none is from elsewhere.
 pub(crate) fn note_lines(text: &str) {
-    text.lines().for_each(note);
+    // Before the lines are separated: a password may contain a line break.
+    without_secrets(text).lines().for_each(note);
 }
 
 /// A line for standard error. Control characters and line breaks are replaced: text from the input must not look like
 /// a line of the command. Passwords in URLs are hidden.
 pub(crate) fn safe(line: &str) -> String {
-    masked(&without_arguments(&printable(line))).into_owned()
+    masked(&printable(&without_secrets(line))).into_owned()
 }
 
 /// The exit code of the command: `verdict`, unless standard output could not be written.

@@ -44,22 +44,47 @@ pub(super) fn json(text: String) -> String {
         })
 }
 
-/// Replaces each argument of the process that is a URL with credentials: a password may contain a space.
-pub(super) fn without_arguments(text: &str) -> String {
-    std::env::args().fold(text.to_owned(), |text, argument| {
-        match masked_argument(&argument) {
-            Some(masked) => text.replace(&printable(&argument), &masked),
-            None => text,
+/// Replaces what the arguments and the environment of the process say about a database: a password may contain any
+/// character, so that no part of such a value is safe to print.
+pub(super) fn without_secrets(text: &str) -> String {
+    let variables = ["AUDIT_DATABASE_URL", "DATABASE_URL"]
+        .into_iter()
+        .filter_map(std::env::var_os);
+    // Not `args`, which panics at one that is no Unicode.
+    let values = std::env::args_os().skip(1).chain(variables);
+    values.fold(text.to_owned(), |text, value| {
+        without(&text, &value.to_string_lossy())
+    })
+}
+
+fn without(text: &str, value: &str) -> String {
+    let Some(masked) = masked_value(value) else {
+        return text.to_owned();
+    };
+    // clap quotes the value of an option without its name.
+    let parts = [Some(value), value.split_once('=').map(|(_, value)| value)];
+    parts.into_iter().flatten().fold(text.to_owned(), |text, part| {
+        let is_secret = masked_value(part).is_some();
+        if is_secret {
+            text.replace(part, &masked).replace(&printable(part), &masked)
+        } else {
+            text
         }
     })
 }
 
-/// An argument without what is before its last `@`, if it names a database and has credentials.
-fn masked_argument(argument: &str) -> Option<String> {
-    let (scheme, rest) = argument.split_once(":/")?;
-    let (_, place) = rest.rsplit_once('@')?;
-    let is_database = scheme.starts_with("postgres") || scheme.starts_with("sqlite");
-    is_database.then(|| format!("{scheme}://***@{place}"))
+/// A value as far as it can be shown, if there may be a password in it.
+fn masked_value(value: &str) -> Option<String> {
+    match value.split_once(":/") {
+        Some((before, rest)) if rest.contains(['@', '?']) => {
+            let scheme = before.rsplit('=').next().unwrap_or_default();
+            Some(format!("{scheme}://***"))
+        }
+        _ => value
+            .to_lowercase()
+            .contains("password=")
+            .then(|| "***".to_owned()),
+    }
 }
 
 /// Hides the passwords in URLs.
@@ -135,12 +160,35 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_is_hidden_up_to_its_last_at_sign() {
-        let masked = |argument| masked_argument(argument).unwrap();
-        assert_eq!(masked("postgres://u:my secret@h/d"), "postgres://***@h/d");
-        assert_eq!(masked("postgres:/u:se@cret@h/d"), "postgres://***@h/d");
-        assert_eq!(masked_argument("https://u@h"), None);
-        assert_eq!(masked_argument("postgres://h/d"), None);
+    fn a_value_that_may_have_a_password_is_hidden_as_a_whole() {
+        for value in [
+            "postgres://u:my hush@h/d",
+            "postgres:/u:hu@sh@h/d",
+            "POSTGRES://u:hush@h/d",
+            "--limit=postgres://u:my hush@h/d",
+            "postgres://h/d?passwor%64=hush",
+            "postgres://h/d?password=bb,&hush",
+            "postgres://u:a\nhush@h/d",
+            "host=h password=hush x",
+        ] {
+            let option = value.strip_prefix("--limit=").unwrap_or(value);
+            let text = format!("invalid value '{option}' or {}: {value}", printable(option));
+            let shown = without(&text, value);
+            assert!(!shown.contains("hush"), "{value}: {shown}");
+        }
+    }
+
+    #[test]
+    fn other_values_are_shown() {
+        for value in [
+            "a@b",
+            "dir/events.ndjson",
+            "https://example.org/a",
+            "sqlite://audit.db",
+            "postgres://h/d",
+        ] {
+            assert_eq!(without(value, value), value);
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 mod arguments;
 mod doctor;
+mod environment;
 mod fixture;
+mod hostile;
 mod import;
 mod list;
 mod maintenance;

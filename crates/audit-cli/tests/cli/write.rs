@@ -1,6 +1,6 @@
 //! `auditlog write`.
 
-use crate::fixture::{CliFixture, output_of};
+use crate::fixture::CliFixture;
 
 #[test]
 fn an_event_has_the_values_of_all_options() {
@@ -174,27 +174,4 @@ fn an_event_that_differs_from_the_stored_one_changes_nothing() {
         words.join(" ").contains("The id and the time identify an event"),
         "{help}"
     );
-}
-
-#[cfg(unix)]
-#[test]
-fn a_closed_standard_input_is_no_empty_file() {
-    let cli = CliFixture::new();
-    assert_eq!(cli.run(&["migrate"]).0, 0);
-    let write = |redirection: &str| {
-        let mut shell = std::process::Command::new("sh");
-        shell
-            .args(["-c", &format!("exec \"$AUDITLOG\" write - {redirection}")])
-            .env("AUDITLOG", env!("CARGO_BIN_EXE_auditlog"))
-            .current_dir(&cli.dir);
-        output_of(shell.output().unwrap())
-    };
-    for empty in ["< /dev/null", "< empty"] {
-        std::fs::write(cli.dir.path().join("empty"), "").unwrap();
-        let (code, out, err) = write(empty);
-        assert!(code == 0 && out.starts_with("wrote 0 entries"), "{empty}: {err}");
-    }
-    let (code, out, err) = write("<&-");
-    assert_eq!((code, &*out), (3, ""));
-    assert!(err.contains("standard input is closed"), "{err}");
 }

@@ -281,6 +281,12 @@ impl AuditEntry {
     /// When the text is not such an object: not JSON or UTF-8, without an action, with an unknown name, with an id
     /// or a time that is none.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
+        if json.trim_ascii_start().starts_with(b"[") {
+            // serde would take its items for the columns, by position.
+            return Err(serde::de::Error::custom(
+                "invalid type: an array, expected an object",
+            ));
+        }
         let columns: EntryJson<LossyText<'_>, &RawValue> = serde_json::from_slice(json)?;
         Ok(columns.into_entry(Metadata::from_raw))
     }

@@ -35,8 +35,15 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("import cloudtrail", "import cloudtrail log.json"),
     verb("list", "list"),
     verb("verify writers", "verify writers"),
-    verb("spool status", "spool --dir spool status"),
-    verb("spool replay", "spool --dir spool replay --any-target"),
+    // The directory has a quarantine.
+    Verb {
+        usual: 1,
+        ..verb("spool status", "spool --dir spool status")
+    },
+    Verb {
+        usual: 1,
+        ..verb("spool replay", "spool --dir spool replay --any-target")
+    },
     verb("spool quarantine", "spool --dir spool quarantine"),
     verb(
         "spool quarantine --retry",
