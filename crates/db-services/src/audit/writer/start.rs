@@ -196,10 +196,11 @@ pub(super) fn postgres_sinks(route: &Route, attempt_timeout: Duration) -> Vec<Po
 }
 
 fn set_unusable(shared: &Shared, reason: &str) {
-    shared.set_unusable(reason.into());
+    // Before receipts resolve: a program that awaits one may end at once, and the reason with it.
     contained(|| {
         log::error!(target: LOG_TARGET, reason; "entries are being lost, the configured database cannot be used: {reason}");
     });
+    shared.set_unusable(reason.into());
 }
 
 /// What a writer's thread is made of besides its sinks. Opens the spool, if there is to be one.
