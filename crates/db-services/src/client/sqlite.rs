@@ -28,6 +28,8 @@ const FIRST_USE: Duration = Duration::from_secs(5);
 /// the commit survives a power cut. `recursive_triggers` makes REPLACE ask the DELETE trigger too.
 const SETTINGS: &str = "PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;";
 
+const REMEDY: &str = "does its directory exist, and may it be written to?";
+
 /// In a URI, everything but these characters is encoded.
 const IN_URI: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
@@ -49,16 +51,17 @@ pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteC
             )));
         }
         SqliteLocation::File(path) => {
-            // With mode 0600, which SQLite gives to its `-wal` and `-shm` too. If it cannot be created, SQLite reports
-            // the reason.
-            let _ = crate::files::create_empty(path);
+            // With mode 0600, which SQLite gives to its `-wal` and `-shm` too. SQLite would create it for all to read.
+            crate::files::create_empty(path).map_err(|error| {
+                ConnectionError::BadConnection(format!("unable to open database file: {error} ({REMEDY})"))
+            })?;
             name_of(path)
         }
     };
     let mut connection = SqliteConnection::establish(&name).map_err(|error| match error {
-        ConnectionError::BadConnection(detail) => ConnectionError::BadConnection(format!(
-            "{detail} (does its directory exist, and may it be written to?)"
-        )),
+        ConnectionError::BadConnection(detail) => {
+            ConnectionError::BadConnection(format!("{detail} ({REMEDY})"))
+        }
         other => other,
     })?;
     set_up(&mut connection).map_err(ConnectionError::CouldntSetupConfiguration)?;
@@ -190,6 +193,29 @@ mod tests {
         open_sqlite(&SqliteLocation::File(link)).unwrap();
         let mode = target.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// 255 bytes is the longest name of a file, and SQLite appends `-journal` to that of a database.
+    #[cfg(unix)]
+    #[test]
+    fn a_new_database_with_the_longest_name_is_readable_by_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        for length in [200, 228, 247] {
+            let path = dir.path().join("d".repeat(length));
+            open_sqlite(&SqliteLocation::File(path.clone())).unwrap();
+            let mode = path.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{length}");
+        }
+        let Err(error) = open_sqlite(&SqliteLocation::File(dir.path().join("d".repeat(256)))) else {
+            panic!("opened under another name")
+        };
+        assert!(error.to_string().contains("too long"), "{error}");
+        let Err(error) = open_sqlite(&SqliteLocation::File(dir.path().join("absent").join("audit.db")))
+        else {
+            panic!("created in a directory that does not exist")
+        };
+        assert!(error.to_string().contains(REMEDY), "{error}");
     }
 
     /// Without the repetition about one of thirty fails.
