@@ -4,6 +4,30 @@ use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+/// In a URI, everything but these characters is encoded.
+const IN_URI: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_');
+
+/// Returns the URI under which SQLite opens a file, with options such as `mode=ro`. diesel takes names in UTF-8 alone:
+/// any other name, with the characters that UTF-8 does not have replaced, can be that of another file.
+pub fn sqlite_uri(path: &Path, options: &str) -> String {
+    format!("{}?{options}", uri(path))
+}
+
+/// The URI of a file.
+pub(crate) fn uri(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // SQLite reads two slashes as the beginning of a host's name, which must be empty.
+    let host = if path.is_absolute() { "//" } else { "" };
+    let encoded = percent_encode(path.as_os_str().as_encoded_bytes(), IN_URI);
+    format!("file:{host}{encoded}")
+}
+
 /// Opens files for reading and writing; those that are created may be read by their owner alone.
 pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
