@@ -6,15 +6,17 @@ mod sqlite;
 use diesel::QueryResult;
 use diesel_async::pooled_connection::deadpool::Object;
 
-use super::limits::TEXT_CHARS;
+use super::limits::{TEXT_CHARS, is_stored_as_it_is};
 use crate::client::{Connection, Database, DatabaseError};
 
 /// Why rows could not be read as one tenant.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TenantError {
-    /// No entry is found under such a tenant: it is empty, or longer or other than what is stored.
-    #[error("a tenant has 1 to {TEXT_CHARS} characters, none of them NUL")]
+    /// No entry is found under such a tenant: it is empty, or stored under [another name](super::limits).
+    #[error(
+        "a tenant has 1 to {TEXT_CHARS} characters, none of them NUL, and does not end with … and 64 hexadecimal digits"
+    )]
     Tenant,
     /// There is no connection.
     #[error(transparent)]
@@ -87,7 +89,7 @@ pub enum TenantError {
 /// ```
 ///
 /// # Errors
-/// For an empty tenant; when there is no connection; when this user is no member of `audit_reader`;
+/// For a tenant that is empty or not stored [as it is](super::limits); when there is no connection; when this user is no member of `audit_reader`;
 /// when a query fails; when the result may have rows of others. A statement that fails on PostgreSQL aborts the
 /// transaction, so if `read` ignores such an error and returns a value, that is [`TenantError::Changed`] too.
 ///
@@ -98,7 +100,7 @@ pub async fn for_tenant<T>(
     tenant: &str,
     read: impl AsyncFnOnce(&mut Connection) -> QueryResult<T>,
 ) -> Result<T, TenantError> {
-    if tenant.is_empty() || tenant.contains('\0') || tenant.chars().count() > TEXT_CHARS {
+    if tenant.is_empty() || !is_stored_as_it_is(tenant) {
         return Err(TenantError::Tenant);
     }
     let mut held = Held(None);
