@@ -63,8 +63,11 @@ pub enum TenantError {
 /// and not against SQL that chooses another tenant on purpose and undoes that before it returns.
 ///
 /// The next user of the connection finds it unchanged: settings are rolled back, session-level advisory locks
-/// are released, and a connection that cannot be verified is closed. Not noticed are changes by Rust code, such
-/// as a collation that is registered on SQLite, and SQLite's PRAGMAs that affect only speed.
+/// are released, and a connection that cannot be verified or has lost a prepared statement is closed. Not noticed are
+/// changes by Rust code, such as a collation that is registered on SQLite, SQLite's PRAGMAs that affect only speed, and
+/// `DEALLOCATE` of a statement that `read` itself was the first to use on the connection. PRAGMAs that are settings of the
+/// process (`hard_heap_limit`, `soft_heap_limit`, `temp_store_directory`) are noticed, also those of other threads, but
+/// not undone.
 ///
 /// Behind a pooler in transaction mode the connection that is closed is that to the pooler. SQL in `read` that ends the
 /// transaction leaves a prepared statement in the server's session (`audit_tenant_…`), and what it sets after that
