@@ -97,6 +97,31 @@ on_both! {
         assert_eq!(seen_by(&db.database, &"x".repeat(512)).await, [""; 0]);
     }
 
+    async fn tenants_whose_names_are_cut_or_changed_share_no_rows(db: TestDb) {
+        let long = "t".repeat(511);
+        let names = [
+            format!("{long}-alice"), format!("{long}-bob"), format!("{long}…"), "nul\0".to_owned(), "nul\u{FFFD}".to_owned(),
+        ];
+        let mut conn = db.connection().await;
+        for name in &names {
+            insert(&mut conn, &AuditEntry::new("x").tenant(name)).await.unwrap();
+        }
+        let mut stored: Vec<_> = db.rows().await.into_iter().map(|row| row.tenant_id.unwrap()).collect();
+        stored.sort();
+        stored.dedup();
+        assert_eq!(stored.len(), names.len());
+        // Under the names that these rows have, and under those that they had.
+        for other in [&names[2], &names[4]] {
+            assert_eq!(seen_by(&db.database, other).await, ["x"], "its own row");
+        }
+        let cut = stored.iter().filter(|name| !names.iter().any(|other| other == name.as_str()));
+        for name in cut.clone().map(|name| name.as_str()).chain(["nul\0", names[0].as_str()]) {
+            let error = for_tenant(&db.database, name, async |conn| count(conn).await).await.unwrap_err();
+            assert!(matches!(error, TenantError::Tenant), "{error:?}");
+        }
+        assert_eq!(cut.count(), 3);
+    }
+
     async fn a_tenants_reader_cannot_write(db: TestDb) {
         let write = for_tenant(&db.database, "acme", async |conn| {
             insert(conn, &AuditEntry::new("x").tenant("acme")).await

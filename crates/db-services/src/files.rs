@@ -4,6 +4,30 @@ use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+/// In a URI, everything but these characters is encoded.
+const IN_URI: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_');
+
+/// Returns the URI under which SQLite opens a file, with options such as `mode=ro`. diesel takes names in UTF-8 alone:
+/// any other name, with the characters that UTF-8 does not have replaced, can be that of another file.
+pub fn sqlite_uri(path: &Path, options: &str) -> String {
+    format!("{}?{options}", uri(path))
+}
+
+/// The URI of a file.
+pub(crate) fn uri(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // SQLite reads two slashes as the beginning of a host's name, which must be empty.
+    let host = if path.is_absolute() { "//" } else { "" };
+    let encoded = percent_encode(path.as_os_str().as_encoded_bytes(), IN_URI);
+    format!("file:{host}{encoded}")
+}
+
 /// Opens files for reading and writing; those that are created may be read by their owner alone.
 pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -36,17 +60,31 @@ pub(crate) fn create_for_owner(path: &Path) -> io::Result<File> {
 /// The file gets its name after it was closed. To close a file ends all locks that the process holds on it
 /// (fcntl(2)), also those of an SQLite connection that another thread has opened by that name meanwhile.
 pub(crate) fn create_empty(path: &Path) -> io::Result<bool> {
+    create_empty_by(path, |unnamed, path| std::fs::hard_link(unnamed, path))
+}
+
+fn create_empty_by(path: &Path, link: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<bool> {
     if path.symlink_metadata().is_ok() {
         return Ok(false);
     }
-    let unnamed = path.with_extension(format!("{}.new", uuid::Uuid::new_v4().simple()));
+    // Not a longer form of the name: that may be as long as the file system allows.
+    let unnamed = path.with_file_name(format!("{}.new", uuid::Uuid::new_v4().simple()));
     drop(create_for_owner(&unnamed)?);
-    let linked = std::fs::hard_link(&unnamed, path);
+    let linked = link(&unnamed, path);
     std::fs::remove_file(&unnamed)?;
-    match linked {
+    let is_created = match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => create_unclosed(path),
+        linked => linked,
+    };
+    match is_created {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        linked => linked.map(|()| true),
+        created => created.map(|()| true),
     }
+}
+
+/// For file systems without hard links. The file stays open as long as the process lives, so that no locks are lost.
+fn create_unclosed(path: &Path) -> io::Result<()> {
+    create_for_owner(path).map(std::mem::forget)
 }
 
 /// Creates a directory, with those above it, that only this user may read; one that exists is left as it is. The names
@@ -116,6 +154,29 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"content");
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
         assert!(create_empty(&dir.path().join("absent").join("audit.db")).is_err());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = path.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_created_on_file_systems_without_hard_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.db");
+        let without_links = |_: &Path, _: &Path| Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(create_empty_by(&path, without_links).unwrap());
+        assert!(!create_empty_by(&path, without_links).unwrap());
+        let meanwhile = |_: &Path, path: &Path| {
+            std::fs::write(path, "content")?;
+            Err(io::Error::from(io::ErrorKind::Unsupported))
+        };
+        let other = dir.path().join("other.db");
+        assert!(!create_empty_by(&other, meanwhile).unwrap());
+        assert_eq!(std::fs::read(&other).unwrap(), b"content");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 2);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

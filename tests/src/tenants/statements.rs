@@ -25,6 +25,16 @@ enum Outcome {
 }
 use Outcome::{Changed, OwnRows, Refused};
 
+/// Drops a statement that diesel has cached, and that the read does not use.
+const DEALLOCATE_ONE: &str = "DO $$ DECLARE dropped text; BEGIN \
+     SELECT name INTO STRICT dropped FROM pg_prepared_statements \
+     WHERE statement ILIKE 'SELECT count(%' AND name ~ '^s[0-9]+$'; \
+     EXECUTE format('DEALLOCATE %I', dropped); END $$";
+
+const DEALLOCATE_EACH: &str = "DO $$ DECLARE dropped text; BEGIN \
+     FOR dropped IN SELECT name FROM pg_prepared_statements WHERE name ~ '^s[0-9]+$' LOOP \
+     EXECUTE format('DEALLOCATE %I', dropped); END LOOP; END $$";
+
 const ON_POSTGRES: &[(&str, Outcome)] = &[
     ("SELECT 1", OwnRows),
     // The end of the transaction.
@@ -87,6 +97,8 @@ const ON_POSTGRES: &[(&str, Outcome)] = &[
     ("CREATE TEMP TABLE leftover ()", Refused),
     ("PREPARE leftover AS SELECT 1", Changed),
     ("DEALLOCATE ALL", Refused),
+    (DEALLOCATE_ONE, Changed),
+    (DEALLOCATE_EACH, Refused),
     ("DISCARD PLANS", OwnRows),
     ("DISCARD ALL", Refused),
     ("SELECT 1/0", Refused),
@@ -142,6 +154,8 @@ const ON_SQLITE: &[(&str, Outcome)] = &[
         Changed,
     ),
     ("PRAGMA max_page_count = 1", Changed),
+    ("PRAGMA secure_delete = ON", Changed),
+    ("PRAGMA journal_size_limit = 7", Changed),
     ("PRAGMA foreign_keys = ON", OwnRows),
     ("PRAGMA synchronous = OFF", Refused),
     (

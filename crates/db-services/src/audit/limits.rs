@@ -6,11 +6,16 @@
 //! | --- | --- | --- |
 //! | `resource_id` | [`RESOURCE_ID_CHARS`] characters | cut, ends with `…` |
 //! | `user_agent` | [`USER_AGENT_CHARS`] characters | cut, ends with `…` |
+//! | `tenant_id` | [`TEXT_CHARS`] characters | cut, ends with `…` and the SHA-256 of the whole in hexadecimal digits |
 //! | other text columns | [`TEXT_CHARS`] characters | cut, ends with `…` |
 //! | `metadata` | [`METADATA_BYTES`] bytes of JSON | members that fit stay, long strings among the rest are cut to [`TEXT_CHARS`] characters, other members are left out |
 //! | nesting of `metadata` | [`METADATA_DEPTH`] levels, the object itself being the first | deeper values become a text that says so |
 //! | `created_at` | years -4712 to 262000 | the nearest of the two |
 //! | the character NUL | nowhere | becomes U+FFFD |
+//!
+//! Two tenants never have the same `tenant_id`, because [`for_tenant`](super::for_tenant) would show the rows of both to
+//! each. Therefore a tenant with NUL, or one that itself ends with `…` and 64 hexadecimal digits, also gets the ending of one
+//! that was cut.
 //!
 //! The member `_audit` of the metadata records each cut, even beyond the limit of the metadata: the original
 //! size in bytes and the SHA-256 of a text under `cut`, the original time under `clamped`, and the text that
@@ -39,6 +44,9 @@ pub const USER_AGENT_CHARS: usize = 256;
 pub const METADATA_BYTES: usize = 64 * 1024;
 /// The most levels of nesting in metadata: what `serde_json` reads back.
 pub const METADATA_DEPTH: usize = 127;
+
+/// The digits of a SHA-256.
+const SHA256_DIGITS: usize = 64;
 
 /// The text columns of an entry or a row, each with its limit in characters: the one list of them. `$as` and
 /// `$borrow` say whether they are borrowed (`as_ref, &`) or changed (`as_mut, &mut`).
@@ -111,6 +119,9 @@ pub(super) fn apply(entry: &mut AuditEntry) {
     if entry.action.starts_with("audit.") {
         entry.action = format_compact!("app.{}", entry.action);
     }
+    if let Some(tenant) = &mut entry.tenant_id {
+        limit_tenant(tenant, &mut annotations);
+    }
     let ip_text = ("ip_text", entry.ip_text.as_mut(), TEXT_CHARS);
     for (name, text, limit) in text_columns!(entry, as_mut, &mut).into_iter().chain([ip_text]) {
         if let Some(text) = text {
@@ -146,13 +157,43 @@ impl Annotations {
 }
 
 pub(super) fn size_and_digest(original: &str) -> Value {
+    json!({"bytes": original.len(), "sha256": sha256(original)})
+}
+
+fn sha256(text: &str) -> String {
     use std::fmt::Write;
-    let digest = Sha256::digest(original);
-    let hex = digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
-    json!({"bytes": original.len(), "sha256": hex})
+    let digest = Sha256::digest(text);
+    digest
+        .iter()
+        .fold(String::with_capacity(SHA256_DIGITS), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+}
+
+/// Cuts a tenant that is not stored as it is, and notes that.
+fn limit_tenant(tenant: &mut CompactString, annotations: &mut Annotations) {
+    if is_stored_as_it_is(tenant) {
+        return;
+    }
+    annotations.cut("tenant_id", size_and_digest(tenant));
+    let kept = TEXT_CHARS - 1 - SHA256_DIGITS;
+    let short: String = tenant.chars().take(kept).collect();
+    *tenant = format_compact!("{}…{}", short.replace('\0', REPLACEMENT), sha256(tenant));
+}
+
+/// False of a tenant that would be cut, or whose name could be that of one that was cut.
+pub(super) fn is_stored_as_it_is(tenant: &str) -> bool {
+    // As many bytes as the limit has characters are within it: no need to count.
+    let is_long = || tenant.len() > TEXT_CHARS && tenant.chars().nth(TEXT_CHARS).is_some();
+    !(is_long() || has_nul(tenant) || has_digest(tenant))
+}
+
+fn has_digest(tenant: &str) -> bool {
+    let Some((start, digits)) = tenant.as_bytes().split_last_chunk::<SHA256_DIGITS>() else {
+        return false;
+    };
+    start.ends_with("…".as_bytes()) && digits.iter().all(u8::is_ascii_hexdigit)
 }
 
 fn truncate(name: &str, value: &mut CompactString, limit: usize, annotations: &mut Annotations) {

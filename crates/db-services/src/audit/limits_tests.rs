@@ -223,6 +223,66 @@ fn limits_are_applied_once_however_early() {
     );
 }
 
+fn stored_tenant(tenant: &str) -> String {
+    row_of(AuditEntry::new("x").tenant(tenant))
+        .tenant_id
+        .unwrap()
+        .into()
+}
+
+#[test]
+fn a_tenant_that_is_cut_ends_with_its_digest() {
+    // printf 'u%.0s' $(seq 600) | sha256sum
+    let digest = "2cd39704c4df37c4f38a07b61a6fd18ccec54f339c2bf9ed98e8e0a910d1baf2";
+    let stored = stored_tenant(&"u".repeat(600));
+    assert_eq!(stored, format!("{}…{digest}", "u".repeat(TEXT_CHARS - 65)));
+    assert_eq!(stored.chars().count(), TEXT_CHARS);
+    let cut = metadata_of(AuditEntry::new("x").tenant("u".repeat(600)));
+    assert_eq!(
+        cut["_audit"]["cut"]["tenant_id"],
+        json!({"bytes": 600, "sha256": digest})
+    );
+    let nul = stored_tenant("a\0b");
+    assert!(
+        nul.starts_with("a\u{FFFD}b…") && nul.chars().count() == 68,
+        "{nul}"
+    );
+}
+
+/// One who chooses names of tenants could choose that under which another tenant is stored.
+#[test]
+fn no_two_tenants_are_stored_under_one_name() {
+    let long = "t".repeat(TEXT_CHARS - 1);
+    let mut given: Vec<String> = [
+        "nul\0",
+        "nul\u{FFFD}",
+        "nul\0\0",
+        "nul\u{FFFD}\0",
+        "nul",
+        "",
+        "\0",
+        "…",
+    ]
+    .map(str::to_owned)
+    .into();
+    for end in ["", "…", "-", "-alice", "-bob", "-alic\0", "-alic\u{FFFD}", "……"] {
+        given.push(format!("{long}{end}"));
+    }
+    // The stored names, and the stored names of these, are names as well.
+    for _ in 0..3 {
+        let stored = given.iter().map(|tenant| stored_tenant(tenant));
+        let upper = given.iter().map(|tenant| stored_tenant(tenant).to_uppercase());
+        given = stored.chain(upper).chain(given.clone()).collect();
+        given.sort();
+        given.dedup();
+    }
+    let mut stored: Vec<_> = given.iter().map(|tenant| stored_tenant(tenant)).collect();
+    assert!(stored.iter().all(|tenant| tenant.chars().count() <= TEXT_CHARS));
+    stored.sort();
+    stored.dedup();
+    assert_eq!(stored.len(), given.len());
+}
+
 /// Any JSON that `serde_json` can hold, a few levels deep.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -250,8 +310,8 @@ proptest! {
         let (tenant, agent) = (row.tenant_id.unwrap(), row.user_agent.unwrap());
         prop_assert!(tenant.chars().count() <= TEXT_CHARS && agent.chars().count() <= USER_AGENT_CHARS);
         prop_assert!(!tenant.contains('\0'));
-        if given.chars().count() <= TEXT_CHARS {
-            prop_assert_eq!(tenant, given.replace('\0', REPLACEMENT));
+        if given.chars().count() <= TEXT_CHARS && !given.contains('\0') {
+            prop_assert_eq!(tenant, given);
         } else {
             prop_assert!(row.metadata.parse().unwrap()["_audit"]["cut"]["tenant_id"]["bytes"] == given.len());
         }

@@ -6,15 +6,17 @@ mod sqlite;
 use diesel::QueryResult;
 use diesel_async::pooled_connection::deadpool::Object;
 
-use super::limits::TEXT_CHARS;
+use super::limits::{TEXT_CHARS, is_stored_as_it_is};
 use crate::client::{Connection, Database, DatabaseError};
 
 /// Why rows could not be read as one tenant.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TenantError {
-    /// No entry is found under such a tenant: it is empty, or longer or other than what is stored.
-    #[error("a tenant has 1 to {TEXT_CHARS} characters, none of them NUL")]
+    /// No entry is found under such a tenant: it is empty, or stored under [another name](super::limits).
+    #[error(
+        "a tenant has 1 to {TEXT_CHARS} characters, none of them NUL, and does not end with … and 64 hexadecimal digits"
+    )]
     Tenant,
     /// There is no connection.
     #[error(transparent)]
@@ -61,8 +63,11 @@ pub enum TenantError {
 /// and not against SQL that chooses another tenant on purpose and undoes that before it returns.
 ///
 /// The next user of the connection finds it unchanged: settings are rolled back, session-level advisory locks
-/// are released, and a connection that cannot be verified is closed. Not noticed are changes by Rust code, such
-/// as a collation that is registered on SQLite, and SQLite's PRAGMAs that affect only speed.
+/// are released, and a connection that cannot be verified or has lost a prepared statement is closed. Not noticed are
+/// changes by Rust code, such as a collation that is registered on SQLite, SQLite's PRAGMAs that affect only speed, and
+/// `DEALLOCATE` of a statement that `read` itself was the first to use on the connection. PRAGMAs that are settings of the
+/// process (`hard_heap_limit`, `soft_heap_limit`, `temp_store_directory`) are noticed, also those of other threads, but
+/// not undone.
 ///
 /// Behind a pooler in transaction mode the connection that is closed is that to the pooler. SQL in `read` that ends the
 /// transaction leaves a prepared statement in the server's session (`audit_tenant_…`), and what it sets after that
@@ -87,7 +92,7 @@ pub enum TenantError {
 /// ```
 ///
 /// # Errors
-/// For an empty tenant; when there is no connection; when this user is no member of `audit_reader`;
+/// For a tenant that is empty or not stored [as it is](super::limits); when there is no connection; when this user is no member of `audit_reader`;
 /// when a query fails; when the result may have rows of others. A statement that fails on PostgreSQL aborts the
 /// transaction, so if `read` ignores such an error and returns a value, that is [`TenantError::Changed`] too.
 ///
@@ -98,7 +103,7 @@ pub async fn for_tenant<T>(
     tenant: &str,
     read: impl AsyncFnOnce(&mut Connection) -> QueryResult<T>,
 ) -> Result<T, TenantError> {
-    if tenant.is_empty() || tenant.contains('\0') || tenant.chars().count() > TEXT_CHARS {
+    if tenant.is_empty() || !is_stored_as_it_is(tenant) {
         return Err(TenantError::Tenant);
     }
     let mut held = Held(None);

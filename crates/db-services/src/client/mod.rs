@@ -279,10 +279,7 @@ impl Database {
             Kind::Sqlite {
                 location: SqliteLocation::File(path) | SqliteLocation::ReadOnly(path),
                 ..
-            } => {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                format!("sqlite://{}", path.display())
-            }
+            } => spool_name(path),
             Kind::Sqlite {
                 location: SqliteLocation::Memory(_),
                 ..
@@ -306,6 +303,15 @@ impl Database {
                 source: other.into(),
             },
         }
+    }
+}
+
+/// Names an SQLite file for the files of a spool. `sqlite://` begins the name of a path in UTF-8 alone.
+fn spool_name(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match path.to_str() {
+        Some(path) => format!("sqlite://{path}"),
+        None => format!("sqlite:{}", crate::files::uri(&path)),
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, ConnectionError, ConnectionResult, QueryResult, SqliteConnection};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::files::sqlite_uri;
 
 /// Where an SQLite database is.
 #[derive(Clone, Debug)]
@@ -28,12 +29,7 @@ const FIRST_USE: Duration = Duration::from_secs(5);
 /// the commit survives a power cut. `recursive_triggers` makes REPLACE ask the DELETE trigger too.
 const SETTINGS: &str = "PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;";
 
-/// In a URI, everything but these characters is encoded.
-const IN_URI: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'.')
-    .remove(b'-')
-    .remove(b'_');
+const REMEDY: &str = "does its directory exist, and may it be written to?";
 
 /// Opens an SQLite database. A [`SqliteLocation::File`] that does not exist is created, for its owner alone
 /// and not through a link.
@@ -49,16 +45,17 @@ pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteC
             )));
         }
         SqliteLocation::File(path) => {
-            // With mode 0600, which SQLite gives to its `-wal` and `-shm` too. If it cannot be created, SQLite reports
-            // the reason.
-            let _ = crate::files::create_empty(path);
-            name_of(path)
+            // With mode 0600, which SQLite gives to its `-wal` and `-shm` too. SQLite would create it for all to read.
+            crate::files::create_empty(path).map_err(|error| {
+                ConnectionError::BadConnection(format!("unable to open database file: {error} ({REMEDY})"))
+            })?;
+            sqlite_uri(path, "mode=rwc")
         }
     };
     let mut connection = SqliteConnection::establish(&name).map_err(|error| match error {
-        ConnectionError::BadConnection(detail) => ConnectionError::BadConnection(format!(
-            "{detail} (does its directory exist, and may it be written to?)"
-        )),
+        ConnectionError::BadConnection(detail) => {
+            ConnectionError::BadConnection(format!("{detail} ({REMEDY})"))
+        }
         other => other,
     })?;
     set_up(&mut connection).map_err(ConnectionError::CouldntSetupConfiguration)?;
@@ -68,14 +65,6 @@ pub(crate) fn open_sqlite(location: &SqliteLocation) -> ConnectionResult<SqliteC
 /// True of a link whose target does not exist. SQLite would create the target, wherever it is, and others could read it.
 fn is_dangling(path: &Path) -> bool {
     path.is_symlink() && std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
-}
-
-/// "./" keeps SQLite from reading a name like "file:x" as a URI.
-fn name_of(path: &Path) -> String {
-    match path.is_relative() {
-        true => format!("./{}", path.display()),
-        false => path.display().to_string(),
-    }
 }
 
 fn set_up(connection: &mut SqliteConnection) -> QueryResult<()> {
@@ -115,9 +104,7 @@ pub(super) fn open_read_only(path: &Path) -> ConnectionResult<SqliteConnection> 
 }
 
 fn open_uri(path: &Path, options: &str) -> ConnectionResult<SqliteConnection> {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let encoded = utf8_percent_encode(&path.display().to_string(), IN_URI).to_string();
-    let mut connection = SqliteConnection::establish(&format!("file:{encoded}?{options}"))?;
+    let mut connection = SqliteConnection::establish(&sqlite_uri(path, options))?;
     // SQLite opens the file and its log at the first statement that reads.
     connection
         .batch_execute(&format!("{BUSY}; SELECT 1 FROM sqlite_schema LIMIT 1"))
@@ -190,6 +177,58 @@ mod tests {
         open_sqlite(&SqliteLocation::File(link)).unwrap();
         let mode = target.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// Two directories whose names look the same where the replacement character is shown for other bytes.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_database_in_a_directory_whose_name_is_not_utf_8_is_no_other_one() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &[u8]| {
+            dir.path()
+                .join(std::ffi::OsStr::from_bytes(name))
+                .join("a?%23 b.db")
+        };
+        let (given, other) = (path(b"d\xffdir"), path("d\u{FFFD}dir".as_bytes()));
+        for path in [&given, &other] {
+            std::fs::create_dir(path.parent().unwrap()).unwrap();
+        }
+        let mut conn = open_sqlite(&SqliteLocation::File(given.clone())).unwrap();
+        conn.batch_execute("CREATE TABLE only_here (a)").unwrap();
+        let table = "SELECT a FROM only_here";
+        open_read_only(&given).unwrap().batch_execute(table).unwrap();
+        assert!(open_read_only(&other).is_err(), "the file does not exist");
+        let mut conn = open_sqlite(&SqliteLocation::File(other.clone())).unwrap();
+        assert!(conn.batch_execute(table).is_err(), "it is another database");
+        let (given, other) = (
+            crate::client::spool_name(&given),
+            crate::client::spool_name(&other),
+        );
+        assert_ne!(given, other);
+    }
+
+    /// 255 bytes is the longest name of a file, and SQLite appends `-journal` to that of a database.
+    #[cfg(unix)]
+    #[test]
+    fn a_new_database_with_the_longest_name_is_readable_by_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        for length in [200, 228, 247] {
+            let path = dir.path().join("d".repeat(length));
+            open_sqlite(&SqliteLocation::File(path.clone())).unwrap();
+            let mode = path.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{length}");
+        }
+        let Err(error) = open_sqlite(&SqliteLocation::File(dir.path().join("d".repeat(256)))) else {
+            panic!("opened under another name")
+        };
+        assert!(error.to_string().contains("too long"), "{error}");
+        let Err(error) = open_sqlite(&SqliteLocation::File(dir.path().join("absent").join("audit.db")))
+        else {
+            panic!("created in a directory that does not exist")
+        };
+        assert!(error.to_string().contains(REMEDY), "{error}");
     }
 
     /// Without the repetition about one of thirty fails.

@@ -47,9 +47,8 @@ pub(super) fn parse(url: &str) -> Result<Target, DatabaseError> {
 
 fn postgres(url: &str) -> Result<Target, DatabaseError> {
     let parts = Parts::of(url)?;
-    let shown = parts.shown();
     let refused = |reason| DatabaseError::Tls {
-        database: shown.clone(),
+        database: parts.shown_before_use(),
         reason,
     };
     let query = parts.options()?;
@@ -61,6 +60,15 @@ fn postgres(url: &str) -> Result<Target, DatabaseError> {
         }
     }
     let mut config = driver_config(parts.base, &others)?;
+    // The driver has read the name of a database with an `@`, but a password with `/` looks the same.
+    if parts.base.matches('@').count() > 1 {
+        return Err(unreadable());
+    }
+    let shown = parts.shown();
+    let refused = |reason| DatabaseError::Tls {
+        database: shown.clone(),
+        reason,
+    };
     name_hosts(&mut config);
     check_hosts(&config)?;
     let reach = reach(&config);
@@ -178,22 +186,27 @@ impl<'a> Parts<'a> {
             .collect()
     }
 
-    /// The URL without user, password and options. If there may be credentials, everything before the
-    /// *last* `@` of the URL goes: a password may hold `@`, `/` and `?` that are not encoded.
+    /// The URL without user, password and options: what is after the last `@` before the query. A password may hold
+    /// `@` and `/` that are not encoded.
     fn shown(&self) -> String {
-        if !self.has_credentials {
-            let place = self.base.split_once("://").map_or(self.base, |(_, place)| place);
-            return format!("postgres://{}", place.split('#').next().unwrap_or_default());
-        }
-        let whole = match self.query {
-            "" => self.base.to_owned(),
-            query => format!("{}?{query}", self.base),
+        let place = match self.base.rsplit_once('@') {
+            Some((_, place)) => format!("***@{place}"),
+            None => self
+                .base
+                .split_once("://")
+                .map_or(self.base, |(_, place)| place)
+                .to_owned(),
         };
-        let place = whole.rsplit_once('@').map_or("", |(_, place)| place);
-        format!(
-            "postgres://***@{}",
-            place.split(['?', '#']).next().unwrap_or_default()
-        )
+        format!("postgres://{}", place.split('#').next().unwrap_or_default())
+    }
+
+    /// The same before the driver has accepted the URL. Until then the `?` before an `@` may belong to a password, and
+    /// what is before it would be a piece of the password.
+    fn shown_before_use(&self) -> String {
+        match self.has_credentials && self.query.contains('@') {
+            true => "postgres://***".to_owned(),
+            false => self.shown(),
+        }
     }
 }
 

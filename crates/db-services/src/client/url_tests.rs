@@ -298,9 +298,34 @@ fn a_url_is_shown_with_its_host() {
             "postgres://***@db.example/db",
         ),
         ("postgres:///db?password=hush", "postgres:///db"),
+        (
+            "postgres://u:hush@db.example/db?application_name=x@y",
+            "postgres://***@db.example/db",
+        ),
+        (
+            "postgres://u:hush@db.example?dbname=db&options=-c%20a=@b@c",
+            "postgres://***@db.example",
+        ),
     ] {
         assert_eq!(Parts::of(url).unwrap().shown(), expected, "{url}");
     }
+    let database = crate::client::Database::from_url("postgres://u:hush@db.example/db?application_name=x@y");
+    assert_eq!(database.unwrap().to_string(), "postgres://***@db.example/db");
+}
+
+/// Until the driver has read it, the `?` may belong to the password.
+#[test]
+fn an_option_is_not_shown_as_the_database_and_no_password_as_the_host() {
+    for options in ["sslmode=hush&application_name=x@y", "sslmode=a@hush/db"] {
+        let error = error(&format!("postgres://u:p@hush?{options}"));
+        assert!(error.starts_with("postgres://***: unknown sslmode"), "{error}");
+        assert!(!error.contains("hush") && !error.contains("@y"), "{error}");
+    }
+    let error = error("postgres://u:p@db.example/db?sslmode=verify-ca&application_name=x@y");
+    assert!(error.starts_with("postgres://***@db.example/db: "), "{error}");
+    // With `%40` it is the name of a database.
+    assert!(self::error("postgres://u:p@hush/db@hush").contains("percent-encoded"));
+    assert_eq!(config("postgres://u:p@h/db%40x").get_dbname(), Some("db@x"));
 }
 
 #[test]

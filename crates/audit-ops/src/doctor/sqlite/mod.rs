@@ -61,13 +61,7 @@ pub(super) async fn examine(database: &Database) -> Result<RawFindings, DoctorEr
 }
 
 fn examine_file(path: &Path) -> diesel::ConnectionResult<(String, Vec<Finding>)> {
-    // Prefix "./" so that SQLite does not parse a name like "file:x" as a URI.
-    let name = if path.is_relative() {
-        format!("./{}", path.display())
-    } else {
-        path.display().to_string()
-    };
-    let mut conn = SqliteConnection::establish(&name)?;
+    let mut conn = SqliteConnection::establish(&db_services::files::sqlite_uri(path, "mode=rw"))?;
     examine_connection(&mut conn).map_err(diesel::ConnectionError::CouldntSetupConfiguration)
 }
 

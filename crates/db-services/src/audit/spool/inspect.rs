@@ -16,6 +16,7 @@ use super::lock::{Lock, is_present, verify_regular};
 use super::place::Place;
 use super::table::{APPLICATION, VERSION, about};
 use super::wal;
+use crate::files::sqlite_uri;
 
 /// The size of a page, in bytes: SQLite's default.
 pub(super) const PAGE: u64 = 4096;
@@ -73,7 +74,7 @@ pub(super) fn open_to_look(path: &Path) -> Result<SqliteConnection, StoreError> 
     }
     let mode = if has_log { "mode=ro" } else { "mode=ro&immutable=1" };
     let open = || {
-        let mut conn = SqliteConnection::establish(&uri(path, mode))?;
+        let mut conn = SqliteConnection::establish(&sqlite_uri(path, mode))?;
         conn.batch_execute("PRAGMA busy_timeout = 1000")
             .map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(conn)
@@ -157,18 +158,6 @@ fn first_bytes(path: &Path) -> io::Result<Option<[u8; 100]>> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// An SQLite URI.
-pub(super) fn uri(path: &Path, mode: &str) -> String {
-    let name = path
-        .to_string_lossy()
-        .replace('%', "%25")
-        .replace('?', "%3f")
-        .replace('#', "%23");
-    // SQLite reads two slashes as the start of a host name, which it refuses unless it is empty.
-    let host = if name.starts_with("//") { "//" } else { "" };
-    format!("file:{host}{name}?{mode}")
 }
 
 /// Reads what a file is.

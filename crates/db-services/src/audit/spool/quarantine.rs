@@ -14,7 +14,7 @@ use diesel::sql_types::BigInt;
 use uuid::Uuid;
 
 use super::classify::classify;
-use super::inspect::{self, beside, log_of, uri, verify_regular_files};
+use super::inspect::{self, beside, log_of, verify_regular_files};
 use super::lock::{Identity, sync_dir};
 use super::place::Place;
 use super::{ReplayScope, SpoolError, SpoolErrorKind, StoreError, codec, file_name, wal};
@@ -23,7 +23,7 @@ use crate::audit::StartError;
 use crate::audit::panics::contained;
 use crate::audit::single::SingleInserter;
 use crate::client::Database;
-use crate::files::create_empty;
+use crate::files::{create_empty, sqlite_uri};
 use audit_core::writer::SinkErrorKind;
 
 diesel::table! {
@@ -195,7 +195,7 @@ impl Quarantine {
         let identity = Identity::at(path)?;
         Ok(Self {
             path: path.to_owned(),
-            conn: SqliteConnection::establish(&uri(path, "mode=rw"))?,
+            conn: SqliteConnection::establish(&sqlite_uri(path, "mode=rw"))?,
             identity,
             target: None,
         })

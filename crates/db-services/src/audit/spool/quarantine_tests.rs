@@ -78,3 +78,23 @@ fn a_second_quarantine_in_a_process_keeps_the_locks_of_the_first() {
     drop(first);
     assert_locks(0);
 }
+
+/// The other directory has the name that is shown for it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_spool_in_a_directory_whose_name_is_not_utf_8_is_no_other_one() {
+    use std::os::unix::ffi::OsStrExt;
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join(std::ffi::OsStr::from_bytes(b"d\xffdir"));
+    let other = parent.path().join("d\u{FFFD}dir");
+    for (dir, action) in [(&other, "other"), (&dir, "here")] {
+        let mut directory = Directory::new(dir, None);
+        directory.quarantine(&[row(action)], "rude", None).unwrap();
+        let (_, file) = directory.create("sqlite:///a.db").unwrap();
+        assert!(file.path().starts_with(dir) && file.path().exists());
+    }
+    assert_eq!(
+        (actions(&other), actions(&dir)),
+        (vec!["other".to_owned()], vec!["here".to_owned()])
+    );
+}

@@ -7,8 +7,8 @@ use audit_core::spool::Usage;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
-use super::inspect::uri;
 use crate::files::create_for_owner;
+use crate::files::sqlite_uri;
 
 diesel::table! {
     about (key) {
@@ -88,7 +88,7 @@ pub(super) fn delete(conn: &mut SqliteConnection, ids: &[i64]) -> QueryResult<Us
 
 /// Opens a file that is there for changes. Never creates one: it may have been removed a moment ago.
 pub(super) fn open(path: &Path, locking: &str) -> ConnectionResult<SqliteConnection> {
-    let mut conn = SqliteConnection::establish(&uri(path, "mode=rw"))?;
+    let mut conn = SqliteConnection::establish(&sqlite_uri(path, "mode=rw"))?;
     // The index of the log is created with the first look at a table.
     let all = format!("{locking}{SETTINGS} SELECT count(*) FROM sqlite_schema;");
     conn.batch_execute(&all)

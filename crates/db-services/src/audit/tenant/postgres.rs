@@ -15,6 +15,13 @@ use super::{Changed, NESTED};
 /// After a failed statement nothing else is possible. Role and tenant are as they were at the savepoint then.
 const RECOVER: &str = "ROLLBACK TO SAVEPOINT audit_tenant";
 
+/// The names of the driver's prepared statements. Those of a pooler have other names, and it may drop them at any time.
+macro_rules! driver_statements {
+    () => {
+        "ARRAY(SELECT name FROM pg_catalog.pg_prepared_statements WHERE name ~ '^s[0-9]+$')"
+    };
+}
+
 /// Begins the transaction as the reader of a tenant. Returns the name of a prepared statement, which ends with those that
 /// diesel has cached: the end fails without it. If SQL in a read ends the transaction behind a pooler, it stays in a session
 /// that others use next. Therefore each has a name of its own.
@@ -25,8 +32,10 @@ pub(super) async fn begin(conn: &mut AsyncPgConnection, tenant: &str) -> QueryRe
     let begin = format!(
         "BEGIN READ ONLY; \
          SELECT set_config('audit.tenant_reader', set_config('role', audit_role('reader'), true), true), \
-                set_config('audit.tenant_id', convert_from(decode('{digits}', 'hex'), 'UTF8'), true); \
-         SAVEPOINT audit_tenant; PREPARE {statement} AS SELECT 1"
+                set_config('audit.tenant_id', convert_from(decode('{digits}', 'hex'), 'UTF8'), true), \
+                set_config('audit.tenant_statements', {}::text, true); \
+         SAVEPOINT audit_tenant; PREPARE {statement} AS SELECT 1",
+        driver_statements!()
     );
     AnsiTransactionManager::begin_transaction_sql(conn, &begin).await?;
     Ok(statement)
@@ -64,14 +73,17 @@ fn status(conn: &mut AsyncPgConnection) -> &mut TransactionManagerStatus {
     AnsiTransactionManager::transaction_manager_status_mut(conn)
 }
 
-/// Whether role, tenant, access mode and prepared statements are as they were set.
-type Found = (bool, bool, bool, bool);
+/// Whether role, tenant, access mode and prepared statements are as they were set: none was added, none is missing.
+type Found = (bool, bool, bool, bool, bool);
 
-fn verify((is_reader, is_tenant, is_read_only, has_no_statements): Found) -> Result<(), Changed> {
-    let reason = match (is_reader, is_tenant, is_read_only, has_no_statements) {
-        (true, true, true, true) => return Ok(()),
-        (true, true, true, false) => "a statement was prepared with PREPARE",
-        (true, true, false, _) => "the transaction is not read-only",
+fn verify((is_reader, is_tenant, is_read_only, has_no_more, has_all): Found) -> Result<(), Changed> {
+    let reason = match (is_reader, is_tenant, is_read_only, has_no_more, has_all) {
+        (true, true, true, true, true) => return Ok(()),
+        (true, true, true, true, false) => {
+            "a prepared statement of the connection was dropped with DEALLOCATE"
+        }
+        (true, true, true, false, _) => "a statement was prepared with PREPARE",
+        (true, true, false, ..) => "the transaction is not read-only",
         (true, false, ..) => "the tenant was changed, or the transaction was ended",
         (false, ..) => "the role was changed, or the transaction was ended",
     };
@@ -85,7 +97,7 @@ struct Check<'a> {
 }
 
 impl Query for Check<'_> {
-    type SqlType = (Bool, Bool, Bool, Bool);
+    type SqlType = (Bool, Bool, Bool, Bool, Bool);
 }
 
 impl QueryId for Check<'_> {
@@ -107,7 +119,11 @@ impl QueryFragment<Pg> for Check<'_> {
                          WHERE from_sql AND prepare_time >= pg_catalog.now() AND name <> ",
         );
         out.push_bind_param::<Text, _>(self.statement)?;
-        out.push_sql(")");
+        out.push_sql(concat!(
+            "), coalesce(nullif(pg_catalog.current_setting('audit.tenant_statements', true), '')::text[] <@ ",
+            driver_statements!(),
+            ", false)"
+        ));
         Ok(())
     }
 }

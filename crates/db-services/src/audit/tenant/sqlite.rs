@@ -64,12 +64,20 @@ fn verify(before: &Session, now: &Session) -> Result<(), Changed> {
 }
 
 /// Settings of the connection that a rollback does not undo, without those that affect only speed or cannot be
-/// changed in a transaction. Each costs 3 µs.
-const PRAGMAS: [&str; 15] = [
+/// changed in a transaction. Each costs 3 µs. The limits of the heap and `temp_store_directory` are settings of
+/// the process: they are noticed and remain.
+const PRAGMAS: [&str; 25] = [
     "busy_timeout",
     "cache_size",
+    "cell_size_check",
+    "checkpoint_fullfsync",
+    "count_changes",
+    "empty_result_callbacks",
     "full_column_names",
+    "fullfsync",
+    "hard_heap_limit",
     "ignore_check_constraints",
+    "journal_size_limit",
     "legacy_alter_table",
     "locking_mode",
     "max_page_count",
@@ -77,7 +85,10 @@ const PRAGMAS: [&str; 15] = [
     "read_uncommitted",
     "recursive_triggers",
     "reverse_unordered_selects",
+    "secure_delete",
     "short_column_names",
+    "soft_heap_limit",
+    "temp_store_directory",
     "trusted_schema",
     "wal_autocheckpoint",
     "writable_schema",
