@@ -27,7 +27,7 @@ const HOLDERS: &str = "\
     SELECT string_agg(format('process %s holds %s on %s', pid, mode, relation::regclass), '; ' ORDER BY pid) AS holders \
     FROM (SELECT DISTINCT ON (l.pid) l.pid, l.mode, l.relation \
           FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
-          WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p') AND c.relname LIKE 'audit\\_%' \
+          WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p') AND c.relname LIKE 'audit!_%' ESCAPE '!' \
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
             AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
           ORDER BY l.pid, l.relation) AS held";

@@ -20,7 +20,8 @@ const BEGIN: &str = "BEGIN; \
      SET LOCAL idle_in_transaction_session_timeout = '30s'; \
      SET LOCAL client_min_messages = 'error'; \
      SET LOCAL timezone = 'UTC'; \
-     SET LOCAL datestyle = 'ISO'";
+     SET LOCAL datestyle = 'ISO'; \
+     SET LOCAL quote_all_identifiers = off";
 
 /// The result of trying a statement.
 pub(super) enum Attempt {
