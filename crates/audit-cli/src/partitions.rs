@@ -63,7 +63,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
 }
 
 async fn list(conn: &mut Connection, json: bool) -> CommandResult {
-    let all = session::bounded(conn, partitions::list).await?;
+    let all = session::bounded_long(conn, partitions::list).await?;
     if json {
         for partition in &all {
             output::json(partition)?;
@@ -101,7 +101,7 @@ async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -
     bar.finish_and_clear();
     print_line!("created {}", output::counted(created?, "partition", "partitions"));
     // A user who may create partitions may lack the right to read the default partition.
-    if let Ok(months) = session::bounded(conn, partitions::default_partition_months).await
+    if let Ok(months) = session::bounded_long(conn, partitions::default_partition_months).await
         && !months.is_empty()
     {
         print_note!(
@@ -113,13 +113,13 @@ async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -
 }
 
 async fn empty_default_partition(conn: &mut Connection) -> CommandResult {
-    let months = session::bounded(conn, partitions::default_partition_months).await?;
+    let months = session::bounded_long(conn, partitions::default_partition_months).await?;
     let bar = output::progress(Some(months.len() as u64), "moving rows");
     let (mut moved_rows, mut moved_months, mut remaining_rows) = (0, 0, 0);
     for month in &months {
         if month.month.is_some() {
             moved_rows +=
-                session::bounded(conn, async |conn| partitions::move_month(conn, month).await).await?;
+                session::bounded_long(conn, async |conn| partitions::move_month(conn, month).await).await?;
             moved_months += 1;
         } else {
             remaining_rows += month.row_count.unsigned_abs();

@@ -10,6 +10,7 @@ mod locked;
 mod output;
 mod pgbouncer;
 mod settings;
+mod silent;
 mod verbs;
 mod world;
 
