@@ -71,6 +71,11 @@ pub enum OpsError {
          audit_logs, or as a member of both the maintainer's and the auditor's role"
     )]
     IncompleteView,
+    /// Partitions for too many months were to be created.
+    #[error(
+        "partitions for more than {0} months were asked for: create only those of the months that events have"
+    )]
+    TooManyMonths(usize),
     /// The trail has different rows where an archive has these.
     #[error(
         "{rows} archived rows conflict with existing rows that have the same id and created_at; nothing was \
