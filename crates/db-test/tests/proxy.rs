@@ -220,7 +220,7 @@ async fn a_server_becomes_silent_after_some_answers() {
     for _ in 0..2 {
         client.batch_execute("SELECT 1").await.unwrap();
     }
-    let third = timeout(Duration::from_millis(500), client.batch_execute("SELECT 1"));
+    let third = tokio::time::timeout(Duration::from_millis(500), client.batch_execute("SELECT 1"));
     assert!(third.await.is_err(), "neither an answer nor an error");
 }
 
