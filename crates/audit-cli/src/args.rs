@@ -35,6 +35,12 @@ sets another lock_timeout; on SQLite at most 5 seconds. `retention apply` tries 
 `spool` waits 30 seconds for the answer to a batch. Then the command ends with exit code 3, changes nothing further, \
 and names the session that holds the lock.
 
+Silent servers: if a server that accepted the connection does not answer, the command ends with exit code 3. It waits \
+15 seconds longer than a statement may take: 5 minutes, or 6 hours where the time depends on the number of rows \
+(`verify writers`, `partitions list` and `move-default`, `retention plan` and `apply`, `restore`, `migrate --revert`), \
+unless the user, the database or the URL sets another statement_timeout. `doctor` waits 30 seconds for each answer, \
+`migrate` 10 minutes for each migration, `spool` 30 seconds for a batch.
+
 Exit codes: 0 done, 1 partly done (input was rejected, entries are missing, or something remains to be done), \
 2 invalid arguments, 3 the database or a file failed."
 )]

@@ -117,7 +117,9 @@ impl BatchInserter {
                 return Ok(());
             }
             // Each entry would wait for as long.
-            Err(error @ (OpsError::Locked { .. } | OpsError::LockedFile(_))) => return Err(error.into()),
+            Err(error @ (OpsError::Locked { .. } | OpsError::LockedFile(_) | OpsError::Silent(_))) => {
+                return Err(error.into());
+            }
             Err(_) => {}
         }
         // The connection may be what failed.
@@ -129,7 +131,9 @@ impl BatchInserter {
                     self.count(inserted, 1);
                     continue;
                 }
-                Err(error @ (OpsError::Locked { .. } | OpsError::LockedFile(_))) => return Err(error.into()),
+                Err(error @ (OpsError::Locked { .. } | OpsError::LockedFile(_) | OpsError::Silent(_))) => {
+                    return Err(error.into());
+                }
                 Err(_) => {}
             }
             match alone.insert(entry).await {

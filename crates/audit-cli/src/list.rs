@@ -30,6 +30,9 @@ Examples:
 On a terminal the output is a table; otherwise it is a line for each entry with tabs between the columns. \
 --json prints JSON lines with all columns, and metadata as the database holds it.
 
+A time that is infinity in PostgreSQL is shown as +262142-12-31T23:59:59.999999999Z, and -infinity as \
+-262143-01-01T00:00:00Z: rows of a client that set such a time.
+
 On a terminal that is too narrow, tenants, resources and addresses are shortened in the middle.
 
 Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]

@@ -55,7 +55,7 @@ async fn revert(database: &Database, force: bool) -> Result<(), CliError> {
     if !states.iter().any(|migration| migration.applied) {
         return Err(CliError::new(format!("{database} has no migration to revert")));
     }
-    let entries = session::bounded(&mut session::connect(database).await?, audit::count).await?;
+    let entries = session::bounded_long(&mut session::connect(database).await?, audit::count).await?;
     if entries > 0 && !force {
         return Err(CliError::new(format!(
             "audit_logs holds {}, which may be lost with the migration; add --force to revert it anyway",

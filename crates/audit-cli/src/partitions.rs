@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use audit_ops::partitions::{self, Partition};
-use audit_ops::session;
+use audit_ops::{OpsError, session};
 use chrono::{DateTime, Months, Utc};
 use db_services::client::Connection;
 
 use crate::args::{DatabaseArgs, date};
 use crate::database::maintenance_connection;
-use crate::error::{CommandResult, EXIT_CODES, PARTIAL};
+use crate::error::{CliError, CommandResult, EXIT_CODES, PARTIAL, USAGE};
 use crate::output::{self, Cell, print_line, print_note};
 
 #[derive(Debug, clap::Subcommand)]
@@ -32,7 +32,7 @@ pub(crate) enum Args {
         #[arg(long)]
         json: bool,
     },
-    /// Create the missing partitions
+    /// Create the missing partitions, for at most 1,200 months
     #[command(after_help = EXIT_CODES)]
     Ensure {
         /// From the month of this date on [default: now]
@@ -63,7 +63,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
 }
 
 async fn list(conn: &mut Connection, json: bool) -> CommandResult {
-    let all = session::bounded(conn, partitions::list).await?;
+    let all = session::bounded_long(conn, partitions::list).await?;
     if json {
         for partition in &all {
             output::json(partition)?;
@@ -99,9 +99,13 @@ async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -
     })
     .await;
     bar.finish_and_clear();
-    print_line!("created {}", output::counted(created?, "partition", "partitions"));
+    let created = created.map_err(|error| match error {
+        OpsError::TooManyMonths(_) => CliError::from(error).with_exit_code(USAGE),
+        _ => error.into(),
+    })?;
+    print_line!("created {}", output::counted(created, "partition", "partitions"));
     // A user who may create partitions may lack the right to read the default partition.
-    if let Ok(months) = session::bounded(conn, partitions::default_partition_months).await
+    if let Ok(months) = session::bounded_long(conn, partitions::default_partition_months).await
         && !months.is_empty()
     {
         print_note!(
@@ -113,13 +117,13 @@ async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -
 }
 
 async fn empty_default_partition(conn: &mut Connection) -> CommandResult {
-    let months = session::bounded(conn, partitions::default_partition_months).await?;
+    let months = session::bounded_long(conn, partitions::default_partition_months).await?;
     let bar = output::progress(Some(months.len() as u64), "moving rows");
     let (mut moved_rows, mut moved_months, mut remaining_rows) = (0, 0, 0);
     for month in &months {
         if month.month.is_some() {
             moved_rows +=
-                session::bounded(conn, async |conn| partitions::move_month(conn, month).await).await?;
+                session::bounded_long(conn, async |conn| partitions::move_month(conn, month).await).await?;
             moved_months += 1;
         } else {
             remaining_rows += month.row_count.unsigned_abs();

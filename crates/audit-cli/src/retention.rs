@@ -149,7 +149,7 @@ async fn plan_for(
     conn: &mut Connection,
     policy: &RetentionPolicy,
 ) -> Result<Vec<PlannedPartition>, OpsError> {
-    session::bounded(conn, async |conn| retention::plan(conn, policy).await).await
+    session::bounded_long(conn, async |conn| retention::plan(conn, policy).await).await
 }
 
 fn plan_cells(partition: &PlannedPartition) -> Vec<Cell> {
@@ -276,7 +276,7 @@ async fn drop_month(
         None => None,
     };
     let bar = output::spinner("dropping");
-    let entry = session::bounded(conn, async |conn| {
+    let entry = session::bounded_long(conn, async |conn| {
         retention::drop_month(conn, &partition.name, policy, archive.as_ref()).await
     })
     .await;

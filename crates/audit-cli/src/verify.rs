@@ -56,7 +56,7 @@ Exit codes: 0 nothing is missing, 1 entries are missing, 2 invalid arguments, 3 
 pub(crate) async fn run(database: &DatabaseArgs, Args::Writers { json }: Args) -> CommandResult {
     let mut conn = connect(&open_to_read(database)?).await?;
     let bar = output::spinner("accounting");
-    let accounts = session::bounded(&mut conn, audit::verify_writers).await;
+    let accounts = session::bounded_long(&mut conn, audit::verify_writers).await;
     bar.finish_and_clear();
     let accounts = accounts?;
     if json {

@@ -42,6 +42,13 @@ pub enum OpsError {
         "{0}: another process held the file for more than 5 seconds; repeat the command when it has finished"
     )]
     LockedFile(Error),
+    /// The server did not answer, although its own limit of the statement had passed. Whether the statement was carried
+    /// out is not known.
+    #[error(
+        "the server did not answer within {0:?}: it has stopped, or a proxy in between has; whether the statement was \
+         carried out is not known; statement_timeout in the URL sets another limit: ?options=-c%20statement_timeout%3D1d"
+    )]
+    Silent(std::time::Duration),
     /// A file or directory could not be read or written.
     #[error("cannot read or write {}", shown(.path))]
     File {
@@ -64,6 +71,11 @@ pub enum OpsError {
          audit_logs, or as a member of both the maintainer's and the auditor's role"
     )]
     IncompleteView,
+    /// Partitions for too many months were to be created.
+    #[error(
+        "partitions for more than {0} months were asked for: create only those of the months that events have"
+    )]
+    TooManyMonths(usize),
     /// The trail has different rows where an archive has these.
     #[error(
         "{rows} archived rows conflict with existing rows that have the same id and created_at; nothing was \
@@ -175,6 +187,10 @@ fn locked(holders: Option<&str>, cause: &Error) -> String {
 const POOLER: &str = "a pooler between this command and the server loses prepared statements: PgBouncer in transaction \
      mode needs 1.21 or newer with max_prepared_statements > 0; or use session mode, or connect directly";
 
+/// The remedy if a statement took longer than it may.
+const STATEMENT_TIMEOUT: &str =
+    "statement_timeout in the URL sets another limit: ?options=-c%20statement_timeout%3D1d";
+
 /// The server's message and hint. Its detail is left out because it can quote a row.
 fn server_message(error: &Error) -> String {
     let message = match error {
@@ -182,6 +198,9 @@ fn server_message(error: &Error) -> String {
             Some(hint) => format!("{} ({hint})", info.message()),
             None if info.message().starts_with("prepared statement ") => {
                 format!("{} ({POOLER})", info.message())
+            }
+            None if info.message().ends_with("due to statement timeout") => {
+                format!("{} ({STATEMENT_TIMEOUT})", info.message())
             }
             None => info.message().to_owned(),
         },

@@ -74,6 +74,9 @@ pub async fn list(conn: &mut Connection) -> Result<Vec<Partition>, OpsError> {
     Ok(query.load(postgres(conn)?).await?)
 }
 
+/// The most months that [`ensure`] creates partitions for. Each one costs every query over all months time.
+const MAX_MONTHS: usize = 1_200;
+
 /// Creates the missing partitions for the months from one time to another, and returns how many it created.
 /// Calls `progress` with the number of months done and their total.
 ///
@@ -81,7 +84,7 @@ pub async fn list(conn: &mut Connection) -> Result<Vec<Partition>, OpsError> {
 /// [`move_month`] creates its partition.
 ///
 /// # Errors
-/// When the database refuses, or other sessions hold the table for too long.
+/// For more than 1,200 months; when the database refuses, or other sessions hold the table for too long.
 ///
 /// # Cancel safety
 /// Each month is a transaction of its own: partitions already created stay.
@@ -93,6 +96,9 @@ pub async fn ensure(
 ) -> Result<u64, OpsError> {
     postgres(conn)?;
     let months = months(from, to);
+    if months.len() > MAX_MONTHS {
+        return Err(OpsError::TooManyMonths(MAX_MONTHS));
+    }
     let mut created = 0;
     for (done, month) in months.iter().enumerate() {
         progress(done as u64, months.len() as u64);
@@ -102,13 +108,15 @@ pub async fn ensure(
     Ok(created)
 }
 
-/// A moment in every month from one time to another, both included.
+/// A moment in every month from one time to another, both included. One more than [`MAX_MONTHS`] stands for all
+/// further ones.
 fn months(from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<DateTime<Utc>> {
     let first = from.with_day(1).unwrap_or(from);
     let is_due = |month: &DateTime<Utc>| (month.year(), month.month()) <= (to.year(), to.month());
     (0..)
         .map_while(|nth| first.checked_add_months(Months::new(nth)))
         .take_while(is_due)
+        .take(MAX_MONTHS + 1)
         .collect()
 }
 

@@ -44,7 +44,7 @@ macro_rules! utc_text {
         concat!(
             "regexp_replace(to_json(",
             $time,
-            " AT TIME ZONE 'UTC') #>> '{}', '(\\d)( BC)?$', '\\1Z\\2')"
+            " AT TIME ZONE 'UTC') #>> '{}', '([0-9])( BC)?$', E'\\\\1Z\\\\2')"
         )
     };
 }

@@ -1,7 +1,10 @@
-//! Connections of an operator's command: no wait for a lock is without a bound, and nothing stays in a session.
+//! Connections of an operator's command: no wait for a lock or an answer is without a bound, and nothing stays in a
+//! session.
 //!
 //! A pooler in transaction mode may be in between. It keeps a session only for the duration of a transaction, so
 //! what is set or prepared outside of one would fail, or reach the next client of that session.
+
+use std::time::Duration;
 
 use db_services::client::{Connection, Database, DatabaseError};
 use diesel::QueryableByName;
@@ -13,13 +16,46 @@ use diesel_async::{
 };
 
 use crate::OpsError;
+use crate::postgres::Number;
 
 type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
 
-/// Limits each wait for a lock to ten seconds until the transaction ends. A limit that the user, the database or the
-/// URL has is left as it is.
-pub(crate) const LIMIT_LOCKS: &str =
-    "SELECT set_config('lock_timeout', '10s', true) WHERE current_setting('lock_timeout') = '0'";
+/// The longest wait for the answer to a statement that takes no time, and for what exceeds `statement_timeout`.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// How long the statements of a transaction may take, and what they see.
+#[derive(Clone, Copy)]
+pub(crate) enum Work {
+    /// Five minutes each.
+    Short,
+    /// Six hours each: their time grows with the number of rows.
+    Long,
+    /// The same, and they read one snapshot.
+    Snapshot,
+}
+
+impl Work {
+    /// Limits each wait for a lock to ten seconds, and each statement, until the transaction ends. Limits that the
+    /// user, the database or the URL has are left as they are.
+    fn limits(self) -> String {
+        let (snapshot, longest) = match self {
+            Self::Short => ("", "5min"),
+            Self::Long => ("", "6h"),
+            Self::Snapshot => (
+                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; ",
+                "6h",
+            ),
+        };
+        format!(
+            "{snapshot}SELECT set_config('lock_timeout', '10s', true) WHERE current_setting('lock_timeout') = '0'; \
+             SELECT set_config('statement_timeout', '{longest}', true) WHERE current_setting('statement_timeout') = '0'"
+        )
+    }
+}
+
+/// In milliseconds.
+const STATEMENT_TIMEOUT: &str =
+    "SELECT setting::bigint AS value FROM pg_settings WHERE name = 'statement_timeout'";
 
 /// The table that each other session has locked so that readers or writers wait, and the session's process. The
 /// oldest table stands for all of them: a lock on `audit_logs` is one on each partition.
@@ -27,7 +63,7 @@ const HOLDERS: &str = "\
     SELECT string_agg(format('process %s holds %s on %s', pid, mode, relation::regclass), '; ' ORDER BY pid) AS holders \
     FROM (SELECT DISTINCT ON (l.pid) l.pid, l.mode, l.relation \
           FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
-          WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p') AND c.relname LIKE 'audit\\_%' \
+          WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p') AND c.relname LIKE 'audit!_%' ESCAPE '!' \
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
             AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
           ORDER BY l.pid, l.relation) AS held";
@@ -47,13 +83,15 @@ pub async fn connect(database: &Database) -> Result<Connection, DatabaseError> {
     Ok(conn)
 }
 
-/// Does the work in a transaction in which no wait for a lock takes longer than ten seconds, unless the user, the
-/// database or the URL has another `lock_timeout`. On SQLite the work is done as it is: there the connection's limit
-/// of five seconds applies.
+/// Does the work in a transaction in which no wait for a lock takes longer than ten seconds, and no statement longer
+/// than five minutes, unless the user, the database or the URL has another `lock_timeout` or `statement_timeout`. If the
+/// server is still silent 15 seconds after the limit of a statement, it is not waited for any longer. On SQLite the work
+/// is done as it is: there the connection's limit of five seconds applies.
 ///
 /// # Errors
 /// The error of the work, after which nothing is changed, or of the transaction. [`OpsError::Locked`] or
-/// [`OpsError::LockedFile`] if another session kept its lock for longer.
+/// [`OpsError::LockedFile`] if another session kept its lock for longer, [`OpsError::Silent`] if the server did not
+/// answer.
 ///
 /// # Cancel safety
 /// Dropping the future closes the connection.
@@ -61,11 +99,45 @@ pub async fn bounded<T, E: Into<OpsError>>(
     conn: &mut Connection,
     work: impl AsyncFnOnce(&mut Connection) -> Result<T, E>,
 ) -> Result<T, OpsError> {
-    begin(conn).await?;
-    let failed = match work(conn).await {
-        Ok(value) => return commit(conn).await.map(|()| value),
-        Err(error) => error.into(),
+    transaction(conn, Work::Short, async |conn, limit| {
+        answered(limit, work(conn)).await
+    })
+    .await
+}
+
+/// The same for work whose time grows with the number of rows: a statement may take six hours.
+///
+/// # Errors
+/// As [`bounded`].
+///
+/// # Cancel safety
+/// Dropping the future closes the connection.
+pub async fn bounded_long<T, E: Into<OpsError>>(
+    conn: &mut Connection,
+    work: impl AsyncFnOnce(&mut Connection) -> Result<T, E>,
+) -> Result<T, OpsError> {
+    transaction(conn, Work::Long, async |conn, limit| {
+        answered(limit, work(conn)).await
+    })
+    .await
+}
+
+/// Does work of many statements in a transaction. The work has to wait for each answer by [`answered`], with the limit
+/// that it gets.
+pub(crate) async fn transaction<T>(
+    conn: &mut Connection,
+    kind: Work,
+    work: impl AsyncFnOnce(&mut Connection, Duration) -> Result<T, OpsError>,
+) -> Result<T, OpsError> {
+    let limit = answered(ANSWER, begin(conn, kind)).await?;
+    let failed = match work(conn, limit).await {
+        Ok(value) => return answered(limit, commit(conn)).await.map(|()| value),
+        Err(error) => error,
     };
+    if matches!(failed, OpsError::Silent(_)) {
+        // It would not answer this either. The pool closes a connection whose transaction is open.
+        return Err(failed);
+    }
     let Connection::Postgres(conn) = conn else {
         return Err(match failed {
             OpsError::Database(cause) if message(&cause) == "database is locked" => {
@@ -75,16 +147,35 @@ pub async fn bounded<T, E: Into<OpsError>>(
         });
     };
     // The first error says more.
-    let _ = Transactions::rollback_transaction(&mut **conn).await;
+    let _ = answered(ANSWER, Transactions::rollback_transaction(&mut **conn)).await;
     Err(with_holders(conn, failed).await)
 }
 
-async fn begin(conn: &mut Connection) -> Result<(), OpsError> {
+/// Waits for an answer of the server. After an error of silence the connection is of no use.
+pub(crate) async fn answered<T, E: Into<OpsError>>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, OpsError> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(OpsError::Silent(limit)),
+    }
+}
+
+/// Begins a transaction. Returns the longest wait for the answer to one of its statements.
+async fn begin(conn: &mut Connection, kind: Work) -> Result<Duration, OpsError> {
     let Connection::Postgres(conn) = conn else {
-        return Ok(());
+        return Ok(Duration::MAX);
     };
+    if Transactions::is_broken_transaction_manager(&mut **conn) {
+        // Diesel does not use it again either.
+        return Err(diesel::result::Error::BrokenTransactionManager.into());
+    }
     Transactions::begin_transaction(&mut **conn).await?;
-    Ok(conn.batch_execute(LIMIT_LOCKS).await?)
+    conn.batch_execute(&kind.limits()).await?;
+    let timeout = diesel::sql_query(STATEMENT_TIMEOUT);
+    let timeout = timeout.get_result::<Number>(conn).await?.value.unsigned_abs();
+    Ok(Duration::from_millis(timeout) + ANSWER)
 }
 
 async fn commit(conn: &mut Connection) -> Result<(), OpsError> {
@@ -127,7 +218,7 @@ async fn holders_of(conn: &mut AsyncPgConnection) -> Option<String> {
     let found = AsyncConnection::transaction(conn, async |conn| {
         diesel::sql_query(HOLDERS).get_result::<Holders>(conn).await
     });
-    found.await.ok()?.holders
+    answered(ANSWER, found).await.ok()?.holders
 }
 
 /// Whether a wait for a lock ended it. Diesel has no SQLSTATE, so this is the text of a server that speaks English.

@@ -213,6 +213,18 @@ async fn the_answer_to_a_committed_statement_is_lost() {
 }
 
 #[tokio::test]
+async fn a_server_becomes_silent_after_some_answers() {
+    let fixture = ProxyFixture::new().await;
+    fixture.proxy.set(Network::SilentAfter(3)).unwrap();
+    let client = connect(fixture.proxy.url()).await.unwrap();
+    for _ in 0..2 {
+        client.batch_execute("SELECT 1").await.unwrap();
+    }
+    let third = tokio::time::timeout(Duration::from_millis(500), client.batch_execute("SELECT 1"));
+    assert!(third.await.is_err(), "neither an answer nor an error");
+}
+
+#[tokio::test]
 async fn the_proxy_closes_connections_while_its_server_is_stopped() {
     let server = support::server();
     let proxy = Proxy::to(&server.url("postgres")).unwrap();

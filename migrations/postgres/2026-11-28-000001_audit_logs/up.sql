@@ -18,7 +18,8 @@ CREATE FUNCTION audit_uuid_v7() RETURNS uuid
 -- Completes the functions that the current user has created with @schema@ in their bodies: the name of the
 -- function's own schema takes its place. Every migration that creates such functions calls this.
 CREATE FUNCTION audit_qualify_functions() RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET check_function_bodies = on
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    SET check_function_bodies = on SET quote_all_identifiers = off
     AS $$
 DECLARE
     -- In two parts: otherwise this function would find and change itself.
@@ -27,7 +28,7 @@ DECLARE
 BEGIN
     FOR f IN
         SELECT p.oid, n.nspname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE p.proname LIKE 'audit\_%' AND pg_get_userbyid(p.proowner) = current_user
+        WHERE p.proname LIKE 'audit!_%' ESCAPE '!' AND pg_get_userbyid(p.proowner) = current_user
           AND position(placeholder IN p.prosrc) > 0
     LOOP
         EXECUTE replace(pg_get_functiondef(f.oid), placeholder, quote_ident(f.nspname));
@@ -108,7 +109,7 @@ BEGIN
         END IF;
     END IF;
     RAISE EXCEPTION '% is append-only: % on % is refused',
-        CASE WHEN TG_TABLE_NAME LIKE 'audit\_%' AND TG_TABLE_NAME NOT LIKE 'audit\_logs%'
+        CASE WHEN TG_TABLE_NAME LIKE 'audit!_%' ESCAPE '!' AND TG_TABLE_NAME NOT LIKE 'audit!_logs%' ESCAPE '!'
              THEN TG_TABLE_NAME ELSE 'audit_logs' END,
         TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'UA001',

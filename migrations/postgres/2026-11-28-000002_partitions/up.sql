@@ -14,6 +14,7 @@ SET LOCAL check_function_bodies = off;
 -- new partition, never the writers.
 CREATE FUNCTION audit_logs_create_partition(month_start timestamp) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '400ms'
+    SET timezone = 'UTC' SET datestyle = 'ISO'
     AS $$
 DECLARE
     parent    constant regclass := '@schema@.audit_logs'::regclass;
@@ -101,6 +102,7 @@ $$;
 -- for a million rows; all other months are unaffected.
 CREATE FUNCTION audit_logs_index_closed_months() RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '400ms'
+    SET timezone = 'UTC' SET datestyle = 'ISO'
     AS $$
 DECLARE
     month   record;
@@ -115,7 +117,7 @@ BEGIN
         SELECT n.nspname AS schema, c.relname AS partition
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE i.inhparent = '@schema@.audit_logs'::regclass
-          AND substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''([^'']+)''\)')::timestamptz
+          AND substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO [(]''([^'']+)''[)]')::timestamptz
               < now() - interval '1 day'
         ORDER BY c.relname
     LOOP
@@ -171,6 +173,7 @@ $$;
 CREATE FUNCTION audit_logs_move_month(month_start timestamp) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '400ms'
+    SET timezone = 'UTC' SET datestyle = 'ISO'
     AS $$
 DECLARE
     parent            constant regclass := '@schema@.audit_logs'::regclass;

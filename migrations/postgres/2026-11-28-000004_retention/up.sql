@@ -10,7 +10,7 @@ CREATE TABLE audit_legal_holds (
     tenant_id  text,
     from_time  timestamptz,
     to_time    timestamptz,
-    reason     text        NOT NULL CHECK (reason ~ '\S'),
+    reason     text        NOT NULL CHECK (reason ~ '[^[:space:]]'),
     created_by name        NOT NULL DEFAULT session_user,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CHECK (from_time < to_time),
@@ -29,7 +29,7 @@ CREATE TABLE audit_retention_ledger (
     archive_sha256 bytea,
     keep_months    integer,
     forced         boolean     NOT NULL DEFAULT false,
-    reason         text        NOT NULL CHECK (reason ~ '\S'),
+    reason         text        NOT NULL CHECK (reason ~ '[^[:space:]]'),
     done_by        name        NOT NULL DEFAULT session_user,
     done_at        timestamptz NOT NULL DEFAULT clock_timestamp()
 );
@@ -170,8 +170,8 @@ BEGIN
         WHERE i.inhparent = '@schema@.audit_logs'::regclass
     LOOP
         partition := p.relname;
-        from_time := substring(p.bound FROM 'FROM \(''([^'']+)''\)')::timestamptz;
-        to_time := substring(p.bound FROM 'TO \(''([^'']+)''\)')::timestamptz;
+        from_time := substring(p.bound FROM 'FROM [(]''([^'']+)''[)]')::timestamptz;
+        to_time := substring(p.bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz;
         whole_month := coalesce(
             from_time = date_trunc('month', from_time) AND to_time = from_time + interval '1 month', false);
         month := CASE WHEN whole_month THEN
@@ -231,7 +231,7 @@ CREATE FUNCTION audit_digest_step(digest bytea, line bytea) RETURNS bytea
 -- SHA-256(digest || SHA-256(line)).
 CREATE AGGREGATE audit_digest(bytea) (
     SFUNC = audit_digest_step, STYPE = bytea, PARALLEL = SAFE,
-    INITCOND = '\x0000000000000000000000000000000000000000000000000000000000000000'
+    INITCOND = E'\\x0000000000000000000000000000000000000000000000000000000000000000'
 );
 
 -- The number and the digest of the rows in [from_time, to_time): audit_digest over their lines in the order of

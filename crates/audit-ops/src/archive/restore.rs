@@ -1,5 +1,7 @@
 //! Restores an archive's rows into the trail.
 
+use std::time::Duration;
+
 use db_services::client::Connection;
 use diesel::sql_types::{Array, BigInt, Bytea, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
@@ -7,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use super::VerifiedArchive;
 use super::read::Lines;
 use crate::postgres::{Number, postgres};
-use crate::session::bounded;
+use crate::session::{Work, answered, bounded, transaction};
 use crate::{ArchiveProblem, OpsError};
 
 /// Rows are inserted in chunks of this many, or fewer once they have this many bytes.
@@ -46,8 +48,8 @@ pub async fn restore(
         create_partition(postgres(conn)?, archive).await
     })
     .await?;
-    bounded(conn, async |conn| {
-        restore_all(postgres(conn)?, archive, progress).await
+    transaction(conn, Work::Long, async |conn, limit| {
+        restore_all(postgres(conn)?, archive, limit, progress).await
     })
     .await
 }
@@ -64,10 +66,11 @@ async fn create_partition(conn: &mut AsyncPgConnection, archive: &VerifiedArchiv
 async fn restore_all(
     conn: &mut AsyncPgConnection,
     archive: &VerifiedArchive,
+    limit: Duration,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<RestoreReport, OpsError> {
-    conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_lock()")
-        .await?;
+    let lock = conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_lock()");
+    answered(limit, lock).await?;
     let mut lines = Lines::open(&archive.path)?;
     let mut report = RestoreReport {
         inserted: 0,
@@ -78,7 +81,7 @@ async fn restore_all(
         if chunk.is_empty() {
             break;
         }
-        let inserted = insert(conn, &chunk).await?;
+        let inserted = answered(limit, insert(conn, &chunk)).await?;
         report.inserted += inserted;
         report.already_stored += chunk.len() as u64 - inserted;
         progress(report.inserted + report.already_stored);
@@ -87,7 +90,7 @@ async fn restore_all(
         return Err(OpsError::archive(&archive.path, ArchiveProblem::Changed));
     }
     if report.inserted > 0 {
-        record(conn, archive).await?;
+        answered(limit, record(conn, archive)).await?;
     }
     Ok(report)
 }

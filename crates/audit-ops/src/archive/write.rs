@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
 use db_services::client::Connection;
@@ -19,7 +20,7 @@ use super::digest::{HashingStream, LineDigest, hex};
 use super::{FORMAT, LINES_SUFFIX, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
 use crate::postgres::{Number, postgres};
 use crate::retention::PlannedPartition;
-use crate::session::{LIMIT_LOCKS, with_holders};
+use crate::session::{Work, answered, transaction};
 use crate::{ArchiveProblem, OpsError};
 
 /// Rows are read in slices of a day, so that the server sorts a day's rows at a time instead of a month's.
@@ -49,7 +50,7 @@ pub async fn write(
     dir: &Path,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<VerifiedArchive, OpsError> {
-    let conn = postgres(conn)?;
+    postgres(conn)?;
     let (Some(name), Some(from), Some(to)) = (&month.month, month.from_epoch, month.to_epoch) else {
         let partition = month.name.clone();
         return Err(OpsError::archive(dir, ArchiveProblem::NotMonthly { partition }));
@@ -61,16 +62,10 @@ pub async fn write(
     let stem = format!("audit_logs_{}", name.replace(' ', "_"));
     remove_unfinished(&place, &stem);
     let mut output = Output::create(Unfinished::new(&place, &stem))?;
-    let mut transaction = conn.build_transaction().repeatable_read().read_only();
-    let read = transaction
-        .run(async |conn: &mut AsyncPgConnection| {
-            conn.batch_execute(LIMIT_LOCKS).await?;
-            read(conn, from, to, &mut output, progress).await
-        })
-        .await;
-    if let Err(error) = read {
-        return Err(with_holders(conn, error).await);
-    }
+    transaction(conn, Work::Snapshot, async |conn, limit| {
+        read(postgres(conn)?, (from, to), limit, &mut output, progress).await
+    })
+    .await?;
     let (unfinished, written) = output.finish()?;
 
     let digest = written.lines.digest;
@@ -162,16 +157,16 @@ struct Line {
 /// Reads the rows with a time in `[from, to)`, in seconds since 1970, in one snapshot.
 async fn read(
     conn: &mut AsyncPgConnection,
-    from: i64,
-    to: i64,
+    (from, to): (i64, i64),
+    limit: Duration,
     output: &mut Output,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(), OpsError> {
-    conn.batch_execute("SET LOCAL timezone = 'UTC'").await?;
+    answered(limit, conn.batch_execute("SET LOCAL timezone = 'UTC'")).await?;
     let sees_all = diesel::sql_query(
         "SELECT (NOT row_security_active('audit_logs') OR pg_has_role(audit_role('auditor'), 'USAGE'))::int::bigint AS value",
     );
-    if sees_all.get_result::<Number>(conn).await?.value == 0 {
+    if answered(limit, sees_all.get_result::<Number>(conn)).await?.value == 0 {
         return Err(OpsError::IncompleteView);
     }
     let mut begin = from;
@@ -183,8 +178,8 @@ async fn read(
         )
         .bind::<BigInt, _>(begin)
         .bind::<BigInt, _>(end);
-        let mut lines = lines.load_stream::<Line>(conn).await?;
-        while let Some(Line { line }) = lines.try_next().await? {
+        let mut lines = answered(limit, lines.load_stream::<Line>(conn)).await?;
+        while let Some(Line { line }) = answered(limit, lines.try_next()).await? {
             output.add(line.as_bytes())?;
             if output.lines.rows.is_multiple_of(1_000) {
                 progress(output.lines.rows);

@@ -15,6 +15,11 @@ pub enum DoctorError {
     /// The connection failed, or a query failed that every supported server answers.
     #[error("the examination was interrupted")]
     Postgres(#[from] tokio_postgres::Error),
+    /// The server did not answer.
+    #[error(
+        "the examination was interrupted: the server did not answer within {0:?}; it has stopped, or a proxy in between has"
+    )]
+    Silent(std::time::Duration),
     /// The database is in memory.
     #[error("{0}: a database in memory ends with its process and keeps no evidence")]
     InMemory(String),

@@ -99,8 +99,13 @@ impl Connection {
     ) -> std::io::Result<End> {
         let mut reader = Reader::new(self);
         let mut messages = Messages::of_server();
-        while let Some((piece, _)) = reader.next(server).await? {
+        let mut answered = 0;
+        while let Some((piece, network)) = reader.next(server).await? {
+            if matches!(network, Network::SilentAfter(limit) if answered >= limit) {
+                continue;
+            }
             let began = messages.follow(&piece);
+            answered += began.iter().filter(|kind| **kind == READY_FOR_QUERY).count() as u64;
             if !self.loses_answer.load(Ordering::SeqCst) {
                 client.write_all(&piece).await?;
             } else if began.contains(&READY_FOR_QUERY) {

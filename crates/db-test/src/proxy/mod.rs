@@ -40,6 +40,9 @@ pub enum Network {
     /// server has run the statement, and committed it unless it is part of a transaction. Opening a
     /// connection and preparing statements still work. Does not support TLS.
     LosesAnswers,
+    /// On each connection the server answers this number of times, the login included, and then stays silent. The
+    /// connection stays open. Does not support TLS.
+    SilentAfter(u64),
 }
 
 /// Counts of what has happened so far.

@@ -45,3 +45,36 @@ async fn partitions_are_created_and_the_default_partition_is_emptied() {
         "{err}"
     );
 }
+
+#[tokio::test]
+async fn a_range_of_more_than_1200_months_creates_no_partition() {
+    let cli = MaintenanceFixture::new();
+    let before = cli.run_ok("partitions list");
+    for range in ["--from 0001-01 --to 9999-01", "--from 1926-01 --to 2026-01"] {
+        let (code, out, err) = cli.run(&format!("partitions ensure {range}"));
+        assert!(
+            code == 2 && err.contains("more than 1200 months"),
+            "{range}: {out}{err}"
+        );
+    }
+    assert_eq!(cli.run_ok("partitions list"), before);
+}
+
+#[tokio::test]
+async fn the_help_states_how_infinite_times_are_listed() {
+    let cli = MaintenanceFixture::new();
+    cli.sql("INSERT INTO audit_logs (created_at, action) VALUES ('infinity', 'x'), ('-infinity', 'x')")
+        .await;
+    let help = cli
+        .run_ok("list --help")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    let listed = cli.run_ok("list --json");
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    for line in listed.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let time = row["created_at"].as_str().unwrap();
+        assert!(help.contains(&format!("as {time}")), "{time}: {help}");
+    }
+}

@@ -9,6 +9,8 @@ mod killed;
 mod locked;
 mod output;
 mod pgbouncer;
+mod settings;
+mod silent;
 mod verbs;
 mod world;
 
@@ -16,7 +18,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub(crate) use verbs::{VERBS, Verb};
-pub(crate) use world::{Session, World};
+pub(crate) use world::{Session, World, server};
 
 /// The longest that a command may take on a machine under load. The documented limits are far shorter.
 const TIMEOUT: Duration = Duration::from_secs(120);

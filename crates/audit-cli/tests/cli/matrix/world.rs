@@ -30,7 +30,7 @@ fn rows_of(months: u32) -> String {
 pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let server = Server::start(&[]).unwrap_or_else(|error| panic!("{error}"));
+        let server = Server::start(&[("max_connections", "400")]).unwrap_or_else(|error| panic!("{error}"));
         Session::open(&server.url("postgres")).batch("CREATE ROLE nobody LOGIN PASSWORD 'pw'");
         server
     })

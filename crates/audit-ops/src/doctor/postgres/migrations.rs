@@ -76,7 +76,7 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Finding>, DoctorErr
 /// The functions in the table's schema with their bodies. A body is null if PostgreSQL stores it parsed.
 const BODIES: &str = "SELECT p.proname, p.oid::regprocedure::text, p.prosrc, quote_ident(n.nspname) \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.pronamespace = n.oid \
-     WHERE c.oid = 'audit_logs'::regclass AND p.proname LIKE 'audit\\_%'";
+     WHERE c.oid = 'audit_logs'::regclass AND p.proname LIKE 'audit!_%' ESCAPE '!'";
 
 /// Checks that each function of the migrations exists, and that its body is exactly that of a migration.
 pub(super) async fn compare_functions(session: &Session) -> Result<Vec<Finding>, DoctorError> {

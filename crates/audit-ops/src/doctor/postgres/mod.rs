@@ -16,7 +16,7 @@ use db_services::client::Database;
 use tokio_postgres::Client;
 
 use self::server::Server;
-use self::session::Session;
+use self::session::{Session, answered};
 use super::report::RawFindings;
 use super::{Code, DoctorError, Finding, Options, Severity};
 
@@ -48,7 +48,7 @@ async fn connection_path(database: &Database, session: &Session) -> Result<Vec<F
             "a second connection could not be opened",
         )]);
     };
-    pooler::examine(session.client(), &other).await
+    answered(pooler::examine(session.client(), &other)).await
 }
 
 /// Runs the checks of the catalog. Returns false if the table does not exist.

@@ -1,7 +1,9 @@
 //! A connection whose statements leave nothing behind: they run in a transaction that is rolled back.
 
+use std::time::Duration;
+
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::doctor::DoctorError;
 
@@ -20,7 +22,8 @@ const BEGIN: &str = "BEGIN; \
      SET LOCAL idle_in_transaction_session_timeout = '30s'; \
      SET LOCAL client_min_messages = 'error'; \
      SET LOCAL timezone = 'UTC'; \
-     SET LOCAL datestyle = 'ISO'";
+     SET LOCAL datestyle = 'ISO'; \
+     SET LOCAL quote_all_identifiers = off";
 
 /// The result of trying a statement.
 pub(super) enum Attempt {
@@ -35,6 +38,19 @@ pub(super) enum Attempt {
 /// The reason to report for [`Attempt::LockTimeout`].
 pub(super) const LOCK_TIMEOUT_REASON: &str = "another session held the table for longer than 200 ms";
 
+/// The longest wait for an answer, which the server ends after ten seconds.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Waits for an answer of the server.
+pub(super) async fn answered<T, E: Into<DoctorError>>(
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, DoctorError> {
+    match tokio::time::timeout(ANSWER, answer).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(DoctorError::Silent(ANSWER)),
+    }
+}
+
 impl Session {
     pub(super) fn new(client: Client) -> Self {
         Self(client)
@@ -45,17 +61,22 @@ impl Session {
     }
 
     /// Begins a transaction with the doctor's limits.
-    pub(super) async fn begin(&self) -> Result<(), Error> {
-        self.0.batch_execute(BEGIN).await
+    pub(super) async fn begin(&self) -> Result<(), DoctorError> {
+        self.execute(BEGIN).await
     }
 
-    pub(super) async fn roll_back(&self) -> Result<(), Error> {
-        self.0.batch_execute("ROLLBACK").await
+    pub(super) async fn roll_back(&self) -> Result<(), DoctorError> {
+        self.execute("ROLLBACK").await
+    }
+
+    /// Runs statements that return no row.
+    pub(super) async fn execute(&self, sql: &str) -> Result<(), DoctorError> {
+        answered(self.0.batch_execute(sql)).await
     }
 
     /// Runs a query and returns all rows.
-    pub(super) async fn rows(&self, sql: &str) -> Result<Vec<Row>, Error> {
-        let messages = self.0.simple_query(sql).await?;
+    pub(super) async fn rows(&self, sql: &str) -> Result<Vec<Row>, DoctorError> {
+        let messages = answered(self.0.simple_query(sql)).await?;
         let rows = messages.into_iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => {
                 Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
@@ -66,7 +87,7 @@ impl Session {
     }
 
     /// Runs a query for one value; none if it is null or there is no row.
-    pub(super) async fn value(&self, sql: &str) -> Result<Option<String>, Error> {
+    pub(super) async fn value(&self, sql: &str) -> Result<Option<String>, DoctorError> {
         Ok(self
             .rows(sql)
             .await?
@@ -81,15 +102,15 @@ impl Session {
         &self,
         sql: &str,
     ) -> Result<Result<Vec<Row>, String>, DoctorError> {
-        self.0.batch_execute("SAVEPOINT doctor").await?;
+        self.execute("SAVEPOINT doctor").await?;
         match self.rows(sql).await {
             Ok(rows) => {
-                self.0.batch_execute("RELEASE doctor").await?;
+                self.execute("RELEASE doctor").await?;
                 Ok(Ok(rows))
             }
             Err(error) => {
                 let message = refusal(error)?.1;
-                self.0.batch_execute("ROLLBACK TO doctor; RELEASE doctor").await?;
+                self.execute("ROLLBACK TO doctor; RELEASE doctor").await?;
                 Ok(Err(message))
             }
         }
@@ -106,16 +127,16 @@ impl Session {
     }
 
     async fn run(&self, sql: &str, on_success: &str) -> Result<Attempt, DoctorError> {
-        self.0.batch_execute("SAVEPOINT doctor").await?;
-        let result = self.0.simple_query(sql).await;
+        self.execute("SAVEPOINT doctor").await?;
+        let result = answered(self.0.simple_query(sql)).await;
         let end = if result.is_ok() {
             on_success
         } else {
             "ROLLBACK TO doctor; RELEASE doctor"
         };
-        if let Err(error) = self.0.batch_execute(end).await {
+        if let Err(error) = self.execute(end).await {
             // The first error says more than that the connection is closed.
-            return Err(result.err().unwrap_or(error).into());
+            return Err(result.err().unwrap_or(error));
         }
         match result {
             Ok(messages) => Ok(done(&messages)),
@@ -141,12 +162,16 @@ fn done(messages: &[SimpleQueryMessage]) -> Attempt {
 }
 
 /// The SQLSTATE and the server's message, unless the error ended the session.
-fn refusal(error: Error) -> Result<(String, String), DoctorError> {
-    match error.as_db_error() {
+fn refusal(error: DoctorError) -> Result<(String, String), DoctorError> {
+    let refused = match &error {
+        DoctorError::Postgres(error) => error.as_db_error(),
+        _ => None,
+    };
+    match refused {
         Some(refused) if !ends_session(refused.code()) => {
             Ok((refused.code().code().to_owned(), refused.message().to_owned()))
         }
-        _ => Err(error.into()),
+        _ => Err(error),
     }
 }
 

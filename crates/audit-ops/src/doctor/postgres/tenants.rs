@@ -4,17 +4,14 @@ use tokio_postgres::types::Type;
 
 use super::privileges::Privileges;
 use super::probe_rows::ProbeRows;
-use super::session::{Attempt, LOCK_TIMEOUT_REASON, Session};
+use super::session::{Attempt, LOCK_TIMEOUT_REASON, Session, answered};
 use crate::doctor::Code::TenantRead;
 use crate::doctor::{DoctorError, Finding, Severity};
 
 /// Sets the tenant for the transaction. It is a parameter of an unnamed statement, so nothing is kept.
 pub(super) async fn set(session: &Session, tenant: &str) -> Result<(), DoctorError> {
     let sql = "SELECT set_config('audit.tenant_id', $1, true)";
-    session
-        .client()
-        .query_typed(sql, &[(&tenant, Type::TEXT)])
-        .await?;
+    answered(session.client().query_typed(sql, &[(&tenant, Type::TEXT)])).await?;
     Ok(())
 }
 
@@ -215,17 +212,14 @@ async fn without_probe_rows(session: &Session) -> Result<Visibility, ProbeError>
 /// Checks row security in the reader's role, if this user may assume it.
 async fn as_reader(session: &Session, probe: &ProbeRows) -> Result<Option<Finding>, DoctorError> {
     let set_role = "SELECT set_config('role', audit_role('reader'), true)";
-    session.client().batch_execute("SAVEPOINT reader").await?;
+    session.execute("SAVEPOINT reader").await?;
     let assumed = matches!(session.run_in_savepoint(set_role).await?, Attempt::Done { .. });
     let visibility = if assumed {
         Some(or_inconclusive(with_probe_rows(session, probe).await)?)
     } else {
         None
     };
-    session
-        .client()
-        .batch_execute("ROLLBACK TO reader; RELEASE reader")
-        .await?;
+    session.execute("ROLLBACK TO reader; RELEASE reader").await?;
     Ok(visibility.map(|visibility| match visibility {
         Visibility::OwnOnly(_) => Finding::ok(
             TenantRead,

@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// True if there are partitions for more than this month and the next.
 const HAS_FUTURE_PARTITIONS: &str = "SELECT EXISTS ( \
      SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'audit_logs'::regclass \
-     AND substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \\(''([^'']+)''\\)')::timestamptz > now() + interval '2 months')";
+     AND substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO [(]''([^'']+)''[)]')::timestamptz > now() + interval '2 months')";
 
 /// Creates the upcoming partitions, once for a writer: when it has written something, on a connection of its
 /// own that is closed again. No entry waits for it, and none is harmed if it fails.

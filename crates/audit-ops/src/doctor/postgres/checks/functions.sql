@@ -2,7 +2,7 @@
 WITH trail AS (SELECT relowner, relnamespace FROM pg_class WHERE oid = 'audit_logs'::regclass),
      ours AS (
          SELECT p.*, p.oid::regprocedure AS signature, trail.relowner FROM pg_proc p, trail
-         WHERE p.pronamespace = trail.relnamespace AND p.proname LIKE 'audit\_%' AND p.prokind = 'f')
+         WHERE p.pronamespace = trail.relnamespace AND p.proname LIKE 'audit!_%' ESCAPE '!' AND p.prokind = 'f')
 SELECT 'critical', format('%s runs with the rights of %s, but resolves names in the caller''s search_path', signature, pg_get_userbyid(proowner)),
        format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp;', signature)
 FROM ours WHERE prosecdef AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)

@@ -2,8 +2,8 @@
 WITH bounds AS (
          SELECT pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'audit_logs'::regclass),
      ranges AS (
-         SELECT CASE WHEN bound ~ 'FROM \(MINVALUE\)' THEN '-infinity' ELSE substring(bound FROM 'FROM \(''([^'']+)''\)')::timestamptz END AS starts,
-                CASE WHEN bound ~ 'TO \(MAXVALUE\)' THEN 'infinity' ELSE substring(bound FROM 'TO \(''([^'']+)''\)')::timestamptz END AS ends
+         SELECT CASE WHEN bound ~ 'FROM [(]MINVALUE[)]' THEN '-infinity' ELSE substring(bound FROM 'FROM [(]''([^'']+)''[)]')::timestamptz END AS starts,
+                CASE WHEN bound ~ 'TO [(]MAXVALUE[)]' THEN 'infinity' ELSE substring(bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz END AS ends
          FROM bounds),
      months AS (
          SELECT n, date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n) AS month FROM generate_series(0, 36) n),
