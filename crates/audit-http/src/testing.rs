@@ -7,7 +7,7 @@ use db_services::audit::testing::{Captured, capture};
 use http::{Method, Request, Response, StatusCode};
 use tower_service::Service;
 
-/// What requests to routes have written: those that change something are expected to leave an entry.
+/// Checks that requests to routes that change something leave an entry.
 ///
 /// ```
 /// # #[cfg(feature = "axum")]
