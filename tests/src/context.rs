@@ -63,6 +63,8 @@ on_both! {
         let rows = audit::latest_with_records(&mut conn, 100).await.unwrap();
         let records: Vec<_> = rows.iter().filter(|row| row.action.starts_with("audit.")).collect();
         assert_eq!(records.len(), 2, "{rows:?}");
+        let entry = rows.iter().find(|row| row.action == "written").unwrap();
+        assert_eq!(entry.request_id.as_deref(), Some("request-1"), "the context was in force");
         assert!(records.iter().all(|row| row.actor_type.as_deref() != Some("user") && row.request_id.is_none()));
     }
 }

@@ -116,10 +116,7 @@ impl BatchInserter {
                 self.count(inserted, entries.len());
                 return Ok(());
             }
-            // Each entry would wait for as long.
-            Err(error @ (OpsError::Locked { .. } | OpsError::LockedFile(_) | OpsError::Silent(_))) => {
-                return Err(error.into());
-            }
+            Err(error) if is_wait(&error) => return Err(error.into()),
             Err(_) => {}
         }
         // The connection may be what failed.
@@ -131,9 +128,7 @@ impl BatchInserter {
                     self.count(inserted, 1);
                     continue;
                 }
-                Err(error @ (OpsError::Locked { .. } | OpsError::LockedFile(_) | OpsError::Silent(_))) => {
-                    return Err(error.into());
-                }
+                Err(error) if is_wait(&error) => return Err(error.into()),
                 Err(_) => {}
             }
             match alone.insert(entry).await {
@@ -154,6 +149,14 @@ impl BatchInserter {
         self.totals.written += inserted as u64;
         self.totals.already_stored += (sent - inserted) as u64;
     }
+}
+
+/// Whether a wait came to its limit. The next entry would wait for as long.
+fn is_wait(error: &OpsError) -> bool {
+    matches!(
+        error,
+        OpsError::Locked { .. } | OpsError::LockedFile(_) | OpsError::Silent(_)
+    )
 }
 
 /// Inserts all entries of a batch or, on an error, none, so that they are counted correctly when they are sent

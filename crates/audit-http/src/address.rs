@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName};
 use ipnet::IpNet;
 
-use crate::forwarded::{forwarded, pop_element, x_forwarded_for};
+use crate::forwarded::{address, forwarded, pop_element};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -75,7 +75,7 @@ impl TrustedProxies {
     /// The client's address.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let (name, read): (_, fn(&str) -> Option<IpAddr>) = match self.header {
-            Header::XForwardedFor => (X_FORWARDED_FOR, x_forwarded_for),
+            Header::XForwardedFor => (X_FORWARDED_FOR, address),
             Header::Forwarded => (FORWARDED, forwarded),
         };
         let mut client = peer;

@@ -38,11 +38,6 @@ fn is_escaped(before: &[u8]) -> bool {
     before.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
-/// The address of an element of `X-Forwarded-For`: an address, with a port or in brackets too.
-pub(crate) fn x_forwarded_for(element: &str) -> Option<IpAddr> {
-    address(element)
-}
-
 /// The address of an element of `Forwarded`: that of its only parameter `for`.
 pub(crate) fn forwarded(element: &str) -> Option<IpAddr> {
     let (mut element, mut found) = (element, None);
@@ -79,8 +74,9 @@ fn unquoted(value: &str) -> Option<String> {
     Some(text)
 }
 
-/// An address, `address:port`, `[address]` or `[address]:port`. `unknown` and identifiers such as `_proxy` are none.
-fn address(text: &str) -> Option<IpAddr> {
+/// The address of an element of `X-Forwarded-For`: an address, `address:port`, `[address]` or `[address]:port`. `unknown`
+/// and identifiers such as `_proxy` are none.
+pub(crate) fn address(text: &str) -> Option<IpAddr> {
     let in_brackets = || {
         text.strip_prefix('[')?
             .strip_suffix(']')?
@@ -134,7 +130,7 @@ mod tests {
             ("::ffff:192.0.2.1", "192.0.2.1"),
         ];
         for (text, expected) in forms {
-            assert_eq!(x_forwarded_for(text), Some(expected.parse().unwrap()), "{text}");
+            assert_eq!(address(text), Some(expected.parse().unwrap()), "{text}");
             assert_eq!(
                 forwarded(&format!("for=\"{text}\"")),
                 Some(expected.parse().unwrap()),
@@ -156,7 +152,7 @@ mod tests {
             "1.2.3.4, 5",
             "010.0.0.1",
         ] {
-            assert_eq!(x_forwarded_for(text), None, "{text}");
+            assert_eq!(address(text), None, "{text}");
         }
     }
 

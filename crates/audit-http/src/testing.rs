@@ -66,14 +66,11 @@ impl RouteCoverage {
         let route = format!("{} {}", request.method(), request.uri().path());
         let changes = !is_safe(request.method());
         let captured = capture(async {
-            let ready = std::future::poll_fn(|task| service.poll_ready(task)).await;
-            match ready {
-                Ok(()) => match service.call(request).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                },
-                Err(never) => match never {},
-            }
+            let answer = match std::future::poll_fn(|task| service.poll_ready(task)).await {
+                Ok(()) => service.call(request).await,
+                Err(never) => Err(never),
+            };
+            answer.unwrap_or_else(|never| match never {})
         })
         .await;
         let status = captured.output.status();

@@ -88,7 +88,7 @@ fn masked_value(value: &str) -> Option<String> {
 }
 
 /// Hides the passwords in URLs.
-pub(crate) fn masked(text: &str) -> Cow<'_, str> {
+pub(super) fn masked(text: &str) -> Cow<'_, str> {
     let without_credentials = mask_credentials(text);
     match without_credentials.contains("password=") {
         true => Cow::Owned(mask_parameters(&without_credentials)),

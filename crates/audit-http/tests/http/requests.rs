@@ -1,5 +1,6 @@
 //! Entries carry the values of their own request.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use audit_http::{AuditLayer, MAX_REQUEST_ID_BYTES, Peer};
@@ -8,11 +9,11 @@ use axum::body::Body;
 use axum::routing::post;
 use db_services::audit::context::{self, AuditContext};
 use db_services::audit::testing::MemoryDatabase;
-use db_services::audit::{self, AuditEntry, write_audit_log};
+use db_services::audit::{self, AuditEntry, testing, write_audit_log};
 use http::{HeaderName, HeaderValue, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 use tower_http::request_id::{MakeRequestUuid, SetRequestIdLayer};
 
 use crate::app::{entries, request, router, signed_out};
@@ -43,6 +44,28 @@ async fn an_entry_has_the_values_of_its_request() {
         assert_eq!(row.user_agent.as_deref(), Some("curl/8"));
         assert_eq!(row.ip_address.unwrap().addr(), IpAddr::from([203, 0, 113, 7]));
     }
+}
+
+#[tokio::test]
+async fn a_service_without_axum_gets_the_context() {
+    let handle = async |request: Request<&str>| {
+        write_audit_log(AuditEntry::new("greeted").resource("text", *request.body()));
+        Ok::<_, Infallible>("well")
+    };
+    let service = AuditLayer::new().layer(tower::service_fn(handle));
+    let mut request = Request::get("/")
+        .header("x-request-id", "r-1")
+        .body("hello")
+        .unwrap();
+    request
+        .extensions_mut()
+        .insert(Peer(SocketAddr::from(([203, 0, 113, 8], 1))));
+    let captured = testing::capture(service.oneshot(request)).await;
+    assert_eq!(captured.output, Ok("well"));
+    let expected = AuditEntry::new("greeted")
+        .resource("text", "hello")
+        .request_id("r-1");
+    captured.assert_one(&expected.ip([203, 0, 113, 8]));
 }
 
 #[tokio::test]

@@ -172,6 +172,8 @@ pub const fn fault(actions: &[Action]) -> Option<&'static str> {
     None
 }
 
+const NOT_NOUN_VERB: &str = "the name of an action is `noun.verb`, of a-z, 0-9, `_`, `-`, `.`";
+
 const fn name_fault(name: &[u8]) -> Option<&'static str> {
     if name.len() > TEXT_CHARS {
         return Some("the name of an action has more than 512 bytes");
@@ -184,12 +186,12 @@ const fn name_fault(name: &[u8]) -> Option<&'static str> {
         match name[nth] {
             b'.' if nth > 0 && name[nth - 1] != b'.' => dots += 1,
             b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => {}
-            _ => return Some("the name of an action is `noun.verb`, of a-z, 0-9, `_`, `-`, `.`"),
+            _ => return Some(NOT_NOUN_VERB),
         }
         nth += 1;
     }
     if dots == 0 || name[name.len() - 1] == b'.' {
-        return Some("the name of an action is `noun.verb`, of a-z, 0-9, `_`, `-`, `.`");
+        return Some(NOT_NOUN_VERB);
     }
     None
 }

@@ -123,7 +123,8 @@ impl Operation {
         self.intent.clone().await
     }
 
-    /// The entry of the outcome, for what becomes known meanwhile. Its time and its outcome are set at the end.
+    /// The entry of the outcome, for what becomes known meanwhile. Its time and its outcome are set at the end. Leave
+    /// `operation_id` as it is: it joins the two entries.
     pub fn entry_mut(&mut self) -> &mut AuditEntry {
         &mut self.outcome.entry
     }

@@ -61,10 +61,10 @@ pub(crate) enum Cell {
     /// The exit code that it has without the condition.
     AsUsual,
     /// The condition does not apply, for this reason.
-    None(&'static str),
+    NotApplicable(&'static str),
 }
 
-use Cell::{AsUsual, Ends, None};
+use Cell::{AsUsual, Ends, NotApplicable};
 use Condition::*;
 
 /// The verbs that use no database with these arguments.
@@ -117,7 +117,7 @@ fn exception(verb: &Verb, condition: Condition) -> Option<Cell> {
     Some(match (condition, verb.name) {
         // Its findings are the answer, on standard output.
         (NoRight | ReadOnly | Locked, "doctor") => AsUsual,
-        (Terminated, "doctor") => None("no statement of it waits for longer than 200 ms"),
+        (Terminated, "doctor") => NotApplicable("no statement of it waits for longer than 200 ms"),
         // Nothing is pending, and nothing is in the default partition.
         (ReadOnly, "migrate" | "partitions move-default") => AsUsual,
         (ReadOnly, _) if READERS.contains(&verb.name) => AsUsual,
@@ -133,13 +133,13 @@ fn exception(verb: &Verb, condition: Condition) -> Option<Cell> {
             Ends(3, &["unable to open database file"])
         }
         (LockedFile | ClosedDirectory, _) if MAINTENANCE.contains(&verb.first_word()) => {
-            None("it says that it is for PostgreSQL only, and does not open the file")
+            NotApplicable("it says that it is for PostgreSQL only, and does not open the file")
         }
         // A finding, on standard output.
         (LockedFile, "doctor") => Ends(2, &[""]),
         // Readers do not wait for a writer.
         (LockedFile, _) if READERS.contains(&verb.name) => AsUsual,
-        _ => return Option::None,
+        _ => return None,
     })
 }
 
@@ -185,7 +185,7 @@ pub(crate) fn check(condition: Condition, run: impl Fn(&Verb) -> Ran + Sync) {
     let takes_turns = |verb: &&Verb| works && MAINTENANCE.contains(&verb.first_word());
     let verbs = VERBS
         .iter()
-        .filter(|verb| !matches!(cell(verb, condition), None(_)));
+        .filter(|verb| !matches!(cell(verb, condition), NotApplicable(_)));
     let (in_turn, at_once): (Vec<&Verb>, Vec<&Verb>) = verbs.partition(takes_turns);
     let groups = at_once.into_iter().map(|verb| vec![verb]).chain([in_turn]);
     let wrong: Vec<String> = std::thread::scope(|scope| {
@@ -212,7 +212,7 @@ fn difference(verb: &Verb, condition: Condition, ran: &Ran) -> Option<String> {
     let (code, parts) = match cell(verb, condition) {
         Ends(code, parts) => (code, parts),
         AsUsual => (verb.usual, &[][..]),
-        None(_) => return Option::None,
+        NotApplicable(_) => return None,
     };
     let says_why = parts.is_empty() || parts.iter().any(|part| ran.err.contains(part));
     let blames_input = ["lines.ndjson:", "record 1", "the event:"]
@@ -244,8 +244,8 @@ fn each_cell_that_does_not_apply_says_why() {
         let reasons: Vec<_> = VERBS
             .iter()
             .filter_map(|verb| match cell(verb, condition) {
-                None(reason) => Some(reason),
-                _ => Option::None,
+                NotApplicable(reason) => Some(reason),
+                _ => None,
             })
             .collect();
         assert!(reasons.iter().all(|reason| reason.contains(' ')), "{condition:?}");

@@ -59,8 +59,8 @@ pub(super) const BATCH_ROWS: usize = audit_core::writer::limits::MAX_BATCH_ROWS;
 /// Not cancel-safe on SQLite, where dropping the future waits for the statement. On PostgreSQL a
 /// dropped future leaves it open whether the row was inserted; roll back.
 pub async fn insert<C: AuditConnection>(conn: &mut C, entry: &AuditEntry) -> QueryResult<()> {
-    let row = row(entry, &mut IdGenerator::default());
-    conn.insert_rows(vec![row], OnConflict::Error).await.map(|_| ())
+    let rows = rows(&[entry], &mut IdGenerator::default());
+    conn.insert_rows(rows, OnConflict::Error).await.map(|_| ())
 }
 
 /// Inserts many entries on the caller's connection, 1,000 in a statement, and returns how many were not
@@ -82,17 +82,17 @@ pub async fn insert_many<C: AuditConnection>(conn: &mut C, entries: &[AuditEntry
     let mut entries: Vec<&AuditEntry> = entries.iter().collect();
     entries.sort_by_key(|entry| (entry.created_at.timestamp_micros(), entry.id));
     for chunk in entries.chunks(BATCH_ROWS) {
-        let rows = chunk.iter().map(|entry| row(entry, &mut ids)).collect();
+        let rows = rows(chunk, &mut ids);
         inserted += conn.insert_rows(rows, OnConflict::DoNothing).await?;
     }
     Ok(inserted)
 }
 
-/// The row of an entry that the current context has filled.
-fn row(entry: &AuditEntry, ids: &mut IdGenerator) -> NewAuditLog {
-    let mut entry = entry.clone();
-    context::fill(std::slice::from_mut(&mut entry));
-    limits::row(entry, ids)
+/// The rows of entries, which the current context has filled.
+fn rows(entries: &[&AuditEntry], ids: &mut IdGenerator) -> Vec<NewAuditLog> {
+    let mut entries: Vec<AuditEntry> = entries.iter().copied().cloned().collect();
+    context::fill(&mut entries);
+    entries.into_iter().map(|entry| limits::row(entry, ids)).collect()
 }
 
 /// How an insert treats a row whose id and time are stored already.

@@ -151,7 +151,6 @@ fn a_wrong_page_number_is_not_taken_for_the_rest_of_a_failed_commit() {
     }
 }
 
-/// As after a write that was lost. Two commits that can be seen prove that the first was acknowledged.
 /// A process was killed when it had started the log again; the next one found the index whole, and counts from zero.
 #[test]
 fn an_older_log_behind_one_that_counts_from_zero_is_not_damage() {
@@ -187,6 +186,7 @@ fn an_older_log_behind_one_that_counts_from_zero_is_not_damage() {
     assert!(wal::find_damage(&log).unwrap().is_some());
 }
 
+/// As after a write that was lost. Two commits that can be seen prove that the first was acknowledged.
 #[test]
 fn a_block_of_zeros_hides_one_commit_of_a_restarted_log_at_most() {
     for rows in [1, 3, 12] {

@@ -61,7 +61,7 @@ pub struct Captured<T> {
 }
 
 /// Runs a future and returns the entries that it wrote with the free functions, as they would be stored.
-/// Entries of tasks that it spawns are not captured, unless these call [`with_writer`].
+/// Entries of a task that it spawns are captured if the task is [carried](super::context::carry).
 ///
 /// # Panics
 /// When no thread can be started.
