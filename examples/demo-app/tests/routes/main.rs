@@ -3,6 +3,7 @@
 
 mod admin;
 mod anonymous;
+mod browser;
 mod coverage;
 mod members;
 mod process;

@@ -1,4 +1,4 @@
-//! A running application on a database of its own, and browsers that visit it.
+//! A running application on a database of its own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -18,24 +18,19 @@ use db_test::Postgres;
 use demo_app::{DEMO_USERS, Store, router};
 use futures_util::future::join_all;
 use futures_util::poll;
-use http_body_util::BodyExt;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
+use crate::browser::{Browser, encoded};
+
 const TIMEOUT: Duration = Duration::from_secs(60);
-const USER_AGENT: &str = "a test";
 
 /// The application, with the writer of its trail.
 pub(crate) struct World {
     pub(crate) database: Database,
     writer: AuditWriter,
     pub(crate) address: SocketAddr,
-    client: Client<HttpConnector, String>,
     requests: Cell<u32>,
     begun: Arc<AtomicU32>,
     seen: RefCell<HashSet<uuid::Uuid>>,
@@ -90,7 +85,6 @@ impl World {
             database,
             writer,
             address,
-            client: Client::builder(TokioExecutor::new()).build_http(),
             requests: Cell::new(0),
             begun,
             seen: RefCell::default(),
@@ -109,7 +103,7 @@ impl World {
     }
 
     /// The rows that no earlier call has returned, the oldest first.
-    async fn new_rows(&self) -> Vec<AuditLog> {
+    pub(crate) async fn new_rows(&self) -> Vec<AuditLog> {
         let report = self.writer.flush(TIMEOUT).await;
         assert_eq!(report.lost, 0);
         let mut conn = self.database.connection().await.unwrap();
@@ -122,6 +116,11 @@ impl World {
     /// The number of requests that have been polled once.
     pub(crate) fn begun(&self) -> u32 {
         self.begun.load(Ordering::SeqCst)
+    }
+
+    /// A number for each request.
+    pub(crate) fn next_request(&self) -> u32 {
+        self.requests.replace(self.requests.get() + 1)
     }
 
     /// The entries that no earlier call has returned, as text: action, outcome, actor, tenant, resource.
@@ -144,10 +143,7 @@ impl World {
 
     /// A browser with which nobody is signed in.
     pub(crate) fn browser(&self) -> Browser<'_> {
-        Browser {
-            world: self,
-            headers: Vec::new(),
-        }
+        Browser::new(self)
     }
 
     /// A browser with which a user of the demonstration is signed in.
@@ -169,121 +165,8 @@ pub(crate) fn password(name: &str) -> &'static str {
     DEMO_USERS.iter().find(|user| user.0 == name).unwrap().3
 }
 
-/// A browser: it keeps the cookie.
-pub(crate) struct Browser<'w> {
-    world: &'w World,
-    headers: Vec<(&'static str, String)>,
-}
-
-/// The answer to a request, and the entries that it has left.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    /// Where the browser is sent, or nothing.
-    pub(crate) location: String,
-    pub(crate) body: String,
-    /// The entries that are stored since the request before.
-    pub(crate) rows: Vec<AuditLog>,
-    /// The same as text, as `World::new_entries` has them.
-    pub(crate) entries: Vec<String>,
-}
-
-impl Browser<'_> {
-    /// Sends a header with each request from now on.
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    /// The session.
-    pub(crate) fn cookie(&self) -> &str {
-        &self.headers.iter().find(|(name, _)| *name == "cookie").unwrap().1
-    }
-
-    pub(crate) async fn sign_in(&mut self, name: &str, password: &str) -> Answer {
-        self.post("/sign-in", &[("name", name), ("password", password)])
-            .await
-    }
-
-    pub(crate) async fn get(&mut self, path: &str) -> Answer {
-        self.send(Method::GET, path, String::new()).await
-    }
-
-    pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        self.send(Method::POST, path, encoded(fields)).await
-    }
-
-    async fn send(&mut self, method: Method, path: &str, body: String) -> Answer {
-        let number = self.world.requests.get() + 1;
-        self.world.requests.set(number);
-        let request_id = format!("r-{number}");
-        let answer = self.exchange(method, path, body, &request_id).await;
-        let rows = self.world.new_rows().await;
-        for row in &rows {
-            assert_eq!(row.request_id.as_deref(), Some(&*request_id), "{row:?}");
-            assert_eq!(row.user_agent.as_deref(), Some(USER_AGENT), "{row:?}");
-            assert_eq!(row.ip_address.unwrap().addr().to_string(), "127.0.0.1", "{row:?}");
-        }
-        Answer {
-            entries: shown(&rows),
-            rows,
-            ..answer
-        }
-    }
-
-    /// Sends a request, without a look at the trail.
-    async fn exchange(&mut self, method: Method, path: &str, body: String, request_id: &str) -> Answer {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.world.address))
-            .header("x-request-id", request_id)
-            .header(header::USER_AGENT, USER_AGENT)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        for (name, value) in &self.headers {
-            request = request.header(*name, value);
-        }
-        let answer = self
-            .world
-            .client
-            .request(request.body(body).unwrap())
-            .await
-            .unwrap();
-        let text = |name| {
-            answer
-                .headers()
-                .get(name)
-                .map_or("", |value| value.to_str().unwrap())
-                .to_owned()
-        };
-        let (location, cookie) = (text(header::LOCATION), text(header::SET_COOKIE));
-        if let Some((pair, attributes)) = cookie.split_once(';') {
-            assert!(
-                attributes.contains("HttpOnly") && attributes.contains("SameSite=Strict"),
-                "{cookie}"
-            );
-            self.headers.retain(|(name, _)| *name != "cookie");
-            self.headers.push(("cookie", pair.to_owned()));
-        }
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        Answer {
-            status,
-            location,
-            body: String::from_utf8(body.to_vec()).unwrap(),
-            rows: Vec::new(),
-            entries: Vec::new(),
-        }
-    }
-}
-
-fn encoded(fields: &[(&str, &str)]) -> String {
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    let fields = fields
-        .iter()
-        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
-    fields.collect::<Vec<_>>().join("&")
-}
-
-fn shown(rows: &[AuditLog]) -> Vec<String> {
+/// Rows as text.
+pub(crate) fn shown(rows: &[AuditLog]) -> Vec<String> {
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let shown = rows.iter().map(|row| {
         let mut actor = text(&row.actor_type);
