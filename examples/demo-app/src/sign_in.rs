@@ -56,9 +56,9 @@ pub(crate) async fn sign_in(
         Some(user) => failed.tenant(&*user.tenant_id).resource("user", &*user.name),
         None => failed,
     };
-    let checked = check(&store, user, given.password).await;
-    let (ended, user, token) = checked.inspect_err(|error| error.record(failed.clone()))?;
-    match (ended, user) {
+    let token = new_token();
+    let ended = attempt(&store, user.as_ref(), given.password, &token).await;
+    match (ended.inspect_err(|error| error.record(failed.clone()))?, user) {
         (SignIn::Began, Some(user)) => {
             bind_user(&user);
             AuditEntry::new(AUTH_LOGIN).resource("user", user.name).write();
@@ -77,21 +77,20 @@ pub(crate) async fn sign_in(
     Ok((StatusCode::UNAUTHORIZED, form(REFUSED)).into_response())
 }
 
-/// Checks the password and begins a session, or counts a failure. Returns what became of it, and the session's token.
-async fn check(
+/// Checks the password and begins a session, or counts the failure.
+async fn attempt(
     store: &Store,
-    user: Option<User>,
+    user: Option<&User>,
     password: String,
-) -> Result<(SignIn, Option<User>, String), AppError> {
-    let hash = user.as_ref().map(|user| user.password_hash.clone());
+    token: &str,
+) -> Result<SignIn, AppError> {
+    let hash = user.map(|user| user.password_hash.clone());
     let is_right = is_password(password, hash).await?;
-    let token = new_token();
-    let ended = match &user {
-        Some(user) if is_right => store.begin_session(&user.name, &token).await?,
-        Some(user) => store.count_failure(&user.name).await?,
-        None => SignIn::Counted,
-    };
-    Ok((ended, user, token))
+    match user {
+        Some(user) if is_right => store.begin_session(&user.name, token).await,
+        Some(user) => store.count_failure(&user.name).await,
+        None => Ok(SignIn::Failed),
+    }
 }
 
 pub(crate) async fn sign_out(

@@ -65,10 +65,8 @@ pub(crate) async fn create(
             })
             .await
     };
-    record(
-        entry.detail("name", &*form.name).detail("level", form.level),
-        created.await,
-    )?;
+    let entry = entry.detail("name", &*form.name).detail("level", form.level);
+    record(entry, created.await)?;
     Ok(Redirect::to("/skills"))
 }
 

@@ -18,8 +18,8 @@ const SESSION_SECONDS: i64 = 8 * 60 * 60;
 pub(crate) enum SignIn {
     /// A session began.
     Began,
-    /// The failure was counted.
-    Counted,
+    /// There is no such user, or the password is wrong and the failure was counted.
+    Failed,
     /// The failure was counted, and locked the account.
     LockedNow,
     /// The account is locked: the attempt changes nothing.
@@ -85,7 +85,7 @@ impl Store {
                     .optional()?;
                 match count {
                     None => Ok(SignIn::Locked),
-                    Some(count) if count < MAX_FAILURES => Ok(SignIn::Counted),
+                    Some(count) if count < MAX_FAILURES => Ok(SignIn::Failed),
                     Some(_) => {
                         let lock = (
                             users::failed_sign_ins.eq(0),
