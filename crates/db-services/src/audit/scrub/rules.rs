@@ -126,7 +126,7 @@ impl ScrubRules {
     }
 
     /// Adds the name of a secret: members whose names end with its words. Case and the separators between words do not
-    /// matter.
+    /// matter. A name of fewer than 3 letters has no effect.
     pub fn secret_name(mut self, name: impl Into<String>) -> Self {
         self.secret_names.push(name.into());
         self
@@ -303,23 +303,25 @@ impl Scrubber {
             .allowed_names
             .iter()
             .for_each(|name| names.add_allowed(name));
-        let own = rules
-            .prefixes
-            .into_iter()
-            .filter(|prefix| prefix.len() >= MIN_NEEDLE)
-            .map(|prefix| Pattern {
-                prefix: Cow::Owned(prefix),
-                form: Form::Key(is_token68, 1),
-            });
-        let patterns: Vec<Pattern> = PATTERNS.iter().cloned().chain(own).collect();
+        let own = rules.prefixes.into_iter().map(|prefix| Pattern {
+            prefix: Cow::Owned(prefix),
+            form: Form::Key(is_token68, 1),
+        });
+        let patterns = PATTERNS.iter().cloned().chain(own);
+        let patterns: Vec<Pattern> = patterns
+            .filter(|pattern| pattern.prefix.len() >= MIN_NEEDLE)
+            .collect();
         let own_names = rules.secret_names.iter().map(|name| names::words(name));
         let terms = names::terms().map(str::to_owned).chain(own_names);
-        let spellings = terms.flat_map(|term| names::spellings(&term));
-        let needles = patterns
+        let spellings = terms
+            .flat_map(|term| names::spellings(&term))
+            .filter(|term| term.len() >= MIN_NEEDLE);
+        // The patterns first: the number of a needle is that of its pattern.
+        let needles: Vec<String> = patterns
             .iter()
             .map(|pattern| pattern.prefix.to_string())
-            .chain(spellings);
-        let needles: Vec<String> = needles.filter(|needle| needle.len() >= MIN_NEEDLE).collect();
+            .chain(spellings)
+            .collect();
         let search = AhoCorasickBuilder::new()
             .ascii_case_insensitive(true)
             .match_kind(MatchKind::Standard)
