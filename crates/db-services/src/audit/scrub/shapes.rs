@@ -20,7 +20,7 @@ pub(super) struct Pattern {
 /// What follows a beginning.
 #[derive(Clone, Copy)]
 pub(super) enum Form {
-    /// At least so many characters of an alphabet; the beginning is part of the key.
+    /// At least N characters of an alphabet; the beginning is part of the key.
     Key(Alphabet, usize),
     /// An AWS access key id.
     AccessKeyId,

@@ -200,7 +200,7 @@ struct Walk<'a> {
     reader: Reader<'a>,
     length: usize,
     found: Vec<Replacement>,
-    /// What stays as it is.
+    /// The members that stay as they are.
     plain: Vec<Range<usize>>,
 }
 
