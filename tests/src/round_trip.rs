@@ -19,8 +19,12 @@ fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<u64>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        Just(Value::from(i64::MIN)),
+        // One of 14 to 16 digits may be the number of a card, which is scrubbed.
+        any::<u64>()
+            .prop_filter("a card", |number| !(14..=16).contains(&number.to_string().len()))
+            .prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         "\\PC*".prop_map(Value::from),
         any::<String>().prop_map(Value::from),

@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::AuditEntry;
-use super::limits::{TEXT_CHARS, limited, size_and_digest};
+use super::limits::{TEXT_CHARS, size_and_digest};
+use super::operation::error_text;
 
 /// The most changes that an entry lists.
 pub const MAX_CHANGES: usize = 200;
@@ -45,7 +46,7 @@ impl Changes {
     /// Takes a thing as it was and as it is. Give the rows that the database returned (`RETURNING`), not what the
     /// application asked it to store: defaults and triggers change values.
     pub fn between(before: &impl Serialize, after: &impl Serialize) -> Self {
-        let value = |result: serde_json::Result<Value>| result.map_err(|error| limited(&error.to_string()));
+        let value = |result: serde_json::Result<Value>| result.map_err(|error| error_text(&error));
         Self {
             before: value(serde_json::to_value(before)),
             after: value(serde_json::to_value(after)),
@@ -169,7 +170,7 @@ impl ChangeList {
             return;
         }
         let mut change = Map::new();
-        change.insert("path".to_owned(), limited(path).into());
+        change.insert("path".to_owned(), limited_path(path).into());
         for (name, value) in [("from", before), ("to", after)] {
             if let Some(value) = value {
                 change.insert(name.to_owned(), self.bounded(value));
@@ -206,6 +207,14 @@ impl ChangeList {
     }
 }
 
+/// The end of a path within [`TEXT_CHARS`].
+fn limited_path(path: &str) -> String {
+    match path.char_indices().nth_back(TEXT_CHARS - 2) {
+        Some((start, _)) if start > 0 => format!("…{}", &path[start..]),
+        _ => path.to_owned(),
+    }
+}
+
 impl AuditEntry {
     /// Adds what differs between a thing before and after a change: [`changed`](Self::changed) with all members.
     ///
@@ -222,7 +231,7 @@ impl AuditEntry {
     /// | --- | --- |
     /// | [`MAX_CHANGES`] changes, [`MAX_CHANGES_BYTES`] in all | they are left out; `changes_left_out` counts them |
     /// | [`MAX_CHANGED_VALUE_BYTES`] of a value | `{"cut": {"bytes": …, "sha256": …}}` in its place |
-    /// | 512 characters of a path | it is cut, ends with `…` |
+    /// | 512 characters of a path | it is cut at its beginning, begins with `…`: its end names the member |
     ///
     /// A thing that cannot be serialised gives an empty list, and the reason as the member `changes_error`.
     pub fn changed(self, changes: Changes) -> Self {

@@ -8,9 +8,7 @@ use memchr::memmem;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::json::{
-    FreeNames, REPLACEMENT, drop_deep, each_member, named, write_json, write_member, write_text,
-};
+use super::json::{FreeNames, drop_deep, each_member, named, write_json, write_member, write_text};
 use super::members::{Members, may_become_equal};
 use super::raw_json::{self, write_raw};
 
@@ -87,15 +85,18 @@ impl Metadata {
     pub fn insert(&mut self, name: impl AsRef<str>, value: impl Into<Value>) {
         self.set(name.as_ref(), value.into());
         if let Some(plain) = &mut self.plain {
-            plain.remove(name.as_ref());
+            plain.remove(&*unreserved(name.as_ref()));
         }
     }
 
-    /// Sets a member that is stored as it is.
+    /// Sets a member that is stored as it is; not one whose name may become equal to another one.
     pub(super) fn insert_plain(&mut self, name: &str, value: impl Into<Value>) {
         self.set(name, value.into());
-        let plain = self.plain.get_or_insert_default();
-        plain.insert(unreserved(name).replace('\0', REPLACEMENT));
+        if !may_become_equal(name) {
+            self.plain
+                .get_or_insert_default()
+                .insert(unreserved(name).into_owned());
+        }
     }
 
     /// Replaces the text by what a function makes of it, and of the question which members are stored as they are.

@@ -9,6 +9,7 @@ use super::entry::now;
 use super::ids::IdGenerator;
 use super::limits::TEXT_CHARS;
 use super::panics::contained;
+use super::scrub;
 use super::{AuditEntry, Delivery, Outcome, Receipt, context, write_audit_log};
 
 /// Runs a future and records how it ended, with one entry.
@@ -208,21 +209,31 @@ fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The text of an error of the application, which may be of any length.
-fn error_text(error: &impl Display) -> String {
+/// The text of an error of the application, which may be of any length. It is scrubbed before it is cut: half a secret
+/// does not look like one.
+pub(super) fn error_text(error: &impl Display) -> String {
     let mut text = BoundedText::default();
     // An error: it is long enough, or the application's own code failed or panicked.
-    contained(|| _ = write!(text, "{error}"));
-    text.0
+    let mut is_whole = false;
+    contained(|| is_whole = write!(text, "{error}").is_ok());
+    let BoundedText(mut text) = text;
+    if !is_whole && text.len() >= MAX_ERROR_CHARS {
+        // The last word may be the beginning of a secret.
+        text.truncate(text.rfind(' ').unwrap_or(text.len()));
+    }
+    scrub::scrub_text(text).chars().take(TEXT_CHARS).collect()
 }
 
-/// The beginning of a text, at most [`TEXT_CHARS`] characters, without control characters.
+/// The characters of an error's text that are looked at.
+const MAX_ERROR_CHARS: usize = 8 * TEXT_CHARS;
+
+/// The beginning of a text, at most [`MAX_ERROR_CHARS`] characters, without control characters.
 #[derive(Default)]
 struct BoundedText(String);
 
 impl Write for BoundedText {
     fn write_str(&mut self, part: &str) -> fmt::Result {
-        let left = TEXT_CHARS - self.0.chars().count();
+        let left = MAX_ERROR_CHARS - self.0.chars().count();
         self.0.extend(
             part.chars()
                 .take(left)
@@ -249,6 +260,17 @@ mod tests {
         assert_eq!(error_text(&format!("{exact}x")), exact);
         let parts = std::fmt::from_fn(|f| (0..1_000).try_for_each(|_| f.write_str("four")));
         assert_eq!(error_text(&parts), "four".repeat(TEXT_CHARS / 4));
+    }
+
+    #[test]
+    fn a_secret_at_the_cut_leaves_nothing_of_itself() {
+        let key = format!("ghp_{}", "A1b2C3d4E5f6".repeat(3));
+        for at in [TEXT_CHARS, MAX_ERROR_CHARS] {
+            for kept in 1..key.len() {
+                let text = error_text(&format!("{} {key} failed", "e".repeat(at - kept - 1)));
+                assert!(!text.contains("ghp_"), "{kept}: {text}");
+            }
+        }
     }
 
     #[test]

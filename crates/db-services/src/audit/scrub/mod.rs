@@ -3,7 +3,7 @@
 //! An entry may contain a secret that nobody meant to record: a form with a password, an error text with a
 //! connection string, a header. Therefore each entry is scrubbed before it is cut to its [limits](super::limits) and
 //! before it reaches a spool, a database, the quarantine or a log: on the writer's thread, and in
-//! [`insert`](super::insert) and [`insert_many`](super::insert_many). (Only an entry that takes more than a sixteenth
+//! [`insert`](super::insert) and [`insert_many`](super::insert_many). (Only an entry that takes more than a 64th
 //! of the queue's memory is scrubbed and cut in its caller's thread.) A marker replaces the value; names stay.
 //!
 //! | found | example | becomes |
@@ -14,7 +14,7 @@
 //! | a private key in PEM (RFC 7468) | `-----BEGIN PRIVATE KEY-----…` | `[scrubbed: private key]` |
 //! | HTTP credentials (RFC 6750, RFC 7617) | `Bearer …`, `Basic …` | `Bearer [scrubbed: credentials]` |
 //! | the password of a URL | `postgres://app:…@db` | `postgres://app:[scrubbed: password]@db` |
-//! | a parameter with the name of a secret | `?access_token=…`, `{\"pin\": …}` in a text | `?access_token=[scrubbed: name]` |
+//! | a parameter with the name of a secret | `?access_token=…`, `Cookie: …`, `{"pin": …}` in a text | `?access_token=[scrubbed: name]` |
 //! | a payment card number | `4111 1111 1111 1111` | `[scrubbed: card]` |
 //!
 //! **Names.** The name of a secret ends with a word such as password, token, secret, authorization, cookie,
@@ -51,6 +51,7 @@
 
 mod card;
 mod filter;
+mod members;
 mod names;
 mod parameter;
 mod rules;
@@ -63,6 +64,17 @@ use super::limits::text_columns;
 
 pub use rules::{HashKeyError, RulesInUse, ScrubRules, Shape, hash, install};
 pub use values::{Detail, Hashed, Plain, Secret};
+
+/// Prepares the rules: their first use takes some 30 ms, which the writer's thread spends at its start.
+pub(super) fn prepare() {
+    rules::current();
+}
+
+/// The text without its secrets, for what is cut before its entry is scrubbed.
+pub(super) fn scrub_text(text: String) -> String {
+    let scrubbed = rules::current().and_then(|scrubber| text::scrub_text(scrubber, &text));
+    scrubbed.unwrap_or(text)
+}
 
 /// Replaces the secrets of an entry.
 pub(super) fn scrub(entry: &mut AuditEntry) {
@@ -82,7 +94,7 @@ pub(super) fn scrub(entry: &mut AuditEntry) {
     }
     entry
         .metadata
-        .rewrite(|json, is_plain| text::scrub_json(scrubber, json, is_plain));
+        .rewrite(|json, is_plain| members::scrub_json(scrubber, json, is_plain));
 }
 
 #[cfg(test)]

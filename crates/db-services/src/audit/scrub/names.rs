@@ -1,14 +1,14 @@
 //! Names of secrets, whatever their case and separators.
 
-use std::borrow::Cow;
-
 use compact_str::CompactString;
 
+use super::filter::MIN_NEEDLE;
 use super::values::MARKER_START;
 
 /// What the name of a secret ends with, folded and in the singular. The words of a compound are separated by a space.
 const SECRETS: &[&str] = &[
     "access key",
+    "account key",
     "admin key",
     "api key",
     "app key",
@@ -23,7 +23,6 @@ const SECRETS: &[&str] = &[
     "deploy key",
     "encryption key",
     "hmac key",
-    "host key",
     "jwt",
     "license key",
     "master key",
@@ -49,7 +48,6 @@ const SECRETS: &[&str] = &[
     "shared key",
     "signing key",
     "ssh key",
-    "storage key",
     "symmetric key",
     "token",
     "token value",
@@ -69,26 +67,51 @@ const SECRET_WORDS: &[&str] = &[
     "pin",
     "recovery code",
     "security code",
+    "sig",
     "totp",
     "verification code",
 ];
 
-/// Names that end like secrets and are none.
+/// Names with such an end are none, although they end like secrets.
 const ALLOWED: &[&str] = &[
+    "backward token",
     "cancellation token",
+    "change token",
     "client request token",
     "client token",
     "continuation token",
+    "creation token",
+    "forward token",
+    "hashed token",
     "http tokens",
     "idempotency token",
-    "next page token",
+    "lock token",
     "next token",
     "page token",
     "pagination token",
+    "resume token",
     "sync token",
 ];
 
-/// Members of a secret that are not secret themselves: `{"token": {"id": "t-1", "value": "…"}}`.
+/// What is secret of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Extent {
+    None,
+    /// What is no number: `tokens: 3` is a count.
+    Count,
+    /// A text or a number; of an object those members that hold a value: `{"token": {"id": "t-1", "value": "…"}}`.
+    Values,
+    /// All that is in it but attributes: `{"cookies": {"sid": "…"}}`.
+    All,
+}
+
+/// The ends of names of which all is secret.
+const ALL: &[&str] = &["cookie", "passcode", "passphrase", "passwd", "password", "pwd"];
+
+/// The ends of names of groups, whose members have names of their own. A text of that name is secret.
+const GROUPS: &[&str] = &["authorization", "credential"];
+
+/// Members of a secret that are not secret themselves.
 const ATTRIBUTES: &[&str] = &[
     "algorithm",
     "arn",
@@ -125,13 +148,29 @@ const NAMING: &[&str] = &[
     "key",
     "name",
     "parameter",
-    "path",
     "variable",
 ];
 
 /// Members that hold the value of one that is named.
 const VALUES: &[&str] = &[
-    "after", "before", "content", "default", "from", "new", "newvalue", "old", "oldvalue", "to", "value",
+    "after",
+    "before",
+    "binary",
+    "content",
+    "data",
+    "default",
+    "from",
+    "new",
+    "newvalue",
+    "old",
+    "oldvalue",
+    "plain",
+    "plaintext",
+    "raw",
+    "string",
+    "text",
+    "to",
+    "value",
     "values",
 ];
 
@@ -140,6 +179,9 @@ const VALUES: &[&str] = &[
 pub(super) struct NameList {
     endings: Vec<String>,
     words: Vec<String>,
+    /// Ends of names that are none.
+    allowed_endings: Vec<String>,
+    /// Names that are none, as a whole.
     allowed: Vec<String>,
 }
 
@@ -149,34 +191,84 @@ impl Default for NameList {
         Self {
             endings: folded(SECRETS),
             words: folded(SECRET_WORDS),
-            allowed: folded(ALLOWED),
+            allowed_endings: folded(ALLOWED),
+            allowed: Vec::new(),
         }
     }
 }
 
 impl NameList {
-    pub(super) fn add_secret(&mut self, name: &str) {
-        let name = fold(name);
-        self.allowed.retain(|allowed| *allowed != name);
-        self.words.push(singular(&name).to_owned());
+    /// Adds the name of a secret. Returns the words by which texts with it are found; none for a name that is too short.
+    pub(super) fn add_secret(&mut self, name: &str) -> Vec<String> {
+        let folded = fold(name);
+        let term = singular(&folded);
+        let words = words(name);
+        let longest = words
+            .split(' ')
+            .max_by_key(|word| word.len())
+            .map(singular)
+            .unwrap_or_default();
+        if longest.len() < MIN_NEEDLE {
+            return Vec::new();
+        }
+        self.allowed_endings
+            .retain(|ending| !folded.ends_with(ending.as_str()));
+        self.words.push(term.to_owned());
+        vec![longest.to_owned(), longest.to_uppercase()]
     }
 
     pub(super) fn add_allowed(&mut self, name: &str) {
         self.allowed.push(fold(name).into());
     }
 
-    /// True for the name of a secret.
+    /// True for the name of a secret; not for one of which a part was scrubbed: `[scrubbed: token]` ends like one.
     pub(super) fn is_secret(&self, name: &str) -> bool {
-        let name = &*without_markers(name);
+        if name.contains(MARKER_START) {
+            return false;
+        }
         let folded = fold(name);
         if self.allowed.iter().any(|allowed| *allowed == folded) {
             return false;
         }
-        let folded = singular(&folded);
-        self.endings
-            .iter()
-            .any(|ending| folded.ends_with(ending.as_str()))
-            || self.words.iter().any(|word| ends_with_word(name, folded, word))
+        let term = singular(&folded);
+        let ends_with = |endings: &[String]| endings.iter().any(|ending| term.ends_with(singular(ending)));
+        (ends_with(&self.endings) && !ends_with(&self.allowed_endings))
+            || self.words.iter().any(|word| ends_with_word(name, term, word))
+    }
+
+    /// What is secret of a member with this name.
+    pub(super) fn extent(&self, name: &str) -> Extent {
+        if !self.is_secret(name) {
+            return Extent::None;
+        }
+        match singular(&fold(name)) {
+            term if ALL.iter().any(|ending| term.ends_with(ending)) => Extent::All,
+            _ if is_plural(name) => Extent::Count,
+            _ => Extent::Values,
+        }
+    }
+
+    /// What is secret at a place of a document, a JSON pointer (RFC 6901).
+    pub(super) fn extent_of_path(&self, path: &str) -> Extent {
+        let mut extent = Extent::None;
+        let mut names = path.split('/').skip(1).peekable();
+        while let Some(name) = names.next() {
+            let name = name.replace("~1", "/").replace("~0", "~");
+            extent = self.extent(&name).max(within(extent, &name));
+            if is_group(&name) && names.peek().is_some() {
+                extent = Extent::None;
+            }
+        }
+        extent
+    }
+}
+
+/// What is secret of a member of something of which this is secret.
+pub(super) fn within(outer: Extent, name: &str) -> Extent {
+    match outer {
+        Extent::All if !is_attribute(name) => Extent::All,
+        Extent::Count | Extent::Values if is_value(name) => Extent::All,
+        _ => Extent::None,
     }
 }
 
@@ -185,13 +277,14 @@ pub(super) fn is_plural(name: &str) -> bool {
     name.ends_with(['s', 'S'])
 }
 
-/// True for credentials: a group of members with names of their own.
+/// True for a group of members with names of their own.
 pub(super) fn is_group(name: &str) -> bool {
-    singular(&fold(name)).ends_with("credential")
+    let folded = fold(name);
+    GROUPS.iter().any(|group| singular(&folded).ends_with(group))
 }
 
 /// True for a member of a secret that is not secret itself.
-pub(super) fn is_attribute(name: &str) -> bool {
+fn is_attribute(name: &str) -> bool {
     let folded = fold(name);
     ATTRIBUTES
         .iter()
@@ -204,17 +297,6 @@ pub(super) fn is_naming(name: &str) -> bool {
 
 pub(super) fn is_value(name: &str) -> bool {
     VALUES.contains(&&*fold(name))
-}
-
-/// The name without markers: `[scrubbed: token]` is not the name of a token.
-fn without_markers(name: &str) -> Cow<'_, str> {
-    let Some((before, rest)) = name.split_once(MARKER_START) else {
-        return name.into();
-    };
-    let rest = rest
-        .split_inclusive(MARKER_START)
-        .map(|part| part.split_once(']').map_or("", |(_, after)| after));
-    rest.fold(before.to_owned(), |name, part| name + part).into()
 }
 
 /// Letters and digits alone, in lower case.
@@ -252,20 +334,15 @@ fn ends_with_word(name: &str, folded: &str, word: &str) -> bool {
     }
 }
 
-/// The built-in terms.
-pub(super) fn terms() -> impl Iterator<Item = &'static str> {
-    SECRETS.iter().chain(SECRET_WORDS).copied()
-}
-
-/// The spellings of a term, with the usual separators between its words. A text with a member of that name has one of them.
-pub(super) fn spellings(term: &str) -> Vec<String> {
-    let term = term.to_ascii_lowercase();
-    match term.contains(' ') {
-        true => ["", "_", "-", ".", " "]
-            .map(|separator| term.replace(' ', separator))
-            .into(),
-        false => vec![term],
-    }
+/// The words by which texts with the built-in names are found: of each term the rarer one, so that it does not matter
+/// what is between its words.
+pub(super) fn triggers() -> impl Iterator<Item = &'static str> {
+    let terms = SECRETS.iter().chain(SECRET_WORDS);
+    terms.map(|term| match term.split_once(' ') {
+        Some((_, last @ ("key" | "phrase"))) => last,
+        Some((first, _)) => first,
+        None => term,
+    })
 }
 
 /// The words of a name as its caller spells it: `customerPin` and `customer_pin` are `customer pin`.

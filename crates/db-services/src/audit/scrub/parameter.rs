@@ -1,59 +1,143 @@
 //! Parameters with the name of a secret within a text: query strings, connection strings, headers, JSON as a text.
 
+use std::ops::Range;
+
 use super::names::NameList;
 use super::rules::Shape;
 use super::shapes::{Found, is_no_word};
+use super::values::begins_with_marker;
 
-/// How a text is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Syntax {
-    Plain,
-    /// JSON, in whose strings quotes are escaped. Quotes without a backslash are its own: of names and values that are
-    /// read as such.
-    Json,
-}
-
-/// The value of the parameter whose name, or what looks like one, ends here.
+/// Looks for the values of parameters in a text, from its beginning to its end.
 ///
 /// | text | value |
 /// | --- | --- |
-/// | `name=value` | up to a separator |
-/// | `"name": "value"`, `name="value"` | up to the quote |
+/// | `name=value`, `a[name]=value` | up to a separator |
+/// | `"name": "value"`, `name="value"`, `"name" => "value"` | up to the quote |
+/// | `<name>value</name>` | up to the next tag |
+/// | `Cookie: value` | up to the end of the line |
 /// | `name: value`, `name = value` | if it is no word, as in "invalid token: expected a number"; not in `arn:secret:name` |
-pub(super) fn parameter(names: &NameList, text: &str, end: usize, syntax: Syntax) -> Option<Found> {
-    let bytes = text.as_bytes();
-    let name_end = end + usize::from(bytes.get(end) == Some(&b's'));
-    let quote = quote_at(bytes, name_end);
-    if quote.is_some_and(|quote| quote.is_syntax(syntax)) {
-        return None;
+pub(super) struct Parameters<'a> {
+    names: &'a NameList,
+    text: &'a str,
+    /// What lies before was examined: to do so again for each name in one long word would take time by the square of its
+    /// length.
+    done: usize,
+}
+
+/// What is between a name and its value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// `=` without spaces.
+    Tight,
+    /// After a quoted name.
+    Quoted,
+    /// With spaces.
+    Loose,
+    Tag,
+}
+
+impl<'a> Parameters<'a> {
+    pub(super) fn new(names: &'a NameList, text: &'a str) -> Self {
+        Self { names, text, done: 0 }
     }
-    let after_quote = name_end + quote.map_or(0, Quote::length);
-    let sign = skip_spaces(bytes, after_quote);
-    let is_pair = matches!(bytes.get(sign), Some(b'=' | b':')) && text[sign..].get(..3) != Some("://");
-    if !is_pair || !names.is_secret(text.get(start_of_name(bytes, end)..name_end)?) {
-        return None;
-    }
-    let value = skip_spaces(bytes, sign + 1);
-    let range = match quote_at(bytes, value) {
-        Some(opening) if opening.is_syntax(syntax) => return None,
-        Some(opening) => {
-            let start = value + opening.length();
-            start..end_of_quoted(bytes, start, opening)
+
+    /// The value of the parameter in whose name this place is, or in what looks like one.
+    pub(super) fn value_at(&mut self, place: usize) -> Option<Found> {
+        if place <= self.done {
+            return None;
         }
-        None => {
-            let end = end_of_value(bytes, value);
-            let is_tight = quote.is_some() || (bytes[sign] == b'=' && sign == name_end && value == sign + 1);
-            let is_secret = match &text[value..end] {
-                "true" | "false" | "null" => false,
-                word => is_tight || (value > sign + 1 && is_no_word(word.as_bytes())),
+        let bytes = self.text.as_bytes();
+        let name = word_around(bytes, place);
+        self.done = name.end;
+        let (sign, value) = sign_after(bytes, &name)?;
+        let (name, is_cookie) = (self.text.get(name)?, |name: &str| {
+            name.to_ascii_lowercase().ends_with("cookie")
+        });
+        if !self.names.is_secret(name) {
+            return None;
+        }
+        let value = value
+            + if bytes[value..].starts_with(b"Some(") {
+                b"Some(".len()
+            } else {
+                0
             };
-            value..if is_secret { end } else { value }
+        let opening = quote_at(bytes, value);
+        if begins_with_marker(self.text.get(value + opening.map_or(0, Quote::length)..)?) {
+            return None;
         }
+        let range = match (sign, opening) {
+            (Sign::Tag, _) => value..end_at(bytes, value, |byte| byte == b'<'),
+            (_, Some(opening)) => {
+                let start = value + opening.length();
+                start..end_of_quoted(bytes, start, opening)
+            }
+            (Sign::Loose, None) if is_cookie(name) => {
+                let line = value..end_at(bytes, value, |byte| matches!(byte, b'\r' | b'\n'));
+                if !bytes[line.clone()].contains(&b'=') {
+                    return None;
+                }
+                line
+            }
+            (_, None) => {
+                let end = match sign {
+                    // Of an object.
+                    Sign::Quoted => end_at(bytes, value, |byte| {
+                        is_separator(byte) || matches!(byte, b'}' | b']' | b')')
+                    }),
+                    _ => end_at(bytes, value, is_separator),
+                };
+                let word = self.text.get(value..end)?;
+                let is_count = name.ends_with(['s', 'S']) && word.bytes().all(|byte| byte.is_ascii_digit());
+                let is_secret = sign != Sign::Loose || is_no_word(word.as_bytes());
+                if is_count || !is_secret || matches!(word, "true" | "false" | "null" | "None") {
+                    return None;
+                }
+                value..end
+            }
+        };
+        self.done = self.done.max(range.end);
+        (!range.is_empty()).then_some(Found {
+            range,
+            shape: Shape::Parameter,
+        })
+    }
+}
+
+/// What closes the name of a member of a form, `user[password]`.
+const CLOSINGS: [&[u8]; 3] = [b"]", b"%5D", b"%5d"];
+
+/// The sign after a name, and where its value begins.
+fn sign_after(text: &[u8], name: &Range<usize>) -> Option<(Sign, usize)> {
+    let rest = |at: usize| text.get(at..).unwrap_or_default();
+    if rest(name.end).starts_with(b">") && text[..name.start].ends_with(b"<") {
+        return Some((Sign::Tag, name.end + 1));
+    }
+    let closed = CLOSINGS
+        .iter()
+        .find(|closing| rest(name.end).starts_with(closing));
+    let quote = quote_at(text, name.end);
+    let after = name.end + closed.map_or(0, |closing| closing.len()) + quote.map_or(0, Quote::length);
+    let sign = skip_spaces(text, after);
+    let length = match rest(sign) {
+        [b'=', b'>', ..] | [b':', b'=', ..] => 2,
+        [b':', b'/', b'/', ..] => return None,
+        [b'=' | b':', ..] => 1,
+        _ => return None,
     };
-    (!range.is_empty()).then_some(Found {
-        range,
-        shape: Shape::Parameter,
-    })
+    let value = skip_spaces(text, sign + length);
+    let is_tight = text[sign] == b'=' && sign == after && value == sign + length;
+    // `arn:aws:…:secret:name`: no pair.
+    let is_colon = text[sign] == b':' && quote.is_none() && length == 1;
+    if is_colon && value == sign + 1 && quote_at(text, value).is_none() {
+        return None;
+    }
+    let sign = match quote {
+        Some(_) => Sign::Quoted,
+        None if is_tight => Sign::Tight,
+        None => Sign::Loose,
+    };
+    Some((sign, value))
 }
 
 /// A quote, and the backslashes before it.
@@ -67,37 +151,32 @@ impl Quote {
     fn length(self) -> usize {
         self.backslashes + 1
     }
-
-    /// True for a quote of the JSON itself.
-    fn is_syntax(self, syntax: Syntax) -> bool {
-        syntax == Syntax::Json && self.backslashes == 0 && self.mark == b'"'
-    }
 }
 
 fn quote_at(text: &[u8], at: usize) -> Option<Quote> {
     /// Text in JSON in JSON in JSON has seven.
     const MAX: usize = 7;
-    let backslashes = text
-        .get(at..)?
+    let rest = text.get(at..)?;
+    let backslashes = rest
         .iter()
         .take(MAX + 1)
         .take_while(|byte| **byte == b'\\')
         .count();
-    let mark = *text.get(at + backslashes)?;
-    matches!(mark, b'"' | b'\'').then_some(Quote { backslashes, mark })
+    let mark = *rest.get(backslashes)?;
+    (backslashes <= MAX && matches!(mark, b'"' | b'\'')).then_some(Quote { backslashes, mark })
 }
 
-/// The end of a value that began with this quote: the same quote, or the end of the JSON string around it.
+/// The end of a value that began with this quote: the same quote, or one that is less escaped.
 fn end_of_quoted(text: &[u8], start: usize, opening: Quote) -> usize {
     let mut at = start;
-    while let Some(found) = memchr::memchr2(opening.mark, b'"', &text[at..]) {
+    while let Some(found) = memchr::memchr(opening.mark, &text[at..]) {
         let mark = at + found;
-        let backslashes = text[start..mark]
+        let backslashes = text[at..mark]
             .iter()
             .rev()
             .take_while(|byte| **byte == b'\\')
             .count();
-        if (text[mark] == opening.mark && backslashes <= opening.backslashes) || backslashes == 0 {
+        if backslashes <= opening.backslashes {
             return mark - backslashes;
         }
         at = mark + 1;
@@ -105,18 +184,24 @@ fn end_of_quoted(text: &[u8], start: usize, opening: Quote) -> usize {
     text.len()
 }
 
-fn start_of_name(text: &[u8], end: usize) -> usize {
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    text[..end]
+/// The word around a place.
+fn word_around(text: &[u8], place: usize) -> Range<usize> {
+    let is_part =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.') || byte >= 0x80;
+    let start = text[..place]
         .iter()
-        .rposition(|byte| !is_part(byte))
-        .map_or(0, |at| at + 1)
+        .rposition(|byte| !is_part(*byte))
+        .map_or(0, |at| at + 1);
+    start..end_at(text, place, |byte| !is_part(byte))
 }
 
-fn end_of_value(text: &[u8], start: usize) -> usize {
-    let is_end = |byte: &u8| *byte <= b' ' || b"&;,\"'\\<>()[]{}#".contains(byte);
+fn is_separator(byte: u8) -> bool {
+    byte <= b' ' || b"&;,\"'\\".contains(&byte)
+}
+
+fn end_at(text: &[u8], start: usize, is_end: impl Fn(u8) -> bool) -> usize {
     let rest = text.get(start..).unwrap_or_default();
-    start + rest.iter().position(is_end).unwrap_or(rest.len())
+    start + rest.iter().position(|byte| is_end(*byte)).unwrap_or(rest.len())
 }
 
 fn skip_spaces(text: &[u8], start: usize) -> usize {

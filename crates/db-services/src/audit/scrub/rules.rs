@@ -1,10 +1,11 @@
 //! What is scrubbed: the built-in lists, and what the application adds to them.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fmt;
 use std::sync::OnceLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -24,6 +25,8 @@ static CURRENT: OnceLock<Current> = OnceLock::new();
 struct Current {
     scrubber: Option<Scrubber>,
     hash_key: Option<HashKey>,
+    /// What is wrong with the settings.
+    problems: Vec<String>,
 }
 
 /// What is scrubbed, beyond or in place of the built-in lists. See the [module](super).
@@ -56,6 +59,7 @@ pub struct ScrubRules {
     prefixes: Vec<String>,
     without: Vec<Shape>,
     hash_key: Option<HashKey>,
+    problems: Vec<String>,
 }
 
 /// The key of an HMAC.
@@ -83,7 +87,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Key,
         Self::Token,
         Self::PrivateKey,
@@ -161,31 +165,55 @@ impl ScrubRules {
     }
 
     /// Adds what the environment says.
-    fn with_environment(mut self, get: impl Fn(&str) -> Option<String>) -> Self {
-        self.is_off |= get("AUDIT_SCRUB").is_some_and(|value| value.trim().eq_ignore_ascii_case("off"));
-        let list = |name| {
-            let text = get(name).unwrap_or_default();
-            text.split(',')
-                .map(|part| part.trim().to_owned())
-                .filter(|part| !part.is_empty())
-                .collect::<Vec<_>>()
+    fn with_environment(mut self, get: impl Fn(&str) -> Option<OsString>) -> Self {
+        let text = |name| {
+            get(name)
+                .map(|value| value.to_string_lossy().into_owned())
+                .unwrap_or_default()
         };
+        let list = |name| {
+            let text = text(name);
+            let parts = text.split(',').map(|part| part.trim().to_owned());
+            parts.filter(|part| !part.is_empty()).collect::<Vec<_>>()
+        };
+        match text("AUDIT_SCRUB").trim() {
+            "" | "on" => {}
+            off if off.eq_ignore_ascii_case("off") => self.is_off = true,
+            other => self.problems.push(format!(
+                "AUDIT_SCRUB={other:?} is neither on nor off: secrets are scrubbed"
+            )),
+        }
         self.secret_names.extend(list("AUDIT_SCRUB_NAMES"));
         self.allowed_names.extend(list("AUDIT_SCRUB_ALLOW"));
         if let Some(key) = get("AUDIT_HASH_KEY").filter(|key| !key.is_empty()) {
-            match HashKey::new(key.as_bytes()) {
+            match HashKey::new(key.as_encoded_bytes()) {
                 Ok(key) => self.hash_key = self.hash_key.or(Some(key)),
-                Err(error) => _ = contained(|| log::error!(target: LOG_TARGET, "AUDIT_HASH_KEY: {error}")),
+                Err(error) => self.problems.push(format!("AUDIT_HASH_KEY: {error}")),
             }
         }
         self
     }
 
-    fn compile(self) -> Current {
+    fn compile(mut self) -> Current {
+        let (is_off, hash_key) = (self.is_off, self.hash_key.take());
+        let mut problems = std::mem::take(&mut self.problems);
+        let scrubber = if is_off {
+            None
+        } else {
+            Scrubber::new(self, &mut problems)
+        };
         Current {
-            hash_key: self.hash_key.clone(),
-            scrubber: if self.is_off { None } else { Scrubber::new(self) },
+            scrubber,
+            hash_key,
+            problems,
         }
+    }
+}
+
+#[cfg(test)]
+impl ScrubRules {
+    pub(super) fn compile_for_tests(self) -> Scrubber {
+        self.compile().scrubber.unwrap()
     }
 }
 
@@ -207,8 +235,23 @@ impl fmt::Debug for ScrubRules {
 /// # Errors
 /// When rules are in use already: an entry was written, a value was [`Hashed`](super::Hashed), or rules were installed.
 pub fn install(rules: ScrubRules) -> Result<(), RulesInUse> {
-    let compiled = rules.with_environment(from_environment).compile();
-    CURRENT.set(compiled).map_err(|_| RulesInUse)
+    match set(rules) {
+        true => Ok(()),
+        false => Err(RulesInUse),
+    }
+}
+
+/// Sets the rules and logs what is wrong with them; false if others are in use.
+fn set(rules: ScrubRules) -> bool {
+    let compiled = rules.with_environment(|name| std::env::var_os(name)).compile();
+    let is_set = CURRENT.set(compiled).is_ok();
+    // Not before: a logger may write an entry, which needs the rules.
+    if let Some(current) = CURRENT.get().filter(|_| is_set) {
+        for problem in &current.problems {
+            contained(|| log::error!(target: LOG_TARGET, "{problem}"));
+        }
+    }
+    is_set
 }
 
 /// Returns the digest by which a [`Hashed`](super::Hashed) value is stored and found, `hmac-sha256:` and 64 hexadecimal
@@ -246,11 +289,10 @@ pub(super) fn current() -> Option<&'static Scrubber> {
 }
 
 fn in_use() -> &'static Current {
-    CURRENT.get_or_init(|| ScrubRules::new().with_environment(from_environment).compile())
-}
-
-fn from_environment(name: &str) -> Option<String> {
-    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+    if CURRENT.get().is_none() {
+        set(ScrubRules::new());
+    }
+    CURRENT.get_or_init(|| ScrubRules::new().compile())
 }
 
 impl HashKey {
@@ -296,9 +338,13 @@ pub(super) enum Match<'a> {
 
 impl Scrubber {
     /// None if the lists are too large for an automaton.
-    fn new(rules: ScrubRules) -> Option<Self> {
+    fn new(rules: ScrubRules, problems: &mut Vec<String>) -> Option<Self> {
         let mut names = NameList::default();
-        rules.secret_names.iter().for_each(|name| names.add_secret(name));
+        let own_words: Vec<String> = rules
+            .secret_names
+            .iter()
+            .flat_map(|name| names.add_secret(name))
+            .collect();
         rules
             .allowed_names
             .iter()
@@ -311,24 +357,17 @@ impl Scrubber {
         let patterns: Vec<Pattern> = patterns
             .filter(|pattern| pattern.prefix.len() >= MIN_NEEDLE)
             .collect();
-        let own_names = rules.secret_names.iter().map(|name| names::words(name));
-        let terms = names::terms().map(str::to_owned).chain(own_names);
-        let spellings = terms
-            .flat_map(|term| names::spellings(&term))
-            .filter(|term| term.len() >= MIN_NEEDLE);
         // The patterns first: the number of a needle is that of its pattern.
-        let needles: Vec<String> = patterns
-            .iter()
-            .map(|pattern| pattern.prefix.to_string())
-            .chain(spellings)
+        let needles = patterns.iter().map(|pattern| pattern.prefix.to_string());
+        let needles: Vec<String> = needles
+            .chain(names::triggers().map(str::to_owned))
+            .chain(own_words)
             .collect();
         let search = AhoCorasickBuilder::new()
             .ascii_case_insensitive(true)
             .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::DFA))
             .build(&needles);
-        let search = search
-            .map_err(|error| contained(|| log::error!(target: LOG_TARGET, "nothing is scrubbed: {error}")));
+        let search = search.map_err(|error| problems.push(format!("nothing is scrubbed: {error}")));
         Some(Self {
             search: search.ok()?,
             filter: Filter::new(needles.iter().map(String::as_str)),
@@ -363,7 +402,8 @@ impl Scrubber {
 
 #[cfg(test)]
 mod tests {
-    use super::super::text::{scrub_json, scrub_text};
+    use super::super::members::scrub_json;
+    use super::super::text::scrub_text;
     use super::*;
 
     fn scrubbed(rules: ScrubRules, json: &str) -> String {
@@ -402,7 +442,7 @@ mod tests {
                 "AUDIT_HASH_KEY" => "0123456789abcdef",
                 _ => return None,
             };
-            Some(value.to_owned())
+            Some(value.into())
         };
         let json = r#"{"IBAN":"a","taxNumber":"b","device_token":"c","password":"d"}"#;
         let expected = r#"{"IBAN":"[scrubbed: name]","taxNumber":"[scrubbed: name]","device_token":"c","password":"[scrubbed: name]"}"#;
@@ -431,8 +471,46 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_installed_once_and_not_while_others_are_in_use() {
+        let _ = current();
+        assert_eq!(install(ScrubRules::new()), Err(RulesInUse));
+    }
+
+    #[test]
+    fn a_setting_that_means_nothing_is_reported_and_changes_nothing() {
+        let rules = ScrubRules::new()
+            .with_environment(|name| Some(if name == "AUDIT_SCRUB" { "false" } else { "short" }.into()));
+        let compiled = rules.compile();
+        assert!(compiled.scrubber.is_some() && compiled.hash_key.is_none());
+        assert_eq!(compiled.problems.len(), 2, "{:?}", compiled.problems);
+    }
+
+    #[test]
+    fn names_of_any_case_and_number_are_found_without_other_members() {
+        for (name, json) in [
+            ("ibans", r#"{"iban":"a"}"#),
+            ("iban", r#"{"IBANs":"a"}"#),
+            ("Пароль", r#"{"пароль":"a"}"#),
+            ("пароль", r#"{"ПАРОЛЬ":"a"}"#),
+        ] {
+            assert!(
+                scrubbed(ScrubRules::new().secret_name(name), json).contains("[scrubbed"),
+                "{name}"
+            );
+        }
+        let json = r#"{"id":"a","user_id":"b","":"c","…":"d","token_count":1,"tokens":1}"#;
+        for short in ["id", "s", "-", ""] {
+            assert_eq!(
+                scrubbed(ScrubRules::new().secret_name(short), json),
+                json,
+                "{short}"
+            );
+        }
+    }
+
+    #[test]
     fn rules_that_are_off_scrub_nothing() {
-        let off = |_: &str| Some("OFF".to_owned());
+        let off = |_: &str| Some("OFF".into());
         assert!(ScrubRules::off().compile().scrubber.is_none());
         assert!(
             ScrubRules::new()

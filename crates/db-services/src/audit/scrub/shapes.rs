@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use base64::Engine;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
 use super::card::is_escape;
-use super::names::fold;
 use super::rules::Shape;
 
 /// The characters of a key.
@@ -40,6 +42,19 @@ const fn key(prefix: &'static str, alphabet: Alphabet, least: usize) -> Pattern 
     Pattern {
         prefix: Cow::Borrowed(prefix),
         form: Form::Key(alphabet, least),
+    }
+}
+
+impl Pattern {
+    /// The shape of what begins with it.
+    pub(super) fn shape(&self) -> Shape {
+        match self.form {
+            Form::Key(..) | Form::AccessKeyId => Shape::Key,
+            Form::Jwt => Shape::Token,
+            Form::Pem => Shape::PrivateKey,
+            Form::Bearer | Form::Basic => Shape::Credentials,
+            Form::Url => Shape::UrlPassword,
+        }
     }
 }
 
@@ -187,21 +202,14 @@ pub(super) const PATTERNS: &[Pattern] = &[
     key("sk_eleven_", is_alphanumeric, 20),
     key("cmVmd", is_alphanumeric, 59),
     key("AKCp", is_alphanumeric, 69),
-    key(
-        "A3-",
-        |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-',
-        36,
-    ),
     key("CLOJARS_", is_alphanumeric, 60),
-    key("pat.", is_dotted, 60),
-    key("sat.", is_dotted, 60),
     key("fm1_", is_token68, 60),
     key("fm2_", is_token68, 60),
     key("ico-", is_alphanumeric, 32),
     key("sha256~", is_base64url, 43),
     key("tk-us-", is_base64url, 48),
-    key("API-", is_alphanumeric, 26),
-    key("4b1d", is_alphanumeric, 38),
+    key("tskey-", is_base64url, 20),
+    key("sbp_", is_hex, 40),
     // Services
     key("p8e-", is_alphanumeric, 32),
     key("EAAM", is_alphanumeric, 100),
@@ -213,7 +221,6 @@ pub(super) const PATTERNS: &[Pattern] = &[
     key("s-s4t2ud-", is_hex, 64),
     key("dnkey-", is_base64url, 70),
     key("SG.", is_token68, 60),
-    key("key-", is_hex, 32),
     key("shpat_", is_hex, 32),
     key("shpca_", is_hex, 32),
     key("shppa_", is_hex, 32),
@@ -271,23 +278,26 @@ impl<'a> Search<'a> {
     /// The secret at an occurrence of the pattern's beginning, in whatever case it was found.
     pub(super) fn verify(&mut self, pattern: &Pattern, start: usize) -> Option<Found> {
         let (text, after) = (self.text, start + pattern.prefix.len());
-        let (range, shape) = match pattern.form {
-            Form::Url => (url_password(text, after)?, Shape::UrlPassword),
-            Form::Bearer => (bearer(text, after)?, Shape::Credentials),
-            Form::Basic => (basic(text, after)?, Shape::Credentials),
+        let range = match pattern.form {
+            Form::Url => url_password(text, after)?,
+            Form::Bearer => bearer(text, after)?,
+            Form::Basic => basic(text, after)?,
             _ if !is_exact(pattern, text, start) => return None,
-            Form::Pem => (start..end_of_pem(text, after)?, Shape::PrivateKey),
-            Form::Jwt => (self.jwt(start)?, Shape::Token),
-            Form::AccessKeyId => (start..end_of_access_key_id(text, after)?, Shape::Key),
+            Form::Pem => start..end_of_pem(text, after)?,
+            Form::Jwt => self.jwt(start)?,
+            Form::AccessKeyId => start..end_of_access_key_id(text, after)?,
             Form::Key(alphabet, least) => {
                 let end = end_while(text, after, alphabet);
                 if end - after < least {
                     return None;
                 }
-                (start..end, Shape::Key)
+                start..end
             }
         };
-        Some(Found { range, shape })
+        Some(Found {
+            range,
+            shape: pattern.shape(),
+        })
     }
 
     /// A header, a payload and perhaps a signature, or the five parts of an encrypted token.
@@ -320,19 +330,19 @@ fn end_of_access_key_id(text: &[u8], after: usize) -> Option<usize> {
     (end - after == 16 && !text.get(end).is_some_and(u8::is_ascii_alphanumeric)).then_some(end)
 }
 
-/// True for an AWS access key id under its own name.
-pub(super) fn is_access_key_id(json: &str, range: &Range<usize>) -> bool {
-    let Some(before) = json[..range.start].strip_suffix("\":\"") else {
-        return false;
-    };
-    let name = before.rsplit('"').next().unwrap_or_default();
-    range.len() == 20 && json[range.clone()].starts_with('A') && fold(name).ends_with("accesskeyid")
-}
-
-/// Keys are case-sensitive, and begin where a word begins.
+/// Keys are case-sensitive, and begin where a word begins; those with a short beginning not after a hyphen either, as in
+/// `cache-ghp_1`.
 fn is_exact(pattern: &Pattern, text: &[u8], start: usize) -> bool {
+    /// So short a beginning occurs by chance.
+    const SHORT: usize = 4;
     let before = &text[..start];
-    let is_inside = before.last().is_some_and(u8::is_ascii_alphanumeric) && !is_escape(before);
+    let is_part = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || (pattern.prefix.len() <= SHORT && matches!(byte, b'-' | b'_'))
+    };
+    let is_word = pattern
+        .prefix
+        .starts_with(|first: char| first.is_ascii_alphanumeric());
+    let is_inside = is_word && before.last().is_some_and(is_part) && !is_escape(before);
     !is_inside && text[start..].starts_with(pattern.prefix.as_bytes())
 }
 
@@ -341,7 +351,7 @@ fn end_while(text: &[u8], start: usize, is_part: impl Fn(u8) -> bool) -> usize {
     start + rest.iter().take_while(|byte| is_part(**byte)).count()
 }
 
-/// Up to the last line, or to the end of the text or of the JSON string around it.
+/// Up to the last line, or to the end of the text.
 fn end_of_pem(text: &[u8], after: usize) -> Option<usize> {
     const PRIVATE: &[u8] = b"PRIVATE KEY";
     const END: &[u8] = b"-----END ";
@@ -349,34 +359,38 @@ fn end_of_pem(text: &[u8], after: usize) -> Option<usize> {
         byte.is_ascii_uppercase() || matches!(byte, b' ' | b'0'..=b'9')
     });
     memchr::memmem::find(&text[after..label], PRIVATE)?;
-    let string = end_while(text, label, |byte| byte != b'"');
-    let end = memchr::memmem::find(&text[label..string], END).map(|at| label + at + END.len());
-    let Some(end) = end else { return Some(string) };
-    let label = end_while(text, end, |byte| byte.is_ascii_alphanumeric() || byte == b' ');
+    let Some(end) = memchr::memmem::find(&text[label..], END) else {
+        return Some(text.len());
+    };
+    let label = end_while(text, label + end + END.len(), |byte| {
+        byte.is_ascii_alphanumeric() || byte == b' '
+    });
     Some(end_while(text, label, |byte| byte == b'-'))
 }
 
 /// True for what is long, or has a digit.
 pub(super) fn is_no_word(token: &[u8]) -> bool {
-    token.len() >= 24 || (token.len() >= 6 && token.iter().any(u8::is_ascii_digit))
+    token.len() >= 24 || (token.len() >= 8 && token.iter().any(u8::is_ascii_digit))
 }
 
 /// A token that is no word, as in "Bearer authentication".
 fn bearer(text: &[u8], after: usize) -> Option<Range<usize>> {
-    let token = &text[after..end_while(text, after, is_token68)];
-    (is_no_word(token) && starts_word(text, after, "bearer ".len())).then(|| after..after + token.len())
+    let start = end_while(text, after, |byte| byte == b' ').min(after + 8);
+    let token = &text[start..end_while(text, start, is_token68)];
+    (is_no_word(token) && starts_word(text, after, "bearer ".len())).then(|| start..start + token.len())
 }
 
-/// Padded base64, or base64 that is no word.
+/// A user and a password in base64, padded or not: "Basic coverage" is none.
 fn basic(text: &[u8], after: usize) -> Option<Range<usize>> {
+    let start = end_while(text, after, |byte| byte == b' ').min(after + 8);
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
-    let token = &text[after..end_while(text, after, is_base64)];
-    let is_word = token.iter().skip(1).all(u8::is_ascii_lowercase);
-    (token.len() >= 8
-        && token.len().is_multiple_of(4)
-        && !is_word
-        && starts_word(text, after, "basic ".len()))
-    .then(|| after..after + token.len())
+    let token = &text[start..end_while(text, start, is_base64)];
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let decoded = GeneralPurpose::new(&base64::alphabet::STANDARD, config)
+        .decode(token)
+        .ok()?;
+    let is_pair = decoded.contains(&b':') && !decoded.iter().any(u8::is_ascii_control);
+    (is_pair && starts_word(text, after, "basic ".len())).then(|| start..start + token.len())
 }
 
 fn starts_word(text: &[u8], after: usize, length: usize) -> bool {

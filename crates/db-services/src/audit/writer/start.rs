@@ -22,6 +22,7 @@ use crate::LOG_TARGET;
 use crate::audit::StartError;
 use crate::audit::panics::contained;
 use crate::audit::records::Records;
+use crate::audit::scrub;
 use crate::audit::sink::{PostgresSink, Sink, SqliteSink};
 use crate::audit::spool::Spool;
 use crate::client::{Database, Kind, Route};
@@ -67,7 +68,11 @@ fn spawn(
     let shared = Arc::clone(shared);
     let body = move || {
         shared.set_own_thread();
-        let end = match catch_unwind(AssertUnwindSafe(|| run(&shared))) {
+        let work = || {
+            scrub::prepare();
+            run(&shared);
+        };
+        let end = match catch_unwind(AssertUnwindSafe(work)) {
             Ok(()) => End::Finished,
             Err(payload) => {
                 contained(|| drop(payload));
