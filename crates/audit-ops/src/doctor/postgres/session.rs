@@ -23,7 +23,8 @@ const BEGIN: &str = "BEGIN; \
      SET LOCAL client_min_messages = 'error'; \
      SET LOCAL timezone = 'UTC'; \
      SET LOCAL datestyle = 'ISO'; \
-     SET LOCAL quote_all_identifiers = off";
+     SET LOCAL quote_all_identifiers = off; \
+     SET LOCAL jit = off";
 
 /// The result of trying a statement.
 pub(super) enum Attempt {
