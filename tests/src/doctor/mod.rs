@@ -5,6 +5,7 @@ mod faults;
 mod fixture;
 mod planted;
 mod servers;
+mod setups;
 mod sqlite;
 
 use std::collections::BTreeSet;

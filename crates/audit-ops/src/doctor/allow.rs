@@ -1,4 +1,4 @@
-//! What the operator allows in addition to the trail's own objects.
+//! Additions that the operator allows.
 
 use super::{Code, Finding, Severity};
 

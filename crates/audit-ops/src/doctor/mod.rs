@@ -56,7 +56,7 @@ pub async fn examine(database: &Database, options: &Options) -> Result<Report, D
     let began = Utc::now();
     let raw = match database.postgres_client().await? {
         Some(client) => postgres::examine(database, client, options).await?,
-        None => sqlite::examine(database).await?,
+        None => sqlite::examine(database, options).await?,
     };
     Ok(Report::new(began, database.to_string(), options, raw))
 }

@@ -1,4 +1,4 @@
-//! Objects that depend on the trail or stand in its way, and faults of its continuity that can be repaired.
+//! Objects that depend on the trail, and faults of its continuity that can be repaired.
 
 use super::faults;
 

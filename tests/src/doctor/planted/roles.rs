@@ -17,7 +17,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Roles Warning "mallory is a member of trail_owner: it can make itself the owner", "GRANT trail_owner TO mallory WITH ADMIN TRUE, INHERIT FALSE, SET FALSE" since 16;
     Roles Critical "mallory is a member of trail_owner: it can remove", "GRANT trail_owner TO mallory WITH INHERIT FALSE, SET TRUE" since 16;
     Roles Critical "audit_writer is a member of audit_auditor", "GRANT audit_auditor TO audit_writer";
-    Roles Critical "audit_maintainer is a member of trail_owner", "GRANT trail_owner TO audit_maintainer";
+    Roles Critical "audit_maintainer is a member of pg_read_all_data", "GRANT pg_read_all_data TO audit_maintainer";
     Roles Critical "audit_reader is a member of pg_monitor", "GRANT pg_monitor TO audit_reader";
     Roles Warning "trail_owner is a member of pg_write_server_files", "GRANT pg_write_server_files TO trail_owner";
     Roles Info "trail_owner is a member of pg_monitor", "GRANT pg_monitor TO trail_owner";

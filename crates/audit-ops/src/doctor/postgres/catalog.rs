@@ -58,7 +58,7 @@ pub(super) async fn examine(
     for (code, sql, ok_text) in CHECKS {
         findings.extend(run(session, &(code, &names.sql(sql), ok_text)).await?);
     }
-    // What the comparison finds about the roles is said there.
+    // The comparison reports the roles that exist.
     findings.retain(|finding| finding.code != Roles || finding.severity > Severity::Ok);
     findings.extend(migrations::examine(session, names).await?);
     findings.extend(comparison::examine(session, names, allowed).await?);

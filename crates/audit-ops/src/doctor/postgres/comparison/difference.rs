@@ -148,7 +148,7 @@ fn compare<'a>(expected: &'a Objects, actual: &'a Objects, mut report: impl FnMu
     static NOTHING: Attributes = Attributes::new();
     let is_table = |key: &Key| key.kind == "table";
     let owns_others = |key: &Key| is_table(key) || key.kind == "function";
-    // What belongs to a table or function that is missing or unexpected goes without saying.
+    // A missing or unexpected table or function is reported alone, without its columns and rights.
     let missing = expected.keys().filter(|key| !actual.contains_key(key));
     let unexpected = actual.keys().filter(|key| !expected.contains_key(key));
     let one_sided: BTreeSet<String> = missing

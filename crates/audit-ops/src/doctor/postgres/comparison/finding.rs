@@ -127,7 +127,7 @@ impl Difference {
         }
     }
 
-    /// What an operator may allow: kind and name. Only what is there in addition can be allowed.
+    /// Kind and name by which an operator allows it. Only an addition can be allowed.
     pub(super) fn extras(&self) -> Vec<(String, String)> {
         if self.change() != Change::Unexpected {
             return Vec::new();

@@ -1,6 +1,6 @@
 //! Compares the catalog with a description of everything that the migrations make.
 //!
-//! Whatever differs is a finding: what is missing, what was changed, and what is there in addition, unless the
+//! Each difference is a finding: what is missing, what was changed, and what is there in addition, unless the
 //! operator allows it. The description, `expected.txt`, is generated from the migrations (`just catalog`).
 
 mod description;

@@ -21,7 +21,7 @@ functions AS (
     SELECT p.*, p.oid::regprocedure::text AS label
     FROM pg_proc p CROSS JOIN trail JOIN pg_roles o ON o.oid = trail.owner
     WHERE p.pronamespace = trail.relnamespace AND p.proname LIKE 'audit!_%' ESCAPE '!'
-       -- A function of the owner that runs with its rights may do what the trail's own may do.
+       -- A function of the owner that runs with its rights may do the same as the functions of the trail.
        OR p.prosecdef AND p.proowner = trail.owner AND NOT o.rolsuper
           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')),
 grantee AS (

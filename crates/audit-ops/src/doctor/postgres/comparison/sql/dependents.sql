@@ -16,7 +16,7 @@ CROSS JOIN LATERAL (VALUES
         WHEN k.oid IS NOT NULL AND k.conrelid <> 0 THEN format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname)
         WHEN a.oid IS NOT NULL THEN format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT', a.adrelid::regclass, (SELECT attname FROM pg_attribute WHERE attrelid = a.adrelid AND attnum = a.adnum))
         WHEN i.type = 'table column' THEN format('ALTER TABLE %s DROP COLUMN %I', c.oid::regclass, (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND attnum = d.objsubid))
-        -- What depends on a view is in this list too.
+        -- The dependents of a view are in this list too.
         WHEN c.relkind IN ('v', 'm') THEN format('DROP %s IF EXISTS %s CASCADE', upper(i.type), i.identity)
         ELSE format('DROP %s IF EXISTS %s', CASE i.type WHEN 'statistics object' THEN 'STATISTICS' WHEN 'composite type' THEN 'TYPE' ELSE upper(i.type) END, i.identity) END),
     -- A view without security_invoker reads with the rights of its owner, and a materialized view is a copy.

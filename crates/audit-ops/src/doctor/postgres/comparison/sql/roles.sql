@@ -38,7 +38,7 @@ WHERE NOT m.rolsuper AND m.rolname <> current_user AND known.part <> 'owner' AND
   AND pg_has_role(m.oid, known.oid, 'USAGE') AND m.oid NOT IN (SELECT k.oid FROM known k)
 GROUP BY m.rolname HAVING bool_or(known.part IN ('writer', 'reader')) AND bool_or(known.part IN ('auditor', 'maintainer'))
 UNION ALL
--- Whoever owns the schema may drop the tables in it.
+-- The owner of the schema may drop the tables in it.
 SELECT 0, 'schema', '', trail.schema, 'owner', CASE WHEN n.nspowner = 6171 THEN 'the database''s, ' || d.name ELSE s.name END
 FROM trail JOIN pg_namespace n ON n.oid = trail.relnamespace JOIN grantee s ON s.oid = n.nspowner
 JOIN pg_database b ON b.datname = current_database() JOIN grantee d ON d.oid = b.datdba
