@@ -175,3 +175,50 @@ async fn the_size_of_the_default_partition_is_reported_to_users_who_may_not_read
         "{this:#?}"
     );
 }
+
+/// These rows cannot be removed, so each fault has a database of its own.
+#[tokio::test]
+async fn gaps_in_the_ledger_and_dates_in_the_future_are_found() {
+    let ledger = "INSERT INTO audit_retention_ledger (id, event, month, from_time, to_time, row_count, digest, reason, done_at) \
+                  SELECT n, 'dropped', '2001-01', '2001-01-01', '2001-02-01', 0, sha256(''), 'x', ";
+    for (plant, severity, says) in [
+        (format!("{ledger} now() FROM unnest(ARRAY[1, 2, 5]) n"), Severity::Critical, "the numbers 3 to 4 are missing in public.audit_retention_ledger"),
+        (format!("{ledger} now() FROM unnest(ARRAY[2]) n"), Severity::Critical, "the number 1 is missing in public.audit_retention_ledger"),
+        (format!("{ledger} now() + interval '1 day' FROM unnest(ARRAY[1]) n"), Severity::Warning, "the entry 1 of public.audit_retention_ledger is dated"),
+        (format!("{ledger} now() FROM unnest(ARRAY[1]) n"), Severity::Warning, "have neither a partition nor an entry in the ledger"),
+        ("INSERT INTO audit_legal_holds (id, reason) VALUES (1, 'x'), (3, 'x')".to_owned(), Severity::Critical, "the number 2 is missing in public.audit_legal_holds"),
+        ("INSERT INTO audit_legal_holds (id, reason, created_at) VALUES (1, 'x', now() + interval '1 year')".to_owned(), Severity::Warning, "the entry 1 of public.audit_legal_holds is dated"),
+        ("INSERT INTO audit_logs (action, created_at) VALUES ('x', now() + interval '20 minutes')".to_owned(), Severity::Warning, "entries whose created_at is more than 10 minutes in the future: 1"),
+        ("INSERT INTO audit_logs (action, recorded_at) VALUES ('x', now() + interval '1 day')".to_owned(), Severity::Warning, "entries whose recorded_at is more than 10 minutes in the future: 1"),
+    ] {
+        let fixture = DoctorFixture::with(&["auditor"]).await;
+        assert_eq!(bad(&fixture.findings().await, Code::Continuity), []);
+        fixture.admin(&plant).await;
+        let found = bad(&fixture.findings().await, Code::Continuity);
+        assert!(
+            found.iter().any(|finding| finding.severity == severity && finding.found.contains(says)),
+            "{plant}: {found:#?}"
+        );
+    }
+}
+
+/// A month that was dropped with a record is no gap.
+#[tokio::test]
+async fn a_dropped_month_is_no_gap() {
+    let fixture = DoctorFixture::with(&["auditor"]).await;
+    fixture
+        .admin(
+            "SELECT audit_logs_ensure_partitions(now() - interval '16 months', now()); SELECT audit_logs_index_closed_months(); \
+             INSERT INTO audit_logs (action, created_at) SELECT 'x', now() - make_interval(months => n) FROM generate_series(0, 16) n",
+        )
+        .await;
+    let before = bad(&fixture.findings().await, Code::Continuity);
+    assert_eq!(before, []);
+    let month = "'audit_logs_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') - interval '15 months', 'YYYY_MM')";
+    fixture
+        .admin(&format!(
+            "SELECT audit_logs_drop_month(({month})::name, 12, 'too old')"
+        ))
+        .await;
+    assert_eq!(bad(&fixture.findings().await, Code::Continuity), []);
+}

@@ -43,9 +43,9 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     UnattachedTables Warning "the table public.audit_logs_2041_01 is not attached", "CREATE TABLE audit_logs_2041_01 (LIKE audit_logs)";
     UnattachedTables Warning "the sequence public.audit_logs_2042_01 is not attached", "CREATE SEQUENCE audit_logs_2042_01";
 
-    // Months.
-    Continuity Warning "has neither a partition nor an entry in the ledger", "DO $do$ BEGIN EXECUTE format('DROP TABLE %I', 'audit_logs_' || to_char(now() AT TIME ZONE 'UTC' + interval '9 months', 'YYYY_MM')); END $do$";
+    // Months. Those that are upcoming are created by their remedy, for two years.
+    Indexes Warning "closed months, ", "SELECT audit_logs_ensure_partitions(now() - interval '4 months', now())";
+    Continuity Warning "has neither a partition nor an entry in the ledger", "DO $do$ BEGIN EXECUTE format('DROP TABLE %I', 'audit_logs_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '2 months', 'YYYY_MM')); END $do$";
     Continuity Warning "(3 months) have neither", "DO $do$ BEGIN FOR n IN 9 .. 11 LOOP EXECUTE format('DROP TABLE %I', 'audit_logs_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n), 'YYYY_MM')); END LOOP; END $do$";
     UpcomingPartitions Warning "this month has no partition", "DROP TABLE $month";
-    Indexes Warning "closed months, ", "SELECT audit_logs_ensure_partitions(now() - interval '4 months')";
 };

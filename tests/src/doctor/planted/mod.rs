@@ -49,8 +49,9 @@ async fn found(fixture: &DoctorFixture, login: &str) -> Vec<Finding> {
 }
 
 /// Plants each fault in turn in one database, and repairs it as the doctor says. Reports all that went wrong.
-async fn plant_and_repair(fixture: DoctorFixture, login: Option<&str>, list: &[Fault]) {
-    let login = login.unwrap_or(&fixture.app).to_owned();
+async fn plant_and_repair(fixture: DoctorFixture, list: &[Fault]) {
+    let fixture = fixture.few_months().await;
+    let login = fixture.app.clone();
     let version: u32 = fixture
         .text("SELECT (current_setting('server_version_num')::int / 10000)::text")
         .await
@@ -104,33 +105,33 @@ async fn repair(
 
 #[tokio::test]
 async fn changed_tables_and_indexes_are_found_and_repaired() {
-    plant_and_repair(DoctorFixture::with(&["auditor"]).await, None, tables::FAULTS).await;
+    plant_and_repair(DoctorFixture::with(&["auditor"]).await, tables::FAULTS).await;
 }
 
 #[tokio::test]
 async fn changed_triggers_rules_and_policies_are_found_and_repaired() {
-    plant_and_repair(DoctorFixture::with(&["auditor"]).await, None, guards::FAULTS).await;
+    plant_and_repair(DoctorFixture::with(&["auditor"]).await, guards::FAULTS).await;
 }
 
 #[tokio::test]
 async fn changed_functions_are_found_and_repaired() {
-    plant_and_repair(DoctorFixture::with(&["auditor"]).await, None, functions::FAULTS).await;
+    plant_and_repair(DoctorFixture::with(&["auditor"]).await, functions::FAULTS).await;
 }
 
 #[tokio::test]
 async fn changed_rights_are_found_and_repaired() {
-    plant_and_repair(DoctorFixture::with(&["auditor"]).await, None, rights::FAULTS).await;
+    plant_and_repair(DoctorFixture::with(&["auditor"]).await, rights::FAULTS).await;
 }
 
 #[tokio::test]
 async fn objects_that_depend_on_the_trail_are_found_and_removed() {
-    plant_and_repair(DoctorFixture::with(&["auditor"]).await, None, dependents::FAULTS).await;
+    plant_and_repair(DoctorFixture::with(&["auditor"]).await, dependents::FAULTS).await;
 }
 
 /// Roles belong to the server, so that no other test may use it.
 #[tokio::test]
 async fn changed_roles_and_settings_are_found_and_repaired() {
-    plant_and_repair(DoctorFixture::alone(&["auditor"]).await, None, roles::FAULTS).await;
+    plant_and_repair(DoctorFixture::alone(&["auditor"]).await, roles::FAULTS).await;
 }
 
 #[test]

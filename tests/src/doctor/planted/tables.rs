@@ -14,7 +14,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Tables Critical "the default of the column recorded_at on", "ALTER TABLE audit_logs ALTER COLUMN recorded_at SET DEFAULT '2000-01-01'";
     Tables Critical "the default of the column tx_id on public.audit_logs_2", "ALTER TABLE $month ALTER COLUMN tx_id SET DEFAULT 1";
     Tables Critical "the default of the column created_by on public.audit_legal_holds", "ALTER TABLE audit_legal_holds ALTER COLUMN created_by SET DEFAULT 'nobody'";
-    Tables Warning "the column action on 28 tables", "ALTER TABLE audit_logs ALTER COLUMN action DROP NOT NULL";
+    Tables Warning "the column action on 8 tables", "ALTER TABLE audit_logs ALTER COLUMN action DROP NOT NULL";
     Tables Warning "has NOT NULL", "ALTER TABLE audit_logs ALTER COLUMN tenant_id SET NOT NULL";
     Tables Critical "has the identity always", "ALTER TABLE audit_legal_holds ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY";
     Tables Warning "has the collation", "ALTER TABLE audit_legal_holds ALTER COLUMN tenant_id TYPE text COLLATE \"C\"";
@@ -70,7 +70,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Indexes Warning "is not valid", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$month_tenant_id_created_at_idx'::regclass";
     Indexes Warning "queries do not use its index", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$month_pkey'::regclass";
     Indexes Warning "audit_logs_tenant_timeline on", "DROP INDEX audit_logs_tenant_timeline; CREATE INDEX audit_logs_tenant_timeline ON ONLY audit_logs (tenant_id, created_at)";
-    Indexes Warning "USING btree (action) instead of", "SELECT audit_logs_ensure_partitions(now() - interval '3 months'); SELECT audit_logs_index_closed_months(); DO $do$ DECLARE \
+    Indexes Warning "USING btree (action) instead of", "SELECT audit_logs_ensure_partitions(now() - interval '3 months', now()); SELECT audit_logs_index_closed_months(); DO $do$ DECLARE \
         month text := 'audit_logs_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') - interval '3 months', 'YYYY_MM'); BEGIN \
         EXECUTE format('DROP INDEX %I', month || '_actor'); EXECUTE format('CREATE INDEX %I ON %I (action)', month || '_actor', month); END $do$";
 
