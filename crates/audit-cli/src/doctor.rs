@@ -158,7 +158,14 @@ fn explain(report: &Report) {
         wrapped(&found, WIDTH).iter().for_each(|line| output::text(line));
         let remedy = finding.remedy.as_deref().unwrap_or_default();
         for line in remedy.lines().take(REMEDY_LINES) {
-            output::text(&format!("    {}", output::printable(line)));
+            let line = output::printable(line);
+            match line.strip_prefix("-- ") {
+                Some(comment) => wrapped(comment, WIDTH - 7)
+                    .iter()
+                    .for_each(|line| output::text(&format!("    -- {line}"))),
+                // SQL stays as it is, to be copied.
+                None => output::text(&format!("    {line}")),
+            }
         }
         if let Some(more) = remedy
             .lines()

@@ -269,12 +269,14 @@ fn merge_functions(differences: Vec<Difference>) -> Vec<Difference> {
         .filter(|difference| is_replaced(difference))
         .map(|difference| difference.name.clone())
         .collect();
-    let (of_replaced, mut merged): (Vec<_>, Vec<_>) = differences.into_iter().partition(|difference| {
+    let (mut of_replaced, mut merged): (Vec<_>, Vec<_>) = differences.into_iter().partition(|difference| {
         difference.kind == "function"
             && replaced.contains(&difference.name)
             && difference.code == Code::Functions
             && !["", "owner", "extension"].contains(&difference.attribute.as_str())
     });
+    // The body is named first.
+    of_replaced.sort_by_key(|difference| !is_replaced(difference));
     let mut functions: BTreeMap<String, Difference> = BTreeMap::new();
     for difference in of_replaced {
         match functions.get_mut(&difference.name) {

@@ -28,10 +28,19 @@ fn severity(
     judge(&single).map(|judgement| judgement.severity)
 }
 
+/// Key, attribute, what is expected and found, place, other attributes that were found.
+type Case<'a> = (
+    [&'a str; 3],
+    &'a str,
+    [Option<&'a str>; 2],
+    Place,
+    &'a [(&'a str, &'a str)],
+);
+
 #[test]
 fn what_lets_rows_be_changed_or_forged_is_critical() {
     let none: &[(&str, &str)] = &[];
-    let cases: [([&str; 3], &str, [Option<&str>; 2], Place, &[(&str, &str)]); 9] = [
+    let cases: [Case; 9] = [
         (["trigger", "t", "x"], "", [Some("d"), None], Partition, none),
         (
             ["trigger", "t", "x"],
