@@ -17,7 +17,11 @@ setup:
 demo:
     cargo run --quiet --example quickstart
 
-# Run all tests except the benchmark's, on a private PostgreSQL (or TEST_DATABASE_URL)
+# Start the example application and print its URL, its users and their passwords; demo-app.db or DATABASE_URL
+demo-app:
+    cargo run --quiet -p demo-app
+
+# Run all tests except the benchmark's and the browser's, on a private PostgreSQL (or TEST_DATABASE_URL)
 test *arguments:
     cargo test --all-features {{ arguments }}
 
@@ -28,6 +32,11 @@ bench *arguments:
 # Run the benchmark's tests: every part with small counts. Its baselines take minutes to compile
 test-bench:
     cargo test -p db-bench
+
+# Run the example application in headless Chromium; leaves a screenshot in target/tmp
+test-browser:
+    scripts/setup chromium
+    cargo test -p demo-app-browser
 
 # Fuzz a target (ndjson, spool_recovery) for N seconds, starting from its seeds; needs a C++ compiler
 fuzz target seconds="60":
@@ -53,7 +62,7 @@ simulate-planted seconds="60":
 test-versions *arguments:
     for version in 14 15 16 17 18; do \
         echo "PostgreSQL $version"; \
-        PG_BIN_DIR=$(scripts/postgres $version) TEST_DATABASE_URL= cargo test --workspace --all-features {{ arguments }} || exit 1; \
+        PG_BIN_DIR=$(scripts/postgres $version) TEST_DATABASE_URL= cargo test --workspace --exclude demo-app-browser --all-features {{ arguments }} || exit 1; \
     done
 
 # Run the README's two commands in a minimal Debian root and print their times (as root, about 15 minutes)

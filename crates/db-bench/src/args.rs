@@ -39,6 +39,8 @@ pub(crate) enum Part {
     Enqueue,
     /// Latency and rate of one caller that awaits each entry
     Latency,
+    /// Throughput with and without the scrubbing of secrets
+    Scrub,
     /// Rate of 10 and 50 concurrent callers that await each entry
     Concurrent,
     /// Growth of the process while the database is stopped
@@ -53,6 +55,9 @@ pub(crate) enum Part {
         /// What the producer writes
         flood: Flood,
     },
+    /// One sample of `scrub`, in a process of its own
+    #[command(hide = true)]
+    ScrubSample,
 }
 
 /// The amount of work, and the server.

@@ -17,6 +17,7 @@ mod progress;
 mod report;
 mod result;
 mod schedule;
+mod scrub;
 mod server;
 mod spool;
 mod stats;
@@ -53,11 +54,17 @@ async fn run(part: Part, options: &Options) -> Result<()> {
     if let Part::MemorySample { flood } = part {
         return memory::sample(flood, options).await;
     }
+    if part == Part::ScrubSample {
+        return scrub::sample(options).await;
+    }
     let mut report = Report::new(options.json);
     let wanted = |other| part == Part::All || part == other;
     let server = BenchServer::open(options).await?;
     if wanted(Part::Ingest) {
         ingest::measure(&server, options, &mut report).await?;
+    }
+    if wanted(Part::Scrub) {
+        scrub::measure(&server, options, &mut report).await?;
     }
     if wanted(Part::Enqueue) {
         enqueue::measure(&server, options, &mut report).await?;

@@ -14,7 +14,7 @@ pub const MAX_CHANGED_VALUE_BYTES: usize = 1_024;
 pub const MAX_CHANGES_BYTES: usize = super::limits::METADATA_BYTES / 2;
 
 /// Replaces a value that is not to be stored.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// What differs between a thing before and after a change, for [`AuditEntry::changed`].
 ///

@@ -2,7 +2,7 @@
 //!
 //! To build, change, clone and drop an entry touches no thread-local and asks the operating system for
 //! nothing but the time, so that it is allowed everywhere: in the destructor of a thread-local, in a panic
-//! hook, in a forked process.
+//! hook, in a forked process. (The first [`Hashed`](super::scrub::Hashed) value of a process reads the environment.)
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::raw_json::LossyText;
+use super::scrub::Detail;
 use super::{Metadata, Receipt};
 
 /// One event for the audit trail. Only the action is required.
@@ -266,9 +267,12 @@ impl AuditEntry {
 
     /// Sets one member of the metadata and leaves the others; of two with the same name the later one
     /// counts. Costs two thirds of what an object with the same members does.
+    ///
+    /// The value is anything that becomes a [`Value`], or one of [`Secret`](super::scrub::Secret),
+    /// [`Hashed`](super::scrub::Hashed) and [`Plain`](super::scrub::Plain), which say how it is stored.
     #[inline]
-    pub fn detail(mut self, name: impl AsRef<str>, value: impl Into<Value>) -> Self {
-        self.metadata.insert(name, value);
+    pub fn detail(mut self, name: impl AsRef<str>, value: impl Detail) -> Self {
+        value.add_to(&mut self.metadata, name.as_ref());
         self
     }
 }

@@ -19,6 +19,16 @@ impl<'a> Reader<'a> {
         Self { rest: value.get() }
     }
 
+    /// Reads JSON that was written here.
+    pub(super) fn over(json: &'a str) -> Self {
+        Self { rest: json }
+    }
+
+    /// What was not read yet.
+    pub(super) fn remaining(&self) -> &'a str {
+        self.rest
+    }
+
     /// The first byte of what comes next.
     pub(super) fn peek(&mut self) -> Option<u8> {
         self.rest = self.rest.trim_ascii_start();

@@ -33,6 +33,7 @@ use super::AuditEntry;
 use super::ids::IdGenerator;
 use super::json::{REPLACEMENT, each_member, has_nul, write_member};
 use super::metadata::{ANNOTATIONS_KEY, Metadata, State};
+use super::scrub;
 
 /// The most characters of a text column that has no limit of its own.
 pub const TEXT_CHARS: usize = 512;
@@ -67,7 +68,6 @@ macro_rules! text_columns {
         ]
     }};
 }
-#[cfg(feature = "testing")]
 pub(in crate::audit) use text_columns;
 
 impl From<&AuditEntry> for NewAuditLog {
@@ -109,12 +109,14 @@ pub(super) fn row(mut entry: AuditEntry, ids: &mut IdGenerator) -> NewAuditLog {
     }
 }
 
-/// Cuts an entry to the limits and annotates the cuts, once.
+/// Scrubs an entry, cuts it to the limits and annotates the cuts, once.
 pub(super) fn apply(entry: &mut AuditEntry) {
     let state = entry.metadata.state();
     if state == State::Limited {
         return;
     }
+    // Before anything is cut: what is left of a secret may not look like one.
+    scrub::scrub(entry);
     let mut annotations = Annotations::default();
     if entry.action.starts_with("audit.") {
         entry.action = format_compact!("app.{}", entry.action);

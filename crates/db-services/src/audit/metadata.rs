@@ -8,7 +8,9 @@ use memchr::memmem;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::json::{FreeNames, drop_deep, each_member, named, write_json, write_member, write_text};
+use super::json::{
+    FreeNames, REPLACEMENT, drop_deep, each_member, named, write_json, write_member, write_text,
+};
 use super::members::{Members, may_become_equal};
 use super::raw_json::{self, write_raw};
 
@@ -38,6 +40,9 @@ pub struct Metadata {
     /// How many members were set, up to [`MAX_IN_TEXT`].
     inserted: u16,
     state: State,
+    /// The names of members that are stored as they are. In a box, as hardly an entry has one.
+    #[allow(clippy::box_collection)]
+    plain: Option<Box<BTreeSet<String>>>,
 }
 
 /// The members.
@@ -81,6 +86,27 @@ impl Metadata {
     #[inline]
     pub fn insert(&mut self, name: impl AsRef<str>, value: impl Into<Value>) {
         self.set(name.as_ref(), value.into());
+        if let Some(plain) = &mut self.plain {
+            plain.remove(name.as_ref());
+        }
+    }
+
+    /// Sets a member that is stored as it is.
+    pub(super) fn insert_plain(&mut self, name: &str, value: impl Into<Value>) {
+        self.set(name, value.into());
+        let plain = self.plain.get_or_insert_default();
+        plain.insert(unreserved(name).replace('\0', REPLACEMENT));
+    }
+
+    /// Replaces the text by what a function makes of it, and of the question which members are stored as they are.
+    pub(super) fn rewrite(&mut self, rewrite: impl FnOnce(&str, &dyn Fn(&str) -> bool) -> Option<String>) {
+        let plain = self.plain.take();
+        let is_plain = |name: &str| plain.as_ref().is_some_and(|plain| plain.contains(name));
+        if !self.is_empty()
+            && let Some(text) = rewrite(self.as_str(), &is_plain)
+        {
+            self.object = Object::Text(text.into_bytes());
+        }
     }
 
     fn set(&mut self, name: &str, value: Value) {

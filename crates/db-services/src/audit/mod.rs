@@ -12,7 +12,8 @@
 //! 5. [`context`] holds what a request knows (actor, address, request id) and fills it into entries.
 //! 6. [`insert`] and [`insert_many`] write on the caller's own connection, in its transaction.
 //! 7. [`observe`] and [`begin`] record how an operation ended, or that it began.
-//! 8. [`latest`] and [`count`] read the trail back; inside of [`for_tenant`] they see one tenant's rows.
+//! 8. [`scrub`] keeps secrets out of all entries.
+//! 9. [`latest`] and [`count`] read the trail back; inside of [`for_tenant`] they see one tenant's rows.
 //!
 //! | | a killed process loses | a database outage loses |
 //! | --- | --- | --- |
@@ -68,6 +69,7 @@ mod query;
 mod raw_json;
 mod records;
 mod row;
+pub mod scrub;
 mod single;
 mod sink;
 pub mod spool;

@@ -1,0 +1,92 @@
+//! Sign-in, and the lock-out.
+
+use demo_app::MAX_FAILURES;
+
+use crate::world::{on_both, password};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sign_in_is_on_record_with_the_account_and_without_an_actor() {
+    on_both(async |world| {
+        let mut browser = world.browser();
+        let wrong = browser.sign_in("alice", "wrong").await;
+        assert_eq!(wrong.status, 401);
+        assert_eq!(
+            wrong.entries,
+            ["auth.login_failed failure anonymous acme user/alice"]
+        );
+        // The name may be a password in the wrong field.
+        let unknown = browser.sign_in("correct horse", "x").await;
+        assert_eq!(unknown.status, 401);
+        assert_eq!(unknown.entries, ["auth.login_failed failure anonymous -"]);
+        assert!(!format!("{:?}", unknown.rows).contains("horse"));
+        assert_eq!(
+            wrong.body, unknown.body,
+            "the answers do not tell who has an account"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_in_a_row_lock_the_account() {
+    on_both(async |world| {
+        let mut browser = world.browser();
+        for _ in 1..MAX_FAILURES {
+            let answer = browser.sign_in("alice", "wrong").await;
+            assert_eq!(
+                answer.entries,
+                ["auth.login_failed failure anonymous acme user/alice"]
+            );
+        }
+        let last = browser.sign_in("alice", "wrong").await;
+        let expected = [
+            "auth.login_failed failure anonymous acme user/alice",
+            "auth.locked_out success anonymous acme user/alice",
+        ];
+        assert_eq!(last.entries, expected);
+        for given in ["wrong", password("alice")] {
+            let refused = browser.sign_in("alice", given).await;
+            assert_eq!(refused.status, 401);
+            assert_eq!(
+                refused.entries,
+                ["auth.login_failed denied anonymous acme user/alice"]
+            );
+        }
+        assert_eq!(browser.get("/skills").await.location, "/sign-in");
+        // Others are not locked out.
+        world.signed_in("bob").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_in_between_resets_the_count() {
+    on_both(async |world| {
+        for _ in 0..2 {
+            let mut browser = world.browser();
+            for _ in 1..MAX_FAILURES {
+                assert_eq!(browser.sign_in("alice", "wrong").await.entries.len(), 1);
+            }
+            world.signed_in("alice").await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_at_the_same_time_do_not_evade_the_lock() {
+    on_both(async |world| {
+        let attempts = world
+            .at_once(20, "/sign-in", &[("name", "alice"), ("password", "wrong")])
+            .await;
+        let count = |entry: &str| attempts.iter().filter(|shown| *shown == entry).count();
+        let counted = count("auth.login_failed failure anonymous acme user/alice");
+        assert_eq!(counted, MAX_FAILURES as usize, "{attempts:?}");
+        assert_eq!(
+            count("auth.login_failed denied anonymous acme user/alice"),
+            20 - counted
+        );
+        assert_eq!(count("auth.locked_out success anonymous acme user/alice"), 1);
+    })
+    .await;
+}
