@@ -56,7 +56,9 @@ async fn with_unusual_rows() -> TestDb {
     .unwrap();
     let mut conn = db.connection().await;
     for month in partitions::default_partition_months(&mut conn).await.unwrap() {
-        partitions::move_month(&mut conn, &month).await.unwrap();
+        partitions::move_month(&mut conn, &month, partitions::MAX_PARTITIONS)
+            .await
+            .unwrap();
     }
     db
 }

@@ -73,9 +73,10 @@ pub enum OpsError {
     IncompleteView,
     /// Partitions for too many months were to be created.
     #[error(
-        "partitions for more than {0} months were asked for: create only those of the months that events have"
+        "partitions for more than {0} months were asked for: create only those of the months that events have, or set a \
+         higher limit (--max-partitions)"
     )]
-    TooManyMonths(usize),
+    TooManyMonths(u16),
     /// The trail has different rows where an archive has these.
     #[error(
         "{rows} archived rows conflict with existing rows that have the same id and created_at; nothing was \

@@ -125,6 +125,8 @@ attacks! {
         "GRANT" Done "GRANT ALL ON audit_logs TO PUBLIC;
              DO $$ BEGIN IF NOT has_table_privilege('attack_stranger', 'audit_logs', 'DELETE') THEN RAISE insufficient_privilege; END IF; END $$"
         "LOCK TABLE, which stops all writers" Done "LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE"
+        "LOCK TABLE, which stops new partitions" Done "LOCK TABLE ONLY audit_logs IN SHARE UPDATE EXCLUSIVE MODE"
+        "LOCK TABLE, which stops retention" Done "LOCK TABLE audit_retention_ledger IN SHARE ROW EXCLUSIVE MODE"
         "another role for a part" Rows "UPDATE audit_roles SET role = role"
         "SET ROLE to the owner" Done "SET ROLE attack_owner"
         "SET ROLE to the auditor" Done "SET ROLE audit_auditor"
@@ -132,6 +134,14 @@ attacks! {
     }
     "To use the owner's functions" {
         "audit_logs_ensure_partitions" Done "SELECT audit_logs_ensure_partitions('2041-01-01', '2041-01-01')"
+        "audit_logs_ensure_partitions for an upcoming month" Done
+            "SELECT audit_logs_ensure_partitions(now() + interval '20 months', now() + interval '20 months')"
+        "audit_logs_create_upcoming_partition" Done
+            "SELECT audit_logs_create_upcoming_partition(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '20 months')"
+        "audit_logs_create_upcoming_partition for another month" Done "SELECT audit_logs_create_upcoming_partition('2041-01-01')"
+        "audit_logs_check_limit" Done "SELECT audit_logs_check_limit('2041-01-01', 480)"
+        "audit_logs_lock_partitions" Done "SELECT audit_logs_lock_partitions()"
+        "audit_logs_partition_name" Done "SELECT audit_logs_partition_name('2041-01-01')"
         "audit_logs_index_closed_months" Done "SELECT audit_logs_index_closed_months()"
         "audit_logs_lookup" Done "SELECT audit_logs_lookup(ARRAY[gen_random_uuid()], ARRAY[now()], ARRAY[NULL::uuid], ARRAY[NULL::bigint])"
         "audit_logs_create_partition" Done "SELECT audit_logs_create_partition('2041-01-01')"
@@ -145,6 +155,7 @@ attacks! {
         "audit_logs_check_moved" Done "SELECT audit_logs_check_moved()"
         "audit_logs_digest" Done "SELECT audit_logs_digest(now() - interval '1 hour', now())"
         "audit_retention_plan" Done "SELECT audit_retention_plan(13)"
+        "audit_retention_lock" Done "SELECT audit_retention_lock()"
         "audit_logs_drop_month" Done "SELECT audit_logs_drop_month('audit_logs_2001_02', 13, 'x', trust_clock => true)"
         "audit_hold_add" Done "SELECT audit_hold_add('x')"
         "audit_hold_release" Done "SELECT audit_hold_release(1, 'x')"

@@ -132,7 +132,7 @@ faults! {
     a_missing_function_is_found: ["writer"], Functions Warning "functions are missing: audit_logs_index_closed_months", "ALTER FUNCTION audit_logs_index_closed_months() RENAME TO gone",
         Sql("ALTER FUNCTION gone() RENAME TO audit_logs_index_closed_months");
     a_function_with_the_callers_path_is_found: ["writer"], Functions Critical "in the caller's search_path", "ALTER FUNCTION audit_logs_create_partition(timestamp) RESET search_path", Remedy;
-    a_function_that_public_may_run_is_found: ["writer"], Functions Warning "everybody may execute audit_logs_ensure_partitions", "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions TO PUBLIC", Remedy;
+    a_function_that_public_may_run_is_found: ["writer"], Functions Warning "everybody may execute audit_logs_create_partition", "GRANT EXECUTE ON FUNCTION audit_logs_create_partition TO PUBLIC", Remedy;
     a_function_of_another_is_found: ["writer"], Functions Critical "not to the table's owner", "ALTER FUNCTION audit_logs_create_partition(timestamp) OWNER TO postgres", Remedy;
     a_function_with_the_callers_rights_is_found: ["writer"], Functions Warning "with the rights of its caller", "ALTER FUNCTION audit_logs_index_closed_months() SECURITY INVOKER", Remedy;
     a_missing_index_is_found: ["writer"], Indexes Warning "audit_logs_tenant_timeline is missing", "DROP INDEX audit_logs_tenant_timeline", Remedy;
@@ -146,8 +146,8 @@ faults! {
     rows_in_the_default_partition_are_found: [] as "trail_owner", DefaultPartition Warning "holds rows: 1", "INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'x')", Remedy;
     a_detached_partition_is_found: ["writer"], UnattachedTables Warning "audit_logs_1998_01 is not attached to audit_logs",
         "SELECT audit_logs_ensure_partitions('1998-01-01', '1998-01-01'); ALTER TABLE audit_logs DETACH PARTITION audit_logs_1998_01", Sql("DROP TABLE audit_logs_1998_01");
-    a_pending_migration_is_found: [] as "trail_owner", Migrations Warning "lacks the migrations 20261128000003", "DELETE FROM __diesel_schema_migrations WHERE version = '20261128000003'",
-        Sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('20261128000003')");
+    a_pending_migration_is_found: [] as "trail_owner", Migrations Warning "lacks the migrations 20261129000003", "DELETE FROM __diesel_schema_migrations WHERE version = '20261129000003'",
+        Sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('20261129000003')");
     a_missing_table_is_found: ["writer"], Migrations Critical "no table audit_logs", "ALTER DATABASE $db SET search_path = pg_catalog", Sql("ALTER DATABASE $db RESET search_path");
 
     // Settings.

@@ -8,20 +8,20 @@ use crate::doctor::{Code, DoctorError, Finding, Severity};
 /// The migrations: name and SQL.
 const MIGRATIONS: [(&str, &str); 4] = [
     (
-        "2026-11-28-000001_audit_logs",
-        include_str!("../../../../../migrations/postgres/2026-11-28-000001_audit_logs/up.sql"),
+        "2026-11-29-000001_audit_logs",
+        include_str!("../../../../../migrations/postgres/2026-11-29-000001_audit_logs/up.sql"),
     ),
     (
-        "2026-11-28-000002_partitions",
-        include_str!("../../../../../migrations/postgres/2026-11-28-000002_partitions/up.sql"),
+        "2026-11-29-000002_partitions",
+        include_str!("../../../../../migrations/postgres/2026-11-29-000002_partitions/up.sql"),
     ),
     (
-        "2026-11-28-000003_roles_and_tenants",
-        include_str!("../../../../../migrations/postgres/2026-11-28-000003_roles_and_tenants/up.sql"),
+        "2026-11-29-000003_roles_and_tenants",
+        include_str!("../../../../../migrations/postgres/2026-11-29-000003_roles_and_tenants/up.sql"),
     ),
     (
-        "2026-11-28-000004_retention",
-        include_str!("../../../../../migrations/postgres/2026-11-28-000004_retention/up.sql"),
+        "2026-11-29-000004_retention",
+        include_str!("../../../../../migrations/postgres/2026-11-29-000004_retention/up.sql"),
     ),
 ];
 
@@ -154,7 +154,7 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(MIGRATIONS.map(|(name, _)| name.to_owned()).to_vec(), names);
-        assert_eq!(version("2026-11-28-000001_audit_logs"), "20261128000001");
+        assert_eq!(version("2026-11-29-000001_audit_logs"), "20261129000001");
     }
 
     #[test]

@@ -17,4 +17,4 @@ WHERE prosecdef AND prorettype <> 'trigger'::regtype
   AND EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) a WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE')
 UNION ALL
 SELECT 'warning', format('%s runs with the rights of its caller, which are not sufficient', signature), format('ALTER FUNCTION %s SECURITY DEFINER;', signature)
-FROM ours WHERE NOT prosecdef AND proname IN ('audit_logs_create_partition', 'audit_logs_ensure_partitions', 'audit_logs_index_closed_months')
+FROM ours WHERE NOT prosecdef AND proname IN ('audit_logs_create_partition', 'audit_logs_create_upcoming_partition', 'audit_logs_index_closed_months')

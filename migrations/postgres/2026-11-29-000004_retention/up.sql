@@ -82,14 +82,13 @@ CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit_retention_declarations
 ALTER TABLE audit_retention_declarations
     ENABLE ALWAYS TRIGGER audit_append_only, ENABLE ALWAYS TRIGGER audit_no_truncate;
 
--- row_security = off in the functions that follow: a query that a policy would restrict fails instead.
 SET LOCAL check_function_bodies = off;
 
 -- Holds the rows of a tenant, of a time range, or of both. Returns the number of the hold.
 CREATE FUNCTION audit_hold_add(
     reason text, tenant_id text DEFAULT NULL, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL
 ) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+    LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 DECLARE
     created bigint;
@@ -106,7 +105,7 @@ $$;
 
 -- Ends a hold. Returns the number of the row that records it.
 CREATE FUNCTION audit_hold_release(hold bigint, reason text) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+    LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 DECLARE
     created bigint;
@@ -126,7 +125,7 @@ $$;
 
 -- The holds that cover a partition. A tenant's hold does if the partition has a row that it covers.
 CREATE FUNCTION audit_holds_on(partition regclass, starts timestamptz, ends timestamptz) RETURNS bigint[]
-    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
 DECLARE
     hold   record;
@@ -159,7 +158,6 @@ CREATE FUNCTION audit_logs_months() RETURNS TABLE (
         partition name, month text, from_time timestamptz, to_time timestamptz, whole_month boolean,
         has_rows boolean, row_count bigint, bytes bigint)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC' SET datestyle = 'ISO'
     AS $$
 DECLARE
     p record;
@@ -197,7 +195,6 @@ CREATE FUNCTION audit_retention_plan(keep_months integer, trust_clock boolean DE
         partition name, month text, from_time timestamptz, to_time timestamptz, row_count bigint, bytes bigint,
         holds bigint[], verdict text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC'
     AS $$
 BEGIN
     IF keep_months IS NULL OR keep_months < 1 THEN
@@ -240,7 +237,6 @@ CREATE FUNCTION audit_logs_digest(
     from_time timestamptz, to_time timestamptz, OUT row_count bigint, OUT digest bytea
 )
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC'
     AS $$
 BEGIN
     -- The hashes are sorted, not the lines. EXECUTE: the plan depends on the times.
@@ -253,11 +249,10 @@ $$;
 
 -- One session at a time drops or restores. Released with the transaction.
 CREATE FUNCTION audit_retention_lock() RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
+    LANGUAGE plpgsql SET lock_timeout = '2s'
     AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock(
-        hashtextextended('audit_logs retention', '@schema@.audit_logs'::regclass::oid::bigint));
+    LOCK TABLE @schema@.audit_retention_ledger IN SHARE ROW EXCLUSIVE MODE;
 EXCEPTION WHEN lock_not_available THEN
     RAISE EXCEPTION 'audit_logs: another session drops or restores a month' USING ERRCODE = 'lock_not_available';
 END
@@ -265,7 +260,7 @@ $$;
 
 -- Raises an error if no month at all may be dropped now.
 CREATE FUNCTION audit_retention_check(keep_months integer, force boolean, max_months integer) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql
     AS $$
 DECLARE
     last_time     constant timestamptz := (SELECT max(done_at) FROM @schema@.audit_retention_ledger);
@@ -294,7 +289,7 @@ $$;
 
 -- Records in the ledger a month that is about to be dropped. Returns the number of the ledger's entry.
 CREATE FUNCTION audit_retention_log(entry audit_retention_ledger) RETURNS bigint
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off
+    LANGUAGE plpgsql
     AS $$
 DECLARE
     created bigint;
@@ -338,8 +333,7 @@ $$;
 CREATE FUNCTION audit_retention_drop(
     partition regclass, starts timestamptz, ends timestamptz, before pg_snapshot
 ) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '100ms' SET enable_seqscan = off
+    LANGUAGE plpgsql SET lock_timeout = '100ms' SET enable_seqscan = off
     AS $$
 DECLARE
     parent            constant regclass := '@schema@.audit_logs'::regclass;
@@ -350,7 +344,8 @@ DECLARE
 BEGIN
     LOOP
         BEGIN
-            PERFORM pg_advisory_xact_lock(hashtextextended('audit_logs partitions', parent::oid::bigint));
+            -- As audit_logs_lock_partitions(). Nobody waits behind this lock but maintenance.
+            LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
             -- Waits for a hold that is being added.
             LOCK TABLE @schema@.audit_legal_holds IN SHARE MODE;
             PERFORM set_config('lock_timeout', '250ms', true);
@@ -406,7 +401,7 @@ CREATE FUNCTION audit_logs_drop_month(
     archive_sha256 bytea   DEFAULT NULL,
     archive_digest bytea   DEFAULT NULL
 ) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+    LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 DECLARE
     before  constant pg_snapshot := pg_current_snapshot();
