@@ -7,6 +7,8 @@
 mod append_only;
 mod archive;
 mod archive_files;
+mod archive_long;
+mod archive_tampered;
 mod attacks;
 mod captured_logs;
 mod client;

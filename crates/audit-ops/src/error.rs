@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use diesel::result::{DatabaseErrorInformation, Error};
 
+use crate::archive::LedgerVerdict;
+
 /// Why a maintenance operation failed.
 ///
 /// The cause is in [`source`](std::error::Error::source), not in the message: print the whole chain.
@@ -77,6 +79,14 @@ pub enum OpsError {
          higher limit (--max-partitions)"
     )]
     TooManyMonths(u16),
+    /// Rows of an archive that was just written are not those of the trail.
+    #[error(
+        "{rows} rows of the archive are not restored as they are stored, so their month must not be dropped"
+    )]
+    NotRestorable {
+        /// How many.
+        rows: i64,
+    },
     /// The trail has different rows where an archive has these.
     #[error(
         "{rows} archived rows conflict with existing rows that have the same id and created_at; nothing was \
@@ -149,6 +159,24 @@ pub enum ArchiveProblem {
         /// The figure in the manifest.
         expected: String,
     },
+    /// A line is not JSON.
+    #[error("damaged: a line is not the JSON of a row")]
+    Line(#[source] serde_json::Error),
+    /// The pieces of a long value are not those that the line describes.
+    #[error("damaged: the pieces of a long value of {column} are not those that the row's line describes")]
+    Value {
+        /// The column.
+        column: String,
+    },
+    /// The range is not one whole month, or not the one that the manifest names.
+    #[error("invalid manifest: from_time and to_time are not the month that it names")]
+    Range,
+    /// Rows are of another month than the manifest's.
+    #[error("it has rows of other months than its manifest says; nothing was restored")]
+    OtherMonth,
+    /// The ledger does not know these rows.
+    #[error("{}", not_in_ledger(.0))]
+    Ledger(LedgerVerdict),
     /// The file is not the one that was checked.
     #[error("changed since it was checked")]
     Changed,
@@ -170,6 +198,28 @@ impl OpsError {
 
 /// The longest text in a manifest, in bytes: as long as the name of a file may be.
 pub(crate) const MAX_TEXT: usize = 255;
+
+/// Why the ledger does not prove an archive, and what to do.
+fn not_in_ledger(verdict: &LedgerVerdict) -> String {
+    let why = match verdict {
+        LedgerVerdict::Different {
+            entry,
+            figure,
+            found,
+            expected,
+        } => format!(
+            "it differs from entry {entry} of the ledger: {figure} is {found}, the ledger says {expected}"
+        ),
+        LedgerVerdict::Absent | LedgerVerdict::Same { .. } => {
+            "this database's ledger has no entry about its rows, so nothing shows that they are unchanged"
+                .to_owned()
+        }
+    };
+    format!(
+        "{why}; compare it with the ledger of the database that dropped the month (restore --check), and restore it with \
+         --accept REASON, which the ledger records"
+    )
+}
 
 /// What holds the lock, and what to do.
 fn locked(holders: Option<&str>, cause: &Error) -> String {

@@ -25,7 +25,8 @@ BEGIN
         RAISE EXCEPTION 'audit_logs: % is not the beginning of a month', month_start
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    RETURN 'audit_logs_' || to_char(month_start, 'YYYY_MM') || CASE WHEN month_start < '0001-01-01' THEN '_bc' ELSE '' END;
+    RETURN 'audit_logs_' || to_char(month_start, 'YYYY_MM')
+        || CASE WHEN month_start < '0001-01-01' THEN '_bc' ELSE '' END;
 END
 $$;
 
@@ -105,10 +106,11 @@ DECLARE
         WHERE i.inhparent = '@schema@.audit_logs'::regclass);
 BEGIN
     IF (cardinality(others) < max_partitions OR wanted = ANY (others)) IS NOT TRUE THEN
-        RAISE EXCEPTION 'audit_logs: there is no partition of % and none is created, as there are % already and the limit '
-            'is %', to_char(month_start, 'YYYY-MM'), cardinality(others), max_partitions
+        RAISE EXCEPTION 'audit_logs: there is no partition of % and none is created, as there are % '
+            'already and the limit is %', to_char(month_start, 'YYYY-MM'), cardinality(others), max_partitions
             USING ERRCODE = 'configuration_limit_exceeded',
-                  HINT = 'The default partition takes its rows. A maintainer may repeat it with a higher max_partitions.';
+                  HINT = 'The default partition takes its rows. A maintainer may repeat it with a higher '
+                         'max_partitions.';
     END IF;
 END
 $$;
@@ -127,7 +129,8 @@ BEGIN
             to_char(month_start, 'YYYY-MM'), to_char(this_month - interval '1 month', 'YYYY-MM'),
             to_char(this_month + interval '24 months', 'YYYY-MM')
             USING ERRCODE = 'insufficient_privilege',
-                  HINT = 'Rows of other months go to the default partition. A maintainer may create partitions for them.';
+                  HINT = 'Rows of other months go to the default partition. A maintainer may create partitions '
+                         'for them.';
     END IF;
     PERFORM @schema@.audit_logs_check_limit(month_start, 480);
     IF NOT @schema@.audit_logs_create_partition(month_start) THEN
@@ -321,7 +324,7 @@ COMMENT ON FUNCTION audit_logs_partition_name(timestamp) IS
 COMMENT ON FUNCTION audit_logs_check_limit(timestamp, integer) IS
     'Refuses a new partition of audit_logs if there are this many.';
 COMMENT ON FUNCTION audit_logs_create_upcoming_partition(timestamp) IS
-    'Creates the partition of audit_logs for a month that a writer may create: the previous one to the one in 24 months.';
+    'Creates the partition of audit_logs for a month that a writer may create.';
 COMMENT ON FUNCTION audit_logs_ensure_partitions(timestamptz, timestamptz, integer) IS
     'Creates the monthly partitions of audit_logs from one time to another; by default to the month in 24 months.';
 COMMENT ON FUNCTION audit_logs_index_closed_months() IS
