@@ -40,6 +40,7 @@ mod read_only;
 mod retention;
 mod roles;
 mod round_trip;
+mod schemas;
 mod settings;
 mod small_disk;
 mod spool;

@@ -8,9 +8,9 @@ DO $do$ BEGIN
         RAISE EXCEPTION 'audit_logs: no schema of search_path exists: %', current_setting('search_path')
             USING ERRCODE = 'invalid_schema_name',
                   HINT = 'Create it first, or name another one in search_path.';
-    ELSIF current_schema() ~ '[''$]' OR position(chr(92) IN current_schema()) > 0 THEN
-        RAISE EXCEPTION 'audit_logs: the schema % cannot hold the trail, its name has a quote (''), a dollar sign or '
-            'a backslash', quote_ident(current_schema())
+    ELSIF current_schema() ~ '[''$]|@schema@' OR position(chr(92) IN current_schema()) > 0 THEN
+        RAISE EXCEPTION 'audit_logs: the schema % cannot hold the trail, its name has a single quote, a dollar sign, a '
+            'backslash or @schema@', quote_ident(current_schema())
             USING ERRCODE = 'invalid_schema_name', HINT = 'Put a schema of another name first in search_path.';
     END IF;
 END $do$;
