@@ -202,7 +202,7 @@ async fn trail(server: &Server, database: &str, prefix: &str, schema: &str) -> T
     Trail { owner, logins }
 }
 
-/// What each kind of login may do in its own trail, and nobody in another one.
+/// A statement for each kind of login, which it may run in its own trail, and nobody in another one.
 const STATEMENTS: [(&str, &str); 4] = [
     ("writer", "INSERT INTO {}.audit_logs (action) VALUES ('forged')"),
     ("reader", "SELECT FROM {}.audit_logs"),

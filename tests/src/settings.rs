@@ -1,4 +1,4 @@
-//! What a session has set does not change what the trail's functions do.
+//! The settings of a session do not change what the trail's functions do.
 
 use db_test::Server;
 

@@ -28,8 +28,8 @@
 //! | its lines | `zcat … \| sha256sum` prints `sha256`, `zcat … \| grep -vc '^{"_piece"'` prints `rows` |
 //! | against the ledger | `digest` equals the ledger's, and that of the lines ([`retention`](crate::retention)) |
 //!
-//! [`check`] does the first two, [`check_ledger`] the third. Whoever can write the files can write a manifest that
-//! matches them; only the ledger of the database that dropped the month shows that they are unchanged. So [`restore`]
+//! [`check`] does the first two, [`check_ledger`] the third. A user who can write the files can write a manifest
+//! that matches them; only the ledger of the database that dropped the month shows that they are unchanged. So [`restore`]
 //! refuses an archive that the ledger does not know, unless an operator gives a reason. It inserts the rows exactly as they were, including `recorded_at` and
 //! `tx_id`, which are evidence too (when the database stored the row, and in which transaction). Therefore
 //! only the owner of the table can restore. The ledger records it.

@@ -47,7 +47,7 @@ pub(super) struct LongValue {
     hasher: Sha256,
 }
 
-/// What a line has in place of a long value.
+/// The JSON in place of a long value.
 #[derive(Deserialize)]
 struct Reference {
     bytes: u64,

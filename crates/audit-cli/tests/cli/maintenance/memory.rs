@@ -8,7 +8,7 @@ use db_test::Server;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use tokio_postgres::NoTls;
 
-/// What the processes may take beyond what they have at their start. The largest value has 20 MB; in the form before,
+/// The memory that the processes may take beyond that for one row, in KiB. The largest value has 20 MB; in the form before,
 /// the server took 1 GB and the command 300 MB.
 const MARGIN: u64 = 150 << 10;
 
