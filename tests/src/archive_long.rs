@@ -93,6 +93,35 @@ async fn long_and_deep_values_are_restored_unchanged() {
     assert_eq!(text(&client, again).await, [ledger[0].digest.clone()]);
 }
 
+/// Long JSON is put together in the server when it is restored, with less stack than it was inserted with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_long_and_too_deep_is_named() {
+    let row = |depth: usize| {
+        format!(
+            "INSERT INTO audit_logs (created_at, action, metadata) VALUES ('2019-02-02', 'x', \
+                 jsonb_build_array(repeat('x', 70000), (repeat('[', {depth}) || repeat(']', {depth}))::jsonb))"
+        )
+    };
+    let db = month_of(&[&row(5_990)]).await;
+    let dir = TempDir::new().unwrap();
+    let archived = write(&db, PARTITION, dir.path()).await.unwrap();
+    let mut conn = db.connection().await;
+    retention::drop_month(&mut conn, PARTITION, &trusting(), Some(&archived))
+        .await
+        .unwrap();
+    let report = archive::restore(&mut conn, &archived, &Trust::Ledger, &mut |_| {}).await;
+    assert_eq!(report.unwrap().inserted, 1);
+    db.sql(&row(6_100)).await.unwrap();
+    let id = db
+        .text("SELECT id::text AS value FROM audit_logs ORDER BY id DESC LIMIT 1")
+        .await;
+    let error = write(&db, PARTITION, dir.path()).await.unwrap_err().to_string();
+    assert!(
+        error.contains(&id) && error.contains("without an archive"),
+        "{error}"
+    );
+}
+
 /// A different row under the same key is noticed, also if only its long value differs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_value_that_differs_is_a_conflict() {

@@ -276,7 +276,7 @@ async fn trails_of_a_database_and_of_a_server_share_no_rights() {
         .await
         .unwrap();
     admin
-        .batch_execute("REVOKE CONNECT, TEMPORARY ON DATABASE two FROM PUBLIC")
+        .batch_execute("REVOKE CONNECT ON DATABASE two FROM PUBLIC")
         .await
         .unwrap();
     let refused = tokio_postgres::connect(&writer("two"), tokio_postgres::NoTls).await;

@@ -87,6 +87,15 @@ pub enum OpsError {
         /// How many.
         rows: i64,
     },
+    /// A row has metadata that is long and nested so deeply that PostgreSQL may not be able to restore it.
+    #[error(
+        "the metadata of this row is longer than 64 KiB and nested more than 6,000 levels deep, so that it may not be \
+         possible to restore it: {}; save it, and drop the month without an archive", printable(.row)
+    )]
+    TooDeep {
+        /// The beginning of its line.
+        row: String,
+    },
     /// The trail has different rows where an archive has these.
     #[error(
         "{rows} archived rows conflict with existing rows that have the same id and created_at; nothing was \

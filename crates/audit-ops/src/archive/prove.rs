@@ -18,8 +18,8 @@ use crate::postgres::{Number, postgres};
 use crate::session::{Work, answered, transaction};
 
 /// Reads the archive's lines and compares the rows that PostgreSQL makes of them with those of the trail, bit by bit.
-/// Long values, which [`check`](super::check) has compared by their SHA-256, are not parsed again, and values that
-/// could not be turned into text are left out.
+/// Long values, which [`check`](super::check) has compared by their SHA-256, are not parsed again, but must not be
+/// nested too deeply to be. Values that could not be turned into text are left out.
 pub(super) async fn prove(conn: &mut Connection, archive: &VerifiedArchive) -> Result<(), OpsError> {
     transaction(conn, Work::Snapshot, async |conn, limit| {
         compare_all(postgres(conn)?, archive, limit).await
@@ -45,7 +45,12 @@ async fn compare_all(
             Chunk::Single(row) => {
                 let different = answered(limit, compare_metadata(conn, &row)).await?;
                 for value in row.long {
-                    value.verify(&mut lines)?;
+                    let is_json = value.is_json();
+                    if value.verify(&mut lines)? > MAX_LONG_DEPTH && is_json {
+                        return Err(OpsError::TooDeep {
+                            row: row.line[..row.line.len().min(90)].to_owned(),
+                        });
+                    }
                 }
                 different
             }
@@ -59,6 +64,10 @@ async fn compare_all(
         rows => Err(OpsError::NotRestorable { rows }),
     }
 }
+
+/// Long JSON is put together within a function of the database, where half of the stack is left at least. With the
+/// default max_stack_depth, PostgreSQL takes about 14,000 levels.
+const MAX_LONG_DEPTH: usize = 6_000;
 
 /// 1 if the deeply nested metadata of a row does not give the same value again.
 async fn compare_metadata(conn: &mut AsyncPgConnection, row: &SingleRow) -> Result<i64, OpsError> {

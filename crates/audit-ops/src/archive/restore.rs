@@ -150,10 +150,7 @@ async fn restore_all(
     limit: Duration,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<RestoreReport, OpsError> {
-    let lock = conn.batch_execute(
-        "SET LOCAL timezone = 'UTC'; SELECT audit_retention_lock(); \
-         CREATE TEMP TABLE audit_restore_pieces (name name, nth bigint, piece text) ON COMMIT DROP",
-    );
+    let lock = conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_lock()");
     answered(limit, lock).await?;
     let mut lines = Lines::open(&archive.path)?;
     let mut report = RestoreReport::default();
@@ -241,6 +238,10 @@ async fn insert(
     }
 }
 
+/// The table from which audit_logs_restore_row() takes long values.
+const PIECES: &str =
+    "CREATE TEMP TABLE audit_restore_pieces (name name, nth bigint, piece text) ON COMMIT DROP";
+
 #[derive(QueryableByName)]
 struct Inserted {
     #[diesel(sql_type = Nullable<Bool>)]
@@ -255,6 +256,9 @@ async fn restore_single(
     limit: Duration,
     report: &mut RestoreReport,
 ) -> Result<(), OpsError> {
+    if !row.long.is_empty() {
+        answered(limit, conn.batch_execute(PIECES)).await?;
+    }
     let mut columns = Vec::new();
     while let Some(mut value) = row.long.pop_front() {
         let mut nth = 0;
@@ -284,7 +288,11 @@ async fn restore_single(
         }
     }
     if !columns.is_empty() {
-        answered(limit, conn.batch_execute("TRUNCATE pg_temp.audit_restore_pieces")).await?;
+        answered(
+            limit,
+            conn.batch_execute("DROP TABLE pg_temp.audit_restore_pieces"),
+        )
+        .await?;
     }
     Ok(())
 }

@@ -45,6 +45,7 @@ pub(super) struct LongValue {
     missing: u64,
     sha256: String,
     hasher: Sha256,
+    nesting: Nesting,
 }
 
 /// The JSON in place of a long value.
@@ -82,6 +83,7 @@ impl Row {
                 missing: bytes,
                 sha256,
                 hasher: Sha256::new(),
+                nesting: Nesting::default(),
             });
         }
         let is_deep = depth > MAX_DEPTH && members.contains_key("metadata");
@@ -107,21 +109,36 @@ fn has_markers(line: &str) -> bool {
 
 /// How deeply JSON is nested.
 fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut is_escaped) = (0_usize, 0, false, false);
-    for byte in json {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if in_string => is_escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
+    let mut nesting = Nesting::default();
+    nesting.read(json);
+    nesting.deepest
+}
+
+/// How deeply JSON is nested that is read in parts.
+#[derive(Default)]
+struct Nesting {
+    depth: usize,
+    deepest: usize,
+    is_in_string: bool,
+    is_escaped: bool,
+}
+
+impl Nesting {
+    fn read(&mut self, json: &[u8]) {
+        for byte in json {
+            match byte {
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' if self.is_in_string => self.is_escaped = true,
+                b'"' => self.is_in_string = !self.is_in_string,
+                b'{' | b'[' if !self.is_in_string => {
+                    self.depth += 1;
+                    self.deepest = self.deepest.max(self.depth);
+                }
+                b'}' | b']' if !self.is_in_string => self.depth = self.depth.saturating_sub(1),
+                _ => {}
             }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
         }
     }
-    deepest
 }
 
 impl LongValue {
@@ -141,6 +158,7 @@ impl LongValue {
             return Err(self.problem(lines.path()));
         };
         self.hasher.update(&text);
+        self.nesting.read(text.as_bytes());
         match self.missing.checked_sub(text.len() as u64) {
             Some(missing) if !text.is_empty() => self.missing = missing,
             _ => return Err(self.problem(lines.path())),
@@ -148,10 +166,16 @@ impl LongValue {
         Ok(Some(text))
     }
 
-    /// Reads all pieces, and compares them with what the line says.
-    pub(super) fn verify(mut self, lines: &mut Lines) -> Result<(), OpsError> {
+    /// Reads all pieces, and compares them with what the line says. Returns how deeply the value is nested, if it is
+    /// JSON.
+    pub(super) fn verify(mut self, lines: &mut Lines) -> Result<usize, OpsError> {
         while self.next_piece(lines)?.is_some() {}
-        Ok(())
+        Ok(self.nesting.deepest)
+    }
+
+    /// Whether its nesting counts.
+    pub(super) fn is_json(&self) -> bool {
+        self.column == "metadata"
     }
 
     fn problem(&self, path: &Path) -> OpsError {
