@@ -18,7 +18,7 @@
 //! PostgreSQL cannot turn into text (because that has more than 1 GB) is replaced by the error's SQLSTATE, and the line
 //! ends with `"_unreadable":[…]`: such a month is dropped only on request.
 //!
-//! [`write`] reads what it wrote, as [`check`] does, and lets PostgreSQL make rows of the lines, which must be those of
+//! [`write()`] reads what it wrote, as [`check`] does, and lets PostgreSQL make rows of the lines, which must be those of
 //! the trail, bit by bit. So an archive that is returned can be restored, with two reservations: long values are
 //! compared by their SHA-256 only, and nothing is said about the disk afterwards.
 //!
