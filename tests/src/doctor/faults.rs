@@ -93,8 +93,8 @@ faults! {
         "DO $do$ DECLARE part regclass; BEGIN FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass AND inhrelid::regclass::text ~ '\\d' ORDER BY inhrelid::regclass::text OFFSET 4 LOOP \
          EXECUTE format('DROP TABLE %s', part); END LOOP; END $do$", Remedy;
     rows_in_the_default_partition_are_found: [] as "trail_owner", DefaultPartition Warning "holds rows: 1", "INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'x')", Remedy;
-    a_pending_migration_is_found: [] as "trail_owner", Migrations Warning "lacks the migrations 20261128000003", "DELETE FROM __diesel_schema_migrations WHERE version = '20261128000003'",
-        Sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('20261128000003')");
+    a_pending_migration_is_found: [] as "trail_owner", Migrations Warning "lacks the migrations 20261129000003", "DELETE FROM __diesel_schema_migrations WHERE version = '20261129000003'",
+        Sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('20261129000003')");
     a_missing_table_is_found: ["writer"], Migrations Critical "no table audit_logs", "ALTER DATABASE $db SET search_path = pg_catalog", Sql("ALTER DATABASE $db RESET search_path");
 
     // Settings.

@@ -8,10 +8,10 @@ use crate::doctor::{Code, DoctorError, Finding, Severity};
 
 /// The names of the migrations.
 const MIGRATIONS: [&str; 4] = [
-    "2026-11-28-000001_audit_logs",
-    "2026-11-28-000002_partitions",
-    "2026-11-28-000003_roles_and_tenants",
-    "2026-11-28-000004_retention",
+    "2026-11-29-000001_audit_logs",
+    "2026-11-29-000002_partitions",
+    "2026-11-29-000003_roles_and_tenants",
+    "2026-11-29-000004_retention",
 ];
 
 /// The version that diesel derives from the name of a migration's directory.
@@ -77,6 +77,6 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(MIGRATIONS.map(str::to_owned).to_vec(), names);
-        assert_eq!(version("2026-11-28-000001_audit_logs"), "20261128000001");
+        assert_eq!(version("2026-11-29-000001_audit_logs"), "20261129000001");
     }
 }

@@ -2,6 +2,19 @@
 -- For PostgreSQL 14 and newer, in any schema: the first one of search_path.
 -- migrations/README.md explains @schema@ and the rules that every migration follows.
 
+-- Function bodies name the schema, also within string literals.
+DO $do$ BEGIN
+    IF current_schema() IS NULL THEN
+        RAISE EXCEPTION 'audit_logs: no schema of search_path exists: %', current_setting('search_path')
+            USING ERRCODE = 'invalid_schema_name',
+                  HINT = 'Create it first, or name another one in search_path.';
+    ELSIF current_schema() ~ '[''$]|@schema@' OR position(chr(92) IN current_schema()) > 0 THEN
+        RAISE EXCEPTION 'audit_logs: the schema % cannot hold the trail, its name has a single quote, a dollar sign, a '
+            'backslash or @schema@', quote_ident(current_schema())
+            USING ERRCODE = 'invalid_schema_name', HINT = 'Put a schema of another name first in search_path.';
+    END IF;
+END $do$;
+
 -- RFC 9562 UUID version 7: 48 bits of Unix milliseconds, then random bits. It serves clients that send no
 -- id; the audit writer sends its own, so that a repeated insert is recognised. A body of this form is bound
 -- when the function is created: the caller's search_path has no influence on it.
@@ -15,23 +28,44 @@ CREATE FUNCTION audit_uuid_v7() RETURNS uuid
             52, 1), 53, 1),
         'hex')::uuid;
 
--- Completes the functions that the current user has created with @schema@ in their bodies: the name of the
--- function's own schema takes its place. Every migration that creates such functions calls this.
-CREATE FUNCTION audit_qualify_functions() RETURNS void
+-- Completes the functions that the current user has created in a schema: gives each the settings of the list below,
+-- unless it has its own, and replaces @schema@ in its body by the name of the schema. Every migration that creates
+-- functions calls this.
+CREATE FUNCTION audit_qualify_functions(schema name DEFAULT current_schema()) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     SET check_function_bodies = on SET quote_all_identifiers = off
     AS $$
 DECLARE
     -- In two parts: otherwise this function would find and change itself.
     placeholder constant text := '@' || 'schema@';
+    -- Settings of the caller or the server must not change what a function does. row_security = off: a query that
+    -- a policy would restrict fails instead. Not statement_timeout: PostgreSQL reads it when a statement begins.
+    settings    constant text[] := ARRAY[
+        'search_path = pg_catalog, pg_temp', 'datestyle = ISO', 'timezone = UTC', 'intervalstyle = postgres',
+        'lock_timeout = ''10s''', 'row_security = off', 'default_tablespace = ''''',
+        'default_table_access_method = heap'];
+    -- Called for each row: a setting costs each call, and this one reads none.
+    per_row     constant name[] := ARRAY['audit_digest_step'];
     f           record;
+    setting     text;
 BEGIN
+    -- A body that is bound when it is created (prosqlbody) reads no search_path.
     FOR f IN
-        SELECT p.oid, n.nspname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE p.proname LIKE 'audit!_%' ESCAPE '!' AND pg_get_userbyid(p.proowner) = current_user
-          AND position(placeholder IN p.prosrc) > 0
+        SELECT p.oid, p.proname, p.prosqlbody IS NULL AND p.proname <> ALL (per_row) AS is_pinned,
+               position(placeholder IN p.prosrc) > 0 AS is_open, coalesce(p.proconfig, '{}') AS own
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = schema AND p.proname LIKE 'audit!_%' ESCAPE '!' AND p.prokind = 'f'
+          AND pg_get_userbyid(p.proowner) = current_user
     LOOP
-        EXECUTE replace(pg_get_functiondef(f.oid), placeholder, quote_ident(f.nspname));
+        FOREACH setting IN ARRAY settings LOOP
+            CONTINUE WHEN NOT f.is_pinned OR EXISTS (
+                SELECT FROM unnest(f.own) AS had
+                WHERE lower(split_part(had, '=', 1)) = split_part(setting, ' ', 1));
+            EXECUTE format('ALTER FUNCTION %s SET %s', f.oid::regprocedure, setting);
+        END LOOP;
+        IF f.is_open THEN
+            EXECUTE replace(pg_get_functiondef(f.oid), placeholder, quote_ident(schema));
+        END IF;
     END LOOP;
 END
 $$;
@@ -40,7 +74,7 @@ $$;
 -- owner. A new object is not without rights: everybody may execute a function, and ALTER DEFAULT PRIVILEGES
 -- adds more.
 CREATE FUNCTION audit_revoke_all(kind text, object oid) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql
     AS $$
 DECLARE
     named   constant text := CASE kind
@@ -73,7 +107,7 @@ SET LOCAL check_function_bodies = off;
 -- grants some. Partitions are like that: PostgreSQL checks the rights and policies of the table that a query
 -- names, so a query that names audit_logs needs none on its partitions.
 CREATE FUNCTION audit_lock_down_table(relation regclass) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql
     AS $$
 BEGIN
     PERFORM @schema@.audit_revoke_all('TABLE', relation);
@@ -85,7 +119,7 @@ $$;
 -- just been copied, identical to the bit, into the table that is about to become the partition of its month
 -- (audit_logs_move_month). audit_logs_check_moved() ensures that the table does become one.
 CREATE FUNCTION audit_logs_refuse_change() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql
     AS $$
 DECLARE
     copied boolean := false;
@@ -118,9 +152,9 @@ END
 $$;
 
 -- Checks, at the end of the transaction at the latest, that a row that left the default partition is in the
--- trail. row_security = off: a query that a policy would restrict fails instead.
+-- trail.
 CREATE FUNCTION audit_logs_check_moved() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+    LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 BEGIN
     IF NOT EXISTS (
@@ -139,7 +173,7 @@ SELECT audit_qualify_functions();
 SELECT audit_revoke_all('FUNCTION', f)
 FROM unnest(ARRAY[
     'audit_uuid_v7()',
-    'audit_qualify_functions()',
+    'audit_qualify_functions(name)',
     'audit_revoke_all(text, oid)',
     'audit_lock_down_table(regclass)',
     'audit_logs_check_moved()'
@@ -241,8 +275,8 @@ COMMENT ON INDEX audit_logs_created_at_brin IS
     'Serves: WHERE created_at >= $1 AND created_at < $2, across tenants.';
 COMMENT ON INDEX audit_logs_tx_id_brin IS 'Serves: WHERE tx_id >= $1, rows of recent transactions.';
 
-COMMENT ON FUNCTION audit_qualify_functions() IS
-    'For migrations: replaces @schema@ in the bodies of new functions by the name of their schema.';
+COMMENT ON FUNCTION audit_qualify_functions(name) IS
+    'For migrations: gives new functions their settings, and replaces @schema@ in their bodies by their schema.';
 COMMENT ON FUNCTION audit_revoke_all(text, oid) IS
     'Revokes every right on a TABLE or a FUNCTION from everybody but its owner.';
 COMMENT ON FUNCTION audit_lock_down_table(regclass) IS

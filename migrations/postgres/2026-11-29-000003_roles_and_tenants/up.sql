@@ -17,7 +17,7 @@ SET LOCAL check_function_bodies = off;
 -- The name of a role, for GRANT and CREATE POLICY in migrations:
 --     EXECUTE format('GRANT SELECT ON … TO %I', audit_role('auditor'));
 CREATE FUNCTION audit_role(kind text) RETURNS name
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE
     AS $$
 DECLARE
     found name := (
@@ -40,10 +40,9 @@ $$;
 -- writer_seq, false if it is stored under others, null if it is not stored.
 --
 -- A caller learns no more than from an insert: the primary key rejects an id and time that are stored, and no
--- column is returned. row_security = off: if a policy ever restricts the owner, this fails instead of reporting
--- a hidden row as absent.
+-- column is returned.
 CREATE FUNCTION audit_logs_lookup(ids uuid[], times timestamptz[], writers uuid[], seqs bigint[]) RETURNS boolean[]
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+    LANGUAGE sql STABLE SECURITY DEFINER
     AS $$
     SELECT array_agg(
         (SELECT a.writer_id IS NOT DISTINCT FROM w.writer AND a.writer_seq IS NOT DISTINCT FROM w.seq
@@ -157,10 +156,12 @@ BEGIN
     EXECUTE format('GRANT SELECT ON audit_logs TO %I, %I', reader, auditor);
     EXECUTE format('GRANT EXECUTE ON FUNCTION audit_uuid_v7(),
                     audit_logs_lookup(uuid[], timestamptz[], uuid[], bigint[]) TO %I', writer);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions(timestamptz, timestamptz) TO %I, %I',
-                   writer, maintainer);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_index_closed_months(), audit_logs_default_months(),
-                    audit_logs_move_month(timestamp) TO %I', maintainer);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions(timestamptz, timestamptz, integer),
+                    audit_logs_check_limit(timestamp, integer) TO %I, %I', writer, maintainer);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_create_upcoming_partition(timestamp) TO %I', writer);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_create_partition(timestamp),
+                    audit_logs_index_closed_months(), audit_logs_default_months(),
+                    audit_logs_move_month(timestamp, integer) TO %I', maintainer);
 
     -- They do not apply to the owner (no FORCE): its functions move and drop months, and an application that is
     -- the owner, as in development, reads its own rows.

@@ -17,8 +17,10 @@ BEGIN
     FOREACH named IN ARRAY roles LOOP
         EXECUTE format('REVOKE ALL ON audit_logs, audit_roles FROM %I', named);
         EXECUTE format('REVOKE ALL ON FUNCTION audit_role(text), audit_uuid_v7(),
-                        audit_logs_ensure_partitions(timestamptz, timestamptz), audit_logs_index_closed_months(),
-                        audit_logs_default_months(), audit_logs_move_month(timestamp) FROM %I', named);
+                        audit_logs_ensure_partitions(timestamptz, timestamptz, integer),
+                        audit_logs_check_limit(timestamp, integer), audit_logs_create_partition(timestamp),
+                        audit_logs_create_upcoming_partition(timestamp), audit_logs_index_closed_months(),
+                        audit_logs_default_months(), audit_logs_move_month(timestamp, integer) FROM %I', named);
         -- Without this right, up.sql cannot have granted anything on the schema.
         IF has_schema_privilege(schema, 'USAGE WITH GRANT OPTION') THEN
             EXECUTE format('REVOKE USAGE ON SCHEMA %I FROM %I', schema, named);

@@ -28,7 +28,7 @@ CREATE TABLE audit_retention_ledger (
     archive        text,
     archive_sha256 bytea,
     keep_months    integer,
-    forced         boolean     NOT NULL DEFAULT false,
+    overrides      text[]      NOT NULL DEFAULT '{}',
     reason         text        NOT NULL CHECK (reason ~ '[^[:space:]]'),
     done_by        name        NOT NULL DEFAULT session_user,
     done_at        timestamptz NOT NULL DEFAULT clock_timestamp()
@@ -82,14 +82,13 @@ CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit_retention_declarations
 ALTER TABLE audit_retention_declarations
     ENABLE ALWAYS TRIGGER audit_append_only, ENABLE ALWAYS TRIGGER audit_no_truncate;
 
--- row_security = off in the functions that follow: a query that a policy would restrict fails instead.
 SET LOCAL check_function_bodies = off;
 
 -- Holds the rows of a tenant, of a time range, or of both. Returns the number of the hold.
 CREATE FUNCTION audit_hold_add(
     reason text, tenant_id text DEFAULT NULL, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL
 ) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+    LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 DECLARE
     created bigint;
@@ -106,7 +105,7 @@ $$;
 
 -- Ends a hold. Returns the number of the row that records it.
 CREATE FUNCTION audit_hold_release(hold bigint, reason text) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+    LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 DECLARE
     created bigint;
@@ -124,9 +123,40 @@ BEGIN
 END
 $$;
 
+-- How many rows a hold with these restrictions would cover now, and in how many months. Counts up to 100,000 rows
+-- exactly; from there on, whether a month has one.
+CREATE FUNCTION audit_hold_coverage(
+    tenant_id text DEFAULT NULL, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL,
+    OUT months bigint, OUT row_count bigint
+)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET enable_seqscan = off
+    AS $$
+DECLARE
+    partition regclass;
+    found     bigint;
+BEGIN
+    months := 0;
+    row_count := 0;
+    FOR partition IN
+        SELECT inhrelid FROM pg_inherits WHERE inhparent = '@schema@.audit_logs'::regclass ORDER BY 1
+    LOOP
+        EXECUTE format(
+            'SELECT count(*) FROM (
+                 SELECT FROM %s WHERE ($1 IS NULL OR tenant_id = $1) AND created_at >= $2 AND created_at < $3
+                 LIMIT $4) AS found',
+            partition)
+            INTO found
+            USING tenant_id, coalesce(from_time, '-infinity'), coalesce(to_time, 'infinity'),
+                  greatest(100000 - row_count, 1);
+        months := months + (found > 0)::integer;
+        row_count := row_count + found;
+    END LOOP;
+END
+$$;
+
 -- The holds that cover a partition. A tenant's hold does if the partition has a row that it covers.
 CREATE FUNCTION audit_holds_on(partition regclass, starts timestamptz, ends timestamptz) RETURNS bigint[]
-    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
 DECLARE
     hold   record;
@@ -159,7 +189,6 @@ CREATE FUNCTION audit_logs_months() RETURNS TABLE (
         partition name, month text, from_time timestamptz, to_time timestamptz, whole_month boolean,
         has_rows boolean, row_count bigint, bytes bigint)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC' SET datestyle = 'ISO'
     AS $$
 DECLARE
     p record;
@@ -197,7 +226,6 @@ CREATE FUNCTION audit_retention_plan(keep_months integer, trust_clock boolean DE
         partition name, month text, from_time timestamptz, to_time timestamptz, row_count bigint, bytes bigint,
         holds bigint[], verdict text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC'
     AS $$
 BEGIN
     IF keep_months IS NULL OR keep_months < 1 THEN
@@ -234,44 +262,209 @@ CREATE AGGREGATE audit_digest(bytea) (
     INITCOND = E'\\x0000000000000000000000000000000000000000000000000000000000000000'
 );
 
--- The number and the digest of the rows in [from_time, to_time): audit_digest over their lines in the order of
--- (created_at, id). The line of a row is row_to_json(row), times in UTC, as UTF-8.
-CREATE FUNCTION audit_logs_digest(
-    from_time timestamptz, to_time timestamptz, OUT row_count bigint, OUT digest bytea
+-- A query for the lines of the rows in [$1, $2): created_at, id and line, which is row_to_json(row), times in UTC. The
+-- line is null for rows that may be long: audit_logs_long_line() makes theirs. Decides without decompressing a value,
+-- so that one that is larger than the memory, or than a string may be, is not touched here.
+CREATE FUNCTION audit_logs_line_query() RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    is_short text;
+BEGIN
+    -- The text of jsonb may be ten thousand times as long as its value: a number 1E99999 has 100,000 digits.
+    SELECT string_agg(format(
+               CASE WHEN atttypid = 'text'::regtype THEN 'coalesce(octet_length(%1$I), 0) <= 16384'
+                    ELSE 'coalesce(pg_column_size(%1$I), 0) <= 2000 AND pg_column_compression(%1$I) IS NULL' END,
+               attname), ' AND ')
+    INTO is_short FROM pg_attribute
+    WHERE attrelid = '@schema@.audit_logs'::regclass AND attnum > 0 AND NOT attisdropped AND attlen = -1;
+    RETURN 'SELECT created_at, id, CASE WHEN octet_length(line) <= 16384 THEN line END AS line FROM (
+                SELECT created_at, id, CASE WHEN ' || is_short || ' THEN row_to_json(a)::text END AS line
+                FROM @schema@.audit_logs a WHERE created_at >= $1 AND created_at < $2 OFFSET 0) AS short';
+END
+$$;
+
+-- The line of a row by its key. A value whose text has more than 65,536 bytes as UTF-8 is replaced in it by
+-- {"bytes": …, "sha256": …} of that text, one that cannot be turned into text by {"error": SQLSTATE}. Then the line
+-- ends with the names of these columns: "_long":[…] and "_unreadable":[…].
+CREATE FUNCTION audit_logs_long_line(
+    row_id uuid, row_time timestamptz, OUT line text, OUT long_columns name[], OUT unreadable_columns name[]
 )
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC'
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    col         record;
+    replacement json;
+    list        text[] := '{}';
+BEGIN
+    long_columns := '{}';
+    unreadable_columns := '{}';
+    FOR col IN
+        SELECT attname, attlen FROM pg_attribute
+        WHERE attrelid = '@schema@.audit_logs'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+    LOOP
+        replacement := NULL;
+        IF col.attlen = -1 THEN
+            BEGIN
+                EXECUTE 'SELECT CASE WHEN octet_length(b) > 65536 THEN
+                             json_build_object(''bytes'', octet_length(b), ''sha256'', encode(sha256(b), ''hex'')) END
+                         FROM (SELECT convert_to(' || quote_ident(col.attname) || '::text, ''UTF8'') AS b
+                               FROM @schema@.audit_logs WHERE id = $1 AND created_at = $2 OFFSET 0) AS v'
+                    INTO replacement USING row_id, row_time;
+                IF replacement IS NOT NULL THEN
+                    long_columns := long_columns || col.attname;
+                END IF;
+            EXCEPTION WHEN OTHERS THEN
+                -- A lack of resources and a cancelled statement say nothing about the value.
+                IF left(SQLSTATE, 2) IN ('40', '53', '55', '57', '58') THEN
+                    RAISE;
+                END IF;
+                replacement := json_build_object('error', SQLSTATE);
+                unreadable_columns := unreadable_columns || col.attname;
+            END;
+        END IF;
+        list := list || CASE WHEN replacement IS NULL THEN quote_ident(col.attname)
+                             ELSE format('%L::json AS %I', replacement, col.attname) END;
+    END LOOP;
+    IF long_columns <> '{}' THEN
+        list := list || format('%L::json AS _long', to_json(long_columns));
+    END IF;
+    IF unreadable_columns <> '{}' THEN
+        list := list || format('%L::json AS _unreadable', to_json(unreadable_columns));
+    END IF;
+    EXECUTE 'SELECT row_to_json(r)::text FROM (
+                 SELECT ' || array_to_string(list, ', ') || ' FROM @schema@.audit_logs
+                 WHERE id = $1 AND created_at = $2 OFFSET 0) AS r'
+        INTO line USING row_id, row_time;
+END
+$$;
+
+-- The lines of an archive: of each row in [from_time, to_time), in the order of (created_at, id). A line with long
+-- values is followed by their text in pieces, {"_piece":"…"}, column by column in the order of "_long". The server
+-- needs memory for one long value at a time, and a temporary file for all lines. jit = off: the compiler takes 80 MB.
+CREATE FUNCTION audit_logs_lines(from_time timestamptz, to_time timestamptz) RETURNS SETOF text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET work_mem = '8MB' SET jit = off
+    AS $$
+DECLARE
+    r     record;
+    long  record;
+    col   name;
+    chunk bytea;
+    rest  bytea;
+    cut   integer;
+BEGIN
+    FOR r IN EXECUTE @schema@.audit_logs_line_query() || ' ORDER BY created_at, id' USING from_time, to_time LOOP
+        IF r.line IS NOT NULL THEN
+            RETURN NEXT r.line;
+            CONTINUE;
+        END IF;
+        SELECT * INTO long FROM @schema@.audit_logs_long_line(r.id, r.created_at);
+        RETURN NEXT long.line;
+        FOREACH col IN ARRAY long.long_columns LOOP
+            rest := '';
+            FOR chunk IN EXECUTE
+                'SELECT substring(b FROM n * 65536 + 1 FOR 65536) FROM (
+                     SELECT convert_to(' || quote_ident(col) || '::text, ''UTF8'') AS b
+                     FROM @schema@.audit_logs WHERE id = $1 AND created_at = $2 OFFSET 0) AS v,
+                     generate_series(0, (octet_length(b) - 1) / 65536) AS n'
+                USING r.id, r.created_at
+            LOOP
+                -- The last character may be incomplete; it is part of the next piece.
+                rest := rest || chunk;
+                cut := octet_length(rest) - 1;
+                WHILE cut > 0 AND get_byte(rest, cut) & 192 = 128 LOOP
+                    cut := cut - 1;
+                END LOOP;
+                RETURN NEXT '{"_piece":' || to_json(convert_from(substring(rest FOR cut), 'UTF8')) || '}';
+                rest := substring(rest FROM cut + 1);
+            END LOOP;
+            RETURN NEXT '{"_piece":' || to_json(convert_from(rest, 'UTF8')) || '}';
+        END LOOP;
+    END LOOP;
+END
+$$;
+
+-- The number and the digest of the rows in [from_time, to_time): audit_digest over the SHA-256 of their lines, as
+-- UTF-8, in the order of (created_at, id). Also how many have a value that cannot be turned into text, and one of them.
+CREATE FUNCTION audit_logs_digest(
+    from_time timestamptz, to_time timestamptz, OUT row_count bigint, OUT digest bytea,
+    OUT unreadable bigint, OUT unreadable_row text
+)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET work_mem = '8MB' SET jit = off
     AS $$
 BEGIN
     -- The hashes are sorted, not the lines. EXECUTE: the plan depends on the times.
-    EXECUTE 'SELECT count(*), @schema@.audit_digest(line ORDER BY created_at, id) FROM (
-                 SELECT sha256(convert_to(row_to_json(a)::text, ''UTF8'')) AS line, created_at, id
-                 FROM @schema@.audit_logs a WHERE created_at >= $1 AND created_at < $2 OFFSET 0) AS lines'
-        INTO row_count, digest USING from_time, to_time;
+    EXECUTE 'SELECT count(*), @schema@.audit_digest(hash ORDER BY created_at, id),
+                    count(*) FILTER (WHERE is_unreadable),
+                    min(id || '' at '' || created_at) FILTER (WHERE is_unreadable)
+             FROM (SELECT created_at, id, sha256(convert_to(line, ''UTF8'')) AS hash,
+                          is_long AND line ~ '',"_unreadable":\[["a-z_0-9,]+\]\}$'' AS is_unreadable
+                   FROM (SELECT created_at, id, line IS NULL AS is_long,
+                                CASE WHEN line IS NULL
+                                     THEN (SELECT l.line FROM @schema@.audit_logs_long_line(id, created_at) AS l)
+                                     ELSE line END AS line
+                         FROM (' || @schema@.audit_logs_line_query() || ') AS lines OFFSET 0) AS all_lines
+                   OFFSET 0) AS hashes'
+        INTO row_count, digest, unreadable, unreadable_row USING from_time, to_time;
+END
+$$;
+
+-- Inserts one row of an archive from its line, for the owner: a row that is too long, or whose metadata is nested too
+-- deeply, for json_populate_record. The members long_columns are read from the table pg_temp.audit_restore_pieces
+-- (name, nth, piece), metadata from the argument unless it is null. True: inserted now. False: the same row is
+-- stored already. Null: a different row has its id and time.
+CREATE FUNCTION audit_logs_restore_row(
+    line text, other_members json, long_columns name[], metadata jsonb DEFAULT NULL
+) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    list     text;
+    inserted bigint;
+    is_same  boolean;
+BEGIN
+    SELECT string_agg(
+               CASE WHEN attname = ANY (long_columns) THEN format(
+                        '(SELECT string_agg(piece, '''' ORDER BY nth) FROM pg_temp.audit_restore_pieces
+                          WHERE name = %L)::%s', attname, format_type(atttypid, atttypmod))
+                    WHEN attname = 'metadata' AND metadata IS NOT NULL THEN '$2'
+                    ELSE format('r.%I', attname) END, ', ' ORDER BY attnum)
+    INTO list FROM pg_attribute
+    WHERE attrelid = '@schema@.audit_logs'::regclass AND attnum > 0 AND NOT attisdropped;
+    EXECUTE 'INSERT INTO @schema@.audit_logs
+                 SELECT ' || list || ' FROM json_populate_record(NULL::@schema@.audit_logs, $1) AS r
+                 ON CONFLICT DO NOTHING' USING other_members, metadata;
+    GET DIAGNOSTICS inserted = ROW_COUNT;
+    SELECT l.line = audit_logs_restore_row.line INTO is_same
+    FROM @schema@.audit_logs_long_line(
+        (other_members ->> 'id')::uuid, (other_members ->> 'created_at')::timestamptz) AS l;
+    RETURN CASE WHEN is_same THEN inserted > 0 END;
 END
 $$;
 
 -- One session at a time drops or restores. Released with the transaction.
 CREATE FUNCTION audit_retention_lock() RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
+    LANGUAGE plpgsql SET lock_timeout = '2s'
     AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock(
-        hashtextextended('audit_logs retention', '@schema@.audit_logs'::regclass::oid::bigint));
+    LOCK TABLE @schema@.audit_retention_ledger IN SHARE ROW EXCLUSIVE MODE;
 EXCEPTION WHEN lock_not_available THEN
     RAISE EXCEPTION 'audit_logs: another session drops or restores a month' USING ERRCODE = 'lock_not_available';
 END
 $$;
 
 -- Raises an error if no month at all may be dropped now.
-CREATE FUNCTION audit_retention_check(keep_months integer, force boolean, max_months integer) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION audit_retention_check(
+    keep_months integer, force boolean, max_months integer, trust_clock boolean
+) RETURNS void
+    LANGUAGE plpgsql
     AS $$
 DECLARE
     last_time     constant timestamptz := (SELECT max(done_at) FROM @schema@.audit_retention_ledger);
     dropped_today constant bigint := (
         SELECT count(*) FROM @schema@.audit_retention_ledger
-        WHERE event = 'dropped' AND done_at > now() - interval '1 day');
+        -- A later entry was made while the clock was wrong.
+        WHERE event = 'dropped' AND done_at BETWEEN now() - interval '1 day' AND clock_timestamp());
 BEGIN
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         -- Its one old snapshot would not show the rows that were inserted meanwhile.
@@ -280,10 +473,12 @@ BEGIN
     ELSIF keep_months < 12 AND force IS NOT TRUE THEN
         RAISE EXCEPTION 'audit_logs: fewer than 12 months (%) are kept only if forced', keep_months
             USING ERRCODE = 'UA002', HINT = 'PCI DSS 10.5.1 asks for twelve months of audit history.';
-    ELSIF last_time > clock_timestamp() THEN
+    ELSIF last_time > clock_timestamp() AND trust_clock IS NOT TRUE THEN
         RAISE EXCEPTION 'audit_logs: the clock shows %, but the ledger has an entry of %',
             clock_timestamp(), last_time
-            USING ERRCODE = 'UA002', HINT = 'Correct the database server''s clock.';
+            USING ERRCODE = 'UA002',
+                  HINT = 'Correct the database server''s clock. If it is right and was wrong then, set trust_clock '
+                         '(--trust-clock): the ledger records that.';
     ELSIF max_months IS NULL OR dropped_today >= max_months THEN
         RAISE EXCEPTION 'audit_logs: % months were dropped within a day, the limit is %',
             dropped_today, coalesce(max_months, 0)
@@ -294,15 +489,17 @@ $$;
 
 -- Records in the ledger a month that is about to be dropped. Returns the number of the ledger's entry.
 CREATE FUNCTION audit_retention_log(entry audit_retention_ledger) RETURNS bigint
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off
+    LANGUAGE plpgsql
     AS $$
 DECLARE
     created bigint;
 BEGIN
     INSERT INTO @schema@.audit_retention_ledger
-        (id, event, month, from_time, to_time, row_count, digest, archive, archive_sha256, keep_months, forced, reason)
+        (id, event, month, from_time, to_time, row_count, digest, archive, archive_sha256, keep_months, overrides,
+         reason)
     SELECT coalesce(max(id), 0) + 1, 'dropped', entry.month, entry.from_time, entry.to_time, entry.row_count,
-           entry.digest, entry.archive, entry.archive_sha256, entry.keep_months, entry.forced, entry.reason
+           entry.digest, entry.archive, entry.archive_sha256, entry.keep_months,
+           entry.overrides, entry.reason
     FROM @schema@.audit_retention_ledger
     RETURNING id INTO created;
     -- Runs of numbers are collected, not single numbers. A number beyond the limits of a range is no writer's.
@@ -338,8 +535,7 @@ $$;
 CREATE FUNCTION audit_retention_drop(
     partition regclass, starts timestamptz, ends timestamptz, before pg_snapshot
 ) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '100ms' SET enable_seqscan = off
+    LANGUAGE plpgsql SET lock_timeout = '100ms' SET enable_seqscan = off
     AS $$
 DECLARE
     parent            constant regclass := '@schema@.audit_logs'::regclass;
@@ -350,7 +546,8 @@ DECLARE
 BEGIN
     LOOP
         BEGIN
-            PERFORM pg_advisory_xact_lock(hashtextextended('audit_logs partitions', parent::oid::bigint));
+            -- As audit_logs_lock_partitions(). Nobody waits behind this lock but maintenance.
+            LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
             -- Waits for a hold that is being added.
             LOCK TABLE @schema@.audit_legal_holds IN SHARE MODE;
             PERFORM set_config('lock_timeout', '250ms', true);
@@ -404,9 +601,10 @@ CREATE FUNCTION audit_logs_drop_month(
     trust_clock    boolean DEFAULT false,
     archive        text    DEFAULT NULL,
     archive_sha256 bytea   DEFAULT NULL,
-    archive_digest bytea   DEFAULT NULL
+    archive_digest bytea   DEFAULT NULL,
+    drop_unreadable boolean DEFAULT false
 ) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+    LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 DECLARE
     before  constant pg_snapshot := pg_current_snapshot();
@@ -415,7 +613,7 @@ DECLARE
     entry   @schema@.audit_retention_ledger;
 BEGIN
     PERFORM @schema@.audit_retention_lock();
-    PERFORM @schema@.audit_retention_check(keep_months, force, max_months);
+    PERFORM @schema@.audit_retention_check(keep_months, force, max_months, trust_clock);
     SELECT * INTO planned FROM @schema@.audit_retention_plan(keep_months, trust_clock) p
     WHERE p.partition = audit_logs_drop_month.partition;
     IF planned.verdict IS DISTINCT FROM 'drop' THEN
@@ -430,6 +628,13 @@ BEGIN
             USING ERRCODE = 'UA002';
     END IF;
     SELECT * INTO found FROM @schema@.audit_logs_digest(planned.from_time, planned.to_time);
+    IF found.unreadable > 0 AND drop_unreadable IS NOT TRUE THEN
+        RAISE EXCEPTION 'audit_logs: % rows of % have a value that cannot be turned into text, so no archive has it: %',
+            found.unreadable, partition, found.unreadable_row
+            USING ERRCODE = 'UA002',
+                  HINT = 'Save what you need of them. Then set drop_unreadable (--drop-unreadable): the ledger '
+                         'records that.';
+    END IF;
     IF archive IS NOT NULL AND archive_digest IS DISTINCT FROM found.digest THEN
         RAISE EXCEPTION 'audit_logs: the archive of % does not have its rows; nothing was dropped', partition
             USING ERRCODE = 'UA003',
@@ -444,7 +649,10 @@ BEGIN
     entry.archive := archive;
     entry.archive_sha256 := archive_sha256;
     entry.keep_months := keep_months;
-    entry.forced := keep_months < 12 OR trust_clock;
+    entry.overrides := array_remove(ARRAY[
+        CASE WHEN keep_months < 12 THEN 'force' END,
+        CASE WHEN trust_clock THEN 'trust_clock' END,
+        CASE WHEN found.unreadable > 0 THEN 'drop_unreadable' END], NULL);
     entry.reason := reason;
     entry.id := @schema@.audit_retention_log(entry);
     PERFORM @schema@.audit_retention_drop(
@@ -459,16 +667,21 @@ SELECT audit_revoke_all('FUNCTION', f)
 FROM unnest(ARRAY[
     'audit_hold_add(text, text, timestamptz, timestamptz)',
     'audit_hold_release(bigint, text)',
+    'audit_hold_coverage(text, timestamptz, timestamptz)',
     'audit_holds_on(regclass, timestamptz, timestamptz)',
     'audit_logs_months()',
     'audit_retention_plan(integer, boolean)',
     'audit_digest_step(bytea, bytea)',
+    'audit_logs_line_query()',
+    'audit_logs_long_line(uuid, timestamptz)',
+    'audit_logs_lines(timestamptz, timestamptz)',
     'audit_logs_digest(timestamptz, timestamptz)',
+    'audit_logs_restore_row(text, json, name[], jsonb)',
     'audit_retention_lock()',
-    'audit_retention_check(integer, boolean, integer)',
+    'audit_retention_check(integer, boolean, integer, boolean)',
     'audit_retention_log(audit_retention_ledger)',
     'audit_retention_drop(regclass, timestamptz, timestamptz, pg_snapshot)',
-    'audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea)'
+    'audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea, boolean)'
 ]::regprocedure[]) AS f;
 
 DO $do$
@@ -480,9 +693,11 @@ BEGIN
                     audit_retention_declarations TO %I, %I', auditor, maintainer);
     EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_months(), audit_retention_plan(integer, boolean),
                     audit_logs_digest(timestamptz, timestamptz) TO %I, %I', maintainer, auditor);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_lines(timestamptz, timestamptz) TO %I', auditor);
     EXECUTE format('GRANT EXECUTE ON FUNCTION
                     audit_hold_add(text, text, timestamptz, timestamptz), audit_hold_release(bigint, text),
-                    audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea)
+                    audit_hold_coverage(text, timestamptz, timestamptz),
+                    audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea, boolean)
                     TO %I', maintainer);
 END
 $do$;
@@ -504,12 +719,12 @@ COMMENT ON COLUMN audit_retention_ledger.row_count IS 'How many rows there were.
 COMMENT ON COLUMN audit_retention_ledger.digest IS
     'What audit_logs_digest(from_time, to_time) returned for them.';
 COMMENT ON COLUMN audit_retention_ledger.archive IS
-    'The name of the archive file, as the client gave it; its content had this digest.';
+    'The name of the archive file. The client says so, and that the file''s rows have this digest.';
 COMMENT ON COLUMN audit_retention_ledger.archive_sha256 IS
     'The SHA-256 of that file, as the client gave it.';
 COMMENT ON COLUMN audit_retention_ledger.keep_months IS 'How many months were to be kept.';
-COMMENT ON COLUMN audit_retention_ledger.forced IS
-    'True if fewer than twelve months were to be kept, or the clock was trusted against the rows.';
+COMMENT ON COLUMN audit_retention_ledger.overrides IS
+    'Which refusals were overridden: force, trust_clock, drop_unreadable; not_in_ledger, differs_from_ledger.';
 COMMENT ON COLUMN audit_retention_ledger.done_by IS 'The user who logged in, whatever role was set since.';
 
 COMMENT ON TABLE audit_retention_writers IS
@@ -523,11 +738,21 @@ COMMENT ON TABLE audit_retention_declarations IS
 
 COMMENT ON FUNCTION audit_hold_add(text, text, timestamptz, timestamptz) IS
     'Prevents the rows of a tenant or a time range from being dropped.';
+COMMENT ON FUNCTION audit_hold_coverage(text, timestamptz, timestamptz) IS
+    'How many rows and months a hold with these restrictions would cover now.';
 COMMENT ON FUNCTION audit_hold_release(bigint, text) IS 'Ends a hold.';
 COMMENT ON FUNCTION audit_logs_months() IS 'The partitions of audit_logs.';
 COMMENT ON FUNCTION audit_retention_plan(integer, boolean) IS
     'What would become of each partition of audit_logs if this number of months were kept.';
+COMMENT ON FUNCTION audit_logs_line_query() IS 'A query for the lines of rows of audit_logs.';
+COMMENT ON FUNCTION audit_logs_long_line(uuid, timestamptz) IS
+    'The line of a row of audit_logs that may have long values.';
+COMMENT ON FUNCTION audit_logs_lines(timestamptz, timestamptz) IS
+    'The lines of an archive of the rows of audit_logs in a time range.';
+COMMENT ON FUNCTION audit_logs_restore_row(text, json, name[], jsonb) IS
+    'Inserts a row of an archive that is too long, or nested too deeply, to be inserted with others.';
 COMMENT ON FUNCTION audit_logs_digest(timestamptz, timestamptz) IS
     'The number and the digest of the rows of audit_logs in a time range.';
-COMMENT ON FUNCTION audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea) IS
+COMMENT ON FUNCTION
+    audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea, boolean) IS
     'Drops one whole month of audit_logs and records it in the ledger.';
