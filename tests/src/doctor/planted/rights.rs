@@ -45,6 +45,10 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Grants Critical "audit_writer may EXECUTE on FUNCTION public.audit_logs_drop_month(", "GRANT EXECUTE ON FUNCTION audit_logs_drop_month TO audit_writer";
     Grants Critical "PUBLIC may EXECUTE on FUNCTION public.audit_hold_release(", "GRANT EXECUTE ON FUNCTION audit_hold_release TO PUBLIC";
     Grants Warning "PUBLIC may EXECUTE on FUNCTION public.audit_logs_ensure_partitions(", "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions TO PUBLIC";
+    Grants Warning "PUBLIC may EXECUTE on FUNCTION public.audit_logs_create_upcoming_partition(", "GRANT EXECUTE ON FUNCTION audit_logs_create_upcoming_partition TO PUBLIC";
+    Grants Warning "audit_writer may EXECUTE on FUNCTION public.audit_logs_create_partition(", "GRANT EXECUTE ON FUNCTION audit_logs_create_partition TO audit_writer";
+    Grants Critical "audit_maintainer may EXECUTE on FUNCTION public.audit_logs_lines(", "GRANT EXECUTE ON FUNCTION audit_logs_lines TO audit_maintainer";
+    Grants Critical "audit_writer may EXECUTE on FUNCTION public.audit_hold_coverage(", "GRANT EXECUTE ON FUNCTION audit_hold_coverage TO audit_writer";
     Grants Critical "PUBLIC may EXECUTE on FUNCTION public.audit_revoke_all(", "GRANT EXECUTE ON FUNCTION audit_revoke_all TO PUBLIC";
     Grants Critical "$app may EXECUTE on FUNCTION public.audit_digest(bytea)", "GRANT EXECUTE ON FUNCTION audit_digest(bytea) TO $app";
     Grants Warning "with grant option", "GRANT EXECUTE ON FUNCTION audit_role(text) TO audit_reader WITH GRANT OPTION";

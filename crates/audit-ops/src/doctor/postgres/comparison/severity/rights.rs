@@ -18,6 +18,8 @@ pub(super) fn grant(single: &Single, attribute: &str, change: Change, place: Pla
             "ensure_partitions",
             "index_closed_months",
             "create_partition",
+            "create_upcoming_partition",
+            "check_limit",
             "audit_role",
         ];
         return if creates.iter().any(|name| single.key.relation.contains(name)) {
