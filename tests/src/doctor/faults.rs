@@ -3,6 +3,8 @@
 use audit_ops::doctor::{Code, Finding, Options, Severity};
 
 use super::fixture::DoctorFixture;
+use crate::attacks::fixture::connect;
+use crate::support::wait_for;
 
 /// How a planted fault is fixed.
 enum Fix {
@@ -51,7 +53,7 @@ impl Fault {
             Remedy => {
                 let new = found.iter().filter(|finding| !before.contains(finding));
                 for remedy in new.filter_map(|finding| finding.remedy.as_deref()) {
-                    fixture.admin(remedy).await;
+                    fixture.remedy(remedy).await.unwrap();
                 }
             }
         }
@@ -221,4 +223,54 @@ async fn a_dropped_month_is_no_gap() {
         ))
         .await;
     assert_eq!(bad(&fixture.findings().await, Code::Continuity), []);
+}
+
+/// One partition of a wrong date must not have the trail filled with empty ones.
+#[tokio::test]
+async fn a_gap_of_more_months_than_a_trail_may_have_partitions_is_not_to_be_filled() {
+    let fixture = DoctorFixture::with(&["auditor"]).await;
+    let remedies = async || {
+        let found = bad(&fixture.findings().await, Code::Continuity);
+        let remedies: Vec<String> = found.into_iter().filter_map(|finding| finding.remedy).collect();
+        remedies.join("\n")
+    };
+    let ensure = "SELECT audit_logs_ensure_partitions('1999-01-15', '1999-01-15')";
+    fixture.admin(ensure).await;
+    assert!(
+        remedies()
+            .await
+            .contains("audit_logs_ensure_partitions('1999-02-01")
+    );
+    fixture.admin(&ensure.replace("1999", "1970")).await;
+    let text = remedies().await;
+    assert!(
+        text.contains(
+            "480 are the limit; if there never were any, allow it (--allow): months 1970-02..1998-12"
+        ) && !text.contains("ensure_partitions"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_is_idle_in_a_transaction_with_locks_is_found_and_ended() {
+    let fixture = DoctorFixture::with(&["writer"]).await;
+    let [holds_none, holds_some] = [
+        connect(&fixture.app_url()).await,
+        connect(&fixture.app_url()).await,
+    ];
+    holds_none.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    holds_some
+        .batch_execute("BEGIN; INSERT INTO audit_logs (action) VALUES ('x')")
+        .await
+        .unwrap();
+    let found = async || bad(&fixture.findings().await, Code::IdleTransactions);
+    wait_for("the session to be found", async || !found().await.is_empty()).await;
+    let this = found().await.remove(0);
+    assert_eq!(this.severity, Severity::Warning);
+    let says = format!("1 ({}), the first since 2", fixture.app);
+    assert!(this.found.contains(&says), "{this:#?}");
+    fixture.remedy(this.remedy.as_deref().unwrap()).await.unwrap();
+    wait_for("the session to end", async || found().await.is_empty()).await;
+    assert!(holds_some.batch_execute("COMMIT").await.is_err());
+    holds_none.batch_execute("COMMIT").await.unwrap();
 }

@@ -125,14 +125,21 @@ impl DoctorFixture {
     /// Runs SQL as the superuser; `$app` is the application's login, `$db` the database, `$month` this
     /// month's partition.
     pub async fn admin(&self, sql: &str) {
-        self.try_admin(sql)
+        self.run("", sql)
             .await
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    /// The same for SQL that may fail, with the server's message.
-    pub async fn try_admin(&self, sql: &str) -> Result<(), String> {
+    /// Runs a remedy as the superuser, in a session whose settings are not those of the doctor's. Returns the server's
+    /// message if it fails.
+    pub async fn remedy(&self, sql: &str) -> Result<(), String> {
+        self.run("SET timezone = 'Asia/Tokyo'; SET datestyle = 'German'", sql)
+            .await
+    }
+
+    async fn run(&self, settings: &str, sql: &str) -> Result<(), String> {
         let client = connect(&self.server.url(&self.name)).await;
+        client.batch_execute(settings).await.unwrap();
         // A lock that nobody releases must not stop the tests.
         client.batch_execute("SET lock_timeout = '20s'").await.unwrap();
         client

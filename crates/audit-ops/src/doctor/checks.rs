@@ -90,6 +90,8 @@ codes! {
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "NIST AU-9"];
     PreparedTransactions = "PREPARED_TRANSACTIONS", "no prepared transaction holds locks on the trail",
         ["SOC 2 CC7.2", "PCI DSS 10.7.2", "NIST AU-5"];
+    IdleTransactions = "IDLE_TRANSACTIONS", "no session that is idle in a transaction holds locks on the trail",
+        ["SOC 2 CC7.2", "PCI DSS 10.7.2", "NIST AU-5"];
     Allowed = "ALLOWED", "what the operator allows in addition is listed",
         ["SOC 2 CC7.1", "ISO 27001 A.8.15", "NIST AU-9"];
 

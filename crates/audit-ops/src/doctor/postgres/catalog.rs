@@ -12,7 +12,7 @@ use crate::doctor::{DoctorError, Finding, Severity};
 /// A check: its code, its query, and the text to report if the query returns no row.
 type Check<'a> = (Code, &'a str, &'a str);
 
-const CHECKS: [Check<'static>; 4] = [
+const CHECKS: [Check<'static>; 5] = [
     (
         User,
         include_str!("checks/user.sql"),
@@ -28,6 +28,11 @@ const CHECKS: [Check<'static>; 4] = [
         UpcomingPartitions,
         include_str!("checks/upcoming_partitions.sql"),
         "for three months or more",
+    ),
+    (
+        IdleTransactions,
+        include_str!("checks/idle_transactions.sql"),
+        "none among the sessions whose state this user may see",
     ),
 ];
 

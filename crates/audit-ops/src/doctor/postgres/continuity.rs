@@ -5,9 +5,10 @@ use super::session::{Row, Session};
 use crate::doctor::Code::{Continuity, Indexes};
 use crate::doctor::allow::Allowed;
 use crate::doctor::{DoctorError, Finding, Severity};
+use crate::partitions::MAX_PARTITIONS;
 
 /// Months between the first and the last that have neither a partition nor an entry in the ledger, as ranges: the first
-/// and the last month, their number, and the quoted name of the schema.
+/// and the last month, their number, the quoted name of the schema, and how many partitions there would be with them.
 const MISSING_MONTHS: &str = include_str!("checks/missing_months.sql");
 
 /// Numbers that are missing in the ledger and among the holds: table, first, last.
@@ -85,13 +86,13 @@ async fn sees_all_rows(session: &Session, names: &Names) -> Result<bool, DoctorE
     Ok(session.value(&names.sql(sql)).await?.as_deref() == Some("true"))
 }
 
-fn cells(row: Row) -> [String; 4] {
+fn cells<const N: usize>(row: Row) -> [String; N] {
     let mut cells = row.into_iter().map(Option::unwrap_or_default);
     std::array::from_fn(|_| cells.next().unwrap_or_default())
 }
 
 fn missing_months(row: Row, allowed: &mut Allowed) -> Option<Finding> {
-    let [first, last, count, schema] = cells(row);
+    let [first, last, count, schema, partitions] = cells(row);
     let found = match count.as_str() {
         "1" => format!("{first} has neither a partition nor an entry in the ledger"),
         _ => {
@@ -103,20 +104,32 @@ fn missing_months(row: Row, allowed: &mut Allowed) -> Option<Finding> {
     if allowed.allows(&[("months".to_owned(), name.clone())], &found) {
         return None;
     }
+    // More partitions than that would be worse than the gap.
+    let create = if partitions
+        .parse()
+        .is_ok_and(|count: u64| count <= u64::from(MAX_PARTITIONS))
+    {
+        format!(
+            " Then:\nSELECT {schema}.audit_logs_ensure_partitions('{first}-01 00:00+00', '{last}-01 00:00+00');\n-- or,"
+        )
+    } else {
+        format!(
+            "\n-- with a partition for each month there would be {partitions}, and {MAX_PARTITIONS} are the limit;"
+        )
+    };
     Some(Finding::new(
         Continuity,
         Severity::Warning,
         found,
         format!(
-            "-- find out what became of its rows; they can only come from a backup or an archive. Then:\n\
-             SELECT {schema}.audit_logs_ensure_partitions('{first}-01', '{last}-01');\n\
-             -- or, if there never were any, allow it (--allow): months {name}"
+            "-- find out what became of its rows; they can only come from a backup or an archive.{create} \
+             if there never were any, allow it (--allow): months {name}"
         ),
     ))
 }
 
 fn missing_numbers(row: Row) -> Finding {
-    let [table, first, last, _] = cells(row);
+    let [table, first, last] = cells(row);
     let numbers = if first == last {
         format!("the number {first} is")
     } else {
