@@ -29,6 +29,7 @@ CROSS JOIN LATERAL (VALUES
 ) v (attribute, value)
 WHERE v.value IS NOT NULL
 UNION ALL
+-- Under quote_all_identifiers these two names were stored with quotes, which changes nothing.
 SELECT 0, 'function', '', f.label, 'setting ' || split_part(s, '=', 1),
-       format('SET %s = %s', split_part(s, '=', 1), CASE WHEN split_part(s, '=', 1) = 'search_path' THEN substr(s, position('=' IN s) + 1) ELSE quote_literal(substr(s, position('=' IN s) + 1)) END)
+       format('SET %s = %s', split_part(s, '=', 1), CASE WHEN split_part(s, '=', 1) = 'search_path' THEN regexp_replace(substr(s, position('=' IN s) + 1), '"(pg_catalog|pg_temp)"', '\1', 'g') ELSE quote_literal(substr(s, position('=' IN s) + 1)) END)
 FROM functions f, unnest(f.proconfig) s
