@@ -102,6 +102,10 @@ schema:
     dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT && \
         DATABASE_URL="$dir/audit.db" diesel --config-file diesel.sqlite.toml migration run
 
+# Generate what the doctor expects in the catalog (crates/audit-ops/…/expected.txt) from the migrations
+catalog:
+    UPDATE_CATALOG=1 cargo test --quiet -p promises the_description_of_the_catalog
+
 # Format the code
 fmt:
     cargo fmt

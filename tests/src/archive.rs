@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use audit_ops::archive::{self, VerifiedArchive};
+use audit_ops::archive::{self, Trust, VerifiedArchive};
 use audit_ops::retention::{self, PartitionVerdict, PlannedPartition, RetentionPolicy};
 use audit_ops::{OpsError, holds, partitions};
 use tempfile::TempDir;
@@ -23,7 +23,16 @@ pub async fn write(db: &TestDb, part: &str, dir: &Path) -> Result<VerifiedArchiv
 }
 
 async fn restore(db: &TestDb, archived: &VerifiedArchive) -> Result<(u64, u64), String> {
-    let done = archive::restore(&mut db.connection().await, archived, &mut |_| {}).await;
+    restore_as(db, archived, &Trust::Ledger).await
+}
+
+/// For archives of months that this database has not dropped.
+fn accepted() -> Trust {
+    Trust::Operator("for the test".to_owned())
+}
+
+async fn restore_as(db: &TestDb, archived: &VerifiedArchive, trust: &Trust) -> Result<(u64, u64), String> {
+    let done = archive::restore(&mut db.connection().await, archived, trust, &mut |_| {}).await;
     done.map(|done| (done.inserted, done.already_stored))
         .map_err(|error| error.to_string())
 }
@@ -56,7 +65,9 @@ async fn with_unusual_rows() -> TestDb {
     .unwrap();
     let mut conn = db.connection().await;
     for month in partitions::default_partition_months(&mut conn).await.unwrap() {
-        partitions::move_month(&mut conn, &month).await.unwrap();
+        partitions::move_month(&mut conn, &month, partitions::MAX_PARTITIONS)
+            .await
+            .unwrap();
     }
     db
 }
@@ -114,21 +125,24 @@ async fn every_row_is_restored_unchanged() {
         assert_archived(entry, &archives);
     }
     for archived in &archives {
-        let expected = if archived.manifest.month.starts_with("294276")
+        let (expected, trust) = if archived.manifest.month.starts_with("294276")
             || archived.manifest.month.starts_with("12024")
         {
-            (0, archived.manifest.rows)
+            ((0, archived.manifest.rows), accepted())
         } else {
-            (archived.manifest.rows, 0)
+            ((archived.manifest.rows, 0), Trust::Ledger)
         };
         assert_eq!(
-            restore(&db, archived).await,
+            restore_as(&db, archived, &trust).await,
             Ok(expected),
             "{}",
             archived.manifest.month
         );
         // A second restore changes nothing.
-        assert_eq!(restore(&db, archived).await, Ok((0, archived.manifest.rows)));
+        assert_eq!(
+            restore_as(&db, archived, &trust).await,
+            Ok((0, archived.manifest.rows))
+        );
     }
     assert_eq!(all(&db).await, before, "every column of every row");
     let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
@@ -144,7 +158,8 @@ async fn every_row_is_restored_unchanged() {
         "the same rows have the same digest"
     );
     for archived in &archives {
-        restore(&other, archived).await.unwrap();
+        assert!(restore(&other, archived).await.is_err(), "its ledger is empty");
+        restore_as(&other, archived, &accepted()).await.unwrap();
     }
     assert_eq!(all(&other).await, before);
 }
@@ -257,9 +272,14 @@ async fn a_role_that_sees_only_some_rows_cannot_archive() {
     .unwrap();
     assert_eq!(archived.manifest.rows, 3);
     // Only the owner may restore.
-    let error = archive::restore(&mut database.connection().await.unwrap(), &archived, &mut |_| {})
-        .await
-        .unwrap_err();
+    let error = archive::restore(
+        &mut database.connection().await.unwrap(),
+        &archived,
+        &accepted(),
+        &mut |_| {},
+    )
+    .await
+    .unwrap_err();
     assert!(error.to_string().contains("permission denied"), "{error}");
 }
 

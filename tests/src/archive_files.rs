@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use audit_ops::archive::{self, VerifiedArchive};
+use audit_ops::archive::{self, Trust, VerifiedArchive};
 use audit_ops::{ArchiveProblem, OpsError};
 use db_services::client::Database;
 use tempfile::TempDir;
@@ -188,7 +188,8 @@ async fn no_control_character_of_an_archive_is_in_an_error() {
     let ((db, parts), dir) = (aged(14).await, TempDir::new().unwrap());
     let mut archived = write(&db, &parts[0], dir.path()).await.unwrap();
     archived.manifest.from_time = "\u{1b}[2J".to_owned();
-    let error = archive::restore(&mut db.connection().await, &archived, &mut |_| {})
+    let accepted = Trust::Operator("for the test".to_owned());
+    let error = archive::restore(&mut db.connection().await, &archived, &accepted, &mut |_| {})
         .await
         .unwrap_err()
         .to_string();

@@ -27,7 +27,9 @@ async fn move_all(db: &TestDb) -> u64 {
     let mut conn = db.connection().await;
     let mut moved = 0;
     for month in partitions::default_partition_months(&mut conn).await.unwrap() {
-        moved += partitions::move_month(&mut conn, &month).await.unwrap();
+        moved += partitions::move_month(&mut conn, &month, partitions::MAX_PARTITIONS)
+            .await
+            .unwrap();
     }
     moved
 }
@@ -215,7 +217,7 @@ async fn no_row_moves_when_the_partition_cannot_be_created() {
     db.sql("CREATE TABLE audit_logs_2019_02 (x int)").await.unwrap();
     let mut conn = db.connection().await;
     let months = partitions::default_partition_months(&mut conn).await.unwrap();
-    let error = partitions::move_month(&mut conn, &months[0])
+    let error = partitions::move_month(&mut conn, &months[0], partitions::MAX_PARTITIONS)
         .await
         .unwrap_err()
         .to_string();
@@ -230,7 +232,12 @@ async fn no_row_moves_when_the_partition_cannot_be_created() {
         );
     }
     db.sql("DROP TABLE audit_logs_2019_02").await.unwrap();
-    assert_eq!(partitions::move_month(&mut conn, &months[0]).await.unwrap(), 1);
+    assert_eq!(
+        partitions::move_month(&mut conn, &months[0], partitions::MAX_PARTITIONS)
+            .await
+            .unwrap(),
+        1
+    );
 }
 
 /// The entry waits for the default partition, and its month has a partition when it continues.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use audit_ops::OpsError;
+use audit_ops::partitions::{self, MAX_PARTITIONS};
 use audit_ops::retention::{self, RetentionPolicy};
-use audit_ops::{OpsError, partitions};
 use chrono::{DateTime, Utc};
 use db_services::audit::{AuditEntry, AuditWriter, Delivery, Verdict, verify_writers};
 use db_services::client::{Connection, Database};
@@ -145,7 +146,7 @@ async fn create_partitions(mut conn: Connection) -> Result<(), OpsError> {
         "2010-01-01T00:00:00Z".parse().unwrap(),
         "2010-12-01T00:00:00Z".parse().unwrap(),
     );
-    let created = partitions::ensure(&mut conn, from, to, |_, _| {}).await?;
+    let created = partitions::ensure(&mut conn, from, to, MAX_PARTITIONS, |_, _| {}).await?;
     assert_eq!(created, 12);
     Ok(())
 }
@@ -153,7 +154,7 @@ async fn create_partitions(mut conn: Connection) -> Result<(), OpsError> {
 async fn move_default_partition(mut conn: Connection) -> Result<(), OpsError> {
     let months = partitions::default_partition_months(&mut conn).await?;
     assert_eq!(months.len(), 1);
-    assert!(partitions::move_month(&mut conn, &months[0]).await? > 0);
+    assert!(partitions::move_month(&mut conn, &months[0], MAX_PARTITIONS).await? > 0);
     Ok(())
 }
 

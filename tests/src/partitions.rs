@@ -124,7 +124,7 @@ async fn a_second_session_that_creates_partitions_waits_for_the_first() {
     first.batch_execute(create).await.unwrap();
     let creating = tokio::spawn(async move { second.batch_execute(create).await });
     let waits = "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() \
-                 AND wait_event = 'advisory' AND clock_timestamp() - query_start > interval '1 second'";
+                 AND wait_event = 'relation' AND clock_timestamp() - query_start > interval '1 second'";
     wait_for("a second of waiting", async || {
         creating.is_finished() || !text(&admin, waits).await.is_empty()
     })

@@ -279,7 +279,22 @@ async fn the_owners_functions_call_no_functions_of_other_users() {
     .await
     .unwrap();
     let owner = connect(&url).await;
-    let month = "SELECT audit_logs_ensure_partitions('2041-01-01', '2041-01-01')";
+    let month = |ahead: u8| {
+        format!(
+            "SELECT audit_logs_create_upcoming_partition(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '{ahead} months')"
+        )
+    };
+    // The migration has created them.
+    owner
+        .batch_execute(
+            "DO $$ DECLARE part regclass; BEGIN
+                 FOR part IN SELECT partition FROM audit_logs_months() WHERE from_time > now() + interval '2 months' LOOP
+                     EXECUTE format('DROP TABLE %s', part);
+                 END LOOP;
+             END $$",
+        )
+        .await
+        .unwrap();
     let row = "INSERT INTO audit_logs (action) VALUES ('x')";
     let reached = async || {
         text(
@@ -291,7 +306,7 @@ async fn the_owners_functions_call_no_functions_of_other_users() {
     };
 
     admin(&server, name, "GRANT audit_writer TO app").await;
-    app.batch_execute(month).await.unwrap();
+    app.batch_execute(&month(20)).await.unwrap();
     assert_eq!(reached().await, "false", "through creating a partition");
     owner.batch_execute(row).await.unwrap();
     assert_eq!(reached().await, "false", "through the default of the id");
@@ -306,7 +321,7 @@ async fn the_owners_functions_call_no_functions_of_other_users() {
         )
         .await
         .unwrap();
-    app.batch_execute(&month.replace("2041", "2042")).await.unwrap();
+    app.batch_execute(&month(21)).await.unwrap();
     assert_eq!(reached().await, "true", "through creating a partition");
     admin(&server, name, "ALTER ROLE app NOSUPERUSER").await;
     owner.batch_execute(row).await.unwrap();
@@ -381,10 +396,12 @@ async fn fire_and_forget_needs_only_the_role_audit_writer() {
     for entry in numbered(5_000) {
         drop(writer.write(entry));
     }
-    // Without a default partition, the partition of a month is created for its first row.
-    admin(&server, &name, "DROP TABLE audit_logs_default").await;
-    let old = AuditEntry::new("old").created_at("2019-07-01T12:00:00Z".parse().unwrap());
-    assert_eq!(writer.write(old).await, Delivery::Committed);
+    // Without a default partition, the partition of an upcoming month is created for its first row.
+    let at = chrono::Utc::now() + chrono::Days::new(600);
+    let month = at.format("audit_logs_%Y_%m").to_string();
+    admin(&server, &name, &format!("DROP TABLE audit_logs_default, {month}")).await;
+    let early = AuditEntry::new("early").created_at(at);
+    assert_eq!(writer.write(early).await, Delivery::Committed);
     let report = guard.shutdown(TIMEOUT).await;
     assert_eq!((report.committed, report.lost), (5_001, 0));
     let owner = database(&server.url(&name));
@@ -395,11 +412,8 @@ async fn fire_and_forget_needs_only_the_role_audit_writer() {
         (accounts[0].verdict, accounts[0].stored),
         (Verdict::Complete, 5_001)
     );
-    let partition = "SELECT tableoid::regclass::text FROM audit_logs WHERE action = 'old'";
-    assert_eq!(
-        text(&connect(&server.url(&name)).await, partition).await,
-        ["audit_logs_2019_07"]
-    );
+    let partition = "SELECT tableoid::regclass::text FROM audit_logs WHERE action = 'early'";
+    assert_eq!(text(&connect(&server.url(&name)).await, partition).await, [month]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Inserts entries in batches, and counts what became of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use audit_ops::{InsertFailure, OpsError, SingleInserter, session};
@@ -39,6 +39,10 @@ pub(crate) struct BatchInserter {
     bytes: usize,
     /// When the batch is sent, however few they are.
     send_at: Instant,
+    /// The months whose partitions were created, found or refused.
+    months: BTreeSet<(i32, u32)>,
+    /// Whether a partition was refused, which is reported once.
+    lacks_partitions: bool,
     pub(crate) totals: Totals,
 }
 
@@ -51,6 +55,8 @@ impl BatchInserter {
             batch: Vec::with_capacity(MAX_ENTRIES),
             bytes: 0,
             send_at: Instant::now(),
+            months: BTreeSet::new(),
+            lacks_partitions: false,
             totals: Totals::default(),
         }
     }
@@ -86,17 +92,23 @@ impl BatchInserter {
         self.bar.suspend(|| output::note(line));
     }
 
-    /// Creates the partitions for the months of the batch.
+    /// Creates the partitions for the months of the batch, each tried once. Where that is refused, the default
+    /// partition takes the events.
     pub(crate) async fn ensure_partitions(&mut self) {
         let times = self.batch.iter().map(|(_, entry)| entry.created_at);
         let months: BTreeMap<_, _> = times.map(|time| ((time.year(), time.month()), time)).collect();
-        for time in months.into_values() {
+        for (month, time) in months {
+            if !self.months.insert(month) {
+                continue;
+            }
             let ensured = session::bounded(&mut self.conn, async |conn| {
                 audit::ensure_partitions(conn, [time]).await
             });
-            if let Err(error) = ensured.await {
+            if let Err(error) = ensured.await
+                && !std::mem::replace(&mut self.lacks_partitions, true)
+            {
                 let reason = crate::error::chain(&error);
-                return self.note(&format!(
+                self.note(&format!(
                     "partitions could not be created, so the events of their months go to the default partition: {reason}"
                 ));
             }

@@ -4,17 +4,24 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use audit_ops::doctor::{self, Finding, Options, Report, Severity};
+use audit_ops::doctor::{self, AllowList, Finding, Options, Report, Severity};
+
+use unicode_width::UnicodeWidthStr;
 
 use crate::args::DatabaseArgs;
 use crate::database::open_existing;
-use crate::error::{CommandResult, Context, FAILED};
+use crate::error::{CliError, CommandResult, Context, FAILED};
 use crate::output::{self, Cell};
 
 /// On a terminal, where the findings to fix follow below the table.
 const TABLE_HEADER: [&str; 3] = ["result", "code", "found"];
 /// For programs that read lines.
 const LINE_HEADER: [&str; 5] = ["result", "code", "found", "remedy", "controls"];
+
+/// The width of text on a terminal.
+const WIDTH: usize = 80;
+/// A remedy that is longer, such as a function, is shown in part on a terminal.
+const REMEDY_LINES: usize = 12;
 
 const CRITICAL: u8 = 1;
 /// Warnings, and nothing critical.
@@ -27,6 +34,10 @@ Examples:
   auditlog doctor --json | jq 'select(.severity == \"critical\")'
   auditlog doctor --markdown report.md                 a report for an assessor
   auditlog doctor --invasive                           all statements, at a quiet time
+  auditlog doctor --allow audit-allow.txt              with a list of additions that are intended
+
+A line of that list is a kind and a name, as the findings show them: `view public.audit_report`, `role reporting`, \
+`publication warehouse`. The report shows what was allowed, and lines that allow nothing.
 
 It reads the catalog, and then tries to change, delete, forge and read rows that this user should not. It \
 targets only rows that it inserted itself, in a transaction that is rolled back. No statement waits for a \
@@ -41,6 +52,9 @@ pub(crate) struct Args {
     /// A tenant that has rows, for a user who may read but not write
     #[arg(long, value_name = "ID")]
     tenant: Option<String>,
+    /// A file with objects that are intended although they are not part of the trail
+    #[arg(long, value_name = "FILE")]
+    allow: Option<PathBuf>,
     /// Print JSON lines, one for each finding
     #[arg(long)]
     json: bool,
@@ -53,6 +67,9 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     let mut options = Options::default();
     options.invasive = args.invasive;
     options.tenant = args.tenant;
+    if let Some(path) = &args.allow {
+        options.allow = allow_list(path).map_err(|error| error.with_exit_code(FAILED))?;
+    }
     // The exit code for invalid arguments would mean warnings here.
     let database = open_existing(database).map_err(|error| error.with_exit_code(FAILED))?;
     let report = doctor::examine(&database, &options).await?;
@@ -83,6 +100,11 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
         Severity::Warning => ExitCode::from(WARNINGS),
         Severity::Info | Severity::Ok => ExitCode::SUCCESS,
     })
+}
+
+fn allow_list(path: &Path) -> Result<AllowList, CliError> {
+    let text = std::fs::read_to_string(path).context(|| path.display().to_string())?;
+    AllowList::parse(&text).context(|| path.display().to_string())
 }
 
 /// Writes the report to a new file that only this user may read. A file or link of that name is an error.
@@ -132,14 +154,33 @@ fn explain(report: &Report) {
     {
         output::text("");
         let (code, check) = (finding.code.as_str(), finding.code.check());
-        output::text(&output::printable(&format!(
-            "{code} ({check}): {}",
-            finding.found
-        )));
-        for line in finding.remedy.as_deref().unwrap_or_default().lines() {
-            output::text(&format!("    {}", output::printable(line)));
+        let found = output::printable(&format!("{code} ({check}): {}", finding.found));
+        wrapped(&found, WIDTH).iter().for_each(|line| output::text(line));
+        let remedy = finding.remedy.as_deref().unwrap_or_default();
+        for line in remedy.lines().take(REMEDY_LINES) {
+            let line = output::printable(line);
+            match line.strip_prefix("-- ") {
+                Some(comment) => wrapped(comment, WIDTH - 7)
+                    .iter()
+                    .for_each(|line| output::text(&format!("    -- {line}"))),
+                // SQL stays as it is, to be copied.
+                None => output::text(&format!("    {line}")),
+            }
         }
-        output::text(&format!("    {}", finding.code.controls().join(", ")));
+        if let Some(more) = remedy
+            .lines()
+            .count()
+            .checked_sub(REMEDY_LINES)
+            .filter(|more| *more > 0)
+        {
+            output::text(&format!(
+                "    … and {more} lines: --markdown or --json shows them"
+            ));
+        }
+        let controls = wrapped(&finding.code.controls().join(", "), WIDTH - 4);
+        controls
+            .iter()
+            .for_each(|line| output::text(&format!("    {line}")));
     }
     let count = |severity| {
         report
@@ -158,4 +199,33 @@ fn explain(report: &Report) {
         output::counted(count(Severity::Warning), "warning", "warnings"),
         output::counted(count(Severity::Ok), "check", "checks")
     )));
+}
+
+/// Breaks a text into lines between its words.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_broken_between_words() {
+        assert_eq!(wrapped("one two three", 8), ["one two", "three"]);
+        assert_eq!(
+            wrapped("a_word_that_is_longer than 8", 8),
+            ["a_word_that_is_longer", "than 8"]
+        );
+    }
 }

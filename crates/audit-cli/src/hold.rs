@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use audit_ops::holds::{self, Hold, HoldScope};
+use audit_ops::holds::{self, Coverage, Hold, HoldScope};
 use audit_ops::session;
 use chrono::{DateTime, Utc};
 use clap::builder::NonEmptyStringValueParser;
@@ -10,7 +10,7 @@ use clap::builder::NonEmptyStringValueParser;
 use crate::args::{DatabaseArgs, date};
 use crate::database::maintenance_connection;
 use crate::error::{CliError, CommandResult, EXIT_CODES};
-use crate::output::{self, Cell, print_line};
+use crate::output::{self, Cell, print_line, print_note};
 
 const HEADER: [&str; 8] = [
     "hold",
@@ -31,7 +31,8 @@ Examples:
   auditlog hold list
   auditlog hold release 1 --reason 'case 4711 was closed'
 
-A month is not dropped while a hold covers a row of it. Holds and releases are never removed from the \
+A month is not dropped while a hold covers a row of it. `add` says how many rows that are now, and warns if there is \
+none. Holds and releases are never removed from the \
 record. Requires the table's owner or a member of audit_maintainer. PostgreSQL only.
 
 Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
@@ -106,12 +107,14 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     let mut conn = maintenance_connection(database).await?;
     match args {
         Args::Add { scope, reason } => {
-            print_line!(
-                "created hold {}",
-                session::bounded(&mut conn, async |conn| holds::add(conn, &scope.into(), &reason)
-                    .await)
-                .await?
-            );
+            let scope = scope.into();
+            let hold =
+                session::bounded(&mut conn, async |conn| holds::add(conn, &scope, &reason).await).await?;
+            print_line!("created hold {hold}");
+            // The hold exists, whatever becomes of this.
+            let coverage =
+                session::bounded(&mut conn, async |conn| holds::coverage(conn, &scope).await).await?;
+            report(coverage);
         }
         Args::Release { id, reason } => {
             session::bounded(&mut conn, async |conn| holds::release(conn, id, &reason).await).await?;
@@ -131,6 +134,28 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// Says on standard error what a new hold covers.
+fn report(coverage: Coverage) {
+    let Coverage {
+        months, row_count, ..
+    } = coverage;
+    if row_count == 0 {
+        print_note!("warning: it covers no row now; are the tenant and the times the intended ones?");
+        return;
+    }
+    let rows = match row_count < COUNTED {
+        true => output::counted(row_count.unsigned_abs(), "row", "rows"),
+        false => format!("at least {} rows", output::number(COUNTED.unsigned_abs())),
+    };
+    print_note!(
+        "it covers {rows} in {} now",
+        output::counted(months.unsigned_abs(), "partition", "partitions")
+    );
+}
+
+/// From this number on the count of rows is not exact.
+const COUNTED: i64 = 100_000;
 
 fn cells(hold: &Hold) -> Vec<Cell> {
     let text = |value: &Option<String>| Cell::plain(value.as_deref().unwrap_or_default());

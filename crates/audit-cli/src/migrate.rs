@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use audit_ops::holds::{self, Evidence};
 use audit_ops::session;
 use db_services::audit;
 use db_services::client::{Database, MigrationState};
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     /// Revert the newest migration instead
     #[arg(long, conflicts_with = "status")]
     revert: bool,
-    /// With --revert: even if the table holds entries, which may be lost with it
+    /// With --revert: even if there are entries, active holds or entries of the ledger, which may be lost with it
     #[arg(long, requires = "revert")]
     force: bool,
     /// List the migrations, change nothing
@@ -55,11 +56,23 @@ async fn revert(database: &Database, force: bool) -> Result<(), CliError> {
     if !states.iter().any(|migration| migration.applied) {
         return Err(CliError::new(format!("{database} has no migration to revert")));
     }
-    let entries = session::bounded_long(&mut session::connect(database).await?, audit::count).await?;
-    if entries > 0 && !force {
+    let mut conn = session::connect(database).await?;
+    let entries = session::bounded_long(&mut conn, audit::count).await?;
+    let evidence = match database.sqlite_path() {
+        None => session::bounded(&mut conn, holds::evidence).await?,
+        Some(_) => Evidence::default(),
+    };
+    let Evidence {
+        holds,
+        ledger_entries,
+        ..
+    } = evidence;
+    if (entries > 0 || holds > 0 || ledger_entries > 0) && !force {
         return Err(CliError::new(format!(
-            "audit_logs holds {}, which may be lost with the migration; add --force to revert it anyway",
-            output::entries(entries.unsigned_abs())
+            "there are {}, {} and {} of the ledger, which may be lost with the migration; add --force to revert it anyway",
+            output::entries(entries.unsigned_abs()),
+            output::counted(holds.unsigned_abs(), "active hold", "active holds"),
+            output::counted(ledger_entries.unsigned_abs(), "entry", "entries")
         )));
     }
     print_line!("reverted {}", database.revert_migration().await?);

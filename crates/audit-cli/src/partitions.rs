@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use audit_ops::partitions::{self, Partition};
+use audit_ops::partitions::{self, MAX_PARTITIONS, Partition};
 use audit_ops::{OpsError, session};
 use chrono::{DateTime, Months, Utc};
 use db_services::client::Connection;
@@ -32,7 +32,7 @@ pub(crate) enum Args {
         #[arg(long)]
         json: bool,
     },
-    /// Create the missing partitions, for at most 1,200 months
+    /// Create the missing partitions
     #[command(after_help = EXIT_CODES)]
     Ensure {
         /// From the month of this date on [default: now]
@@ -41,24 +41,41 @@ pub(crate) enum Args {
         /// Up to the month of this date [default: 24 months from now]
         #[arg(long, value_name = "DATE", value_parser = date)]
         to: Option<DateTime<Utc>>,
+        #[command(flatten)]
+        limit: LimitArgs,
     },
     /// Move rows from the default partition to monthly partitions, which it creates
     #[command(after_help = "\
+Rows stay in the default partition if there would be too many partitions (--max-partitions), and if no month can have \
+their time. They can be read there like any other.
+
 Exit codes: 0 done, 1 rows outside every possible month stay in the default partition, 2 invalid arguments, 3 the \
-database failed.")]
-    MoveDefault,
+database failed, or there would be too many partitions.")]
+    MoveDefault {
+        #[command(flatten)]
+        limit: LimitArgs,
+    },
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct LimitArgs {
+    /// How many partitions the trail may have. Each costs every query over all months time and about eight locks
+    /// (max_locks_per_transaction * max_connections)
+    #[arg(long, value_name = "N", default_value_t = MAX_PARTITIONS)]
+    max_partitions: u16,
 }
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     let mut conn = maintenance_connection(database).await?;
     match args {
         Args::List { json } => list(&mut conn, json).await,
-        Args::Ensure { from, to } => {
+        Args::Ensure { from, to, limit } => {
             let now = Utc::now();
             let in_two_years = now.checked_add_months(Months::new(24)).unwrap_or(now);
-            ensure(&mut conn, from.unwrap_or(now), to.unwrap_or(in_two_years)).await
+            let range = (from.unwrap_or(now), to.unwrap_or(in_two_years));
+            ensure(&mut conn, range, limit.max_partitions).await
         }
-        Args::MoveDefault => empty_default_partition(&mut conn).await,
+        Args::MoveDefault { limit } => empty_default_partition(&mut conn, limit.max_partitions).await,
     }
 }
 
@@ -91,9 +108,13 @@ fn cells(partition: &Partition) -> Vec<Cell> {
     ]
 }
 
-async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -> CommandResult {
+async fn ensure(
+    conn: &mut Connection,
+    (from, to): (DateTime<Utc>, DateTime<Utc>),
+    max_partitions: u16,
+) -> CommandResult {
     let bar = output::progress(Some(0), "creating partitions");
-    let created = partitions::ensure(conn, from, to, |done, total| {
+    let created = partitions::ensure(conn, from, to, max_partitions, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })
@@ -116,17 +137,28 @@ async fn ensure(conn: &mut Connection, from: DateTime<Utc>, to: DateTime<Utc>) -
     Ok(ExitCode::SUCCESS)
 }
 
-async fn empty_default_partition(conn: &mut Connection) -> CommandResult {
+async fn empty_default_partition(conn: &mut Connection, max_partitions: u16) -> CommandResult {
     let months = session::bounded_long(conn, partitions::default_partition_months).await?;
     let bar = output::progress(Some(months.len() as u64), "moving rows");
     let (mut moved_rows, mut moved_months, mut remaining_rows) = (0, 0, 0);
+    let mut result = Ok(());
     for month in &months {
-        if month.month.is_some() {
-            moved_rows +=
-                session::bounded_long(conn, async |conn| partitions::move_month(conn, month).await).await?;
-            moved_months += 1;
-        } else {
+        if month.month.is_none() {
             remaining_rows += month.row_count.unsigned_abs();
+            continue;
+        }
+        let moved = session::bounded_long(conn, async |conn| {
+            partitions::move_month(conn, month, max_partitions).await
+        });
+        match moved.await {
+            Ok(rows) => {
+                moved_rows += rows;
+                moved_months += 1;
+            }
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
         }
         bar.inc(1);
     }
@@ -136,6 +168,7 @@ async fn empty_default_partition(conn: &mut Connection) -> CommandResult {
         output::counted(moved_rows, "row", "rows"),
         output::counted(moved_months, "partition", "partitions")
     );
+    result?;
     if remaining_rows == 0 {
         return Ok(ExitCode::SUCCESS);
     }

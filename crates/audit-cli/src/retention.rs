@@ -70,7 +70,7 @@ pub(crate) struct KeepArgs {
     /// How long rows are kept, as 13months or 7years
     #[arg(long = "keep", value_name = "TIME", value_parser = months)]
     months: i32,
-    /// The server's clock is right: count months without rows as kept
+    /// The server's clock is right: count months without rows as kept, and ignore entries of the ledger from the future
     #[arg(long)]
     trust_clock: bool,
 }
@@ -91,6 +91,9 @@ pub(crate) struct ApplyArgs {
     /// Keep fewer than 12 months (PCI DSS 10.5.1 requires twelve)
     #[arg(long)]
     force: bool,
+    /// Drop rows with a value that cannot be turned into text, which no archive has
+    #[arg(long)]
+    drop_unreadable: bool,
     /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
@@ -204,6 +207,7 @@ fn explain(partitions: &[PlannedPartition]) -> bool {
 async fn apply(conn: &mut Connection, args: ApplyArgs) -> CommandResult {
     let mut policy = RetentionPolicy {
         force: args.force,
+        drop_unreadable: args.drop_unreadable,
         max_months: args.max_months,
         ..args.keep.into()
     };
@@ -309,10 +313,9 @@ fn ledger_cells(entry: &LedgerEntry) -> Vec<Cell> {
     let event = entry.event.as_str();
     vec![
         Cell::plain(entry.id.to_string()),
-        if entry.forced {
-            Cell::warn(&format!("{event} (forced)"))
-        } else {
-            Cell::plain(event)
+        match entry.overrides.is_empty() {
+            true => Cell::plain(event),
+            false => Cell::warn(&format!("{event} ({})", entry.overrides.join(", "))),
         },
         Cell::plain(&entry.month),
         Cell::plain(output::number(entry.row_count.unsigned_abs())),

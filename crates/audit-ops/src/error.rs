@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use diesel::result::{DatabaseErrorInformation, Error};
 
+use crate::archive::LedgerVerdict;
+
 /// Why a maintenance operation failed.
 ///
 /// The cause is in [`source`](std::error::Error::source), not in the message: print the whole chain.
@@ -73,9 +75,27 @@ pub enum OpsError {
     IncompleteView,
     /// Partitions for too many months were to be created.
     #[error(
-        "partitions for more than {0} months were asked for: create only those of the months that events have"
+        "partitions for more than {0} months were asked for: create only those of the months that events have, or set a \
+         higher limit (--max-partitions)"
     )]
-    TooManyMonths(usize),
+    TooManyMonths(u16),
+    /// Rows of an archive that was just written are not those of the trail.
+    #[error(
+        "{rows} rows of the archive are not restored as they are stored, so their month must not be dropped"
+    )]
+    NotRestorable {
+        /// How many.
+        rows: i64,
+    },
+    /// A row has metadata that is long and nested so deeply that PostgreSQL may not be able to restore it.
+    #[error(
+        "the metadata of this row is longer than 64 KiB and nested more than 6,000 levels deep, so that it may not be \
+         possible to restore it: {}; save it, and drop the month without an archive", printable(.row)
+    )]
+    TooDeep {
+        /// The beginning of its line.
+        row: String,
+    },
     /// The trail has different rows where an archive has these.
     #[error(
         "{rows} archived rows conflict with existing rows that have the same id and created_at; nothing was \
@@ -148,6 +168,24 @@ pub enum ArchiveProblem {
         /// The figure in the manifest.
         expected: String,
     },
+    /// A line is not JSON.
+    #[error("damaged: a line is not the JSON of a row")]
+    Line(#[source] serde_json::Error),
+    /// The pieces of a long value are not those that the line describes.
+    #[error("damaged: the pieces of a long value of {column} are not those that the row's line describes")]
+    Value {
+        /// The column.
+        column: String,
+    },
+    /// The range is not one whole month, or not the one that the manifest names.
+    #[error("invalid manifest: from_time and to_time are not the month that it names")]
+    Range,
+    /// Rows are of another month than the manifest's.
+    #[error("it has rows of other months than its manifest says; nothing was restored")]
+    OtherMonth,
+    /// The ledger does not know these rows.
+    #[error("{}", not_in_ledger(.0))]
+    Ledger(LedgerVerdict),
     /// The file is not the one that was checked.
     #[error("changed since it was checked")]
     Changed,
@@ -169,6 +207,28 @@ impl OpsError {
 
 /// The longest text in a manifest, in bytes: as long as the name of a file may be.
 pub(crate) const MAX_TEXT: usize = 255;
+
+/// Why the ledger does not prove an archive, and what to do.
+fn not_in_ledger(verdict: &LedgerVerdict) -> String {
+    let why = match verdict {
+        LedgerVerdict::Different {
+            entry,
+            figure,
+            found,
+            expected,
+        } => format!(
+            "it differs from entry {entry} of the ledger: {figure} is {found}, the ledger says {expected}"
+        ),
+        LedgerVerdict::Absent | LedgerVerdict::Same { .. } => {
+            "this database's ledger has no entry about its rows, so nothing shows that they are unchanged"
+                .to_owned()
+        }
+    };
+    format!(
+        "{why}; compare it with the ledger of the database that dropped the month (restore --check), and restore it with \
+         --accept REASON, which the ledger records"
+    )
+}
 
 /// What holds the lock, and what to do.
 fn locked(holders: Option<&str>, cause: &Error) -> String {

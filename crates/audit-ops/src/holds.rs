@@ -75,6 +75,69 @@ pub async fn add(conn: &mut Connection, scope: &HoldScope, reason: &str) -> Resu
     Ok(hold.value)
 }
 
+/// What a hold covers at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
+#[non_exhaustive]
+pub struct Coverage {
+    /// In how many partitions it covers a row.
+    #[diesel(sql_type = BigInt)]
+    pub months: i64,
+    /// How many rows it covers, exact below 100,000; of more, each further month counts as one.
+    #[diesel(sql_type = BigInt)]
+    pub row_count: i64,
+}
+
+/// Counts what a hold with this scope would cover now. A hold that covers nothing may name a tenant wrongly.
+///
+/// # Errors
+/// When the database does not answer, or refuses.
+///
+/// # Cancel safety
+/// Dropping the future loses nothing.
+pub async fn coverage(conn: &mut Connection, scope: &HoldScope) -> Result<Coverage, OpsError> {
+    let query = diesel::sql_query("SELECT months, row_count FROM audit_hold_coverage($1, $2, $3)")
+        .bind::<Nullable<Text>, _>(&scope.tenant_id)
+        .bind::<Nullable<Timestamptz>, _>(scope.from_time)
+        .bind::<Nullable<Timestamptz>, _>(scope.to_time);
+    Ok(query.get_result(postgres(conn)?).await?)
+}
+
+/// What reverting the migration of retention removes, besides rows of the trail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Evidence {
+    /// Active holds.
+    pub holds: i64,
+    /// Entries of the ledger.
+    pub ledger_entries: i64,
+}
+
+/// Counts the active holds and the ledger's entries; nothing if the database has neither table.
+///
+/// # Errors
+/// When the database does not answer, or refuses.
+///
+/// # Cancel safety
+/// Dropping the future loses nothing.
+pub async fn evidence(conn: &mut Connection) -> Result<Evidence, OpsError> {
+    let exists = diesel::sql_query("SELECT count(to_regclass('audit_retention_ledger')) AS value");
+    let conn = postgres(conn)?;
+    if exists.get_result::<Number>(conn).await?.value == 0 {
+        return Ok(Evidence::default());
+    }
+    let holds = diesel::sql_query(
+        "SELECT count(*) AS value FROM audit_legal_holds h WHERE releases IS NULL \
+         AND NOT EXISTS (SELECT FROM audit_legal_holds r WHERE r.releases = h.id)",
+    );
+    let holds = holds.get_result::<Number>(conn).await?.value;
+    let entries = diesel::sql_query("SELECT count(*) AS value FROM audit_retention_ledger");
+    let ledger_entries = entries.get_result::<Number>(conn).await?.value;
+    Ok(Evidence {
+        holds,
+        ledger_entries,
+    })
+}
+
 /// Releases a hold. The hold and its release both stay in the record.
 ///
 /// # Errors

@@ -1,10 +1,9 @@
 //! Partitions by month: lists them, creates missing ones, and empties the default partition.
 
 use chrono::{DateTime, Datelike, Months, Utc};
-use db_services::audit;
 use db_services::client::Connection;
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
 
@@ -74,8 +73,9 @@ pub async fn list(conn: &mut Connection) -> Result<Vec<Partition>, OpsError> {
     Ok(query.load(postgres(conn)?).await?)
 }
 
-/// The most months that [`ensure`] creates partitions for. Each one costs every query over all months time.
-const MAX_MONTHS: usize = 1_200;
+/// How many partitions a trail may have unless another limit is given: 40 years. Each one costs every query over all
+/// months time and locks, until no such query runs any longer. The rows of other months stay in the default partition.
+pub const MAX_PARTITIONS: u16 = 480;
 
 /// Creates the missing partitions for the months from one time to another, and returns how many it created.
 /// Calls `progress` with the number of months done and their total.
@@ -84,7 +84,8 @@ const MAX_MONTHS: usize = 1_200;
 /// [`move_month`] creates its partition.
 ///
 /// # Errors
-/// For more than 1,200 months; when the database refuses, or other sessions hold the table for too long.
+/// When there would be more than `max_partitions` (see [`MAX_PARTITIONS`]), when the database refuses, or other sessions
+/// hold the table for too long.
 ///
 /// # Cancel safety
 /// Each month is a transaction of its own: partitions already created stay.
@@ -92,31 +93,47 @@ pub async fn ensure(
     conn: &mut Connection,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
+    max_partitions: u16,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<u64, OpsError> {
     postgres(conn)?;
-    let months = months(from, to);
-    if months.len() > MAX_MONTHS {
-        return Err(OpsError::TooManyMonths(MAX_MONTHS));
+    let months = months(from, to, max_partitions);
+    if months.len() > usize::from(max_partitions) {
+        return Err(OpsError::TooManyMonths(max_partitions));
     }
     let mut created = 0;
     for (done, month) in months.iter().enumerate() {
         progress(done as u64, months.len() as u64);
-        let ensured = bounded(conn, async |conn| audit::ensure_partitions(conn, [*month]).await);
-        created += ensured.await?.unsigned_abs() as u64;
+        let ensured = bounded(conn, async |conn| {
+            ensure_month(conn, *month, max_partitions).await
+        });
+        created += ensured.await?;
     }
     Ok(created)
 }
 
-/// A moment in every month from one time to another, both included. One more than [`MAX_MONTHS`] stands for all
-/// further ones.
-fn months(from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+/// Creates the partition of a month, and returns how many it created: 0 or 1.
+async fn ensure_month(
+    conn: &mut Connection,
+    month: DateTime<Utc>,
+    max_partitions: u16,
+) -> Result<u64, OpsError> {
+    let query = diesel::sql_query("SELECT audit_logs_ensure_partitions($1, $1, $2)::bigint AS value")
+        .bind::<Timestamptz, _>(month)
+        .bind::<Integer, _>(i32::from(max_partitions));
+    let created: Number = query.get_result(postgres(conn)?).await?;
+    Ok(created.value.unsigned_abs())
+}
+
+/// A moment in every month from one time to another, both included. One more than the limit stands for all further
+/// ones.
+fn months(from: DateTime<Utc>, to: DateTime<Utc>, limit: u16) -> Vec<DateTime<Utc>> {
     let first = from.with_day(1).unwrap_or(from);
     let is_due = |month: &DateTime<Utc>| (month.year(), month.month()) <= (to.year(), to.month());
     (0..)
         .map_while(|nth| first.checked_add_months(Months::new(nth)))
         .take_while(is_due)
-        .take(MAX_MONTHS + 1)
+        .take(usize::from(limit) + 1)
         .collect()
 }
 
@@ -142,18 +159,24 @@ pub async fn default_partition_months(conn: &mut Connection) -> Result<Vec<Defau
 /// for 100,000 rows; writers to other partitions do not.
 ///
 /// # Errors
-/// When the database refuses, or other sessions hold the table for too long.
+/// When there would be more than `max_partitions` (see [`MAX_PARTITIONS`]), when the database refuses, or other sessions
+/// hold the table for too long.
 ///
 /// # Cancel safety
 /// Dropping the future leaves it open whether they were moved.
-pub async fn move_month(conn: &mut Connection, month: &DefaultPartitionMonth) -> Result<u64, OpsError> {
+pub async fn move_month(
+    conn: &mut Connection,
+    month: &DefaultPartitionMonth,
+    max_partitions: u16,
+) -> Result<u64, OpsError> {
     let conn = postgres(conn)?;
     let Some(from) = month.from_epoch else {
         return Ok(0);
     };
     let query =
-        diesel::sql_query("SELECT audit_logs_move_month(to_timestamp($1) AT TIME ZONE 'UTC') AS value")
-            .bind::<BigInt, _>(from);
+        diesel::sql_query("SELECT audit_logs_move_month(to_timestamp($1) AT TIME ZONE 'UTC', $2) AS value")
+            .bind::<BigInt, _>(from)
+            .bind::<Integer, _>(i32::from(max_partitions));
     let moved: Number = query.get_result(conn).await?;
     Ok(moved.value.unsigned_abs())
 }
@@ -166,7 +189,7 @@ mod tests {
     fn each_month_of_a_range_is_listed_once() {
         let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let of = |from, to| {
-            months(time(from), time(to))
+            months(time(from), time(to), 3)
                 .iter()
                 .map(|m| m.format("%Y-%m").to_string())
                 .collect::<Vec<_>>()
@@ -177,5 +200,10 @@ mod tests {
         );
         assert_eq!(of("2024-01-31T23:59:59Z", "2024-01-01T00:00:00Z"), ["2024-01"]);
         assert_eq!(of("2024-02-01T00:00:00Z", "2024-01-01T00:00:00Z"), [""; 0]);
+        assert_eq!(
+            of("0001-01-01T00:00:00Z", "2024-01-01T00:00:00Z").len(),
+            4,
+            "one more than the limit"
+        );
     }
 }

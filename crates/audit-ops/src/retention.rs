@@ -5,7 +5,7 @@
 //! and why. `auditlog verify writers` takes it into account.
 //!
 //! **The digest** is computed by the database. A row's line is `row_to_json(row)`, times in UTC, all columns
-//! in the table's order, as UTF-8. Over the lines in the order of `(created_at, id)`: `d` begins as 32 zero
+//! in the table's order, as UTF-8, with long values replaced by their SHA-256 ([`archive`](crate::archive)). Over the lines in the order of `(created_at, id)`: `d` begins as 32 zero
 //! bytes, and each line changes it to `SHA-256(d || SHA-256(line))`. An archive has the same lines, so its
 //! digest is the ledger's.
 //!
@@ -19,7 +19,10 @@
 //! | to drop a month if fewer later months hold rows than are to be kept: after a jump of the clock every month looks old, and this leaves as many months of rows | [`RetentionPolicy::trust_clock`] |
 //! | to drop more than [`RetentionPolicy::max_months`] months within a day | it is set higher |
 //! | to drop a month whose archive does not have its rows | the archive is written again |
-//! | to drop anything while the ledger has an entry from the future | the clock is corrected |
+//! | to drop a month with a value that cannot be turned into text, which no archive has | [`RetentionPolicy::drop_unreadable`] |
+//! | to drop anything while the ledger has an entry from the future | the clock is corrected, or [`RetentionPolicy::trust_clock`] if it is right and was wrong then |
+//!
+//! The ledger records each of these exceptions.
 
 use db_services::client::Connection;
 use diesel::QueryableByName;
@@ -44,8 +47,11 @@ pub struct RetentionPolicy {
     pub force: bool,
     /// How many months may be dropped within a day.
     pub max_months: i32,
-    /// Counts months without rows as kept, because the clock is known to be right.
+    /// Counts months without rows as kept, and ignores entries of the ledger from the future, because the clock is known
+    /// to be right.
     pub trust_clock: bool,
+    /// Permits dropping rows with a value that cannot be turned into text.
+    pub drop_unreadable: bool,
 }
 
 impl RetentionPolicy {
@@ -58,6 +64,7 @@ impl RetentionPolicy {
             force: false,
             max_months: 3,
             trust_clock: false,
+            drop_unreadable: false,
         }
     }
 }
@@ -184,6 +191,12 @@ pub struct LedgerEntry {
     /// The month, as `2024-01`.
     #[diesel(sql_type = Text)]
     pub month: String,
+    /// The first `created_at` of its range.
+    #[diesel(sql_type = Text)]
+    pub from_time: String,
+    /// The first `created_at` after its range.
+    #[diesel(sql_type = Text)]
+    pub to_time: String,
     /// How many rows.
     #[diesel(sql_type = BigInt)]
     pub row_count: i64,
@@ -202,9 +215,10 @@ pub struct LedgerEntry {
     /// How many months were to be kept.
     #[diesel(sql_type = Nullable<Integer>)]
     pub keep_months: Option<i32>,
-    /// Whether it was possible only by [`RetentionPolicy::force`] or [`RetentionPolicy::trust_clock`].
-    #[diesel(sql_type = Bool)]
-    pub forced: bool,
+    /// Which refusals were overridden: `force`, `trust_clock` and `drop_unreadable` of the [`RetentionPolicy`];
+    /// `not_in_ledger` and `differs_from_ledger` when an archive was restored.
+    #[diesel(sql_type = Array<Text>)]
+    pub overrides: Vec<String>,
     /// The reason.
     #[diesel(sql_type = Text)]
     pub reason: String,
@@ -259,17 +273,19 @@ pub async fn drop_month(
     policy: &RetentionPolicy,
     archive: Option<&VerifiedArchive>,
 ) -> Result<i64, OpsError> {
-    let query =
-        diesel::sql_query("SELECT audit_logs_drop_month($1::name, $2, $3, $4, $5, $6, $7, $8, $9) AS value")
-            .bind::<Text, _>(partition)
-            .bind::<Integer, _>(policy.keep_months)
-            .bind::<Text, _>(&policy.reason)
-            .bind::<Bool, _>(policy.force)
-            .bind::<Integer, _>(policy.max_months)
-            .bind::<Bool, _>(policy.trust_clock)
-            .bind::<Nullable<Text>, _>(archive.map(|archive| &archive.manifest.file))
-            .bind::<Nullable<Bytea>, _>(archive.map(|archive| &archive.file_sha256[..]))
-            .bind::<Nullable<Bytea>, _>(archive.map(|archive| &archive.digest[..]));
+    let query = diesel::sql_query(
+        "SELECT audit_logs_drop_month($1::name, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS value",
+    )
+    .bind::<Text, _>(partition)
+    .bind::<Integer, _>(policy.keep_months)
+    .bind::<Text, _>(&policy.reason)
+    .bind::<Bool, _>(policy.force)
+    .bind::<Integer, _>(policy.max_months)
+    .bind::<Bool, _>(policy.trust_clock)
+    .bind::<Nullable<Text>, _>(archive.map(|archive| &archive.manifest.file))
+    .bind::<Nullable<Bytea>, _>(archive.map(|archive| &archive.file_sha256[..]))
+    .bind::<Nullable<Bytea>, _>(archive.map(|archive| &archive.digest[..]))
+    .bind::<Bool, _>(policy.drop_unreadable);
     let entry: Number = query.get_result(postgres(conn)?).await?;
     Ok(entry.value)
 }
@@ -283,9 +299,13 @@ pub async fn drop_month(
 /// Dropping the future loses nothing.
 pub async fn ledger(conn: &mut Connection) -> Result<Vec<LedgerEntry>, OpsError> {
     let query = diesel::sql_query(concat!(
-        "SELECT l.id, l.event, l.month, l.row_count, encode(l.digest, 'hex') AS digest, \
+        "SELECT l.id, l.event, l.month, ",
+        utc_text!("l.from_time"),
+        " AS from_time, ",
+        utc_text!("l.to_time"),
+        " AS to_time, l.row_count, encode(l.digest, 'hex') AS digest, \
          (SELECT count(*) FROM audit_retention_writers w WHERE w.entry = l.id) AS writers, \
-         l.archive, encode(l.archive_sha256, 'hex') AS archive_sha256, l.keep_months, l.forced, l.reason, \
+         l.archive, encode(l.archive_sha256, 'hex') AS archive_sha256, l.keep_months, l.overrides, l.reason, \
          l.done_by::text AS done_by, ",
         utc_text!("l.done_at"),
         " AS done_at FROM audit_retention_ledger l ORDER BY l.id"

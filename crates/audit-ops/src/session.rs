@@ -57,7 +57,7 @@ impl Work {
 const STATEMENT_TIMEOUT: &str =
     "SELECT setting::bigint AS value FROM pg_settings WHERE name = 'statement_timeout'";
 
-/// The table that each other session has locked so that readers or writers wait, and the session's process. The
+/// The table that each other session has locked so that readers, writers or maintenance wait, and the session's process. The
 /// oldest table stands for all of them: a lock on `audit_logs` is one on each partition.
 const HOLDERS: &str = "\
     SELECT string_agg(format('process %s holds %s on %s', pid, mode, relation::regclass), '; ' ORDER BY pid) AS holders \
@@ -65,7 +65,8 @@ const HOLDERS: &str = "\
           FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
           WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p') AND c.relname LIKE 'audit!_%' ESCAPE '!' \
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-            AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
+            AND (l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
+                 OR l.mode = 'ShareUpdateExclusiveLock' AND c.relkind = 'p') \
           ORDER BY l.pid, l.relation) AS held";
 
 /// Takes a connection that keeps no prepared statement: each is closed in the transaction that it was prepared in.

@@ -77,6 +77,10 @@ attacks! {
             "INSERT INTO audit_logs (id, created_at, action) VALUES ('00000000-0000-7000-8000-000000000001', '2031-05-05', 'x')"
         "INSERT with a recorded_at" Rows
             "INSERT INTO audit_logs (action, recorded_at) VALUES ('x', '2020-01-01')"
+        "INSERT of a hold" Rows "INSERT INTO audit_legal_holds (id, reason) VALUES (9, 'x')"
+        "INSERT into the retention's ledger" Rows
+            "INSERT INTO audit_retention_ledger (id, event, month, from_time, to_time, row_count, digest, reason)
+             VALUES (9, 'dropped', '2001-01', '2001-01-01', '2001-02-01', 0, sha256(''), 'x')"
         "INSERT with a tx_id" Rows "INSERT INTO audit_logs (action, tx_id) VALUES ('x', 1)"
         "INSERT into a partition" EachPartition "INSERT INTO $part (created_at, action) VALUES ($at, 'x')"
         "COPY" Copy "COPY audit_logs (action) FROM STDIN"
@@ -99,10 +103,16 @@ attacks! {
         "INSERT … RETURNING" Rows "INSERT INTO audit_logs (action) VALUES ('x') RETURNING recorded_at"
         "SELECT of the retention's ledger" Rows "SELECT FROM audit_retention_ledger"
         "SELECT of the legal holds" Rows "SELECT FROM audit_legal_holds"
+        "the lines of an archive" Rows "SELECT audit_logs_lines('-infinity', 'infinity')"
         "the planner's statistics of tenants" Rows
             "SELECT FROM pg_stats WHERE tablename LIKE 'audit_logs%' AND attname = 'tenant_id'"
     }
     "To remove a defence" {
+        "ALTER TYPE … USING, which changes values" Done
+            "ALTER TABLE audit_logs ALTER action TYPE text USING 'forged'"
+        "DROP COLUMN" Done "ALTER TABLE audit_logs DROP COLUMN actor_id"
+        "another default" Done "ALTER TABLE audit_logs ALTER recorded_at SET DEFAULT '2001-01-01'"
+        "SET UNLOGGED, which a crash empties" Done "ALTER TABLE audit_logs_default SET UNLOGGED"
         "DISABLE TRIGGER" Done "ALTER TABLE audit_logs DISABLE TRIGGER ALL"
         "DROP TRIGGER" Done "DROP TRIGGER audit_logs_append_only ON audit_logs"
         "another body for the trigger" Done
@@ -125,6 +135,8 @@ attacks! {
         "GRANT" Done "GRANT ALL ON audit_logs TO PUBLIC;
              DO $$ BEGIN IF NOT has_table_privilege('attack_stranger', 'audit_logs', 'DELETE') THEN RAISE insufficient_privilege; END IF; END $$"
         "LOCK TABLE, which stops all writers" Done "LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE"
+        "LOCK TABLE, which stops new partitions" Done "LOCK TABLE ONLY audit_logs IN SHARE UPDATE EXCLUSIVE MODE"
+        "LOCK TABLE, which stops retention" Done "LOCK TABLE audit_retention_ledger IN SHARE ROW EXCLUSIVE MODE"
         "another role for a part" Rows "UPDATE audit_roles SET role = role"
         "SET ROLE to the owner" Done "SET ROLE attack_owner"
         "SET ROLE to the auditor" Done "SET ROLE audit_auditor"
@@ -132,6 +144,14 @@ attacks! {
     }
     "To use the owner's functions" {
         "audit_logs_ensure_partitions" Done "SELECT audit_logs_ensure_partitions('2041-01-01', '2041-01-01')"
+        "audit_logs_ensure_partitions for an upcoming month" Done
+            "SELECT audit_logs_ensure_partitions(now() + interval '20 months', now() + interval '20 months')"
+        "audit_logs_create_upcoming_partition" Done
+            "SELECT audit_logs_create_upcoming_partition(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '20 months')"
+        "audit_logs_create_upcoming_partition for another month" Done "SELECT audit_logs_create_upcoming_partition('2041-01-01')"
+        "audit_logs_check_limit" Done "SELECT audit_logs_check_limit('2041-01-01', 480)"
+        "audit_logs_lock_partitions" Done "SELECT audit_logs_lock_partitions()"
+        "audit_logs_partition_name" Done "SELECT audit_logs_partition_name('2041-01-01')"
         "audit_logs_index_closed_months" Done "SELECT audit_logs_index_closed_months()"
         "audit_logs_lookup" Done "SELECT audit_logs_lookup(ARRAY[gen_random_uuid()], ARRAY[now()], ARRAY[NULL::uuid], ARRAY[NULL::bigint])"
         "audit_logs_create_partition" Done "SELECT audit_logs_create_partition('2041-01-01')"
@@ -144,10 +164,19 @@ attacks! {
         "audit_logs_move_month" Done "SELECT audit_logs_move_month('1999-01-01')"
         "audit_logs_check_moved" Done "SELECT audit_logs_check_moved()"
         "audit_logs_digest" Done "SELECT audit_logs_digest(now() - interval '1 hour', now())"
+        "audit_logs_lines" Rows "SELECT audit_logs_lines(now() - interval '1 hour', now())"
+        "audit_logs_line_query" Done "SELECT audit_logs_line_query()"
+        "audit_logs_long_line" Done "SELECT audit_logs_long_line('00000000-0000-7000-8000-000000000001', '2031-05-05')"
+        "audit_logs_restore_row" Done
+            "CREATE TEMP TABLE audit_restore_pieces (name name, nth bigint, piece text);
+             SELECT audit_logs_restore_row('', '{\"id\": \"00000000-0000-7000-8000-000000000009\", \"created_at\": \"2031-05-05\",
+                 \"recorded_at\": \"2031-05-05\", \"tx_id\": 1, \"action\": \"x\", \"outcome\": \"x\"}', '{}')"
         "audit_retention_plan" Done "SELECT audit_retention_plan(13)"
+        "audit_retention_lock" Done "SELECT audit_retention_lock()"
         "audit_logs_drop_month" Done "SELECT audit_logs_drop_month('audit_logs_2001_02', 13, 'x', trust_clock => true)"
         "audit_hold_add" Done "SELECT audit_hold_add('x')"
         "audit_hold_release" Done "SELECT audit_hold_release(1, 'x')"
+        "audit_hold_coverage" Done "SELECT audit_hold_coverage('acme')"
         "audit_holds_on" Done "SELECT audit_holds_on('audit_logs_default', '-infinity', 'infinity')"
     }
 }

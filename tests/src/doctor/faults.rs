@@ -3,6 +3,8 @@
 use audit_ops::doctor::{Code, Finding, Options, Severity};
 
 use super::fixture::DoctorFixture;
+use crate::attacks::fixture::connect;
+use crate::support::wait_for;
 
 /// How a planted fault is fixed.
 enum Fix {
@@ -51,7 +53,7 @@ impl Fault {
             Remedy => {
                 let new = found.iter().filter(|finding| !before.contains(finding));
                 for remedy in new.filter_map(|finding| finding.remedy.as_deref()) {
-                    fixture.admin(remedy).await;
+                    fixture.remedy(remedy).await.unwrap();
                 }
             }
         }
@@ -87,67 +89,14 @@ faults! {
     a_login_without_a_role_is_found: ["writer"], Membership Warning "not a member of any of the trail's roles", "REVOKE audit_writer FROM $app", Remedy;
     a_login_with_an_additional_role_is_found: ["writer"], Membership Warning "audit_auditor, audit_writer", "GRANT audit_auditor TO $app", Remedy;
     a_reader_that_is_also_maintainer_is_found: ["reader"], Membership Warning "audit_maintainer, audit_reader", "GRANT audit_maintainer TO $app", Remedy;
-    a_missing_role_is_found: ["writer"], Roles Warning "the role for the maintainer is missing", "DELETE FROM audit_roles WHERE kind = 'maintainer'",
-        Sql("INSERT INTO audit_roles VALUES ('maintainer', 'audit_maintainer')");
-    a_role_that_is_member_of_another_is_found: ["writer"], Roles Critical "is a member of pg_monitor", "CREATE ROLE $app_m IN ROLE pg_monitor; UPDATE audit_roles SET role = '$app_m' WHERE kind = 'maintainer'", Remedy;
-    a_role_that_is_superuser_is_found: ["writer"], Roles Critical "is a superuser", "CREATE ROLE $app_m SUPERUSER; UPDATE audit_roles SET role = '$app_m' WHERE kind = 'maintainer'", Remedy;
 
-    // Privileges.
-    an_update_privilege_is_found: ["writer"], Grants Warning "may UPDATE audit_logs (action)", "GRANT UPDATE (action) ON audit_logs TO audit_writer", Remedy;
-    a_delete_privilege_of_public_is_found: ["writer"], Grants Warning "PUBLIC may DELETE", "GRANT DELETE ON audit_logs TO PUBLIC", Remedy;
-    an_insert_privilege_on_recorded_at_is_found: ["writer"], Grants Critical "may INSERT audit_logs (recorded_at)", "GRANT INSERT (recorded_at) ON audit_logs TO audit_writer", Remedy;
-    an_insert_privilege_on_the_table_is_found: ["writer"], Grants Critical "may INSERT audit_logs", "GRANT INSERT ON audit_logs TO audit_writer",
-        // It takes the columns' rights with it.
-        Sql("REVOKE INSERT ON audit_logs FROM audit_writer; GRANT INSERT (id, created_at, tenant_id, actor_id, actor_type, on_behalf_of, action, outcome, resource_type, \
-             resource_id, ip_address, user_agent, request_id, trace_id, operation_id, metadata, writer_id, writer_seq) ON audit_logs TO audit_writer");
-    an_insert_privilege_on_a_partition_is_found: ["writer"], Grants Critical "may INSERT audit_logs_default", "GRANT INSERT ON audit_logs_default TO audit_writer", Remedy;
-    a_select_privilege_on_a_partition_is_found: ["reader"], Grants Warning "may SELECT audit_logs_default", "GRANT SELECT ON audit_logs_default TO audit_reader", Remedy;
-    a_writer_without_a_column_is_found: ["writer"], Grants Warning "may not INSERT trace_id", "REVOKE INSERT (trace_id) ON audit_logs FROM audit_writer", Remedy;
-    a_reader_without_the_select_privilege_is_found: ["writer"], Grants Warning "the reader's role, may not SELECT", "REVOKE SELECT ON audit_logs FROM audit_reader", Remedy;
-    missing_row_security_is_found: ["reader"], RowSecurity Critical "a reader sees every tenant", "ALTER TABLE audit_logs DISABLE ROW LEVEL SECURITY", Remedy;
-    missing_row_security_on_a_partition_is_found: ["reader"], RowSecurity Warning "off on the partition audit_logs_default", "ALTER TABLE audit_logs_default DISABLE ROW LEVEL SECURITY", Remedy;
-    a_missing_policy_is_found: ["reader"], RowSecurity Warning "audit_logs_insert is missing", "DROP POLICY audit_logs_insert ON audit_logs", Remedy;
-    a_policy_for_all_tenants_is_found: ["reader"], RowSecurity Critical "audit_logs_read_tenant was changed", "ALTER POLICY audit_logs_read_tenant ON audit_logs USING (true)", Remedy;
-    a_policy_for_others_is_found: ["reader"], RowSecurity Critical "audit_logs_read_all was changed", "ALTER POLICY audit_logs_read_all ON audit_logs TO audit_auditor, audit_reader", Remedy;
-    an_additional_policy_is_found: ["reader"], RowSecurity Critical "let_it_be is not part of the trail", "CREATE POLICY let_it_be ON audit_logs FOR SELECT USING (action = 'x')", Remedy;
-
-    // Objects of the database.
-    a_missing_row_trigger_is_found: ["writer"], Triggers Critical "nothing refuses DELETE, UPDATE on audit_logs", "DROP TRIGGER audit_logs_append_only ON audit_logs", Remedy;
-    a_missing_truncate_trigger_is_found: ["writer"], Triggers Critical "nothing refuses TRUNCATE on audit_logs_default", "DROP TRIGGER audit_logs_no_truncate ON audit_logs_default", Remedy;
-    a_disabled_trigger_is_found: ["writer"], Triggers Critical "is disabled on", "ALTER TABLE $month DISABLE TRIGGER audit_logs_append_only", Remedy;
-    a_trigger_that_is_off_in_replica_mode_is_found: ["writer"], Triggers Warning "is disabled in replica mode", "ALTER TABLE $month ENABLE TRIGGER audit_logs_no_truncate", Remedy;
-    a_trigger_with_a_condition_is_found: ["writer"], Triggers Critical "nothing refuses DELETE, UPDATE on audit_logs, ",
-        "DROP TRIGGER audit_logs_append_only ON audit_logs; CREATE TRIGGER audit_logs_append_only BEFORE UPDATE OR DELETE ON audit_logs FOR EACH ROW WHEN (OLD.action <> 'x') EXECUTE FUNCTION audit_logs_refuse_change()", Remedy;
-    a_manually_created_partition_without_triggers_is_found: ["writer"], Triggers Critical "nothing refuses TRUNCATE on mine", "CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01')", Remedy;
-    a_manually_created_partition_is_found: ["writer"], UnattachedTables Info "the partition mine was created manually", "CREATE TABLE mine PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01')", Sql("DROP TABLE mine");
-    a_trigger_that_skips_rows_is_found: ["writer"], OtherTriggers Critical "can change or drop it",
-        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER swallow BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION swallow()", Remedy;
-    a_foreign_trigger_is_found: ["writer"], OtherTriggers Warning "the trigger note on",
-        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER note AFTER INSERT ON $month FOR EACH ROW EXECUTE FUNCTION note()", Remedy;
-    a_rule_is_found: ["writer"], OtherTriggers Critical "the rule nothing on audit_logs", "CREATE RULE nothing AS ON DELETE TO audit_logs DO INSTEAD NOTHING", Remedy;
-    a_function_that_refuses_nothing_is_found: ["writer"], Functions Critical "the body of audit_logs_refuse_change() differs",
-        "ALTER FUNCTION audit_logs_refuse_change() RENAME TO audit_kept; CREATE FUNCTION audit_logs_refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
-         ALTER FUNCTION audit_logs_refuse_change() OWNER TO trail_owner",
-        Sql("DROP FUNCTION audit_logs_refuse_change(); ALTER FUNCTION audit_kept() RENAME TO audit_logs_refuse_change");
-    a_missing_function_is_found: ["writer"], Functions Warning "functions are missing: audit_logs_index_closed_months", "ALTER FUNCTION audit_logs_index_closed_months() RENAME TO gone",
-        Sql("ALTER FUNCTION gone() RENAME TO audit_logs_index_closed_months");
-    a_function_with_the_callers_path_is_found: ["writer"], Functions Critical "in the caller's search_path", "ALTER FUNCTION audit_logs_create_partition(timestamp) RESET search_path", Remedy;
-    a_function_that_public_may_run_is_found: ["writer"], Functions Warning "everybody may execute audit_logs_ensure_partitions", "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions TO PUBLIC", Remedy;
-    a_function_of_another_is_found: ["writer"], Functions Critical "not to the table's owner", "ALTER FUNCTION audit_logs_create_partition(timestamp) OWNER TO postgres", Remedy;
-    a_function_with_the_callers_rights_is_found: ["writer"], Functions Warning "with the rights of its caller", "ALTER FUNCTION audit_logs_index_closed_months() SECURITY INVOKER", Remedy;
-    a_missing_index_is_found: ["writer"], Indexes Warning "audit_logs_tenant_timeline is missing", "DROP INDEX audit_logs_tenant_timeline", Remedy;
-    an_invalid_index_is_found: ["writer"], Indexes Warning "is not valid", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$month_pkey'::regclass", Remedy;
-    a_missing_primary_key_is_found: ["writer"], Indexes Critical "stored twice", "ALTER TABLE audit_logs DROP CONSTRAINT audit_logs_pkey", Remedy;
+    // Partitions and migrations.
     few_upcoming_partitions_are_found: ["writer"], UpcomingPartitions Warning "partitions exist only up to",
         "DO $do$ DECLARE part regclass; BEGIN FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass AND inhrelid::regclass::text ~ '\\d' ORDER BY inhrelid::regclass::text OFFSET 4 LOOP \
          EXECUTE format('DROP TABLE %s', part); END LOOP; END $do$", Remedy;
-    a_missing_partition_for_this_month_is_found: ["writer"], UpcomingPartitions Warning "this month has no partition", "DROP TABLE $month", Remedy;
-    a_missing_default_partition_is_found: ["writer"], DefaultPartition Warning "there is no default partition", "DROP TABLE audit_logs_default", Remedy;
     rows_in_the_default_partition_are_found: [] as "trail_owner", DefaultPartition Warning "holds rows: 1", "INSERT INTO audit_logs (created_at, action) VALUES ('1999-01-01', 'x')", Remedy;
-    a_detached_partition_is_found: ["writer"], UnattachedTables Warning "audit_logs_1998_01 is not attached to audit_logs",
-        "SELECT audit_logs_ensure_partitions('1998-01-01', '1998-01-01'); ALTER TABLE audit_logs DETACH PARTITION audit_logs_1998_01", Sql("DROP TABLE audit_logs_1998_01");
-    a_pending_migration_is_found: [] as "trail_owner", Migrations Warning "lacks the migrations 20261128000003", "DELETE FROM __diesel_schema_migrations WHERE version = '20261128000003'",
-        Sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('20261128000003')");
+    a_pending_migration_is_found: [] as "trail_owner", Migrations Warning "lacks the migrations 20261129000003", "DELETE FROM __diesel_schema_migrations WHERE version = '20261129000003'",
+        Sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('20261129000003')");
     a_missing_table_is_found: ["writer"], Migrations Critical "no table audit_logs", "ALTER DATABASE $db SET search_path = pg_catalog", Sql("ALTER DATABASE $db RESET search_path");
 
     // Settings.
@@ -229,30 +178,99 @@ async fn the_size_of_the_default_partition_is_reported_to_users_who_may_not_read
     );
 }
 
-/// The tables about dropped months are part of the trail.
+/// These rows cannot be removed, so each fault has a database of its own.
 #[tokio::test]
-async fn faults_of_the_retention_ledger_are_found() {
-    let fixture = DoctorFixture::with(&["writer"]).await;
-    fixture.admin("DROP TRIGGER audit_append_only ON audit_retention_ledger; GRANT INSERT ON audit_legal_holds TO $app").await;
-    let findings = fixture.findings().await;
-    let triggers = bad(&findings, Code::Triggers);
-    assert!(
-        triggers[0]
-            .found
-            .contains("nothing refuses DELETE, UPDATE on audit_retention_ledger"),
-        "{triggers:#?}"
-    );
-    let grants = bad(&findings, Code::Grants);
-    assert!(
-        grants[0].severity == Severity::Critical && grants[0].found.contains("INSERT audit_legal_holds"),
-        "{grants:#?}"
-    );
-    for remedy in [&triggers[0], &grants[0]].map(|finding| finding.remedy.clone().unwrap()) {
-        fixture.admin(&remedy).await;
+async fn gaps_in_the_ledger_and_dates_in_the_future_are_found() {
+    let ledger = "INSERT INTO audit_retention_ledger (id, event, month, from_time, to_time, row_count, digest, reason, done_at) \
+                  SELECT n, 'dropped', '2001-01', '2001-01-01', '2001-02-01', 0, sha256(''), 'x', ";
+    for (plant, severity, says) in [
+        (format!("{ledger} now() FROM unnest(ARRAY[1, 2, 5]) n"), Severity::Critical, "the numbers 3 to 4 are missing in public.audit_retention_ledger"),
+        (format!("{ledger} now() FROM unnest(ARRAY[2]) n"), Severity::Critical, "the number 1 is missing in public.audit_retention_ledger"),
+        (format!("{ledger} now() + interval '1 day' FROM unnest(ARRAY[1]) n"), Severity::Warning, "the entry 1 of public.audit_retention_ledger is dated"),
+        (format!("{ledger} now() FROM unnest(ARRAY[1]) n"), Severity::Warning, "have neither a partition nor an entry in the ledger"),
+        ("INSERT INTO audit_legal_holds (id, reason) VALUES (1, 'x'), (3, 'x')".to_owned(), Severity::Critical, "the number 2 is missing in public.audit_legal_holds"),
+        ("INSERT INTO audit_legal_holds (id, reason, created_at) VALUES (1, 'x', now() + interval '1 year')".to_owned(), Severity::Warning, "the entry 1 of public.audit_legal_holds is dated"),
+        ("INSERT INTO audit_logs (action, created_at) VALUES ('x', now() + interval '20 minutes')".to_owned(), Severity::Warning, "entries whose created_at is more than 10 minutes in the future: 1"),
+        ("INSERT INTO audit_logs (action, recorded_at) VALUES ('x', now() + interval '1 day')".to_owned(), Severity::Warning, "entries whose recorded_at is more than 10 minutes in the future: 1"),
+    ] {
+        let fixture = DoctorFixture::with(&["auditor"]).await;
+        assert_eq!(bad(&fixture.findings().await, Code::Continuity), []);
+        fixture.admin(&plant).await;
+        let found = bad(&fixture.findings().await, Code::Continuity);
+        assert!(
+            found.iter().any(|finding| finding.severity == severity && finding.found.contains(says)),
+            "{plant}: {found:#?}"
+        );
     }
-    let findings = fixture.findings().await;
+}
+
+/// A month that was dropped with a record is no gap.
+#[tokio::test]
+async fn a_dropped_month_is_no_gap() {
+    let fixture = DoctorFixture::with(&["auditor"]).await;
+    fixture
+        .admin(
+            "SELECT audit_logs_ensure_partitions(now() - interval '16 months', now()); SELECT audit_logs_index_closed_months(); \
+             INSERT INTO audit_logs (action, created_at) SELECT 'x', now() - make_interval(months => n) FROM generate_series(0, 16) n",
+        )
+        .await;
+    let before = bad(&fixture.findings().await, Code::Continuity);
+    assert_eq!(before, []);
+    let month = "'audit_logs_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') - interval '15 months', 'YYYY_MM')";
+    fixture
+        .admin(&format!(
+            "SELECT audit_logs_drop_month(({month})::name, 12, 'too old')"
+        ))
+        .await;
+    assert_eq!(bad(&fixture.findings().await, Code::Continuity), []);
+}
+
+/// One partition of a wrong date must not have the trail filled with empty ones.
+#[tokio::test]
+async fn a_gap_of_more_months_than_a_trail_may_have_partitions_is_not_to_be_filled() {
+    let fixture = DoctorFixture::with(&["auditor"]).await;
+    let remedies = async || {
+        let found = bad(&fixture.findings().await, Code::Continuity);
+        let remedies: Vec<String> = found.into_iter().filter_map(|finding| finding.remedy).collect();
+        remedies.join("\n")
+    };
+    let ensure = "SELECT audit_logs_ensure_partitions('1999-01-15', '1999-01-15')";
+    fixture.admin(ensure).await;
     assert!(
-        bad(&findings, Code::Triggers).is_empty() && bad(&findings, Code::Grants).is_empty(),
-        "{findings:#?}"
+        remedies()
+            .await
+            .contains("audit_logs_ensure_partitions('1999-02-01")
     );
+    fixture.admin(&ensure.replace("1999", "1970")).await;
+    let text = remedies().await;
+    assert!(
+        text.contains(
+            "480 are the limit; if there never were any, allow it (--allow): months 1970-02..1998-12"
+        ) && !text.contains("ensure_partitions"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_is_idle_in_a_transaction_with_locks_is_found_and_ended() {
+    let fixture = DoctorFixture::with(&["writer"]).await;
+    let [holds_none, holds_some] = [
+        connect(&fixture.app_url()).await,
+        connect(&fixture.app_url()).await,
+    ];
+    holds_none.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    holds_some
+        .batch_execute("BEGIN; INSERT INTO audit_logs (action) VALUES ('x')")
+        .await
+        .unwrap();
+    let found = async || bad(&fixture.findings().await, Code::IdleTransactions);
+    wait_for("the session to be found", async || !found().await.is_empty()).await;
+    let this = found().await.remove(0);
+    assert_eq!(this.severity, Severity::Warning);
+    let says = format!("1 ({}), the first since 2", fixture.app);
+    assert!(this.found.contains(&says), "{this:#?}");
+    fixture.remedy(this.remedy.as_deref().unwrap()).await.unwrap();
+    wait_for("the session to end", async || found().await.is_empty()).await;
+    assert!(holds_some.batch_execute("COMMIT").await.is_err());
+    holds_none.batch_execute("COMMIT").await.unwrap();
 }

@@ -11,10 +11,17 @@ use crate::attacks::fixture::connect;
 
 /// Autovacuum changes the statistics of catalogs and locks tables, whenever it runs.
 const AUTOVACUUM_OFF: (&str, &str) = ("autovacuum", "off");
+const PREPARED: (&str, &str) = ("max_prepared_transactions", "5");
 
 /// The server that most tests share. It does not flush to the disk, which would take most of their time, so
 /// it has this one fault: [`without_server_faults`].
 fn fast() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    server(&SERVER, &[AUTOVACUUM_OFF, PREPARED])
+}
+
+/// A server for the one test that changes the trail's roles, which belong to the server.
+fn private() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     server(&SERVER, &[AUTOVACUUM_OFF])
 }
@@ -79,6 +86,21 @@ impl DoctorFixture {
         Self::on(sound(), roles).await
     }
 
+    /// The same on a server that no other test uses.
+    pub async fn alone(roles: &[&str]) -> Self {
+        Self::on(private(), roles).await
+    }
+
+    /// Drops all months but the first six, because most of the doctor's time is spent on partitions.
+    pub async fn few_months(self) -> Self {
+        self.admin(
+            "DO $do$ DECLARE part regclass; BEGIN FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass \
+             AND inhrelid <> 'audit_logs_default'::regclass ORDER BY inhrelid::regclass::text OFFSET 6 LOOP EXECUTE format('DROP TABLE %s', part); END LOOP; END $do$",
+        )
+        .await;
+        self
+    }
+
     async fn on(server: &'static Server, roles: &[&str]) -> Self {
         let name = format!("place_{}", Uuid::now_v7().simple());
         let app = format!("app_{}", Uuid::now_v7().simple());
@@ -103,16 +125,35 @@ impl DoctorFixture {
     /// Runs SQL as the superuser; `$app` is the application's login, `$db` the database, `$month` this
     /// month's partition.
     pub async fn admin(&self, sql: &str) {
-        let month = format!("audit_logs_{}", chrono::Utc::now().format("%Y_%m"));
-        let sql = sql
-            .replace("$app", &self.app)
-            .replace("$db", &self.name)
-            .replace("$month", &month);
-        let client = connect(&self.server.url(&self.name)).await;
-        client
-            .batch_execute(&sql)
+        self.run("", sql)
             .await
-            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// Runs a remedy as the superuser, in a session whose settings are not those of the doctor's. Returns the server's
+    /// message if it fails.
+    pub async fn remedy(&self, sql: &str) -> Result<(), String> {
+        self.run("SET timezone = 'Asia/Tokyo'; SET datestyle = 'German'", sql)
+            .await
+    }
+
+    async fn run(&self, settings: &str, sql: &str) -> Result<(), String> {
+        let client = connect(&self.server.url(&self.name)).await;
+        client.batch_execute(settings).await.unwrap();
+        // A lock that nobody releases must not stop the tests.
+        client.batch_execute("SET lock_timeout = '20s'").await.unwrap();
+        client
+            .batch_execute(&self.fill(sql))
+            .await
+            .map_err(|error| format!("{error:?}"))
+    }
+
+    /// Fills in the names.
+    pub fn fill(&self, text: &str) -> String {
+        let month = format!("audit_logs_{}", chrono::Utc::now().format("%Y_%m"));
+        text.replace("$app", &self.app)
+            .replace("$db", &self.name)
+            .replace("$month", &month)
     }
 
     /// The URL for the superuser, the owner, or any other login.

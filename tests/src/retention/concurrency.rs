@@ -71,3 +71,82 @@ async fn nothing_is_dropped_during_a_restore() {
     restorer.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(drop_month(&db, &parts[0], &rule()).await, Ok(1));
 }
+
+/// Each round races a hold against a drop of the month that it covers. Either the hold came first and the month is
+/// there, or the month is gone and the hold covers nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_and_a_drop_that_race_never_both_succeed() {
+    const ROUNDS: usize = 12;
+    let (db, parts) = aged(ROUNDS as i32 + 13).await;
+    let rule = audit_ops::retention::RetentionPolicy {
+        max_months: 100,
+        ..rule()
+    };
+    let (mut held, mut dropped) = (0, 0);
+    for (round, part) in parts[..ROUNDS].iter().enumerate() {
+        let range = format!(
+            "SELECT audit_hold_add('race', NULL, from_time, to_time) FROM audit_logs_months() WHERE partition = '{part}'"
+        );
+        let holding = async {
+            // From before the drop begins to after it has ended.
+            tokio::time::sleep(std::time::Duration::from_millis(round as u64 * 8)).await;
+            db.sql(&range).await
+        };
+        let (drop, hold) = tokio::join!(drop_month(&db, part, &rule), holding);
+        let exists = db
+            .text(&format!("SELECT count(to_regclass('{part}'))::text AS value"))
+            .await
+            == "1";
+        match drop {
+            Ok(_) => {
+                dropped += 1;
+                assert!(!exists, "{part}");
+            }
+            Err(error) => {
+                held += 1;
+                assert!(error.contains("legal holds"), "{part}: {error}");
+                assert!(exists && hold.is_ok(), "{part}: {hold:?}");
+            }
+        }
+    }
+    println!("{held} holds came first, {dropped} drops");
+    assert_eq!(held + dropped, ROUNDS);
+}
+
+/// Late rows of the months that are dropped meanwhile: each is in the trail, in the default partition, or its month's
+/// digest covers it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_row_is_lost_that_is_written_during_drops() {
+    use db_services::audit::{AuditEntry, Delivery, Verdict, verify_writers};
+    let (db, parts) = aged(20).await;
+    let (writer, guard) = db.writer();
+    let old = chrono::Utc::now() - chrono::Months::new(19);
+    let writing = async {
+        for nth in 0..400 {
+            let at = old + chrono::Days::new(nth % 60);
+            let entry = AuditEntry::new("late").created_at(at);
+            assert_eq!(writer.write(entry).await, Delivery::Committed);
+        }
+    };
+    let dropping = async {
+        let mut dropped = 0;
+        for part in parts[..3].iter().cycle().take(30) {
+            // Refused while rows come in, or because it is gone.
+            dropped += usize::from(drop_month(&db, part, &rule()).await.is_ok());
+        }
+        dropped
+    };
+    let ((), dropped) = tokio::join!(writing, dropping);
+    guard.shutdown(crate::support::TIMEOUT).await;
+    let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
+    assert_eq!(ledger.len(), dropped);
+    let accounts = verify_writers(&mut db.connection().await).await.unwrap();
+    assert_eq!(accounts[0].verdict, Verdict::Complete, "{accounts:?}");
+    assert_eq!(
+        accounts[0].stored + accounts[0].expired,
+        400,
+        "{dropped} months were dropped"
+    );
+    let in_ledger: i64 = ledger.iter().map(|entry| entry.row_count).sum();
+    assert_eq!(db.count().await + in_ledger, 63 + 400);
+}

@@ -32,7 +32,7 @@ async fn fewer_than_twelve_months_are_kept_only_if_forced() {
     }
     assert_eq!(drop_month(&db, &parts[0], &forced(11)).await, Ok(1));
     let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
-    assert!(ledger[0].forced, "the ledger records it");
+    assert_eq!(ledger[0].overrides, ["force"]);
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn a_clock_set_to_the_future_does_not_empty_the_trail() {
 }
 
 #[tokio::test]
-async fn nothing_is_dropped_while_the_clock_is_behind_the_ledger() {
+async fn nothing_is_dropped_while_the_clock_is_behind_the_ledger_unless_it_is_trusted() {
     let (db, parts) = aged(20).await;
     db.sql(
         "INSERT INTO audit_retention_ledger (id, event, month, from_time, to_time, row_count, digest, reason, done_at) \
@@ -157,5 +157,23 @@ async fn nothing_is_dropped_while_the_clock_is_behind_the_ledger() {
     .unwrap();
     let error = drop_month(&db, &parts[0], &rule()).await.unwrap_err();
     assert!(error.contains("but the ledger has an entry of"), "{error}");
+    assert!(error.contains("--trust-clock"), "{error}");
     assert_eq!(verdict(&db, &parts[0]).await, "drop");
+
+    // Such entries do not count against the limit of a day either.
+    db.sql(
+        "INSERT INTO audit_retention_ledger (id, event, month, from_time, to_time, row_count, digest, reason, done_at) \
+         SELECT n, 'dropped', '2020-01', '2020-01-01', '2020-02-01', 0, sha256(''), 'x', now() + interval '1 year' \
+         FROM generate_series(2, 9) n",
+    )
+    .await
+    .unwrap();
+    let trusting = RetentionPolicy {
+        trust_clock: true,
+        ..rule()
+    };
+    assert_eq!(drop_month(&db, &parts[0], &trusting).await, Ok(10));
+    let ledger = retention::ledger(&mut db.connection().await).await.unwrap();
+    assert_eq!(ledger[9].overrides, ["trust_clock"]);
+    assert!(drop_month(&db, &parts[1], &rule()).await.is_err());
 }

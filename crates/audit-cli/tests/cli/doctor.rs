@@ -86,3 +86,44 @@ fn doctor_prints_json_and_writes_a_report() {
         "{report}"
     );
 }
+
+#[test]
+fn doctor_lists_what_its_operator_allows_and_lines_that_allow_nothing() {
+    let cli = CliFixture::on_postgres();
+    assert_eq!(cli.run(&["migrate"]).0, 0);
+    cli.execute(
+        "CREATE VIEW recent AS SELECT * FROM audit_logs; CREATE VIEW other AS SELECT * FROM audit_logs",
+    );
+    let list = cli.dir.path().join("allow.txt");
+    std::fs::write(&list, "# for reports\nview public.recent\nrole nobody\n").unwrap();
+    let (_, out, err) = cli.run(&["doctor", "--json", "--allow", "allow.txt"]);
+    let findings: Vec<serde_json::Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |code: &str| -> Vec<String> {
+        let of = findings.iter().filter(|finding| finding["code"] == code);
+        of.map(|finding| format!("{} {}", finding["severity"], finding["found"]))
+            .collect()
+    };
+    assert_eq!(
+        of("DEPENDENTS"),
+        ["\"warning\" \"the view public.other depends on the trail\""],
+        "{out}{err}"
+    );
+    assert_eq!(
+        of("ALLOWED"),
+        [
+            "\"info\" \"line 3 of the list allows nothing: role nobody\"",
+            "\"ok\" \"allowed by the operator: the view public.recent depends on the trail\""
+        ],
+        "{out}{err}"
+    );
+    std::fs::write(&list, "view\n").unwrap();
+    let (code, out, err) = cli.run(&["doctor", "--allow", "allow.txt"]);
+    assert_eq!(code, 3, "{out}{err}");
+    assert!(
+        err.contains("allow.txt: line 1: expected a kind and a name"),
+        "{err}"
+    );
+}

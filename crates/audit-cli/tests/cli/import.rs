@@ -52,6 +52,31 @@ fn an_import_stores_every_event_once() {
     }
 }
 
+/// Its months are none that a writer may create.
+#[test]
+fn a_writers_import_of_old_events_fills_the_default_partition() {
+    let cli = CliFixture::on_postgres();
+    assert_eq!(cli.run(&["migrate"]).0, 0);
+    let url = cli.postgres.as_ref().unwrap().url();
+    let url = format!("{url}?options=-c%20role%3Daudit_writer");
+    let files = sample();
+    let mut arguments = vec!["--database-url", &url, "import", "cloudtrail"];
+    arguments.extend(files.iter().map(|path| path.to_str().unwrap()));
+    let (code, out, err) = cli.run(&arguments);
+    assert!(
+        code == 0 && out.starts_with("imported 52 events, 0 already stored, 0 rejected"),
+        "{out}{err}"
+    );
+    assert_eq!(err.matches("could not be created").count(), 1, "{err}");
+    assert!(
+        err.contains("a writer may not create the partition of 2023-07"),
+        "{err}"
+    );
+    let (_, partitions, _) = cli.run(&["partitions", "list", "--json"]);
+    assert!(!partitions.contains("2023"), "{partitions}");
+    assert_eq!(cli.rows().len(), 52);
+}
+
 /// An event as CloudTrail logs it, with further members.
 fn event(number: u32, more: &str) -> String {
     format!(

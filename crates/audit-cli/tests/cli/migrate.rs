@@ -73,7 +73,7 @@ fn migrations_are_applied_reverted_and_applied_again() {
         assert_eq!(cli.run(&["write", "--action", "x"]).0, 0);
         let (code, _, err) = cli.run(&["migrate", "--revert"]);
         assert!(
-            code == 3 && err.contains("holds 1 entry") && err.contains("--force"),
+            code == 3 && err.contains("there are 1 entry, 0 active holds") && err.contains("--force"),
             "{err}"
         );
         assert_eq!(cli.rows().len(), 1);

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 
 use sha2::{Digest, Sha256};
 
+use super::rows::PIECE;
+
 /// The count and digests of lines, in order.
 #[derive(Clone)]
 pub(super) struct LineDigest {
@@ -24,15 +26,17 @@ impl LineDigest {
         }
     }
 
-    /// Adds a line, given without its newline.
+    /// Adds a line, given without its newline. The line of a row has the digests of the pieces that follow it.
     pub(super) fn add(&mut self, line: &[u8]) {
-        let mut next = Sha256::new();
-        next.update(self.digest);
-        next.update(Sha256::digest(line));
-        self.digest = next.finalize().into();
+        if !line.starts_with(PIECE) {
+            let mut next = Sha256::new();
+            next.update(self.digest);
+            next.update(Sha256::digest(line));
+            self.digest = next.finalize().into();
+            self.rows += 1;
+        }
         self.whole.update(line);
         self.whole.update(b"\n");
-        self.rows += 1;
         self.bytes += line.len() as u64 + 1;
     }
 
@@ -109,6 +113,10 @@ mod tests {
         lines.add(b"{}");
         lines.add(b"{\"a\":1}");
         assert_eq!((lines.rows, lines.bytes), (2, 11));
+        let mut with_piece = lines.clone();
+        with_piece.add(b"{\"_piece\":\"x\"}");
+        assert_eq!((with_piece.rows, with_piece.bytes), (2, 26));
+        assert_eq!(with_piece.digest, lines.digest);
         // printf '{}\n{"a":1}\n' | sha256sum
         assert_eq!(
             hex(&lines.sha256()),

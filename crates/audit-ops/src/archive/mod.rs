@@ -12,31 +12,47 @@
 //! Each file is written under a temporary name, synced, and renamed; then the directory is synced. Only the
 //! user who writes the files may read them (mode 0600).
 //!
+//! A value whose text has more than 65,536 bytes is not in the line of its row. The line has its length and SHA-256
+//! instead, and ends with `"_long":[…]`, the names of these columns; the text follows in lines `{"_piece":"…"}`. So no
+//! line is long, and neither the server nor the client holds more than one long value, or 64 KiB of one. A value that
+//! PostgreSQL cannot turn into text (because that has more than 1 GB) is replaced by the error's SQLSTATE, and the line
+//! ends with `"_unreadable":[…]`: such a month is dropped only on request.
+//!
+//! [`write()`] reads what it wrote, as [`check`] does, and lets PostgreSQL make rows of the lines, which must be those of
+//! the trail, bit by bit. So an archive that is returned can be restored, with two reservations: long values are
+//! compared by their SHA-256 only, and nothing is said about the disk afterwards.
+//!
 //! | to check | do |
 //! | --- | --- |
 //! | the file | `sha256sum` prints the manifest's `file_sha256` |
-//! | its lines | `zcat … \| sha256sum` prints `sha256`, `zcat … \| wc -l` prints `rows` |
+//! | its lines | `zcat … \| sha256sum` prints `sha256`, `zcat … \| grep -vc '^{"_piece"'` prints `rows` |
 //! | against the ledger | `digest` equals the ledger's, and that of the lines ([`retention`](crate::retention)) |
 //!
-//! [`check`] does all of this. [`restore`] inserts the rows exactly as they were, including `recorded_at` and
+//! [`check`] does the first two, [`check_ledger`] the third. A user who can write the files can write a manifest
+//! that matches them; only the ledger of the database that dropped the month shows that they are unchanged. So [`restore`]
+//! refuses an archive that the ledger does not know, unless an operator gives a reason. It inserts the rows exactly as they were, including `recorded_at` and
 //! `tx_id`, which are evidence too (when the database stored the row, and in which transaction). Therefore
 //! only the owner of the table can restore. The ledger records it.
 
+mod compare;
 mod digest;
+mod prove;
 mod read;
 mod restore;
+mod rows;
 mod write;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use compare::{LedgerVerdict, compare_with_ledger};
 pub use read::{check, manifests};
-pub use restore::{RestoreReport, restore};
+pub use restore::{RestoreReport, Trust, check_ledger, restore};
 pub use write::write;
 
 /// The only version of the format.
-const FORMAT: &str = "auditlog-archive/1";
+const FORMAT: &str = "auditlog-archive/2";
 
 /// How the names of manifests end.
 const MANIFEST_SUFFIX: &str = ".manifest.json";
@@ -48,7 +64,7 @@ const LINES_SUFFIX: &str = ".ndjson.gz";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Manifest {
-    /// `auditlog-archive/1`.
+    /// `auditlog-archive/2`.
     pub format: String,
     /// The month, as `2024-01`.
     pub month: String,
@@ -74,7 +90,7 @@ pub struct Manifest {
     pub made_at: String,
 }
 
-/// An archive that was just written, or whose file was found to match its manifest.
+/// An archive that was just written and read again, or whose file was found to match its manifest.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VerifiedArchive {

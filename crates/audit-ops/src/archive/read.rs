@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 
 use super::digest::{HashingStream, LineDigest, hex};
+use super::rows::Row;
 use super::{FORMAT, LINES_SUFFIX, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
 use crate::error::{MAX_TEXT, is_harmful};
 use crate::{ArchiveProblem, OpsError};
@@ -63,7 +64,13 @@ pub fn check(manifest_path: &Path) -> Result<VerifiedArchive, OpsError> {
     let name = Path::new(&manifest.file).file_name().unwrap_or_default();
     let path = manifest_path.with_file_name(name);
     let mut lines = Lines::open(&path)?;
-    while lines.next()?.is_some() {}
+    while let Some(row) = lines.next_row(true)? {
+        if let Row::Single(row) = row {
+            for value in row.long {
+                value.verify(&mut lines)?;
+            }
+        }
+    }
     let (digest, file_bytes, file_sha256) = lines.finish()?;
     for (figure, expected, found) in [
         ("file_sha256", manifest.file_sha256.clone(), hex(&file_sha256)),
@@ -164,6 +171,8 @@ pub(super) struct Lines {
     input: BufReader<MultiGzDecoder<BufReader<HashingStream<File>>>>,
     digest: LineDigest,
     line: Vec<u8>,
+    /// A row that was read and not taken.
+    pending: Option<Row>,
 }
 
 impl Lines {
@@ -175,7 +184,38 @@ impl Lines {
             input,
             digest: LineDigest::new(),
             line: Vec::new(),
+            pending: None,
         })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next row; none after the last. One that is not a plain row stays for the next call, unless it may be
+    /// returned.
+    pub(super) fn next_row(&mut self, may_be_single: bool) -> Result<Option<Row>, OpsError> {
+        let row = match self.pending.take() {
+            Some(row) => Some(row),
+            None => {
+                let path = self.path.clone();
+                let line = self.next()?;
+                let row = line.map(Row::of).transpose();
+                row.map_err(|error| OpsError::archive(&path, ArchiveProblem::Line(error)))?
+            }
+        };
+        match row {
+            Some(single @ Row::Single(_)) if !may_be_single => {
+                self.pending = Some(single);
+                Ok(None)
+            }
+            row => Ok(row),
+        }
+    }
+
+    /// Whether a row was read and not taken.
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending.is_some()
     }
 
     /// The next line without its newline; none after the last.

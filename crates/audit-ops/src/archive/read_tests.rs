@@ -65,7 +65,7 @@ fn each_figure_of_the_manifest_is_compared() {
     let other = "0".repeat(64);
     type Change = fn(&mut Manifest, &str);
     let changes: [(&str, Change); 7] = [
-        ("format", |m, _| m.format = "auditlog-archive/2".to_owned()),
+        ("format", |m, _| m.format = "auditlog-archive/1".to_owned()),
         ("rows", |m, _| m.rows = 3),
         ("bytes", |m, _| m.bytes += 1),
         ("sha256", |m, other| m.sha256 = other.to_owned()),

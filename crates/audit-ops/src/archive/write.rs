@@ -10,24 +10,27 @@ use db_services::client::Connection;
 use db_services::files::{create_private, create_private_dir, is_protected};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use super::digest::{HashingStream, LineDigest, hex};
+use super::prove::prove;
+use super::read::check;
 use super::{FORMAT, LINES_SUFFIX, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
 use crate::postgres::{Number, postgres};
 use crate::retention::PlannedPartition;
 use crate::session::{Work, answered, transaction};
 use crate::{ArchiveProblem, OpsError};
 
-/// Rows are read in slices of a day, so that the server sorts a day's rows at a time instead of a month's.
+/// Rows are read in slices of a day, so that the server's temporary file has the lines of a day instead of a month.
 const SLICE_SECS: i64 = 86_400;
 
 /// Writes a month to an archive in a directory, which it creates if necessary (mode 0700). Calls `progress` with
-/// the number of rows written. An existing archive of the same rows is replaced by an equal one.
+/// the number of rows written. An existing archive of the same rows is replaced by an equal one. Then reads it again,
+/// and compares the rows that it gives with those of the trail.
 ///
 /// The connection's user must be the table's owner or an auditor; a user who cannot see every row is
 /// refused. Files are written and compressed on the calling thread.
@@ -39,7 +42,8 @@ const SLICE_SECS: i64 = 86_400;
 ///
 /// # Errors
 /// When the partition is not a month, the database refuses, a file cannot be written, others may write to the
-/// directory or to one above it, or another process is writing to it. An incomplete file is removed; what a killed
+/// directory or to one above it, or another process is writing to it; when what was written cannot be read again, or
+/// gives other rows. An incomplete file is removed; what a killed
 /// process left is removed by the next archive of the month.
 ///
 /// # Cancel safety
@@ -90,13 +94,9 @@ pub async fn write(
     write_manifest(&manifest, &manifest_path, Unfinished::new(&place, &stem))?;
     // A rename is durable once its directory is synced.
     lock.sync_all().map_err(OpsError::file(dir))?;
-    Ok(VerifiedArchive {
-        manifest,
-        manifest_path,
-        path,
-        digest,
-        file_sha256: written.file_sha256,
-    })
+    let archive = check(&manifest_path)?;
+    prove(conn, &archive).await?;
+    Ok(archive)
 }
 
 /// Opens the directory for one process at a time.
@@ -162,19 +162,17 @@ async fn read(
     output: &mut Output,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(), OpsError> {
-    answered(limit, conn.batch_execute("SET LOCAL timezone = 'UTC'")).await?;
-    let sees_all = diesel::sql_query(
-        "SELECT (NOT row_security_active('audit_logs') OR pg_has_role(audit_role('auditor'), 'USAGE'))::int::bigint AS value",
+    let may_read = diesel::sql_query(
+        "SELECT has_function_privilege('audit_logs_lines(timestamptz, timestamptz)', 'EXECUTE')::int::bigint AS value",
     );
-    if answered(limit, sees_all.get_result::<Number>(conn)).await?.value == 0 {
+    if answered(limit, may_read.get_result::<Number>(conn)).await?.value == 0 {
         return Err(OpsError::IncompleteView);
     }
     let mut begin = from;
     while begin < to {
         let end = to.min(begin + SLICE_SECS);
         let lines = diesel::sql_query(
-            "SELECT row_to_json(a)::text AS line FROM audit_logs a \
-             WHERE created_at >= to_timestamp($1) AND created_at < to_timestamp($2) ORDER BY created_at, id",
+            "SELECT line FROM audit_logs_lines(to_timestamp($1), to_timestamp($2)) AS line",
         )
         .bind::<BigInt, _>(begin)
         .bind::<BigInt, _>(end);

@@ -55,7 +55,7 @@ codes! {
         ["SOC 2 CC6.3", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9(4)"];
     Membership = "MEMBERSHIP", "this user has the roles it needs and no others",
         ["SOC 2 CC6.3", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "NIST AU-9(4)"];
-    Roles = "ROLES", "the roles writer, reader, auditor and maintainer exist",
+    Roles = "ROLES", "the roles writer, reader, auditor and maintainer exist, without excess rights or members",
         ["SOC 2 CC6.3", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "NIST AU-9(4)"];
     Grants = "GRANTS", "only the trail's roles have rights on it",
         ["SOC 2 CC6.3", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
@@ -69,6 +69,8 @@ codes! {
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
     OtherTriggers = "OTHER_TRIGGERS", "the trail has no other triggers or rules",
         ["SOC 2 CC7.1", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9", "NIST AU-12"];
+    Tables = "TABLES", "tables, columns and constraints are unchanged and belong to the owner",
+        ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "PCI DSS 10.3.4", "NIST AU-9"];
     Functions = "FUNCTIONS", "the trail's functions are unchanged",
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "PCI DSS 10.3.4", "NIST AU-9"];
     Indexes = "INDEXES", "the indexes exist and are valid",
@@ -79,6 +81,19 @@ codes! {
         ["ISO 27001 A.8.15", "PCI DSS 10.5.1", "NIST AU-4", "NIST AU-11"];
     UnattachedTables = "UNATTACHED_TABLES", "every monthly table is attached, and none was created manually",
         ["ISO 27001 A.8.15", "PCI DSS 10.5.1", "NIST AU-9", "NIST AU-11"];
+
+    Continuity = "CONTINUITY", "no month, ledger entry or hold is missing, and nothing is dated in the future",
+        ["SOC 2 CC7.2", "ISO 27001 A.8.15", "PCI DSS 10.5.1", "NIST AU-8", "NIST AU-9", "NIST AU-11"];
+    Dependents = "DEPENDENTS", "no view, publication or other object depends on the trail",
+        ["SOC 2 CC6.1", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
+    Settings = "SETTINGS", "no setting of the database or of a role changes the trail",
+        ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "NIST AU-9"];
+    PreparedTransactions = "PREPARED_TRANSACTIONS", "no prepared transaction holds locks on the trail",
+        ["SOC 2 CC7.2", "PCI DSS 10.7.2", "NIST AU-5"];
+    IdleTransactions = "IDLE_TRANSACTIONS", "no session that is idle in a transaction holds locks on the trail",
+        ["SOC 2 CC7.2", "PCI DSS 10.7.2", "NIST AU-5"];
+    Allowed = "ALLOWED", "what the operator allows in addition is listed",
+        ["SOC 2 CC7.1", "ISO 27001 A.8.15", "NIST AU-9"];
 
     // Server and session.
     ServerVersion = "SERVER_VERSION", "the server's version is supported",

@@ -20,6 +20,9 @@ pub enum DoctorError {
         "the examination was interrupted: the server did not answer within {0:?}; it has stopped, or a proxy in between has"
     )]
     Silent(std::time::Duration),
+    /// The catalog could not be described.
+    #[error("the catalog could not be described: {0}")]
+    Description(String),
     /// The database is in memory.
     #[error("{0}: a database in memory ends with its process and keeps no evidence")]
     InMemory(String),

@@ -9,6 +9,7 @@
 //! A [`Finding`] has a [`Code`], which `docs/doctor.md` explains, a [`Severity`] and a remedy. A check that
 //! passes is a finding too ([`Severity::Ok`]), and so is one that could not be run ([`Severity::Info`]).
 
+mod allow;
 mod checks;
 mod error;
 mod finding;
@@ -19,6 +20,7 @@ mod sqlite;
 use chrono::Utc;
 use db_services::client::Database;
 
+pub use allow::{AllowList, AllowListError};
 pub use checks::Code;
 pub use error::DoctorError;
 pub use finding::{Finding, Severity};
@@ -34,6 +36,8 @@ pub struct Options {
     /// A tenant that has rows. A login that may read but not write cannot insert rows to look for. With a
     /// tenant, the doctor checks that the login sees that tenant's rows and no other's.
     pub tenant: Option<String>,
+    /// Objects that are no findings although they are not part of the trail. PostgreSQL and SQLite.
+    pub allow: AllowList,
 }
 
 /// Examines the trail in a database with the rights of the user in its URL, and returns at least one finding
@@ -52,7 +56,17 @@ pub async fn examine(database: &Database, options: &Options) -> Result<Report, D
     let began = Utc::now();
     let raw = match database.postgres_client().await? {
         Some(client) => postgres::examine(database, client, options).await?,
-        None => sqlite::examine(database).await?,
+        None => sqlite::examine(database, options).await?,
     };
     Ok(Report::new(began, database.to_string(), options, raw))
+}
+
+/// Describes the catalog of a trail as the doctor expects it, for the test that compares this with the checked-in
+/// description. None if there is no trail.
+#[doc(hidden)]
+pub async fn describe(database: &Database) -> Result<Option<String>, DoctorError> {
+    match database.postgres_client().await? {
+        Some(client) => postgres::describe(client).await,
+        None => Ok(None),
+    }
 }

@@ -19,8 +19,12 @@ diesel::define_sql_function! {
 /// A month of which rows lie in the default partition already is left as it is, with a warning of
 /// the server; its rows go there too.
 ///
+/// A writer may create the months from the previous one to the one in 24 months, a maintainer any. There are never more
+/// than 480 partitions. Rows of other months go to the default partition, and are read there like any other.
+///
 /// # Errors
-/// When this user may not make partitions, or other sessions hold the table for too long.
+/// When this user may not create the partition of a month, there would be too many, or other sessions hold the table for
+/// too long. Rows can be inserted nevertheless.
 ///
 /// # Cancel safety
 /// Each month is a transaction of its own: those made stay.

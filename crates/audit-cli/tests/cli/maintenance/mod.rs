@@ -1,6 +1,8 @@
 //! The maintenance commands: partitions, retention, holds and restore.
 
 mod holds;
+#[cfg(target_os = "linux")]
+mod memory;
 mod partitions;
 mod retention;
 

@@ -47,17 +47,41 @@ async fn partitions_are_created_and_the_default_partition_is_emptied() {
 }
 
 #[tokio::test]
-async fn a_range_of_more_than_1200_months_creates_no_partition() {
+async fn a_range_of_too_many_months_creates_no_partition() {
     let cli = MaintenanceFixture::new();
     let before = cli.run_ok("partitions list");
-    for range in ["--from 0001-01 --to 9999-01", "--from 1926-01 --to 2026-01"] {
+    for (range, limit) in [
+        ("--from 0001-01 --to 9999-01", 480),
+        ("--from 1986-01 --to 2026-01", 480),
+        ("--from 2025-01 --to 2026-01 --max-partitions 12", 12),
+    ] {
         let (code, out, err) = cli.run(&format!("partitions ensure {range}"));
         assert!(
-            code == 2 && err.contains("more than 1200 months"),
+            code == 2
+                && err.contains(&format!("more than {limit} months"))
+                && err.contains("--max-partitions"),
             "{range}: {out}{err}"
         );
     }
     assert_eq!(cli.run_ok("partitions list"), before);
+}
+
+#[tokio::test]
+async fn rows_stay_in_the_default_partition_if_there_are_too_many_partitions() {
+    let cli = MaintenanceFixture::new();
+    cli.sql("INSERT INTO audit_logs (created_at, action) SELECT '2001-01-15'::timestamptz + m * interval '1 month', 'x' FROM generate_series(0, 3) m").await;
+    let count = cli.run_ok("partitions list").lines().count() - 1;
+    let (code, out, err) = cli.run(&format!("partitions move-default --max-partitions {}", count + 2));
+    assert!(
+        code == 3
+            && out == "moved 2 rows to 2 partitions\n"
+            && err.contains(&format!("the limit is {}", count + 2)),
+        "{code} {out}{err}"
+    );
+    assert_eq!(
+        cli.run_ok(&format!("partitions move-default --max-partitions {}", count + 4)),
+        "moved 2 rows to 2 partitions\n"
+    );
 }
 
 #[tokio::test]

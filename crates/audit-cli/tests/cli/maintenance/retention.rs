@@ -87,6 +87,44 @@ async fn old_months_are_archived_dropped_and_restored() {
             .count(),
         3
     );
+    let checked = cli.run_ok("restore --check kept");
+    assert_eq!(
+        checked
+            .matches("of the ledger has the month, range, rows and digest, and the file")
+            .count(),
+        3,
+        "{checked}"
+    );
+    let without = cli.run_ok("--database-url sqlite://none.db restore --check kept");
+    assert_eq!(
+        without
+            .matches("not compared with a ledger: no PostgreSQL database is named")
+            .count(),
+        3,
+        "{without}"
+    );
+    let other = MaintenanceFixture::new();
+    let url = other.postgres.url();
+    let absent = cli.run_ok(&format!("--database-url {url} restore --check kept"));
+    assert_eq!(
+        absent.matches("the ledger has no entry about it").count(),
+        3,
+        "{absent}"
+    );
+    let (code, out, err) = cli.run(&format!("--database-url {url} restore kept"));
+    assert!(
+        (code, &*out) == (3, "") && err.contains("no entry about its rows") && err.contains("--accept"),
+        "{err}"
+    );
+    cli.run_ok(&format!("--database-url {url} restore kept --accept case-4711"));
+    let recorded = other.run_ok("retention ledger");
+    assert_eq!(
+        recorded.matches("restored (not_in_ledger)").count(),
+        3,
+        "{recorded}"
+    );
+    assert_eq!(recorded.matches("\tcase-4711").count(), 3, "{recorded}");
+
     let out = cli.run_ok("restore kept");
     assert_eq!(out.matches(": 3 rows, 0 already stored").count(), 3, "{out}");
     assert_eq!(cli.text(EVERY_ROW).await, before, "every column of every row");
@@ -159,7 +197,7 @@ async fn a_jump_of_the_clock_drops_no_month() {
             .count(),
         12
     );
-    assert!(cli.run_ok("retention ledger").contains("dropped (forced)"));
+    assert!(cli.run_ok("retention ledger").contains("dropped (trust_clock)"));
 }
 
 /// The command is killed after it wrote the archive and before the month is dropped.

@@ -167,7 +167,7 @@ const WAYS: &[(&str, i32, Before, &str)] = &[
     ("hold release", 0, Nothing, "hold release {hold} --reason r"),
     ("hold release", 2, Nothing, "hold release one --reason r"),
     ("hold release", 3, Nothing, "hold release 4711 --reason r"),
-    ("restore", 0, Nothing, "restore kept"),
+    ("restore", 0, Nothing, "restore kept --accept test"),
     (
         "restore",
         1,

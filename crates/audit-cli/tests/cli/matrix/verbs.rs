@@ -61,7 +61,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("hold add", "hold add --tenant nobody --reason r"),
     verb("hold list", "hold list"),
     verb("hold release", "hold release {hold} --reason r"),
-    verb("restore", "restore kept"),
+    verb("restore", "restore kept --accept test"),
     verb("restore --check", "restore --check kept"),
     // The login is a superuser.
     Verb {

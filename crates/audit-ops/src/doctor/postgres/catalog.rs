@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::migrations;
+use super::comparison::{self, Names};
 use super::session::{Row, Session};
+use super::{continuity, migrations};
 use crate::doctor::Code::{self, *};
+use crate::doctor::allow::Allowed;
 use crate::doctor::{DoctorError, Finding, Severity};
 
 /// A check: its code, its query, and the text to report if the query returns no row.
-type Check = (Code, &'static str, &'static str);
+type Check<'a> = (Code, &'a str, &'a str);
 
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check<'static>; 5] = [
     (
         User,
         include_str!("checks/user.sql"),
@@ -21,46 +23,20 @@ const CHECKS: [Check; 11] = [
         include_str!("checks/membership.sql"),
         "its roles are compatible",
     ),
-    (Roles, include_str!("checks/roles.sql"), "all four"),
-    (
-        Grants,
-        include_str!("checks/grants.sql"),
-        "no excess rights, none missing",
-    ),
-    (
-        RowSecurity,
-        include_str!("checks/row_security.sql"),
-        "on, with its three policies",
-    ),
-    (
-        Triggers,
-        include_str!("checks/triggers.sql"),
-        "on every partition, always enabled",
-    ),
-    (OtherTriggers, include_str!("checks/other_triggers.sql"), "none"),
-    (
-        Functions,
-        include_str!("checks/functions.sql"),
-        "as the migrations created them",
-    ),
-    (
-        Indexes,
-        include_str!("checks/indexes.sql"),
-        "all exist and are valid",
-    ),
+    (Roles, include_str!("checks/roles.sql"), ""),
     (
         UpcomingPartitions,
         include_str!("checks/upcoming_partitions.sql"),
         "for three months or more",
     ),
     (
-        UnattachedTables,
-        include_str!("checks/unattached_tables.sql"),
-        "none",
+        IdleTransactions,
+        include_str!("checks/idle_transactions.sql"),
+        "none among the sessions whose state this user may see",
     ),
 ];
 
-const HOST_RULES: Check = (
+const HOST_RULES: Check<'static> = (
     HostRules,
     include_str!("checks/host_rules.sql"),
     "every rule requires encryption and authentication",
@@ -72,24 +48,27 @@ const PIN_SEARCH_PATH: &str = "SELECT pg_catalog.set_config('search_path', 'pg_c
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.oid = pg_catalog.to_regclass('audit_logs')";
 
-/// Pins the transaction's search_path to the table's schema. Returns false if there is no table.
-pub(super) async fn pin_search_path(session: &Session) -> Result<bool, DoctorError> {
-    Ok(session.value(PIN_SEARCH_PATH).await?.is_some())
+/// Pins the transaction's search_path to the table's schema, for statements that are tried as a client sends them.
+pub(super) async fn pin_search_path(session: &Session) -> Result<(), DoctorError> {
+    session.value(PIN_SEARCH_PATH).await.map(drop)
 }
 
-/// Runs all checks. The caller has pinned the search_path.
-pub(super) async fn examine(session: &Session) -> Result<Vec<Finding>, DoctorError> {
+/// Runs all checks. The search_path is pg_catalog.
+pub(super) async fn examine(
+    session: &Session,
+    names: &Names,
+    allowed: &mut Allowed,
+) -> Result<Vec<Finding>, DoctorError> {
     let mut findings = Vec::new();
-    for check in &CHECKS {
-        findings.extend(run(session, check).await?);
+    for (code, sql, ok_text) in CHECKS {
+        findings.extend(run(session, &(code, &names.sql(sql), ok_text)).await?);
     }
-    findings.extend(migrations::examine(session).await?);
-    let changed = migrations::compare_functions(session).await?;
-    if !changed.is_empty() {
-        findings.retain(|finding| finding.code != Functions || finding.severity > Severity::Ok);
-        findings.extend(changed);
-    }
-    findings.extend(default_partition(session).await?);
+    // The comparison reports the roles that exist.
+    findings.retain(|finding| finding.code != Roles || finding.severity > Severity::Ok);
+    findings.extend(migrations::examine(session, names).await?);
+    findings.extend(comparison::examine(session, names, allowed).await?);
+    findings.extend(default_partition(session, names).await?);
+    findings.extend(continuity::examine(session, names, allowed).await?);
     Ok(findings)
 }
 
@@ -98,7 +77,7 @@ pub(super) async fn host_rules(session: &Session) -> Result<Vec<Finding>, Doctor
     run(session, &HOST_RULES).await
 }
 
-async fn run(session: &Session, &(code, sql, ok_text): &Check) -> Result<Vec<Finding>, DoctorError> {
+async fn run(session: &Session, &(code, sql, ok_text): &Check<'_>) -> Result<Vec<Finding>, DoctorError> {
     Ok(match session.query_in_savepoint(sql).await? {
         Err(message) => vec![Finding::unchecked(code, message)],
         Ok(rows) if rows.is_empty() => vec![Finding::ok(code, ok_text)],
@@ -122,12 +101,12 @@ fn finding(code: Code, row: Row) -> Finding {
 const DEFAULT_PARTITION: &str = "SELECT p.partdefid::text, pg_relation_size(c.oid)::text, c.reltuples::bigint::text, \
             format('SELECT count(*) FROM (SELECT FROM %s LIMIT 1000) AS few', c.oid::regclass) \
      FROM pg_partitioned_table p LEFT JOIN pg_class c ON c.oid = p.partdefid \
-     WHERE p.partrelid = 'audit_logs'::regclass";
+     WHERE p.partrelid = @trail@";
 
 /// Checks that the default partition exists and is empty: by its rows, or by its size if this user may not read
 /// it.
-async fn default_partition(session: &Session) -> Result<Vec<Finding>, DoctorError> {
-    let row = match session.query_in_savepoint(DEFAULT_PARTITION).await? {
+async fn default_partition(session: &Session, names: &Names) -> Result<Vec<Finding>, DoctorError> {
+    let row = match session.query_in_savepoint(&names.sql(DEFAULT_PARTITION)).await? {
         Err(message) => return Ok(vec![Finding::unchecked(DefaultPartition, message)]),
         Ok(rows) => rows.into_iter().next().unwrap_or_default(),
     };
@@ -138,14 +117,9 @@ async fn default_partition(session: &Session) -> Result<Vec<Finding>, DoctorErro
             "audit_logs is not partitioned",
         )]);
     };
+    // The comparison says that it is missing.
     if partition == "0" {
-        return Ok(vec![Finding::new(
-            DefaultPartition,
-            Severity::Warning,
-            "there is no default partition: a row of a month without a partition is refused",
-            "CREATE TABLE audit_logs_default PARTITION OF audit_logs DEFAULT;\n\
-             -- then apply the remedies of TRIGGERS, GRANTS and ROW_SECURITY",
-        )]);
+        return Ok(Vec::new());
     }
     let rows = match session.query_in_savepoint(count).await? {
         Ok(rows) => rows
@@ -168,8 +142,11 @@ async fn default_partition(session: &Session) -> Result<Vec<Finding>, DoctorErro
                 "the default partition holds rows: {rows}{}",
                 if rows == "1000" { " or more" } else { "" }
             ),
-            "SELECT month_start, audit_logs_move_month(month_start) FROM audit_logs_default_months() WHERE month_start IS NOT NULL;\n\
-             -- or with the command: auditlog partitions move-default",
+            names.sql(
+                "SELECT month_start, @schema@.audit_logs_move_month(month_start) \
+                 FROM @schema@.audit_logs_default_months() WHERE month_start IS NOT NULL;\n\
+                 -- or with the command: auditlog partitions move-default",
+            ),
         ),
     }])
 }

@@ -2,6 +2,8 @@
 
 mod catalog;
 mod changes;
+mod comparison;
+mod continuity;
 mod invasive;
 mod migrations;
 mod pooler;
@@ -15,8 +17,10 @@ mod tenants;
 use db_services::client::Database;
 use tokio_postgres::Client;
 
+use self::comparison::Names;
 use self::server::Server;
 use self::session::{Session, answered};
+use super::allow::Allowed;
 use super::report::RawFindings;
 use super::{Code, DoctorError, Finding, Options, Severity};
 
@@ -30,9 +34,11 @@ pub(super) async fn examine(
     let server = Server::query(&session).await?;
     let mut findings = server.findings();
     findings.extend(connection_path(database, &session).await?);
-    if examine_catalog(&session, &mut findings).await? {
+    let mut allowed = Allowed::new(&options.allow);
+    if examine_catalog(&session, &mut allowed, &mut findings).await? {
         try_statements(&session, &server, options, &mut findings).await?;
     }
+    findings.extend(allowed.findings());
     Ok(RawFindings {
         server: server.name(),
         user: server.user,
@@ -52,22 +58,37 @@ async fn connection_path(database: &Database, session: &Session) -> Result<Vec<F
 }
 
 /// Runs the checks of the catalog. Returns false if the table does not exist.
-async fn examine_catalog(session: &Session, findings: &mut Vec<Finding>) -> Result<bool, DoctorError> {
+async fn examine_catalog(
+    session: &Session,
+    allowed: &mut Allowed,
+    findings: &mut Vec<Finding>,
+) -> Result<bool, DoctorError> {
     session.begin().await?;
     findings.extend(catalog::host_rules(session).await?);
-    let exists = catalog::pin_search_path(session).await?;
-    if exists {
-        findings.extend(catalog::examine(session).await?);
-    } else {
-        findings.push(Finding::new(
+    let names = Names::query(session).await?;
+    match &names {
+        Some(names) => findings.extend(catalog::examine(session, names, allowed).await?),
+        None => findings.push(Finding::new(
             Code::Migrations,
             Severity::Critical,
             "there is no table audit_logs in this user's search_path",
             "auditlog migrate\n-- as the table's owner; or put its schema into the URL: ?options=-c%20search_path%3Daudit",
-        ));
+        )),
     }
     session.roll_back().await?;
-    Ok(exists)
+    Ok(names.is_some())
+}
+
+/// Describes the catalog as the comparison expects it. For the generator of its description.
+pub(super) async fn describe(client: Client) -> Result<Option<String>, DoctorError> {
+    let session = Session::new(client);
+    session.begin().await?;
+    let described = match Names::query(&session).await? {
+        Some(names) => Some(comparison::describe(&session, &names).await?),
+        None => None,
+    };
+    session.roll_back().await?;
+    Ok(described)
 }
 
 /// Tries statements. The invasive ones come last, in a transaction that holds no other lock.

@@ -15,7 +15,7 @@ pub(super) type Row = Vec<Option<String>>;
 pub(super) struct Session(Client);
 
 /// Settings for one transaction. The lock timeout is short, so that sessions that queue behind a lock are not
-/// delayed noticeably. The checks parse times in this format.
+/// delayed noticeably. The checks parse times in this format, and compare defaults as text.
 const BEGIN: &str = "BEGIN; \
      SET LOCAL lock_timeout = '200ms'; \
      SET LOCAL statement_timeout = '10s'; \
@@ -23,7 +23,9 @@ const BEGIN: &str = "BEGIN; \
      SET LOCAL client_min_messages = 'error'; \
      SET LOCAL timezone = 'UTC'; \
      SET LOCAL datestyle = 'ISO'; \
-     SET LOCAL quote_all_identifiers = off";
+     SET LOCAL intervalstyle = 'postgres'; \
+     SET LOCAL quote_all_identifiers = off; \
+     SET LOCAL jit = off";
 
 /// The result of trying a statement.
 pub(super) enum Attempt {

@@ -5,6 +5,7 @@
 
 mod file;
 mod probes;
+mod schema;
 
 use std::path::Path;
 
@@ -14,8 +15,9 @@ use diesel::sql_types::Text;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 
 use super::Code::*;
+use super::allow::{AllowList, Allowed};
 use super::report::RawFindings;
-use super::{DoctorError, Finding, Severity};
+use super::{DoctorError, Finding, Options, Severity};
 use file::JournalMode;
 
 /// The migrations: name and SQL.
@@ -23,9 +25,6 @@ const MIGRATIONS: [(&str, &str); 1] = [(
     "2026-11-24-000001_create_audit_logs",
     include_str!("../../../../../migrations/sqlite/2026-11-24-000001_create_audit_logs/up.sql"),
 )];
-
-const TABLE_AND_TRIGGERS: &str = "SELECT coalesce(sql, '') AS value FROM sqlite_master \
-     WHERE tbl_name = 'audit_logs' AND type IN ('table', 'trigger')";
 
 /// A row with a single text.
 #[derive(QueryableByName)]
@@ -35,7 +34,7 @@ struct Value {
 }
 
 /// Runs all checks on a separate connection, because one of the pool would change the file's journal mode.
-pub(super) async fn examine(database: &Database) -> Result<RawFindings, DoctorError> {
+pub(super) async fn examine(database: &Database, options: &Options) -> Result<RawFindings, DoctorError> {
     let Some(path) = database.sqlite_path().map(Path::to_owned) else {
         return Err(DoctorError::InMemory(database.to_string()));
     };
@@ -46,7 +45,8 @@ pub(super) async fn examine(database: &Database) -> Result<RawFindings, DoctorEr
     let mut findings = file::examine(&path);
     findings.push(journal(journal_mode));
     let file = path.clone();
-    let examined = tokio::task::spawn_blocking(move || examine_file(&file)).await?;
+    let allow = options.allow.clone();
+    let examined = tokio::task::spawn_blocking(move || examine_file(&file, &allow)).await?;
     let (version, of_file) = examined.map_err(|source| DoctorError::Sqlite { path, source })?;
     findings.extend(of_file);
     // Opening the file as the application does would switch another journal mode to WAL.
@@ -60,15 +60,25 @@ pub(super) async fn examine(database: &Database) -> Result<RawFindings, DoctorEr
     })
 }
 
-fn examine_file(path: &Path) -> diesel::ConnectionResult<(String, Vec<Finding>)> {
+fn examine_file(path: &Path, allow: &AllowList) -> diesel::ConnectionResult<(String, Vec<Finding>)> {
+    let mut allowed = Allowed::new(allow);
     let mut conn = SqliteConnection::establish(&db_services::files::sqlite_uri(path, "mode=rw"))?;
-    examine_connection(&mut conn).map_err(diesel::ConnectionError::CouldntSetupConfiguration)
+    let (version, mut findings) = examine_connection(&mut conn, &mut allowed)
+        .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+    findings.extend(allowed.findings());
+    Ok((version, findings))
 }
 
-fn examine_connection(conn: &mut SqliteConnection) -> diesel::QueryResult<(String, Vec<Finding>)> {
+fn examine_connection(
+    conn: &mut SqliteConnection,
+    allowed: &mut Allowed,
+) -> diesel::QueryResult<(String, Vec<Finding>)> {
     conn.batch_execute("PRAGMA busy_timeout = 200")?;
     let version = value(conn, "SELECT sqlite_version() AS value")?.unwrap_or_default();
-    let mut findings = schema(conn)?;
+    let recorded =
+        values(conn, "SELECT version AS value FROM __diesel_schema_migrations").unwrap_or_default();
+    let mut findings = vec![pending(&recorded)];
+    findings.extend(schema::examine(conn, allowed)?);
     if value(
         conn,
         "SELECT name AS value FROM sqlite_master WHERE type = 'table' AND name = 'audit_logs'",
@@ -76,6 +86,7 @@ fn examine_connection(conn: &mut SqliteConnection) -> diesel::QueryResult<(Strin
     .is_some()
     {
         findings.extend(probes::examine(conn)?);
+        findings.push(schema::future(conn)?);
     }
     Ok((version, findings))
 }
@@ -104,34 +115,6 @@ fn journal(mode: JournalMode) -> Finding {
     }
 }
 
-/// Compares the recorded migrations, the table and its triggers with those of this version.
-fn schema(conn: &mut SqliteConnection) -> diesel::QueryResult<Vec<Finding>> {
-    let recorded =
-        values(conn, "SELECT version AS value FROM __diesel_schema_migrations").unwrap_or_default();
-    let existing = values(conn, TABLE_AND_TRIGGERS)?;
-    let expected = expected()?;
-    let mut findings = vec![pending(&recorded)];
-    findings.extend(missing(&expected, &existing));
-    findings.extend(unexpected(&expected, &existing));
-    for code in [Triggers, OtherTriggers] {
-        if !findings.iter().any(|finding| finding.code == code) {
-            findings.push(Finding::ok(code, "as the migrations created them"));
-        }
-    }
-    Ok(findings)
-}
-
-/// The statements of the table and its triggers, as a new database has them. SQLite rewrites the statement of a
-/// table with each ALTER TABLE, so the text of the migrations does not tell.
-fn expected() -> diesel::QueryResult<Vec<String>> {
-    let conn = SqliteConnection::establish(":memory:");
-    let mut conn = conn.map_err(|error| diesel::result::Error::QueryBuilderError(error.into()))?;
-    for (_, sql) in MIGRATIONS {
-        conn.batch_execute(sql)?;
-    }
-    values(&mut conn, TABLE_AND_TRIGGERS)
-}
-
 fn pending(recorded: &[String]) -> Finding {
     let versions = MIGRATIONS
         .iter()
@@ -146,44 +129,6 @@ fn pending(recorded: &[String]) -> Finding {
         format!("the database lacks the migrations {}", pending.join(", ")),
         "auditlog migrate",
     )
-}
-
-/// Statements of this version whose table or trigger does not exist with the same text.
-fn missing(expected: &[String], existing: &[String]) -> Vec<Finding> {
-    let missing = expected.iter().filter(|sql| !existing.contains(sql));
-    missing
-        .map(|sql| {
-            let (code, severity) = if sql.starts_with("CREATE TRIGGER") {
-                (Triggers, Severity::Critical)
-            } else {
-                (Migrations, Severity::Warning)
-            };
-            let found = format!("missing or changed: {}", first_line(sql));
-            Finding::new(code, severity, found, format!("{sql};"))
-        })
-        .collect()
-}
-
-/// Triggers that this version does not create.
-fn unexpected(expected: &[String], existing: &[String]) -> Vec<Finding> {
-    let unexpected = existing
-        .iter()
-        .filter(|sql| sql.starts_with("CREATE TRIGGER") && !expected.contains(sql));
-    unexpected
-        .map(|sql| {
-            let found = format!("a trigger that is not part of the trail: {}", first_line(sql));
-            Finding::new(
-                OtherTriggers,
-                Severity::Warning,
-                found,
-                "-- DROP TRIGGER, unless it is needed",
-            )
-        })
-        .collect()
-}
-
-fn first_line(sql: &str) -> &str {
-    sql.lines().next().unwrap_or_default()
 }
 
 /// Checks the settings of the application's connections. Connections of other programs may differ.
@@ -248,28 +193,5 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(MIGRATIONS.map(|(name, _)| name.to_owned()).to_vec(), names);
-    }
-
-    #[test]
-    fn the_table_and_its_triggers_are_expected() {
-        let expected = expected().unwrap();
-        assert_eq!(expected.len(), 4, "{expected:?}");
-        assert!(expected[0].starts_with("CREATE TABLE audit_logs"), "{expected:?}");
-    }
-
-    #[test]
-    fn a_table_that_was_altered_differs_from_the_expected_one() {
-        let mut conn = SqliteConnection::establish(":memory:").unwrap();
-        for (_, sql) in MIGRATIONS {
-            conn.batch_execute(sql).unwrap();
-        }
-        let differences = |conn: &mut SqliteConnection| {
-            let existing = values(conn, TABLE_AND_TRIGGERS).unwrap();
-            missing(&expected().unwrap(), &existing).len()
-        };
-        assert_eq!(differences(&mut conn), 0);
-        conn.batch_execute("ALTER TABLE audit_logs ADD COLUMN session_id TEXT")
-            .unwrap();
-        assert_eq!(differences(&mut conn), 1);
     }
 }

@@ -296,7 +296,7 @@ async fn a_partition_that_the_user_may_not_create_is_reported() {
     admin
         .batch_execute(
             "DROP TABLE audit_logs_default; CREATE ROLE app LOGIN PASSWORD 'hush'; GRANT audit_writer TO app; \
-             REVOKE EXECUTE ON FUNCTION audit_logs_ensure_partitions(timestamptz, timestamptz) FROM audit_writer",
+             REVOKE EXECUTE ON FUNCTION audit_logs_ensure_partitions(timestamptz, timestamptz, integer) FROM audit_writer",
         )
         .await
         .unwrap();
@@ -327,10 +327,19 @@ async fn a_partition_that_the_user_may_not_create_is_reported() {
     assert!(error.reason.contains("GRANT EXECUTE"), "{error:?}");
     admin
         .batch_execute(
-            "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions(timestamptz, timestamptz) TO app",
+            "GRANT EXECUTE ON FUNCTION audit_logs_ensure_partitions(timestamptz, timestamptz, integer) TO app",
         )
         .await
         .unwrap();
     sink.write(&rows(["now"])).await.unwrap();
+    // A maintainer may create any month, a writer only the upcoming ones.
+    assert_eq!(
+        sink.write(&dated(1999)).await.unwrap_err().kind,
+        SinkErrorKind::RowRejected
+    );
+    admin
+        .batch_execute("GRANT audit_maintainer TO app")
+        .await
+        .unwrap();
     sink.write(&dated(1999)).await.unwrap();
 }

@@ -1,7 +1,7 @@
 -- Partitions must exist for this month and the next three. Counts the months up to the first gap.
 WITH bounds AS (
-         SELECT pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'audit_logs'::regclass),
-     ranges AS (
+         SELECT pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = @trail@),
+     ranges AS MATERIALIZED (
          SELECT CASE WHEN bound ~ 'FROM [(]MINVALUE[)]' THEN '-infinity' ELSE substring(bound FROM 'FROM [(]''([^'']+)''[)]')::timestamptz END AS starts,
                 CASE WHEN bound ~ 'TO [(]MAXVALUE[)]' THEN 'infinity' ELSE substring(bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz END AS ends
          FROM bounds),
@@ -12,5 +12,5 @@ WITH bounds AS (
          WHERE NOT EXISTS (SELECT FROM ranges WHERE starts <= month AT TIME ZONE 'UTC' AND ends >= (month + interval '1 month') AT TIME ZONE 'UTC'))
 SELECT 'warning',
        CASE WHEN n = 0 THEN 'this month has no partition: its rows go into the default partition' ELSE format('partitions exist only up to %s', to_char(now() AT TIME ZONE 'UTC' + make_interval(months => n - 1), 'YYYY-MM')) END,
-       E'SELECT audit_logs_ensure_partitions();\n-- each month; or with the command: auditlog partitions ensure'
-FROM first_gap WHERE n <= 3
+       format(E'SELECT %s.audit_logs_ensure_partitions();\n-- each month; or with the command: auditlog partitions ensure', relnamespace::regnamespace)
+FROM first_gap, pg_class c WHERE n <= 3 AND c.oid = @trail@

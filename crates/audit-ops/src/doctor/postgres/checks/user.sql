@@ -1,6 +1,6 @@
 -- This user must not be able to bypass the rights on the trail. The owner of its schema may drop the tables in it.
 WITH me AS (SELECT * FROM pg_roles WHERE rolname = current_user),
-     trail AS (SELECT c.relowner, n.nspowner, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = 'audit_logs'::regclass)
+     trail AS (SELECT c.relowner, n.nspowner, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = @trail@)
 SELECT 'critical',
        format('%s is a superuser: it can remove the protection of the rows, and sees every tenant', rolname),
        'CREATE ROLE app LOGIN PASSWORD ''…''; GRANT audit_writer TO app;' || E'\n-- and put that user into the application''s URL'

@@ -62,7 +62,8 @@ pub(super) fn sink_error(kind: SinkErrorKind, error: &Error) -> SinkError {
         None => describe(error),
     };
     let no_partition = lacks_partition(error).then_some(
-        "make its month: SELECT audit_logs_ensure_partitions(), or GRANT EXECUTE on that function to this user",
+        "the default partition is missing: create it, or its month by SELECT audit_logs_ensure_partitions(…) as a maintainer; \
+         for upcoming months GRANT EXECUTE on that function to this user",
     );
     let reason = match no_partition.or_else(|| error.code().and_then(hint)) {
         Some(hint) => format!("{message} ({hint})"),

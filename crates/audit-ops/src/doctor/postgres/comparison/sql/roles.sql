@@ -1,0 +1,63 @@
+-- The trail's roles: their attributes, what they are members of, and who is a member of them.
+SELECT 0, 'role', known.part, quote_ident(r.rolname), v.attribute, v.value
+FROM known JOIN pg_roles r ON r.oid = known.oid
+CROSS JOIN LATERAL (VALUES
+    ('', 'yes'),
+    ('SUPERUSER', CASE WHEN r.rolsuper THEN CASE WHEN r.oid = 10 THEN 'the first superuser' ELSE 'yes' END END),
+    ('BYPASSRLS', CASE WHEN r.rolbypassrls AND NOT r.rolsuper THEN 'yes' END),
+    ('REPLICATION', CASE WHEN r.rolreplication AND NOT r.rolsuper THEN 'yes' END),
+    ('CREATEROLE', CASE WHEN r.rolcreaterole AND known.part <> 'owner' THEN 'yes' END),
+    ('CREATEDB', CASE WHEN r.rolcreatedb AND known.part <> 'owner' THEN 'yes' END),
+    ('LOGIN', CASE WHEN r.rolcanlogin AND known.part <> 'owner' THEN 'yes' END)
+) v (attribute, value)
+WHERE v.value IS NOT NULL
+UNION ALL
+-- A role with CREATEROLE administers the roles that it creates (PostgreSQL 16), without being allowed to use them.
+SELECT 0, 'member', quote_ident(g.rolname), quote_ident(m.rolname), v.attribute, v.value
+FROM (SELECT roleid, member, bool_or(admin_option) AS admin,
+             bool_or(coalesce((to_jsonb(a) ->> 'inherit_option')::boolean, true) OR coalesce((to_jsonb(a) ->> 'set_option')::boolean, true)) AS may_use,
+             array_agg(DISTINCT a.grantor) FILTER (WHERE a.grantor <> 10 AND to_jsonb(a) ? 'set_option') AS grantors, bool_or(a.grantor = 10 OR NOT to_jsonb(a) ? 'set_option') AS by_superuser
+      FROM pg_auth_members a GROUP BY roleid, member) a
+JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
+LEFT JOIN known to_known ON to_known.oid = a.roleid LEFT JOIN known of_known ON of_known.oid = a.member
+CROSS JOIN LATERAL (VALUES
+    ('', coalesce(to_known.part, 'another role')),
+    ('member', coalesce(of_known.part, CASE WHEN m.rolsuper THEN 'a superuser' WHEN m.rolname = current_user THEN 'this user' WHEN m.rolcreaterole THEN 'with CREATEROLE' ELSE 'another role' END)),
+    ('admin', CASE WHEN a.admin THEN 'yes' END),
+    ('use', CASE WHEN a.may_use THEN 'yes' END),
+    -- From PostgreSQL 16 on, each grantor's grant is revoked separately.
+    ('remove', concat_ws(E';\n', CASE WHEN a.by_superuser THEN format('REVOKE %I FROM %I CASCADE', g.rolname, m.rolname) END,
+        (SELECT string_agg(format('REVOKE %I FROM %I GRANTED BY %I CASCADE', g.rolname, m.rolname, pg_get_userbyid(x)), E';\n') FROM unnest(a.grantors) x)))
+) v (attribute, value)
+WHERE v.value IS NOT NULL AND (to_known.oid IS NOT NULL OR of_known.oid IS NOT NULL)
+UNION ALL
+-- Logins with parts that exclude each other.
+SELECT 0, 'combination', '', quote_ident(m.rolname), '', string_agg(quote_ident(r.rolname), ', ' ORDER BY r.rolname)
+FROM (SELECT DISTINCT oid FROM members) x JOIN pg_roles m ON m.oid = x.oid CROSS JOIN known JOIN pg_roles r ON r.oid = known.oid
+WHERE NOT m.rolsuper AND m.rolname <> current_user AND known.part <> 'owner' AND NOT pg_has_role(m.oid, (SELECT owner FROM trail), 'USAGE')
+  AND pg_has_role(m.oid, known.oid, 'USAGE') AND m.oid NOT IN (SELECT k.oid FROM known k)
+GROUP BY m.rolname HAVING bool_or(known.part IN ('writer', 'reader')) AND bool_or(known.part IN ('auditor', 'maintainer'))
+UNION ALL
+-- The owner of the schema may drop the tables in it.
+SELECT 0, 'schema', '', trail.schema, 'owner', CASE WHEN n.nspowner = 6171 THEN 'the database''s, ' || d.name ELSE s.name END
+FROM trail JOIN pg_namespace n ON n.oid = trail.relnamespace JOIN grantee s ON s.oid = n.nspowner
+JOIN pg_database b ON b.datname = current_database() JOIN grantee d ON d.oid = b.datdba
+JOIN pg_roles r ON r.oid = CASE WHEN n.nspowner = 6171 THEN b.datdba ELSE n.nspowner END
+WHERE r.oid <> trail.owner AND NOT r.rolsuper
+UNION ALL
+-- Settings of the database, of the trail's roles and of their members. Those that name the roles, and a search_path with the trail's schema, are needed.
+SELECT 0, 'setting', CASE WHEN s.setrole = 0 AND s.setdatabase = 0 THEN 'ROLE ALL' WHEN s.setrole = 0 THEN format('DATABASE %I', current_database())
+           WHEN s.setdatabase = 0 THEN format('ROLE %I', r.rolname) ELSE format('ROLE %I IN DATABASE %I', r.rolname, current_database()) END,
+       quote_ident(split_part(c, '=', 1)), '', substr(c, position('=' IN c) + 1)
+FROM pg_db_role_setting s CROSS JOIN trail LEFT JOIN pg_roles r ON r.oid = s.setrole CROSS JOIN LATERAL unnest(s.setconfig) c
+WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+  AND (s.setrole = 0 OR s.setrole IN (SELECT oid FROM known) OR s.setrole IN (SELECT oid FROM members))
+  AND c !~ '^audit\.(writer|reader|auditor|maintainer)_role='
+  AND NOT (split_part(c, '=', 1) = 'search_path' AND trail.schema = ANY (string_to_array(replace(substr(c, position('=' IN c) + 1), ', ', ','), ',')))
+UNION ALL
+SELECT 0, 'prepared', '', quote_literal(x.gid), '', format('%s, since %s', quote_ident(x.owner), date_trunc('second', x.prepared))
+FROM pg_prepared_xacts x
+WHERE x.database = current_database() AND EXISTS (
+    SELECT FROM pg_locks own JOIN pg_locks l ON l.virtualtransaction = own.virtualtransaction AND l.pid IS NULL
+    WHERE own.locktype = 'transactionid' AND own.transactionid = x.transaction AND own.pid IS NULL
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.relation IN (SELECT oid FROM tables))

@@ -1,0 +1,337 @@
+-- Creates the monthly partitions of audit_logs in advance and on demand, and moves rows out of the default
+-- partition.
+
+-- Fail rather than make every writer queue behind this while it waits for a long query.
+SET LOCAL lock_timeout = '2s';
+
+SET LOCAL check_function_bodies = off;
+
+-- One session at a time creates, indexes, moves or drops partitions; released with the transaction. Waiting here
+-- blocks neither readers nor writers, so it may take longer than waiting for a table. A lock on the table, because an
+-- advisory lock needs no right.
+CREATE FUNCTION audit_logs_lock_partitions() RETURNS void
+    LANGUAGE plpgsql SET lock_timeout = '5s'
+    AS $$
+BEGIN
+    LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
+END
+$$;
+
+CREATE FUNCTION audit_logs_partition_name(month_start timestamp) RETURNS name
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+BEGIN
+    IF month_start IS NULL OR month_start <> date_trunc('month', month_start) THEN
+        RAISE EXCEPTION 'audit_logs: % is not the beginning of a month', month_start
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN 'audit_logs_' || to_char(month_start, 'YYYY_MM')
+        || CASE WHEN month_start < '0001-01-01' THEN '_bc' ELSE '' END;
+END
+$$;
+
+-- Creates the partition of one month. True: created now. False: it existed already, or it cannot be created (reported
+-- by a warning): the default partition has rows of that month, which stay readable there, or something else has its
+-- name.
+--
+-- CREATE … LIKE and ATTACH instead of PARTITION OF, which would lock the whole table against inserts. ATTACH
+-- locks the default partition for a moment, hence the lock_timeout and the retries: a long reader delays the
+-- new partition, never the writers.
+CREATE FUNCTION audit_logs_create_partition(month_start timestamp) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '400ms'
+    AS $$
+DECLARE
+    parent    constant regclass := '@schema@.audit_logs'::regclass;
+    schema    constant name := (
+        SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = parent);
+    partition constant name := @schema@.audit_logs_partition_name(month_start);
+    starts    constant timestamptz := month_start AT TIME ZONE 'UTC';
+    ends      constant timestamptz := (month_start + interval '1 month') AT TIME ZONE 'UTC';
+    attempts  int := 0;
+BEGIN
+    -- Once without and once with the lock: a month that exists locks nothing.
+    FOR attempt IN 1..2 LOOP
+        IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                   WHERE i.inhparent = parent AND c.relname = partition) THEN
+            RETURN false;
+        END IF;
+        PERFORM @schema@.audit_logs_lock_partitions();
+    END LOOP;
+    LOOP
+        BEGIN
+            EXECUTE format('CREATE TABLE %I.%I (LIKE %s INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS)',
+                           schema, partition, parent);
+            EXECUTE format('CREATE TRIGGER audit_logs_no_truncate BEFORE TRUNCATE ON %I.%I
+                            FOR EACH STATEMENT EXECUTE FUNCTION %I.audit_logs_refuse_change()',
+                           schema, partition, schema);
+            PERFORM @schema@.audit_lock_down_table(format('%I.%I', schema, partition)::regclass);
+            EXECUTE format('ALTER TABLE %s ATTACH PARTITION %I.%I FOR VALUES FROM (%L) TO (%L)',
+                           parent, schema, partition, starts, ends);
+            EXECUTE format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER audit_logs_no_truncate', schema, partition);
+            EXECUTE format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER audit_logs_append_only', schema, partition);
+            RETURN true;
+        EXCEPTION
+            WHEN check_violation THEN
+                RAISE WARNING 'audit_logs: the partition of % was not created, the default partition has rows of it',
+                    to_char(month_start, 'YYYY-MM');
+                RETURN false;
+            WHEN duplicate_table OR duplicate_object OR invalid_object_definition THEN
+                RAISE WARNING 'audit_logs: the partition of % was not created: %',
+                    to_char(month_start, 'YYYY-MM'), SQLERRM;
+                RETURN false;
+            WHEN lock_not_available THEN
+                attempts := attempts + 1;
+                IF attempts >= 20 THEN
+                    RAISE EXCEPTION 'audit_logs: the partition of % was not created, other sessions locked '
+                        'the table during % attempts', to_char(month_start, 'YYYY-MM'), attempts
+                        USING ERRCODE = 'lock_not_available',
+                              HINT = 'Repeat it when the long queries on audit_logs have ended.';
+                END IF;
+                PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+END
+$$;
+
+-- Raises an error if the partition of a month does not exist and there are that many others. Each one costs every
+-- query over all months time and about eight locks, of max_locks_per_transaction * max_connections for all sessions
+-- together: at some number no query over all months runs any longer.
+CREATE FUNCTION audit_logs_check_limit(month_start timestamp, max_partitions integer) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    AS $$
+DECLARE
+    wanted constant name := @schema@.audit_logs_partition_name(month_start);
+    others constant name[] := (
+        SELECT coalesce(array_agg(c.relname), '{}') FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = '@schema@.audit_logs'::regclass);
+BEGIN
+    IF (cardinality(others) < max_partitions OR wanted = ANY (others)) IS NOT TRUE THEN
+        RAISE EXCEPTION 'audit_logs: there is no partition of % and none is created, as there are % '
+            'already and the limit is %', to_char(month_start, 'YYYY-MM'), cardinality(others), max_partitions
+            USING ERRCODE = 'configuration_limit_exceeded',
+                  HINT = 'The default partition takes its rows. A maintainer may repeat it with a higher '
+                         'max_partitions.';
+    END IF;
+END
+$$;
+
+-- The same for a writer, who may only create the months that a trail has anyway: from the previous one to the one in
+-- 24 months. In a transaction that is left open the new partition would keep the default partition locked, so such
+-- a transaction is ended after two seconds.
+CREATE FUNCTION audit_logs_create_upcoming_partition(month_start timestamp) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    AS $$
+DECLARE
+    this_month constant timestamp := date_trunc('month', now() AT TIME ZONE 'UTC');
+BEGIN
+    IF (month_start BETWEEN this_month - interval '1 month' AND this_month + interval '24 months') IS NOT TRUE THEN
+        RAISE EXCEPTION 'audit_logs: a writer may not create the partition of %, only those from % to %',
+            to_char(month_start, 'YYYY-MM'), to_char(this_month - interval '1 month', 'YYYY-MM'),
+            to_char(this_month + interval '24 months', 'YYYY-MM')
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Rows of other months go to the default partition. A maintainer may create partitions '
+                         'for them.';
+    END IF;
+    PERFORM @schema@.audit_logs_check_limit(month_start, 480);
+    IF NOT @schema@.audit_logs_create_partition(month_start) THEN
+        RETURN false;
+    END IF;
+    PERFORM set_config('idle_in_transaction_session_timeout', '2s', true);
+    RETURN true;
+END
+$$;
+
+-- Creates the partitions of all months from the one of from_time to the one of to_time (both in UTC), as far as the
+-- caller may. Returns how many it created. Runs with the rights of the caller.
+CREATE FUNCTION audit_logs_ensure_partitions(
+    from_time      timestamptz DEFAULT now(),
+    to_time        timestamptz DEFAULT now() + interval '24 months',
+    max_partitions integer     DEFAULT 480
+) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    month_start    timestamp := date_trunc('month', from_time AT TIME ZONE 'UTC');
+    last_month     constant timestamp := date_trunc('month', to_time AT TIME ZONE 'UTC');
+    may_create_any constant boolean := has_function_privilege(
+        '@schema@.audit_logs_create_partition(timestamp)'::regprocedure, 'EXECUTE');
+    is_new         boolean;
+    created        integer := 0;
+BEGIN
+    IF from_time IS NULL OR to_time IS NULL OR NOT isfinite(from_time) OR NOT isfinite(to_time)
+       OR last_month > month_start + make_interval(months => max_partitions) THEN
+        RAISE EXCEPTION 'audit_logs_ensure_partitions: % to % is not a range of at most % months', from_time, to_time,
+            max_partitions
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    WHILE month_start <= last_month LOOP
+        PERFORM @schema@.audit_logs_check_limit(month_start, max_partitions);
+        IF may_create_any THEN
+            is_new := @schema@.audit_logs_create_partition(month_start);
+        ELSE
+            is_new := @schema@.audit_logs_create_upcoming_partition(month_start);
+        END IF;
+        created := created + is_new::integer;
+        month_start := month_start + interval '1 month';
+    END LOOP;
+    RETURN created;
+END
+$$;
+
+-- Creates the indexes for look-ups by actor, resource and request on the months that ended more than a day
+-- ago. Returns how many it created. A month that is still written to has none of them: three further b-trees
+-- would halve the rate of inserts. Late rows for a month wait while its indexes are built, a second or two
+-- for a million rows; all other months are unaffected.
+CREATE FUNCTION audit_logs_index_closed_months() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '400ms'
+    AS $$
+DECLARE
+    month   record;
+    wanted  record;
+    created integer := 0;
+BEGIN
+    PERFORM @schema@.audit_logs_lock_partitions();
+    FOR month IN
+        SELECT n.nspname AS schema, c.relname AS partition
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE i.inhparent = '@schema@.audit_logs'::regclass
+          AND substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO [(]''([^'']+)''[)]')::timestamptz
+              < now() - interval '1 day'
+        ORDER BY c.relname
+    LOOP
+        FOR wanted IN
+            SELECT * FROM (VALUES
+                ('_actor', '(actor_id, created_at)',
+                 'WHERE actor_id = $1 ORDER BY created_at DESC LIMIT 50'),
+                ('_resource', '(resource_id, created_at)',
+                 'WHERE resource_type = $1 AND resource_id = $2 ORDER BY created_at DESC LIMIT 50'),
+                ('_request', '(request_id) WHERE request_id IS NOT NULL',
+                 'WHERE request_id = $1')
+            ) AS w (suffix, body, serves)
+        LOOP
+            CONTINUE WHEN
+                to_regclass(format('%I.%I', month.schema, month.partition || wanted.suffix)) IS NOT NULL;
+            BEGIN
+                EXECUTE format('CREATE INDEX %I ON %I.%I %s',
+                               month.partition || wanted.suffix, month.schema, month.partition, wanted.body);
+                EXECUTE format('COMMENT ON INDEX %I.%I IS %L', month.schema, month.partition || wanted.suffix,
+                               'Serves: ' || wanted.serves || '.');
+                created := created + 1;
+            EXCEPTION
+                WHEN program_limit_exceeded THEN
+                    RAISE WARNING 'audit_logs: no index % on %, a value in it is too long for a b-tree',
+                        wanted.body, month.partition;
+                WHEN lock_not_available THEN
+                    RAISE WARNING 'audit_logs: no index % on %, other sessions have locked it; repeat it later',
+                        wanted.body, month.partition;
+            END;
+        END LOOP;
+    END LOOP;
+    RETURN created;
+END
+$$;
+
+-- The months of the rows in the default partition, as audit_logs_move_month takes them; null for times that no
+-- month can hold, whose rows stay there.
+CREATE FUNCTION audit_logs_default_months() RETURNS TABLE (month_start timestamp, row_count bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    AS $$
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT CASE WHEN created_at >= ''4713-01-01 BC'' AND created_at < ''294276-12-01''
+                     THEN date_trunc(''month'', created_at AT TIME ZONE ''UTC'') END, count(*)
+         FROM %s GROUP BY 1 ORDER BY 1',
+        (SELECT partdefid::regclass FROM pg_partitioned_table WHERE partrelid = '@schema@.audit_logs'::regclass));
+END
+$$;
+
+-- Moves the rows of a month from the default partition into a partition of their own. Returns how many it
+-- moved. Readers of the table, and writers into the default partition, wait meanwhile, about 3 s for 100,000
+-- rows; writers of all other months are unaffected.
+CREATE FUNCTION audit_logs_move_month(month_start timestamp, max_partitions integer DEFAULT 480) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '400ms'
+    AS $$
+DECLARE
+    parent            constant regclass := '@schema@.audit_logs'::regclass;
+    schema            constant name := (
+        SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = parent);
+    default_partition constant regclass := (SELECT partdefid FROM pg_partitioned_table WHERE partrelid = parent);
+    partition         constant name := @schema@.audit_logs_partition_name(month_start);
+    starts            constant timestamptz := month_start AT TIME ZONE 'UTC';
+    ends              constant timestamptz := (month_start + interval '1 month') AT TIME ZONE 'UTC';
+    attempts          int := 0;
+    moved             bigint;
+BEGIN
+    PERFORM @schema@.audit_logs_check_limit(month_start, max_partitions);
+    LOOP
+        BEGIN
+            LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition);
+            EXECUTE format('CREATE TABLE %I.audit_logs_moving
+                            (LIKE %s INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS)', schema, parent);
+            EXECUTE format('CREATE TRIGGER audit_logs_no_truncate BEFORE TRUNCATE ON %I.audit_logs_moving
+                            FOR EACH STATEMENT EXECUTE FUNCTION %I.audit_logs_refuse_change()', schema, schema);
+            PERFORM @schema@.audit_lock_down_table(format('%I.audit_logs_moving', schema)::regclass);
+            EXECUTE format('INSERT INTO %I.audit_logs_moving SELECT * FROM %s
+                            WHERE created_at >= $1 AND created_at < $2 ORDER BY created_at',
+                           schema, default_partition)
+                USING starts, ends;
+            EXECUTE format('ALTER TABLE %I.audit_logs_moving ADD CONSTRAINT %I PRIMARY KEY (id, created_at)',
+                           schema, partition || '_pkey');
+            EXECUTE format('DELETE FROM %s WHERE created_at >= $1 AND created_at < $2', default_partition)
+                USING starts, ends;
+            GET DIAGNOSTICS moved = ROW_COUNT;
+            EXECUTE format('ALTER TABLE %I.audit_logs_moving RENAME TO %I', schema, partition);
+            EXECUTE format('ALTER TABLE %s ATTACH PARTITION %I.%I FOR VALUES FROM (%L) TO (%L)',
+                           parent, schema, partition, starts, ends);
+            EXECUTE format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER audit_logs_no_truncate', schema, partition);
+            EXECUTE format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER audit_logs_append_only', schema, partition);
+            RETURN moved;
+        EXCEPTION WHEN lock_not_available THEN
+            attempts := attempts + 1;
+            IF attempts >= 40 THEN
+                RAISE EXCEPTION 'audit_logs: the rows of % were not moved, other sessions locked '
+                    'the table during % attempts', to_char(month_start, 'YYYY-MM'), attempts
+                    USING ERRCODE = 'lock_not_available',
+                          HINT = 'Repeat it when the long queries on audit_logs have ended.';
+            END IF;
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+END
+$$;
+
+SELECT audit_qualify_functions();
+
+SELECT audit_revoke_all('FUNCTION', f)
+FROM unnest(ARRAY[
+    'audit_logs_lock_partitions()',
+    'audit_logs_create_partition(timestamp)',
+    'audit_logs_partition_name(timestamp)',
+    'audit_logs_check_limit(timestamp, integer)',
+    'audit_logs_create_upcoming_partition(timestamp)',
+    'audit_logs_ensure_partitions(timestamptz, timestamptz, integer)',
+    'audit_logs_index_closed_months()',
+    'audit_logs_default_months()',
+    'audit_logs_move_month(timestamp, integer)'
+]::regprocedure[]) AS f;
+
+COMMENT ON FUNCTION audit_logs_create_partition(timestamp) IS
+    'Creates the partition of audit_logs for the month that begins at this UTC time.';
+COMMENT ON FUNCTION audit_logs_lock_partitions() IS 'One session at a time changes the partitions of audit_logs.';
+COMMENT ON FUNCTION audit_logs_partition_name(timestamp) IS
+    'The name of the partition of audit_logs for the month that begins at this UTC time.';
+COMMENT ON FUNCTION audit_logs_check_limit(timestamp, integer) IS
+    'Refuses a new partition of audit_logs if there are this many.';
+COMMENT ON FUNCTION audit_logs_create_upcoming_partition(timestamp) IS
+    'Creates the partition of audit_logs for a month that a writer may create.';
+COMMENT ON FUNCTION audit_logs_ensure_partitions(timestamptz, timestamptz, integer) IS
+    'Creates the monthly partitions of audit_logs from one time to another; by default to the month in 24 months.';
+COMMENT ON FUNCTION audit_logs_index_closed_months() IS
+    'Creates the look-up indexes of the months of audit_logs that have ended; worth a call each month.';
+COMMENT ON FUNCTION audit_logs_default_months() IS
+    'The months of the rows in the default partition of audit_logs.';
+COMMENT ON FUNCTION audit_logs_move_month(timestamp, integer) IS
+    'Moves the rows of one month from the default partition of audit_logs into a partition of their own.';
+
+SELECT audit_logs_ensure_partitions(now() - interval '1 month');

@@ -1,0 +1,184 @@
+//! Rows of any size and depth are archived, dropped and restored unchanged.
+
+use audit_ops::archive::{self, Trust};
+use audit_ops::retention::{self, RetentionPolicy};
+use tempfile::TempDir;
+
+use crate::archive::write;
+use crate::attacks::fixture::{connect, text};
+use crate::retention::rule;
+use crate::support::TestDb;
+
+/// A month of rows that are inserted by these statements, and keep nothing back from being dropped.
+async fn month_of(rows: &[&str]) -> TestDb {
+    let db = TestDb::postgres().await;
+    db.sql("SELECT audit_logs_ensure_partitions('2019-02-01', '2019-02-01')")
+        .await
+        .unwrap();
+    for row in rows {
+        db.sql(row).await.unwrap();
+    }
+    db
+}
+
+const PARTITION: &str = "audit_logs_2019_02";
+
+fn trusting() -> RetentionPolicy {
+    RetentionPolicy {
+        trust_clock: true,
+        ..rule()
+    }
+}
+
+/// A digest of all columns of all rows, computed in another way than the trail's.
+const EVERYTHING: &str = "SELECT string_agg(concat_ws('|', id, created_at, recorded_at, tenant_id, md5(actor_id), action, md5(user_agent), \
+     md5(metadata::text), md5(resource_id), tx_id), ',' ORDER BY id) FROM audit_logs";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_and_deep_values_are_restored_unchanged() {
+    let db = month_of(&[
+        "INSERT INTO audit_logs (created_at, action, actor_id) VALUES ('2019-02-02', 'control characters', repeat(E'\\x01', 3000000))",
+        "INSERT INTO audit_logs (created_at, action, user_agent, resource_id) \
+         VALUES ('2019-02-03', 'characters of one to four bytes', repeat('xé€😀', 40000), repeat(E'\\\\\"', 32769))",
+        "INSERT INTO audit_logs (created_at, action, metadata) \
+         SELECT '2019-02-04', 'a megabyte', jsonb_build_object('x', string_agg(md5(n::text), '')) FROM generate_series(1, 32768) n",
+        "INSERT INTO audit_logs (created_at, action, metadata) VALUES ('2019-02-05', 'digits', '[1e100000, 1e-16000, 1.10]')",
+        "INSERT INTO audit_logs (created_at, action, metadata) VALUES \
+         ('2019-02-06', 'markers', '{\"_long\": [\"metadata\"]}'), ('2019-02-06', 'x\",\"_long\":[\"action\"]}', '[\"_piece\"]')",
+        // At the limits of a line, a value and a piece.
+        "INSERT INTO audit_logs (created_at, action, actor_id) SELECT '2019-02-07', 'limit', repeat('y', n) \
+         FROM unnest(ARRAY[16383, 16384, 16385, 65535, 65536, 65537, 131071, 131072, 131073]) n",
+        "INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-08', 'short')",
+    ])
+    .await;
+    // As deep as this server takes it in a statement.
+    let deepest = "DO $$ DECLARE depth int := 20000; BEGIN
+             LOOP
+                 BEGIN
+                     INSERT INTO audit_logs (created_at, action, metadata)
+                         VALUES ('2019-02-09', 'deep', (repeat('[', depth) || repeat(']', depth))::jsonb);
+                     EXIT;
+                 EXCEPTION WHEN statement_too_complex THEN
+                     depth := depth * 9 / 10;
+                 END;
+             END LOOP;
+         END $$";
+    db.sql(deepest).await.unwrap();
+    let client = connect(&db.url).await;
+    let depth = "SELECT length(metadata::text)::text FROM audit_logs WHERE action = 'deep'";
+    assert!(text(&client, depth).await[0].parse::<u32>().unwrap() > 10_000);
+    let before = text(&client, EVERYTHING).await;
+
+    let dir = TempDir::new().unwrap();
+    let archived = write(&db, PARTITION, dir.path()).await.unwrap();
+    assert_eq!(archived.manifest.rows, 17);
+    let mut conn = db.connection().await;
+    retention::drop_month(&mut conn, PARTITION, &trusting(), Some(&archived))
+        .await
+        .unwrap();
+    assert_eq!(db.count().await, 0);
+    let archived = archive::check(&archived.manifest_path).unwrap();
+    for (inserted, stored) in [(17, 0), (0, 17)] {
+        let report = archive::restore(&mut conn, &archived, &Trust::Ledger, &mut |_| {})
+            .await
+            .unwrap();
+        assert_eq!(
+            (report.inserted, report.already_stored, report.unreadable),
+            (inserted, stored, 0)
+        );
+        assert_eq!(text(&client, EVERYTHING).await, before);
+    }
+    let ledger = retention::ledger(&mut conn).await.unwrap();
+    let again = "SELECT encode(digest, 'hex') FROM audit_logs_digest('2019-02-01Z', '2019-03-01Z')";
+    assert_eq!(text(&client, again).await, [ledger[0].digest.clone()]);
+}
+
+/// Long JSON is put together in the server when it is restored, with less stack than it was inserted with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_long_and_too_deep_is_named() {
+    let row = |depth: usize| {
+        format!(
+            "INSERT INTO audit_logs (created_at, action, metadata) VALUES ('2019-02-02', 'x', \
+                 jsonb_build_array(repeat('x', 70000), (repeat('[', {depth}) || repeat(']', {depth}))::jsonb))"
+        )
+    };
+    let db = month_of(&[&row(5_990)]).await;
+    let dir = TempDir::new().unwrap();
+    let archived = write(&db, PARTITION, dir.path()).await.unwrap();
+    let mut conn = db.connection().await;
+    retention::drop_month(&mut conn, PARTITION, &trusting(), Some(&archived))
+        .await
+        .unwrap();
+    let report = archive::restore(&mut conn, &archived, &Trust::Ledger, &mut |_| {}).await;
+    assert_eq!(report.unwrap().inserted, 1);
+    db.sql(&row(6_100)).await.unwrap();
+    let id = db
+        .text("SELECT id::text AS value FROM audit_logs ORDER BY id DESC LIMIT 1")
+        .await;
+    let error = write(&db, PARTITION, dir.path()).await.unwrap_err().to_string();
+    assert!(
+        error.contains(&id) && error.contains("without an archive"),
+        "{error}"
+    );
+}
+
+/// A different row under the same key is noticed, also if only its long value differs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_value_that_differs_is_a_conflict() {
+    let id = "00000000-0000-7000-8000-000000000001";
+    let row = |value: &str| {
+        format!(
+            "INSERT INTO audit_logs (id, created_at, recorded_at, tx_id, action, actor_id) VALUES ('{id}', '2019-02-02', '2019-02-02', 1, 'x', repeat('{value}', 100000))"
+        )
+    };
+    let db = month_of(&[&row("a")]).await;
+    let dir = TempDir::new().unwrap();
+    let archived = write(&db, PARTITION, dir.path()).await.unwrap();
+    let other = month_of(&[&row("b")]).await;
+    let accept = Trust::Operator("test".to_owned());
+    let error = archive::restore(&mut other.connection().await, &archived, &accept, &mut |_| {})
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("conflict"), "{error}");
+    let kept = "SELECT left(actor_id, 3) AS value FROM audit_logs";
+    assert_eq!(other.text(kept).await, "bbb");
+}
+
+/// The text of this value has more than the gigabyte that PostgreSQL permits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_no_archive_can_have_is_named_and_dropped_only_on_request() {
+    let db = month_of(&[
+        "INSERT INTO audit_logs (created_at, action, metadata) SELECT '2019-02-02', 'huge', jsonb_agg(1e131000::numeric) FROM generate_series(1, 9000)",
+        "INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-03', 'x')",
+    ])
+    .await;
+    let id = db
+        .text("SELECT id::text AS value FROM audit_logs WHERE action = 'huge'")
+        .await;
+    let dir = TempDir::new().unwrap();
+    let archived = write(&db, PARTITION, dir.path()).await.unwrap();
+    assert_eq!(archived.manifest.rows, 2);
+    let mut conn = db.connection().await;
+    let error = retention::drop_month(&mut conn, PARTITION, &trusting(), Some(&archived))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(&id) && error.contains("--drop-unreadable"),
+        "{error}"
+    );
+    assert_eq!(db.count().await, 2);
+    let policy = RetentionPolicy {
+        drop_unreadable: true,
+        ..trusting()
+    };
+    retention::drop_month(&mut conn, PARTITION, &policy, Some(&archived))
+        .await
+        .unwrap();
+    let ledger = retention::ledger(&mut conn).await.unwrap();
+    assert_eq!(ledger[0].overrides, ["trust_clock", "drop_unreadable"]);
+    let report = archive::restore(&mut conn, &archived, &Trust::Ledger, &mut |_| {})
+        .await
+        .unwrap();
+    assert_eq!((report.inserted, report.unreadable), (1, 1));
+}
