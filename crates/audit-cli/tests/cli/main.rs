@@ -1,6 +1,7 @@
 //! Tests of the `auditlog` command as a process, on both databases.
 #![allow(clippy::unwrap_used)]
 
+mod actions;
 mod arguments;
 mod doctor;
 mod environment;
