@@ -23,7 +23,7 @@ static CURRENT: OnceLock<Current> = OnceLock::new();
 
 struct Current {
     scrubber: Option<Scrubber>,
-    hash_key: Option<HashKey>,
+    hash_key: Result<HashKey, HashKeyError>,
 }
 
 /// What is scrubbed, beyond or in place of the built-in lists. See the [module](super).
@@ -55,7 +55,8 @@ pub struct ScrubRules {
     allowed_names: Vec<String>,
     prefixes: Vec<String>,
     without: Vec<Shape>,
-    hash_key: Option<HashKey>,
+    /// None if nobody sets it; the error of one that cannot be used.
+    hash_key: Option<Result<HashKey, HashKeyError>>,
 }
 
 /// The key of an HMAC.
@@ -156,7 +157,7 @@ impl ScrubRules {
     /// # Errors
     /// When it is shorter than 16 bytes.
     pub fn hash_key(mut self, key: impl AsRef<[u8]>) -> Result<Self, HashKeyError> {
-        self.hash_key = Some(HashKey::new(key.as_ref())?);
+        self.hash_key = Some(Ok(HashKey::new(key.as_ref())?));
         Ok(self)
     }
 
@@ -173,17 +174,18 @@ impl ScrubRules {
         self.secret_names.extend(list("AUDIT_SCRUB_NAMES"));
         self.allowed_names.extend(list("AUDIT_SCRUB_ALLOW"));
         if let Some(key) = get("AUDIT_HASH_KEY").filter(|key| !key.is_empty()) {
-            match HashKey::new(key.as_bytes()) {
-                Ok(key) => self.hash_key = self.hash_key.or(Some(key)),
-                Err(error) => _ = contained(|| log::error!(target: LOG_TARGET, "AUDIT_HASH_KEY: {error}")),
+            let key = HashKey::new(key.as_bytes());
+            if let Err(error) = &key {
+                contained(|| log::error!(target: LOG_TARGET, "AUDIT_HASH_KEY: {error}"));
             }
+            self.hash_key = self.hash_key.or(Some(key));
         }
         self
     }
 
     fn compile(self) -> Current {
         Current {
-            hash_key: self.hash_key.clone(),
+            hash_key: self.hash_key.clone().unwrap_or(Err(HashKeyError::Missing)),
             scrubber: if self.is_off { None } else { Scrubber::new(self) },
         }
     }
@@ -197,7 +199,7 @@ impl fmt::Debug for ScrubRules {
             .field("allowed_names", &self.allowed_names)
             .field("prefixes", &self.prefixes)
             .field("without", &self.without)
-            .field("has_hash_key", &self.hash_key.is_some())
+            .field("has_hash_key", &matches!(self.hash_key, Some(Ok(_))))
             .finish()
     }
 }
@@ -215,9 +217,9 @@ pub fn install(rules: ScrubRules) -> Result<(), RulesInUse> {
 /// digits.
 ///
 /// # Errors
-/// When there is no key.
+/// When there is no key, or one that is too short.
 pub fn hash(value: impl AsRef<[u8]>) -> Result<String, HashKeyError> {
-    let key = in_use().hash_key.as_ref().ok_or(HashKeyError::Missing)?;
+    let key = in_use().hash_key.as_ref().map_err(|error| *error)?;
     Ok(key.digest(value.as_ref()))
 }
 
