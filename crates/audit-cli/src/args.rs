@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::builder::styling::{AnsiColor, Styles};
 
 use crate::{
-    actions, doctor, hold, import, list, migrate, partitions, restore, retention, spool, verify, write,
+    actions, doctor, hash, hold, import, list, migrate, partitions, restore, retention, spool, verify, write,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -103,6 +103,8 @@ pub(crate) enum Command {
     List(list::Args),
     /// Show the declared actions, and compare them with those of the trail
     Actions(actions::Args),
+    /// Print the digest by which a hashed value is found
+    Hash(hash::Args),
     /// Inspect and replay entries that are spooled on this machine's disk
     Spool(spool::Args),
     /// Check the trail

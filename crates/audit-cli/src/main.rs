@@ -13,6 +13,7 @@ mod doctor;
 mod error;
 mod feed;
 mod gzip;
+mod hash;
 mod hold;
 mod import;
 mod input;
@@ -84,6 +85,7 @@ async fn run_verb(cli: Cli) -> error::CommandResult {
         Command::Import(args) => import::run(&database, args).await,
         Command::List(args) => list::run(&database, args).await,
         Command::Actions(args) => actions::run(&database, args).await,
+        Command::Hash(args) => hash::run(&args),
         Command::Spool(args) => spool::run(&database, args).await,
         Command::Verify(args) => verify::run(&database, args).await,
         Command::Partitions(args) => partitions::run(&database, args).await,

@@ -6,6 +6,7 @@ mod arguments;
 mod doctor;
 mod environment;
 mod fixture;
+mod hash;
 mod hostile;
 mod import;
 mod list;

@@ -23,13 +23,15 @@ enum Before {
     NoQuarantine,
     /// The file of the spool was found to be damaged.
     DamagedSpool,
+    /// No key for digests is set.
+    NoKey,
     /// On SQLite, the file has this mode.
     SqliteMode(u32),
     /// On SQLite, entries of a writer are missing.
     Missing,
 }
 
-use Before::{DamagedSpool, File, Missing, NoQuarantine, NoServer, Nothing, Sql, SqliteMode};
+use Before::{DamagedSpool, File, Missing, NoKey, NoQuarantine, NoServer, Nothing, Sql, SqliteMode};
 
 /// The words of a verb, an exit code, and how it ends with that.
 const WAYS: &[(&str, i32, Before, &str)] = &[
@@ -65,6 +67,9 @@ const WAYS: &[(&str, i32, Before, &str)] = &[
     ("actions", 1, Nothing, "actions --used"),
     ("actions", 2, Nothing, "actions --since 2026-01"),
     ("actions", 3, NoServer, "actions --used"),
+    ("hash", 0, Nothing, "hash alice"),
+    ("hash", 2, Nothing, "hash"),
+    ("hash", 3, NoKey, "hash alice"),
     ("spool status", 0, NoQuarantine, "spool --dir spool status"),
     ("spool status", 1, Nothing, "spool --dir spool status"),
     ("spool status", 2, Nothing, "spool --dir spool status --nonsense"),
@@ -241,6 +246,7 @@ fn run(shared: &World, (_, _, before, arguments): (&str, i32, Before, &str)) -> 
                 }
             }
         }
+        NoKey => _ = command.env_remove("AUDIT_HASH_KEY"),
         SqliteMode(mode) => migrated_file(dir.path(), mode),
         Missing => {
             let cli = CliFixture::with_missing_entries();

@@ -68,8 +68,9 @@ use Cell::{AsUsual, Ends, NotApplicable};
 use Condition::*;
 
 /// The verbs that use no database with these arguments.
-const WITHOUT_DATABASE: [&str; 4] = [
+const WITHOUT_DATABASE: [&str; 5] = [
     "actions",
+    "hash",
     "spool status",
     "spool quarantine",
     "restore --check",

@@ -41,6 +41,7 @@ pub(crate) const VERBS: &[Verb] = &[
         usual: 1,
         ..verb("actions --used", "actions --used")
     },
+    verb("hash", "hash alice"),
     // The directory has a quarantine.
     Verb {
         usual: 1,
