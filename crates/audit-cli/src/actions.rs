@@ -44,7 +44,8 @@ that begin with audit.):
 
 No index serves --used: it reads each entry since that time. On PostgreSQL, 10 million entries take seconds, and the \
 command ends after 5 minutes unless statement_timeout sets another limit. It ends with exit code 3 if there are more \
-than 10,000 different actions: ids do not belong in their names.
+than 10,000 different actions: ids do not belong in their names. A login that row security limits counts the rows that it \
+sees.
 
 Without --used, no database is needed.
 
