@@ -37,6 +37,7 @@ mod read_only;
 mod retention;
 mod roles;
 mod round_trip;
+mod scrub;
 mod small_disk;
 mod spool;
 mod spool_disk;

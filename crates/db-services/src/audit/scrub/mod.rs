@@ -14,7 +14,7 @@
 //! | a private key in PEM (RFC 7468) | `-----BEGIN PRIVATE KEY-----…` | `[scrubbed: private key]` |
 //! | HTTP credentials (RFC 6750, RFC 7617) | `Bearer …`, `Basic …` | `Bearer [scrubbed: credentials]` |
 //! | the password of a URL | `postgres://app:…@db` | `postgres://app:[scrubbed: password]@db` |
-//! | a parameter with the name of a secret | `?access_token=…` | `?access_token=[scrubbed: name]` |
+//! | a parameter with the name of a secret | `?access_token=…`, `{\"pin\": …}` in a text | `?access_token=[scrubbed: name]` |
 //! | a payment card number | `4111 1111 1111 1111` | `[scrubbed: card]` |
 //!
 //! **Names.** The name of a secret ends with a word such as password, token, secret, authorization, cookie,
@@ -52,6 +52,7 @@
 mod card;
 mod filter;
 mod names;
+mod parameter;
 mod rules;
 mod shapes;
 mod text;

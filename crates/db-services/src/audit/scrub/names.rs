@@ -257,7 +257,7 @@ pub(super) fn terms() -> impl Iterator<Item = &'static str> {
     SECRETS.iter().chain(SECRET_WORDS).copied()
 }
 
-/// What a text contains that has a member with such a name: the terms, with the usual separators between words.
+/// The spellings of a term, with the usual separators between its words. A text with a member of that name has one of them.
 pub(super) fn spellings(term: &str) -> Vec<String> {
     let term = term.to_ascii_lowercase();
     match term.contains(' ') {

@@ -127,7 +127,7 @@ impl ScrubRules {
     }
 
     /// Adds the name of a secret: members whose names end with its words. Case and the separators between words do not
-    /// matter.
+    /// matter. A name of fewer than 3 letters has no effect.
     pub fn secret_name(mut self, name: impl Into<String>) -> Self {
         self.secret_names.push(name.into());
         self
@@ -305,23 +305,25 @@ impl Scrubber {
             .allowed_names
             .iter()
             .for_each(|name| names.add_allowed(name));
-        let own = rules
-            .prefixes
-            .into_iter()
-            .filter(|prefix| prefix.len() >= MIN_NEEDLE)
-            .map(|prefix| Pattern {
-                prefix: Cow::Owned(prefix),
-                form: Form::Key(is_token68, 1),
-            });
-        let patterns: Vec<Pattern> = PATTERNS.iter().cloned().chain(own).collect();
+        let own = rules.prefixes.into_iter().map(|prefix| Pattern {
+            prefix: Cow::Owned(prefix),
+            form: Form::Key(is_token68, 1),
+        });
+        let patterns = PATTERNS.iter().cloned().chain(own);
+        let patterns: Vec<Pattern> = patterns
+            .filter(|pattern| pattern.prefix.len() >= MIN_NEEDLE)
+            .collect();
         let own_names = rules.secret_names.iter().map(|name| names::words(name));
         let terms = names::terms().map(str::to_owned).chain(own_names);
-        let spellings = terms.flat_map(|term| names::spellings(&term));
-        let needles = patterns
+        let spellings = terms
+            .flat_map(|term| names::spellings(&term))
+            .filter(|term| term.len() >= MIN_NEEDLE);
+        // The patterns first: the number of a needle is that of its pattern.
+        let needles: Vec<String> = patterns
             .iter()
             .map(|pattern| pattern.prefix.to_string())
-            .chain(spellings);
-        let needles: Vec<String> = needles.filter(|needle| needle.len() >= MIN_NEEDLE).collect();
+            .chain(spellings)
+            .collect();
         let search = AhoCorasickBuilder::new()
             .ascii_case_insensitive(true)
             .match_kind(MatchKind::Standard)
@@ -358,5 +360,104 @@ impl Scrubber {
             Some(pattern) => Match::Pattern(pattern, found.start()),
             None => Match::Name(found.end()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::text::{scrub_json, scrub_text};
+    use super::*;
+
+    fn scrubbed(rules: ScrubRules, json: &str) -> String {
+        let scrubber = rules.compile().scrubber.unwrap();
+        scrub_json(&scrubber, json, &|_| false).unwrap_or_else(|| json.to_owned())
+    }
+
+    #[test]
+    fn an_application_adds_and_removes_names_prefixes_and_shapes() {
+        let rules = ScrubRules::new()
+            .secret_name("customerIban")
+            .secret_name("pw")
+            .allowed_name("device token")
+            .secret_prefix("acme_key_")
+            .secret_prefix("a")
+            .without(Shape::Card);
+        let json = r#"{"customer_iban":"a","CUSTOMER-IBAN":"b","iban":"c","deviceToken":"d","userDeviceToken":"e","n":"acme_key_7","card":"4111111111111111"}"#;
+        let expected = r#"{"customer_iban":"[scrubbed: name]","CUSTOMER-IBAN":"[scrubbed: name]","iban":"c","deviceToken":"d","userDeviceToken":"[scrubbed: name]","n":"[scrubbed: key]","card":"4111111111111111"}"#;
+        assert_eq!(scrubbed(rules, json), expected);
+    }
+
+    #[test]
+    fn a_name_that_is_made_secret_is_no_longer_allowed() {
+        let json = r#"{"next_token":"a"}"#;
+        assert_eq!(scrubbed(ScrubRules::new(), json), json);
+        let rules = ScrubRules::new().secret_name("nextToken");
+        assert_eq!(scrubbed(rules, json), r#"{"next_token":"[scrubbed: name]"}"#);
+    }
+
+    #[test]
+    fn the_environment_adds_to_the_rules() {
+        let environment = |name: &str| {
+            let value = match name {
+                "AUDIT_SCRUB_NAMES" => " iban, ,tax_number",
+                "AUDIT_SCRUB_ALLOW" => "device_token",
+                "AUDIT_HASH_KEY" => "0123456789abcdef",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let json = r#"{"IBAN":"a","taxNumber":"b","device_token":"c","password":"d"}"#;
+        let expected = r#"{"IBAN":"[scrubbed: name]","taxNumber":"[scrubbed: name]","device_token":"c","password":"[scrubbed: name]"}"#;
+        assert_eq!(
+            scrubbed(ScrubRules::new().with_environment(environment), json),
+            expected
+        );
+        let keys = [
+            ScrubRules::new(),
+            ScrubRules::new().hash_key("another key of 16").unwrap(),
+        ]
+        .map(|rules| {
+            rules
+                .with_environment(environment)
+                .compile()
+                .hash_key
+                .unwrap()
+                .digest(b"x")
+        });
+        // RFC 2104, computed with another implementation.
+        assert_eq!(
+            keys[0],
+            "hmac-sha256:68f4d9c04881bab754f229e82dee00ccf8d9f6a7cf98125ac5e8254d6cd3cc3f"
+        );
+        assert_ne!(keys[0], keys[1], "the application's own key counts");
+    }
+
+    #[test]
+    fn rules_that_are_off_scrub_nothing() {
+        let off = |_: &str| Some("OFF".to_owned());
+        assert!(ScrubRules::off().compile().scrubber.is_none());
+        assert!(
+            ScrubRules::new()
+                .with_environment(off)
+                .compile()
+                .scrubber
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_short_hash_key_is_refused_and_no_key_is_shown() {
+        assert_eq!(
+            ScrubRules::new().hash_key("short").err(),
+            Some(HashKeyError::TooShort)
+        );
+        let key = "0123456789abcdef";
+        let shown = format!("{:?}", ScrubRules::new().hash_key(key).unwrap());
+        assert!(
+            shown.contains("has_hash_key: true") && !shown.contains(key),
+            "{shown}"
+        );
+        let scrubber = ScrubRules::new().compile().scrubber.unwrap();
+        assert_eq!(scrub_text(&scrubber, "plain enough"), None);
     }
 }

@@ -158,6 +158,13 @@ fn a_secret_is_replaced_wherever_it_is_in_a_text() {
 }
 
 #[test]
+fn each_pattern_has_a_beginning_that_can_be_searched_for() {
+    for pattern in shapes::PATTERNS {
+        assert!(pattern.prefix.len() >= filter::MIN_NEEDLE, "{}", pattern.prefix);
+    }
+}
+
+#[test]
 fn a_secret_is_replaced_at_any_depth_and_in_names() {
     for secret in secrets() {
         let entry =
@@ -273,10 +280,13 @@ fn what_only_looks_like_a_secret_stays() {
         "account": 123_837_392_027_u64, "order": "4111111111111112", "version": "4111111111111111.5",
         "url": "https://example.org:8443/a?b=c", "git": "ssh://git@example.org/a.git", "mail": "mailto:a@example.org",
         "image": "registry.example.org/a@sha256:abc", "time": "2026-11-29T00:00:00Z",
+        "arn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:web-secret-17-QaRzei",
+        "prose": "invalid token: expected a number; password: must be long; token = next, secret: yes, cookie: none",
+        "json": "{\"token_count\": 12345678, \"password\": null, \"token\": true, \"secret\": \"\"}",
         "text": "Bearer authentication is required; Basic authentication is not enough. The token= sign.",
         "certificate": "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----",
         "words": "asia-pacific ASIATICS key-value sk-learn hf_hub npm_run SG.x eyJ", "phone": "+4915112345678901",
-        "arn": "arn:aws:iam::123456789012:role/AKIA", "query": "page_token=abc&nextToken=def",
+        "role": "arn:aws:iam::123456789012:role/AKIA", "query": "page_token=abc&nextToken=def",
     });
     assert_eq!(stored(&kept), kept);
 }
@@ -451,6 +461,9 @@ fn a_hashed_value_without_a_key_is_not_stored() {
 fn no_text_takes_time_by_the_square_of_its_length() {
     for part in [
         "token=",
+        "token: \"",
+        "token:\\\"",
+        "token\\\":\\\"",
         "eyJ-",
         "eyJ.",
         "Bearer ",

@@ -20,7 +20,7 @@ pub(super) struct Pattern {
 /// What follows a beginning.
 #[derive(Clone, Copy)]
 pub(super) enum Form {
-    /// At least so many characters of an alphabet; the beginning is part of the key.
+    /// At least N characters of an alphabet; the beginning is part of the key.
     Key(Alphabet, usize),
     /// An AWS access key id.
     AccessKeyId,
@@ -78,7 +78,11 @@ pub(super) const PATTERNS: &[Pattern] = &[
     other("ASIA", Form::AccessKeyId),
     other("ABIA", Form::AccessKeyId),
     other("ACCA", Form::AccessKeyId),
+    key("bedrock-api-key-", is_token68, 20),
+    key("ABSK", is_token68, 109),
     other("eyJ", Form::Jwt),
+    key("ZXlK", is_token68, 60),
+    key("eyJrIjoi", is_token68, 70),
     other("-----BEGIN", Form::Pem),
     other("Bearer ", Form::Bearer),
     other("Basic ", Form::Basic),
@@ -179,10 +183,36 @@ pub(super) const PATTERNS: &[Pattern] = &[
     key("NRJS-", is_hex, 19),
     key("dt0c01.", is_dotted, 80),
     key("pnu_", is_alphanumeric, 36),
-    key("sgp_", |byte| is_hex(byte) || byte == b'_', 40),
+    key("sgp_", |byte| is_alphanumeric(byte) || byte == b'_', 40),
     key("sk_eleven_", is_alphanumeric, 20),
+    key("cmVmd", is_alphanumeric, 59),
+    key("AKCp", is_alphanumeric, 69),
+    key(
+        "A3-",
+        |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-',
+        36,
+    ),
+    key("CLOJARS_", is_alphanumeric, 60),
+    key("pat.", is_dotted, 60),
+    key("sat.", is_dotted, 60),
+    key("fm1_", is_token68, 60),
+    key("fm2_", is_token68, 60),
+    key("ico-", is_alphanumeric, 32),
+    key("sha256~", is_base64url, 43),
+    key("tk-us-", is_base64url, 48),
+    key("API-", is_alphanumeric, 26),
+    key("4b1d", is_alphanumeric, 38),
     // Services
-    key("SG.", is_dotted, 60),
+    key("p8e-", is_alphanumeric, 32),
+    key("EAAM", is_alphanumeric, 100),
+    key("EAAC", is_alphanumeric, 100),
+    key("fio-u-", |byte| is_base64url(byte) || byte == b'=', 64),
+    key("sm_aat_", is_alphanumeric, 16),
+    key("sm_pat_", is_alphanumeric, 16),
+    key("sm_sat_", is_alphanumeric, 16),
+    key("s-s4t2ud-", is_hex, 64),
+    key("dnkey-", is_base64url, 70),
+    key("SG.", is_token68, 60),
     key("key-", is_hex, 32),
     key("shpat_", is_hex, 32),
     key("shpca_", is_hex, 32),
@@ -201,14 +231,14 @@ pub(super) const PATTERNS: &[Pattern] = &[
     key("pat-na1-", |byte| is_hex(byte) || byte == b'-', 36),
     key("pat-eu1-", |byte| is_hex(byte) || byte == b'-', 36),
     key("xkeysib-", is_base64url, 64),
-    key("pscale_tkn_", is_dotted, 32),
-    key("pscale_pw_", is_dotted, 32),
-    key("pscale_oauth_", is_dotted, 32),
+    key("pscale_tkn_", is_token68, 32),
+    key("pscale_pw_", is_token68, 32),
+    key("pscale_oauth_", is_token68, 32),
     key("rdme_", is_alphanumeric, 70),
     key("phc_", is_alphanumeric, 40),
     key("phx_", is_alphanumeric, 40),
-    key("duffel_live_", is_base64url, 40),
-    key("duffel_test_", is_base64url, 40),
+    key("duffel_live_", is_token68, 40),
+    key("duffel_test_", is_token68, 40),
     key("EZAK", is_alphanumeric, 54),
     key("EZTK", is_alphanumeric, 54),
     key("shippo_live_", is_hex, 40),
@@ -326,11 +356,15 @@ fn end_of_pem(text: &[u8], after: usize) -> Option<usize> {
     Some(end_while(text, label, |byte| byte == b'-'))
 }
 
-/// A token that is long, or has a digit: not a word, as in "Bearer authentication".
+/// True for what is long, or has a digit.
+pub(super) fn is_no_word(token: &[u8]) -> bool {
+    token.len() >= 24 || (token.len() >= 6 && token.iter().any(u8::is_ascii_digit))
+}
+
+/// A token that is no word, as in "Bearer authentication".
 fn bearer(text: &[u8], after: usize) -> Option<Range<usize>> {
     let token = &text[after..end_while(text, after, is_token68)];
-    let is_long = token.len() >= 24 || (token.len() >= 6 && token.iter().any(u8::is_ascii_digit));
-    (is_long && starts_word(text, after, "bearer ".len())).then(|| after..after + token.len())
+    (is_no_word(token) && starts_word(text, after, "bearer ".len())).then(|| after..after + token.len())
 }
 
 /// Padded base64, or base64 that is no word.

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::parameter::{Syntax, parameter};
 use super::rules::{Match, Scrubber, Shape};
-use super::shapes::{Found, Search, is_access_key_id};
+use super::shapes::{Search, is_access_key_id};
 use super::values::{MARKER_START, is_stored_form};
 use super::{card, names};
 use crate::audit::changes::MASK;
@@ -27,14 +28,14 @@ pub(super) fn scrub_text(scrubber: &Scrubber, text: &str) -> Option<String> {
     if text.len() < MIN_BYTES {
         return None;
     }
-    let (found, _) = find_shapes(scrubber, text);
+    let (found, _) = find_shapes(scrubber, text, Syntax::Plain);
     replace(text, found)
 }
 
 /// The JSON object without its secrets, if it has any. Its text is compact, and no deeper than the limit. Members for
 /// which `is_plain` is true stay.
 pub(super) fn scrub_json(scrubber: &Scrubber, json: &str, is_plain: &dyn Fn(&str) -> bool) -> Option<String> {
-    let (mut found, has_names) = find_shapes(scrubber, json);
+    let (mut found, has_names) = find_shapes(scrubber, json, Syntax::Json);
     if found.is_empty() && !has_names {
         return None;
     }
@@ -61,10 +62,10 @@ fn is_within(parts: &[Range<usize>], inner: &Range<usize>) -> bool {
 }
 
 /// What has the shape of a secret, and whether there may be a member with the name of one.
-fn find_shapes(scrubber: &Scrubber, text: &str) -> (Vec<Replacement>, bool) {
+fn find_shapes(scrubber: &Scrubber, text: &str, syntax: Syntax) -> (Vec<Replacement>, bool) {
     let mut found = Vec::new();
     // Each look at a text asks first whether a longer one is needed: hardly a text has a secret.
-    let has_names = scrubber.may_match(text) && find_patterns(scrubber, text, &mut found);
+    let has_names = scrubber.may_match(text) && find_patterns(scrubber, text, syntax, &mut found);
     if scrubber.looks_for(Shape::Card) && card::may_occur(text.as_bytes()) {
         card::find(text.as_bytes(), |range| {
             found.push(Replacement::of(range, Shape::Card))
@@ -75,7 +76,7 @@ fn find_shapes(scrubber: &Scrubber, text: &str) -> (Vec<Replacement>, bool) {
 
 /// Adds what begins like a secret and is one. True if there may be a member with the name of one.
 #[inline(never)]
-fn find_patterns(scrubber: &Scrubber, text: &str, found: &mut Vec<Replacement>) -> bool {
+fn find_patterns(scrubber: &Scrubber, text: &str, syntax: Syntax, found: &mut Vec<Replacement>) -> bool {
     let mut has_names = false;
     let mut search = Search::new(text.as_bytes());
     // To look again at what is found already would take time by the square of the length: `token=token=token=…`.
@@ -86,7 +87,9 @@ fn find_patterns(scrubber: &Scrubber, text: &str, found: &mut Vec<Replacement>) 
             Match::Pattern(pattern, start) => search.verify(pattern, start),
             Match::Name(end) => {
                 has_names = true;
-                (end >= covered).then(|| parameter(scrubber, text, end)).flatten()
+                (end >= covered)
+                    .then(|| parameter(scrubber.names(), text, end, syntax))
+                    .flatten()
             }
         };
         if let Some(secret) = secret.filter(|secret| scrubber.looks_for(secret.shape)) {
@@ -104,28 +107,6 @@ impl Replacement {
             marker: shape.marker().into(),
         }
     }
-}
-
-/// The value of a parameter `name=value`, as in a query string or a connection string, whose name ends here.
-fn parameter(scrubber: &Scrubber, text: &str, end: usize) -> Option<Found> {
-    let bytes = text.as_bytes();
-    let sign = end + usize::from(bytes.get(end) == Some(&b's'));
-    if bytes.get(sign) != Some(&b'=') {
-        return None;
-    }
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    let start = bytes[..end]
-        .iter()
-        .rposition(|byte| !is_name(byte))
-        .map_or(0, |at| at + 1);
-    let is_end = |byte: &u8| *byte <= b' ' || b"&;,\"'\\<>()[]{}#".contains(byte);
-    let (value, rest) = (sign + 1, &bytes[sign + 1..]);
-    let length = rest.iter().position(is_end).unwrap_or(rest.len());
-    let is_secret = length > 0 && scrubber.names().is_secret(text.get(start..sign)?);
-    is_secret.then_some(Found {
-        range: value..value + length,
-        shape: Shape::Parameter,
-    })
 }
 
 /// Makes the markers fit into JSON: a number becomes a text, and markers within names are numbered, because of two
@@ -219,7 +200,7 @@ struct Walk<'a> {
     reader: Reader<'a>,
     length: usize,
     found: Vec<Replacement>,
-    /// What stays as it is.
+    /// The members that stay as they are.
     plain: Vec<Range<usize>>,
 }
 
