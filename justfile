@@ -80,6 +80,9 @@ check-code:
     cargo clippy --manifest-path fuzz/Cargo.toml -- -D warnings
     cargo clippy -p db-schema --no-default-features --features postgres -- -D warnings
     cargo clippy -p db-schema --no-default-features --features sqlite -- -D warnings
+    # Without the features of dev-dependencies.
+    cargo check -p audit-http --no-default-features
+    cargo check -p audit-http --features axum
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
     cargo deny --log-level error check bans licenses sources
 

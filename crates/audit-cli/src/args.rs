@@ -6,7 +6,9 @@ use std::ffi::OsString;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::builder::styling::{AnsiColor, Styles};
 
-use crate::{doctor, hold, import, list, migrate, partitions, restore, retention, spool, verify, write};
+use crate::{
+    actions, doctor, hash, hold, import, list, migrate, partitions, restore, retention, spool, verify, write,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -27,6 +29,7 @@ Examples:
   auditlog --database-url postgres://app@localhost/shop migrate
   auditlog import cloudtrail 2023-07-10/*.json.gz
   auditlog verify writers                              is anything missing?
+  auditlog actions --used                              which actions occur, and are all of them declared?
   auditlog retention plan --keep 13months              which months are due to be dropped?
   auditlog doctor                                      is the trail protected as intended?
 
@@ -98,6 +101,10 @@ pub(crate) enum Command {
     Import(import::Args),
     /// Show the newest entries
     List(list::Args),
+    /// Show the declared actions, and compare them with those of the trail
+    Actions(actions::Args),
+    /// Print the digest by which a hashed value is found
+    Hash(hash::Args),
     /// Inspect and replay entries that are spooled on this machine's disk
     Spool(spool::Args),
     /// Check the trail

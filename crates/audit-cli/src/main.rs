@@ -4,6 +4,7 @@
 //! 2 invalid arguments; 3 the database or a file failed. Of `doctor`: 0 fine; 1 critical; 2 warnings; 3 it could
 //! not be run.
 
+mod actions;
 mod args;
 mod batch;
 mod cloudtrail;
@@ -12,8 +13,10 @@ mod doctor;
 mod error;
 mod feed;
 mod gzip;
+mod hash;
 mod hold;
 mod import;
+mod input;
 mod lines;
 mod list;
 mod migrate;
@@ -81,6 +84,8 @@ async fn run_verb(cli: Cli) -> error::CommandResult {
         Command::Write(args) => write::run(&database, *args).await,
         Command::Import(args) => import::run(&database, args).await,
         Command::List(args) => list::run(&database, args).await,
+        Command::Actions(args) => actions::run(&database, args).await,
+        Command::Hash(args) => hash::run(&args),
         Command::Spool(args) => spool::run(&database, args).await,
         Command::Verify(args) => verify::run(&database, args).await,
         Command::Partitions(args) => partitions::run(&database, args).await,

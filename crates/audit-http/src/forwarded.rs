@@ -50,7 +50,9 @@ pub(crate) fn forwarded(element: &str) -> Option<IpAddr> {
                 return None;
             }
         };
-        if name.eq_ignore_ascii_case("for") && found.replace(unquoted(value)?).is_some() {
+        // Each value: a quote that a proxy has not escaped in one may have moved the borders of the others.
+        let value = unquoted(value)?;
+        if name.eq_ignore_ascii_case("for") && found.replace(value).is_some() {
             return None;
         }
     }
@@ -179,6 +181,10 @@ mod tests {
             "for=unknown",
             "for=2001:db8::1;by",
             r#"for="\"#,
+            r#"for=192.0.2.60;host="a"b""#,
+            r#"for=192.0.2.60;host=a"b"#,
+            r#"for=192.0.2.60;proto="http"#,
+            r#"host="a"b;for=192.0.2.60"#,
         ] {
             assert_eq!(forwarded(element), None, "{element}");
         }

@@ -45,13 +45,15 @@ pub(crate) async fn sign_in(
     State(store): State<Store>,
     Fields(given): Fields<Credentials>,
 ) -> Result<Response, AppError> {
-    let failed = AuditEntry::new(AUTH_LOGIN_FAILED);
+    // Nobody has proven to be the user, and a session or an API key of somebody else proves nothing: without the type
+    // the entry would get their name, in the trail of the attempted account's tenant.
+    let failed = AuditEntry::new(AUTH_LOGIN_FAILED).actor_type("anonymous");
     let user = store
         .user(&given.name)
         .await
         .inspect_err(|error| error.record(failed.clone()))?;
-    // Nobody has proven to be the user: the account is what is attempted, and not the actor. A name that is no user's
-    // is not recorded, since it may be a password in the wrong field.
+    // The account is what is attempted, and not the actor. A name that is no user's is not recorded, since it may be a
+    // password in the wrong field.
     let failed = match &user {
         Some(user) => failed.tenant(&*user.tenant_id).resource("user", &*user.name),
         None => failed,

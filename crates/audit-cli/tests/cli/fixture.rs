@@ -50,7 +50,7 @@ impl CliFixture {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_auditlog"));
         command.args(arguments).current_dir(&self.dir);
-        for name in ["AUDIT_DATABASE_URL", "DATABASE_URL", "RUST_LOG"] {
+        for name in ["AUDIT_DATABASE_URL", "DATABASE_URL", "AUDIT_HASH_KEY", "RUST_LOG"] {
             command.env_remove(name);
         }
         if let Some(postgres) = &self.postgres {

@@ -1,10 +1,12 @@
 //! Tests of the `auditlog` command as a process, on both databases.
 #![allow(clippy::unwrap_used)]
 
+mod actions;
 mod arguments;
 mod doctor;
 mod environment;
 mod fixture;
+mod hash;
 mod hostile;
 mod import;
 mod list;

@@ -23,6 +23,16 @@
 //! assert_eq!(AuditEntry::new(AUTH_LOGIN).action, "auth.login");
 //! assert_eq!(ACTIONS.len(), 2);
 //! ```
+//!
+//! `auditlog actions --used --declared FILE` compares the declared actions with those in the table. The file is the list
+//! as JSON, which the application prints:
+//!
+//! ```
+//! use db_services::audit::actions::USUAL as ACTIONS;
+//!
+//! println!("{}", serde_json::to_string(ACTIONS)?);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 use std::fmt;
 

@@ -34,7 +34,7 @@
 //!
 //! What the entry sets itself always wins. `actor_id`, `actor_type` and `on_behalf_of` describe one actor: they are
 //! filled only in an entry that sets neither `actor_id` nor `actor_type`, or sets `actor_id` to the actor of the
-//! context. Thus `anonymous` never gets the name of the signed-in user, and another actor never gets the user's type.
+//! context, and no other type. Thus `anonymous` never gets the name of the signed-in user, and another actor never gets the user's type.
 //! An address that [`ip_text`](super::AuditEntry::ip_text) could not read counts as set.
 //!
 //! # Late binding
@@ -150,7 +150,9 @@ impl AuditContext {
     /// Fills what the entry leaves open.
     fn fill(&self, entry: &mut AuditEntry) {
         let is_open = entry.actor_id.is_none() && entry.actor_type.is_none();
-        if is_open || (entry.actor_id.is_some() && entry.actor_id == self.actor_id) {
+        let has_type_of_context = entry.actor_type.is_none() || entry.actor_type == self.actor_type;
+        let is_same = entry.actor_id.is_some() && entry.actor_id == self.actor_id && has_type_of_context;
+        if is_open || is_same {
             fill_text(&mut entry.actor_id, &self.actor_id);
             fill_text(&mut entry.actor_type, &self.actor_type);
             fill_text(&mut entry.on_behalf_of, &self.on_behalf_of);
@@ -176,9 +178,10 @@ impl AuditContext {
             request_id,
             trace_id,
         } = other;
-        // Another actor comes with a type and a principal of its own, or with none.
-        if actor_id.is_some() && actor_id != self.actor_id {
-            (self.actor_type, self.on_behalf_of) = (None, None);
+        // Another actor comes with a type and a principal of its own, or with none. A type alone is another actor too.
+        let is_named = actor_id.is_some() || actor_type.is_some();
+        if is_named && actor_id != self.actor_id {
+            (self.actor_id, self.actor_type, self.on_behalf_of) = (None, None, None);
         }
         let replace = |old: &mut Option<CompactString>, new: Option<CompactString>| {
             if new.is_some() {
@@ -235,7 +238,8 @@ pub fn carry<F: Future>(future: F) -> impl Future<Output = F::Output> {
 /// Adds to the current context what another one sets, for the entries that are written from now on. False if there
 /// is no current context.
 ///
-/// Another actor replaces the actor's type and principal too: they describe one actor.
+/// Another actor replaces the actor's type and principal too: they describe one actor. A type without an actor
+/// (`anonymous`) is another actor than the one that has an id, and replaces all three.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

@@ -109,6 +109,40 @@ fn a_type_that_is_bound_to_the_same_actor_leaves_the_rest() {
 }
 
 #[test]
+fn a_type_that_is_bound_without_an_actor_replaces_the_actor() {
+    let mut context = request();
+    context.merge(AuditContext::new().actor_type("anonymous"));
+    assert_eq!(context.actor_type.as_deref(), Some("anonymous"));
+    assert_eq!((context.actor_id, context.on_behalf_of), (None, None));
+    assert_eq!(context.tenant_id.as_deref(), Some("acme"));
+}
+
+#[test]
+fn an_actor_that_is_bound_over_a_type_replaces_the_type() {
+    let mut context = AuditContext::new().actor_type("anonymous");
+    context.merge(AuditContext::new().actor("alice"));
+    assert_eq!(
+        (context.actor_id.as_deref(), context.actor_type),
+        (Some("alice"), None)
+    );
+}
+
+#[test]
+fn the_same_id_with_another_type_is_another_actor() {
+    let entry = filled(AuditEntry::new("job.run").actor("alice").actor_type("service"));
+    assert_eq!(entry.on_behalf_of, None);
+    let same = filled(AuditEntry::new("job.run").actor("alice").actor_type("user"));
+    assert_eq!(same.on_behalf_of.as_deref(), Some("bob"));
+}
+
+#[test]
+fn a_principal_that_is_bound_alone_leaves_the_actor() {
+    let mut context = request();
+    context.merge(AuditContext::new().on_behalf_of("carol"));
+    assert_eq!(context, request().on_behalf_of("carol"));
+}
+
+#[test]
 fn a_merge_takes_over_each_value_that_is_set() {
     let mut context = AuditContext::new();
     context.merge(request());

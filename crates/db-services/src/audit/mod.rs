@@ -14,6 +14,7 @@
 //! 7. [`observe`] and [`begin`] record how an operation ended, or that it began.
 //! 8. [`scrub`] keeps secrets out of all entries.
 //! 9. [`latest`] and [`count`] read the trail back; inside of [`for_tenant`] they see one tenant's rows.
+//!    [`action_usage`] counts the entries of each action.
 //!
 //! | | a killed process loses | a database outage loses |
 //! | --- | --- | --- |
@@ -48,6 +49,7 @@
 //! Alert when `audit_entries_dropped_total` or `audit_entries_quarantined_total` grows, and when
 //! `audit_oldest_entry_age_seconds` or `audit_spool_entries` does not return to 0.
 
+mod action_usage;
 pub mod actions;
 mod changes;
 pub mod context;
@@ -79,6 +81,7 @@ pub mod testing;
 mod verify;
 mod writer;
 
+pub use action_usage::{ActionUsage, action_usage};
 pub use actions::Action;
 pub use changes::{Changes, MAX_CHANGED_VALUE_BYTES, MAX_CHANGES, MAX_CHANGES_BYTES};
 pub use compact_str::CompactString;

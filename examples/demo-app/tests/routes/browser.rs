@@ -58,6 +58,13 @@ impl<'w> Browser<'w> {
             .await
     }
 
+    /// Creates an API key, and returns it.
+    pub(crate) async fn new_api_key(&mut self) -> String {
+        let page = self.post("/api-keys", &[("name", "nightly")]).await.body;
+        let (_, key) = page.split_once("id=\"key\">").unwrap();
+        key.split_once('<').unwrap().0.to_owned()
+    }
+
     pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.send(Method::GET, path, String::new()).await
     }

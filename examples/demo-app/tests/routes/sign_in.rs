@@ -90,3 +90,41 @@ async fn attempts_at_the_same_time_do_not_evade_the_lock() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_at_an_account_does_not_name_whoever_is_signed_in() {
+    on_both(async |world| {
+        let mut alice = world.signed_in("alice").await;
+        let key = alice.new_api_key().await;
+        let program = world.browser().with("authorization", format!("Bearer {key}"));
+        for mut visitor in [alice, program] {
+            // The visitor is known: a request of its own has an actor.
+            let known = visitor.get("/skills.json").await.entries;
+            assert!(
+                known[0].contains("alice acme"),
+                "the visitor is not known: {known:?}"
+            );
+            // Dave is another tenant's.
+            let attempt = visitor.sign_in("dave", "wrong").await;
+            assert_eq!(
+                attempt.entries,
+                ["auth.login_failed failure anonymous globex user/dave"]
+            );
+        }
+        for _ in 3..MAX_FAILURES {
+            world.browser().sign_in("dave", "wrong").await;
+        }
+        let last = world.signed_in("alice").await.sign_in("dave", "wrong").await;
+        let expected = [
+            "auth.login_failed failure anonymous globex user/dave",
+            "auth.locked_out success anonymous globex user/dave",
+        ];
+        assert_eq!(last.entries, expected);
+        let refused = world.signed_in("alice").await.sign_in("dave", "wrong").await;
+        assert_eq!(
+            refused.entries,
+            ["auth.login_failed denied anonymous globex user/dave"]
+        );
+    })
+    .await;
+}

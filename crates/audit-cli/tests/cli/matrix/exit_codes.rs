@@ -23,13 +23,15 @@ enum Before {
     NoQuarantine,
     /// The file of the spool was found to be damaged.
     DamagedSpool,
+    /// No key for digests is set.
+    NoKey,
     /// On SQLite, the file has this mode.
     SqliteMode(u32),
     /// On SQLite, entries of a writer are missing.
     Missing,
 }
 
-use Before::{DamagedSpool, File, Missing, NoQuarantine, NoServer, Nothing, Sql, SqliteMode};
+use Before::{DamagedSpool, File, Missing, NoKey, NoQuarantine, NoServer, Nothing, Sql, SqliteMode};
 
 /// The words of a verb, an exit code, and how it ends with that.
 const WAYS: &[(&str, i32, Before, &str)] = &[
@@ -61,6 +63,13 @@ const WAYS: &[(&str, i32, Before, &str)] = &[
     ("verify writers", 1, Missing, "verify writers"),
     ("verify writers", 2, Nothing, "verify writers --nonsense"),
     ("verify writers", 3, NoServer, "verify writers"),
+    ("actions", 0, Nothing, "actions --used --since 2100-01"),
+    ("actions", 1, Nothing, "actions --used"),
+    ("actions", 2, Nothing, "actions --since 2026-01"),
+    ("actions", 3, NoServer, "actions --used"),
+    ("hash", 0, Nothing, "hash alice"),
+    ("hash", 2, Nothing, "hash"),
+    ("hash", 3, NoKey, "hash alice"),
     ("spool status", 0, NoQuarantine, "spool --dir spool status"),
     ("spool status", 1, Nothing, "spool --dir spool status"),
     ("spool status", 2, Nothing, "spool --dir spool status --nonsense"),
@@ -237,6 +246,7 @@ fn run(shared: &World, (_, _, before, arguments): (&str, i32, Before, &str)) -> 
                 }
             }
         }
+        NoKey => _ = command.env_remove("AUDIT_HASH_KEY"),
         SqliteMode(mode) => migrated_file(dir.path(), mode),
         Missing => {
             let cli = CliFixture::with_missing_entries();

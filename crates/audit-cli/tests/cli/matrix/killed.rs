@@ -36,11 +36,12 @@ fn a_session_that_the_server_ends_is_no_success() {
 }
 
 /// The verbs that wait for the locked tables, except those that give up within a second.
-const WAITERS: [&str; 10] = [
+const WAITERS: [&str; 11] = [
     "write",
     "import cloudtrail",
     "list",
     "verify writers",
+    "actions --used",
     "partitions move-default",
     "retention plan",
     "retention apply",

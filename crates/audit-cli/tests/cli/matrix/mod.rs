@@ -68,7 +68,13 @@ use Cell::{AsUsual, Ends, NotApplicable};
 use Condition::*;
 
 /// The verbs that use no database with these arguments.
-const WITHOUT_DATABASE: [&str; 3] = ["spool status", "spool quarantine", "restore --check"];
+const WITHOUT_DATABASE: [&str; 5] = [
+    "actions",
+    "hash",
+    "spool status",
+    "spool quarantine",
+    "restore --check",
+];
 
 /// The first words of the verbs that are for PostgreSQL only.
 const MAINTENANCE: [&str; 4] = ["partitions", "retention", "hold", "restore"];
@@ -103,7 +109,8 @@ pub(crate) fn cell(verb: &Verb, condition: Condition) -> Cell {
 
 /// Where a verb differs from the others.
 fn exception(verb: &Verb, condition: Condition) -> Option<Cell> {
-    const READERS: [&str; 9] = [
+    const READERS: [&str; 10] = [
+        "actions --used",
         "migrate --status",
         "migrate --revert",
         "list",

@@ -50,6 +50,7 @@ fn no_setting_of_a_session_changes_what_a_verb_does_or_prints() {
     for (arguments, expected) in [
         ("list --json", "\"action\":\"row\""),
         ("verify writers --json", ""),
+        ("actions --used --json", "\"undeclared\""),
         ("partitions list --json", "T00:00:00Z"),
         ("retention plan --keep 6months --json", "\"drop\""),
         ("retention ledger --json", "Z\"}"),

@@ -35,6 +35,13 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("import cloudtrail", "import cloudtrail log.json"),
     verb("list", "list"),
     verb("verify writers", "verify writers"),
+    verb("actions", "actions"),
+    // Nothing declares the actions of the trail.
+    Verb {
+        usual: 1,
+        ..verb("actions --used", "actions --used")
+    },
+    verb("hash", "hash alice"),
     // The directory has a quarantine.
     Verb {
         usual: 1,

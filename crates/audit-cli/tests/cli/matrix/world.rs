@@ -137,7 +137,8 @@ impl World {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .env("DATABASE_URL", url);
+            .env("DATABASE_URL", url)
+            .env("AUDIT_HASH_KEY", "0123456789abcdef");
         for name in ["AUDIT_DATABASE_URL", "RUST_LOG"] {
             command.env_remove(name);
         }

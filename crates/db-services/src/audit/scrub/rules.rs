@@ -24,7 +24,7 @@ static CURRENT: OnceLock<Current> = OnceLock::new();
 
 struct Current {
     scrubber: Option<Scrubber>,
-    hash_key: Option<HashKey>,
+    hash_key: Result<HashKey, HashKeyError>,
     /// What is wrong with the settings.
     problems: Vec<String>,
 }
@@ -58,7 +58,8 @@ pub struct ScrubRules {
     allowed_names: Vec<String>,
     prefixes: Vec<String>,
     without: Vec<Shape>,
-    hash_key: Option<HashKey>,
+    /// None if nobody sets it; the error of one that cannot be used.
+    hash_key: Option<Result<HashKey, HashKeyError>>,
     problems: Vec<String>,
 }
 
@@ -160,7 +161,7 @@ impl ScrubRules {
     /// # Errors
     /// When it is shorter than 16 bytes.
     pub fn hash_key(mut self, key: impl AsRef<[u8]>) -> Result<Self, HashKeyError> {
-        self.hash_key = Some(HashKey::new(key.as_ref())?);
+        self.hash_key = Some(Ok(HashKey::new(key.as_ref())?));
         Ok(self)
     }
 
@@ -186,10 +187,11 @@ impl ScrubRules {
         self.secret_names.extend(list("AUDIT_SCRUB_NAMES"));
         self.allowed_names.extend(list("AUDIT_SCRUB_ALLOW"));
         if let Some(key) = get("AUDIT_HASH_KEY").filter(|key| !key.is_empty()) {
-            match HashKey::new(key.as_encoded_bytes()) {
-                Ok(key) => self.hash_key = self.hash_key.or(Some(key)),
-                Err(error) => self.problems.push(format!("AUDIT_HASH_KEY: {error}")),
+            let key = HashKey::new(key.as_encoded_bytes());
+            if let Err(error) = &key {
+                self.problems.push(format!("AUDIT_HASH_KEY: {error}"));
             }
+            self.hash_key = self.hash_key.or(Some(key));
         }
         self
     }
@@ -204,7 +206,7 @@ impl ScrubRules {
         };
         Current {
             scrubber,
-            hash_key,
+            hash_key: hash_key.unwrap_or(Err(HashKeyError::Missing)),
             problems,
         }
     }
@@ -225,7 +227,7 @@ impl fmt::Debug for ScrubRules {
             .field("allowed_names", &self.allowed_names)
             .field("prefixes", &self.prefixes)
             .field("without", &self.without)
-            .field("has_hash_key", &self.hash_key.is_some())
+            .field("has_hash_key", &matches!(self.hash_key, Some(Ok(_))))
             .finish()
     }
 }
@@ -258,9 +260,9 @@ fn set(rules: ScrubRules) -> bool {
 /// digits.
 ///
 /// # Errors
-/// When there is no key.
+/// When there is no key, or one that is too short.
 pub fn hash(value: impl AsRef<[u8]>) -> Result<String, HashKeyError> {
-    let key = in_use().hash_key.as_ref().ok_or(HashKeyError::Missing)?;
+    let key = in_use().hash_key.as_ref().map_err(|error| *error)?;
     Ok(key.digest(value.as_ref()))
 }
 
@@ -481,7 +483,7 @@ mod tests {
         let rules = ScrubRules::new()
             .with_environment(|name| Some(if name == "AUDIT_SCRUB" { "false" } else { "short" }.into()));
         let compiled = rules.compile();
-        assert!(compiled.scrubber.is_some() && compiled.hash_key.is_none());
+        assert!(compiled.scrubber.is_some() && compiled.hash_key.is_err());
         assert_eq!(compiled.problems.len(), 2, "{:?}", compiled.problems);
     }
 
