@@ -1,6 +1,8 @@
 //! Sign-in, and the lock-out.
 
+use axum::http::Method;
 use demo_app::MAX_FAILURES;
+use futures_util::future::join_all;
 
 use crate::world::{on_both, password};
 
@@ -125,6 +127,32 @@ async fn an_attempt_at_an_account_does_not_name_whoever_is_signed_in() {
             refused.entries,
             ["auth.login_failed denied anonymous globex user/dave"]
         );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_requests_that_end_a_session_at_once_ends_it() {
+    on_both(async |world| {
+        // They may come one after the other: so several times.
+        for _ in 0..10 {
+            let alice = world.signed_in("alice").await;
+            let sent = (0..6).map(|_| async {
+                let mut browser = world.browser().with("cookie", alice.cookie());
+                browser
+                    .exchange(Method::POST, "/sign-out", String::new(), "r")
+                    .await
+            });
+            join_all(sent).await;
+            let entries = world.new_entries().await;
+            let ended = "auth.logout success user:alice acme user/alice";
+            assert_eq!(entries.len(), 6);
+            assert_eq!(
+                entries.iter().filter(|entry| *entry == ended).count(),
+                1,
+                "{entries:?}"
+            );
+        }
     })
     .await;
 }
