@@ -171,7 +171,7 @@ impl Process {
         let form = "name=alice&password=alice%27s+demo+password";
         let sign_in = self.begin_post("/sign-in", "", form.len()).await;
         let answer = finish_post(sign_in, form).await.await.unwrap();
-        let (_, cookie) = answer.split_once("set-cookie: ").expect(&answer);
+        let (_, cookie) = answer.split_once("set-cookie: ").unwrap();
         cookie.split_once(';').unwrap().0.to_owned()
     }
 
