@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::forwarded::{address, forwarded, pop_element};
 
@@ -98,5 +98,18 @@ impl TrustedProxies {
 fn parse_network(text: &str) -> Result<IpNet, NotANetwork> {
     let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
     let network = text.parse().ok().or_else(address);
-    network.ok_or_else(|| NotANetwork(text.to_owned()))
+    network.map(canonical).ok_or_else(|| NotANetwork(text.to_owned()))
+}
+
+/// An IPv4 network that is written as IPv6 (`::ffff:10.0.0.0/104`) as IPv4, since the addresses are compared as that.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else {
+        return network;
+    };
+    let address = mapped.addr().to_ipv4_mapped();
+    let length = mapped.prefix_len().checked_sub(96);
+    let network = address
+        .zip(length)
+        .and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    network.map_or(IpNet::V6(mapped), IpNet::V4)
 }

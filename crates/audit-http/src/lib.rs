@@ -29,7 +29,9 @@
 //! # The order of layers
 //!
 //! From the outside in: request id, audit, authentication, tenant, handler. The layer reads the id that
-//! tower-http's `SetRequestIdLayer` has set, and makes one if there is none. Authentication knows who acts, and says so
+//! tower-http's `SetRequestIdLayer` has set, and makes one if there is none. An id that cannot be used (empty, longer
+//! than [`MAX_REQUEST_ID_BYTES`], or with other than visible ASCII characters) is replaced in the header, but not in
+//! tower-http's extension `RequestId`: where clients may send ids, remove such a header in front of that layer. Authentication knows who acts, and says so
 //! with [`context::bind`](db_services::audit::context::bind): the layer has to be outside of it.
 //!
 //! # The client's address
@@ -44,7 +46,10 @@
 //! # Spawned tasks
 //!
 //! A task that a handler spawns takes the context along with
-//! [`context::carry`](db_services::audit::context::carry).
+//! [`context::carry`](db_services::audit::context::carry). A closure of `spawn_blocking` does not: pass
+//! [`context::current`](db_services::audit::context::current) to
+//! [`context::sync_scope`](db_services::audit::context::sync_scope) in it. The same holds for the body of a streamed
+//! response, which is sent after the handler has ended.
 
 mod address;
 #[cfg(feature = "axum")]

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 
 use db_services::audit::testing::{Captured, capture};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use tower_service::Service;
 
 /// Checks that requests to routes that change something leave an entry.
@@ -33,14 +33,17 @@ use tower_service::Service;
 /// # });
 /// ```
 ///
-/// Every request counts whose method is not GET, HEAD, OPTIONS or TRACE. A router does not list its routes: the test
-/// names them.
+/// Every request counts whose method is not GET, HEAD, OPTIONS or TRACE. It has to succeed: the entry of a refusal or
+/// a failure says nothing about the one that the change needs. An entry of a middleware counts like one of the handler;
+/// where there is such a middleware, assert the action with [`Captured::assert_one`]. A router does not list its
+/// routes: the test names them.
 ///
 /// An entry that [`audit::insert`](db_services::audit::insert) writes in a transaction is not seen. Such a route is a
 /// known gap, and its test counts the rows of the database.
 #[derive(Clone, Debug, Default)]
 pub struct RouteCoverage {
     gaps: Vec<(&'static str, &'static str)>,
+    checked: Vec<String>,
     faults: Vec<String>,
 }
 
@@ -59,7 +62,7 @@ impl RouteCoverage {
     /// Sends a request, and returns the answer with the entries that were written meanwhile.
     ///
     /// # Panics
-    /// When the service has no such route (404, 405).
+    /// When the answer is an error (4xx, 5xx).
     #[allow(clippy::panic)] // a test kit: a test ends by panicking
     pub async fn check<S, B, R>(&mut self, mut service: S, request: Request<B>) -> Captured<Response<R>>
     where
@@ -77,11 +80,14 @@ impl RouteCoverage {
         })
         .await;
         let status = captured.output.status();
-        if [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status) {
-            panic!("{route} is no route: {status}");
+        if status.is_client_error() || status.is_server_error() {
+            panic!("{route} is answered with {status}: check a request that succeeds");
         }
         if changes {
-            self.note(&route, !captured.entries().is_empty());
+            let is_recorded = |outcome: &str| !matches!(outcome, "denied" | "failure");
+            let has_entry = captured.entries().iter().any(|entry| is_recorded(&entry.outcome));
+            self.note(&route, has_entry);
+            self.checked.push(route);
         }
         captured
     }
@@ -89,7 +95,9 @@ impl RouteCoverage {
     fn note(&mut self, route: &str, has_entry: bool) {
         let gap = self.gaps.iter().find(|(gap, _)| *gap == route);
         match (gap, has_entry) {
-            (None, false) => self.faults.push(format!("  {route} leaves no entry")),
+            (None, false) => self
+                .faults
+                .push(format!("  {route} leaves no entry of a success")),
             (Some((_, reason)), true) => {
                 let fault = format!("  {route} is a known gap ({reason}), and leaves an entry");
                 self.faults.push(fault);
@@ -98,15 +106,26 @@ impl RouteCoverage {
         }
     }
 
-    /// Asserts that each route that changes something has left an entry or is a known gap, and that no known gap has.
+    /// Asserts that each route that changes something has left an entry or is a known gap, and that each known gap was
+    /// checked and has left none.
     ///
     /// # Panics
-    /// Otherwise; the message lists the routes.
+    /// Otherwise, or if no route that changes something was checked. The message lists the routes.
     #[track_caller]
     #[allow(clippy::panic)] // a test kit: a test ends by panicking
     pub fn assert_complete(&self) {
-        if !self.faults.is_empty() {
-            panic!("routes are not covered:\n{}", self.faults.join("\n"));
+        let unchecked = self
+            .gaps
+            .iter()
+            .filter(|(gap, _)| !self.checked.iter().any(|route| route == gap));
+        let unchecked =
+            unchecked.map(|(gap, reason)| format!("  {gap} is a known gap ({reason}), and was not checked"));
+        let faults: Vec<_> = self.faults.iter().cloned().chain(unchecked).collect();
+        if !faults.is_empty() {
+            panic!("routes are not covered:\n{}", faults.join("\n"));
+        }
+        if self.checked.is_empty() {
+            panic!("no route that changes something was checked");
         }
     }
 }

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::error::AppError;
 
-/// Takes the time of a real hash when there is no user: the time of the answer does not tell who has an account.
+/// Takes the time of a real hash when there is no user, so that the time of the answer does not tell at once who has an
+/// account. Counting a failure still takes longer than nothing: many measurements may tell it.
 const NO_PASSWORD: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 

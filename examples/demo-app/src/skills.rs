@@ -105,17 +105,21 @@ pub(crate) async fn delete(
         if skill.owner != user.name {
             entry.action = ADMIN_DELETE_SKILL.into();
         }
-        entry = entry
-            .clone()
-            .detail("name", &*skill.name)
-            .detail("owner", &*skill.owner);
         if !may_change(&user, &skill) {
             return Err(AppError::Forbidden("the skill is another user's"));
         }
         store.delete_skill(&user.tenant_id, &id).await
     };
-    let deleted = deleted.await;
-    record(entry, deleted)?;
+    match deleted.await {
+        // The row as the database returned it.
+        Ok(skill) => drop(
+            entry
+                .detail("name", skill.name)
+                .detail("owner", skill.owner)
+                .write(),
+        ),
+        Err(error) => return record(entry, Err(error)),
+    }
     Ok(Redirect::to("/skills"))
 }
 

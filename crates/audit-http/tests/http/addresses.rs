@@ -31,8 +31,28 @@ async fn nobody_is_trusted_by_default() {
 }
 
 #[tokio::test]
+async fn a_network_of_ipv4_that_is_written_as_ipv6_is_trusted() {
+    let headers = [(XFF, "203.0.113.7")];
+    for network in ["::ffff:10.0.0.0/104", "::ffff:10.0.0.1", "::ffff:10.0.0.1/128"] {
+        let layer = AuditLayer::new().trust(TrustedProxies::x_forwarded_for([network]).unwrap());
+        for peer in ["10.0.0.1", "[::ffff:10.0.0.1]"] {
+            assert_eq!(
+                address(layer.clone(), peer, &headers).await,
+                "203.0.113.7",
+                "{network}"
+            );
+        }
+        assert_eq!(
+            address(layer, "192.0.2.1", &headers).await,
+            "192.0.2.1",
+            "{network}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_list_is_walked_from_the_right_to_the_first_untrusted_hop() {
-    let cases: [(&str, &[&str], &str); 20] = [
+    let cases: [(&str, &[&str], &str); 22] = [
         // A peer that is not trusted is the client, whatever it sends.
         ("203.0.113.9", &["198.51.100.1"], "203.0.113.9"),
         ("203.0.113.9", &["198.51.100.1, 10.0.0.1"], "203.0.113.9"),
@@ -55,6 +75,9 @@ async fn the_list_is_walked_from_the_right_to_the_first_untrusted_hop() {
         // A hop that is no address ends the walk.
         ("10.0.0.1", &["203.0.113.7, unknown, 10.0.0.2"], "10.0.0.2"),
         ("10.0.0.1", &["203.0.113.7, , 10.0.0.2"], "10.0.0.2"),
+        // … and the lines before are the client's own.
+        ("10.0.0.1", &["198.51.100.1", "unknown"], "10.0.0.1"),
+        ("10.0.0.1", &["198.51.100.1", "unknown, 10.0.0.2"], "10.0.0.2"),
         ("10.0.0.1", &["203.0.113.7, proxy.example, 10.0.0.2"], "10.0.0.2"),
         // IPv6 and ports.
         ("[2001:db8:ffff::1]", &["2001:db8::7"], "2001:db8::7"),

@@ -4,9 +4,10 @@ use audit_http::AuditLayer;
 use audit_http::testing::RouteCoverage;
 use axum::Router;
 use axum::body::Body;
+use axum::middleware::{Next, from_fn};
 use axum::routing::{delete, get};
-use db_services::audit::{AuditEntry, write_audit_log};
-use http::Request;
+use db_services::audit::{AuditEntry, Outcome, write_audit_log};
+use http::{Request, StatusCode};
 
 fn router() -> Router {
     let recorded = async || drop(write_audit_log(AuditEntry::new("skill.change")));
@@ -54,8 +55,46 @@ async fn a_known_gap_that_was_closed_fails() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "POST /nowhere is no route")]
-async fn a_request_that_no_route_answers_fails() {
-    let request = Request::post("/nowhere").body(Body::empty()).unwrap();
-    RouteCoverage::new().check(router(), request).await;
+#[should_panic(expected = "POST /search is a known gap (reads only), and was not checked")]
+async fn a_known_gap_that_no_request_checks_fails() {
+    let coverage = RouteCoverage::new().known_gap("POST /search", "reads only");
+    checked(coverage, "POST", "/skills").await.assert_complete();
+}
+
+#[tokio::test]
+#[should_panic(expected = "no route that changes something was checked")]
+async fn a_coverage_of_nothing_fails() {
+    checked(RouteCoverage::new(), "GET", "/skills")
+        .await
+        .assert_complete();
+}
+
+/// A handler that forgets its entry, behind a middleware that records the refusal that it answers with this status.
+async fn refused(status: StatusCode) -> RouteCoverage {
+    let refuse = move |_: axum::extract::Request, _: Next| async move {
+        write_audit_log(AuditEntry::new("request.reject").outcome(Outcome::Denied));
+        status
+    };
+    let router = router().layer(from_fn(refuse));
+    let mut coverage = RouteCoverage::new();
+    let request = Request::delete("/forgotten").body(Body::empty()).unwrap();
+    coverage.check(router, request).await;
+    coverage
+}
+
+#[tokio::test]
+async fn a_request_that_is_answered_with_an_error_is_not_accepted() {
+    for status in [401, 403, 404, 405, 422, 500] {
+        let refused = tokio::spawn(refused(StatusCode::from_u16(status).unwrap()));
+        let panic = refused.await.unwrap_err().into_panic();
+        let message = panic.downcast_ref::<String>().unwrap();
+        let expected = format!("DELETE /forgotten is answered with {status}");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "DELETE /forgotten leaves no entry of a success")]
+async fn the_entry_of_a_refusal_that_redirects_does_not_count() {
+    refused(StatusCode::SEE_OTHER).await.assert_complete();
 }

@@ -115,12 +115,16 @@ impl Store {
             .optional()?))
     }
 
+    /// Ends a session. One of several requests that end it at once finds it.
     pub(crate) async fn end_session(&self, token: &str) -> Result<(), AppError> {
         let session = sessions::table.find(digest(token));
-        on!(self.database, |conn| diesel::delete(session)
+        let ended = on!(self.database, |conn| diesel::delete(session)
             .execute(&mut conn)
             .await)?;
-        Ok(())
+        match ended {
+            0 => Err(AppError::NotFound),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) async fn tenant(&self, id: &str) -> Result<Tenant, AppError> {

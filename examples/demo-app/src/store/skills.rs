@@ -62,14 +62,15 @@ impl Store {
             .await)
     }
 
-    pub(crate) async fn delete_skill(&self, tenant: &str, id: &str) -> Result<(), AppError> {
+    /// Deletes a skill. Returns it as it was.
+    pub(crate) async fn delete_skill(&self, tenant: &str, id: &str) -> Result<Skill, AppError> {
         let row = skills::table
             .filter(skills::id.eq(id))
             .filter(skills::tenant_id.eq(tenant));
-        match on!(self.database, |conn| diesel::delete(row).execute(&mut conn).await)? {
-            0 => Err(AppError::NotFound),
-            _ => Ok(()),
-        }
+        Ok(on!(self.database, |conn| diesel::delete(row)
+            .returning(Skill::as_returning())
+            .get_result(&mut conn)
+            .await?))
     }
 
     /// Deletes one skill and gives the other one the higher level of both. The entry is part of the transaction:
@@ -92,7 +93,12 @@ impl Store {
                     .returning(Skill::as_returning())
                     .get_result(conn)
                     .await?;
-                let before = row(into).select(Skill::as_select()).first(conn).await?;
+                // Locks the row, as in `update_tenant`: a change of it that is under way ends before.
+                let before = diesel::update(row(into))
+                    .set(skills::level.eq(skills::level))
+                    .returning(Skill::as_returning())
+                    .get_result(conn)
+                    .await?;
                 let after = diesel::update(row(into))
                     .set(skills::level.eq(before.level.max(merged.level)))
                     .returning(Skill::as_returning())

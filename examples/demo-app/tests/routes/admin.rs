@@ -1,8 +1,14 @@
 //! An administrator, and programs with API keys.
 
+use db_services::client::Connection;
+use db_test::wait_for;
+use diesel::sql_query;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use serde_json::json;
 
-use crate::world::{metadata, on_both};
+use crate::browser::Answer;
+use crate::process::Count;
+use crate::world::{World, metadata, on_both};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_merges_skills_in_one_transaction() {
@@ -41,6 +47,53 @@ async fn an_administrator_merges_skills_in_one_transaction() {
                 [format!("admin.merge_skills failure user:carol acme skill/{into}")]
             );
             assert_eq!(carol.get("/skills/rust").await.status, 200);
+        }
+    })
+    .await;
+}
+
+/// Sends a form while a change of a skill is not committed yet. SQLite has one writer at a time: it needs no test.
+async fn during_a_change(world: &World, path: &str, fields: &[(&str, &str)]) -> Option<Answer> {
+    let mut carol = world.signed_in("carol").await;
+    let Connection::Postgres(mut other) = world.database.connection().await.unwrap() else {
+        return None;
+    };
+    let change = "BEGIN; UPDATE skills SET name = 'Changed', level = 5 WHERE id = 'rust'";
+    other.batch_execute(change).await.unwrap();
+    let commit = async {
+        let waiting = "SELECT COUNT(*) AS count FROM pg_locks WHERE NOT granted";
+        wait_for("a request that waits for the change", async || {
+            let waiting: Count = sql_query(waiting).get_result(&mut other).await.unwrap();
+            waiting.count > 0
+        })
+        .await;
+        other.batch_execute("COMMIT").await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(carol.post(path, fields), commit);
+    assert_eq!(answer.status, 303);
+    Some(answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_waits_for_a_change_that_is_under_way() {
+    on_both(async |world| {
+        let fields = [("from", "postgres"), ("into", "rust")];
+        if let Some(merged) = during_a_change(world, "/skills/merge", &fields).await {
+            let expected = json!({"merged": "postgres", "merged_name": "Postgres", "changes": []});
+            assert_eq!(metadata(&merged.rows[0]), expected);
+            let skills = world.signed_in("carol").await.get("/skills.json").await.body;
+            assert!(skills.contains(r#""name":"Changed","level":5"#), "{skills}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_entry_of_a_deletion_has_the_row_that_was_deleted() {
+    on_both(async |world| {
+        if let Some(deleted) = during_a_change(world, "/skills/rust/delete", &[]).await {
+            let expected = json!({"name": "Changed", "owner": "alice"});
+            assert_eq!(metadata(&deleted.rows[0]), expected);
         }
     })
     .await;

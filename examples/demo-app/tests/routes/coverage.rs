@@ -26,7 +26,7 @@ async fn each_route_that_changes_something_leaves_an_entry_and_each_action_is_wr
 
     for _ in 0..5 {
         let request = form("/sign-in", "", "name=bob&password=wrong");
-        actions.add(&routes.check(app.clone(), request).await);
+        actions.add(&capture(call(&app, request)).await);
     }
     let carol = signed_in(&app, &mut routes, &mut actions, "carol").await;
     let rows = async || count(&mut database.connection().await.unwrap()).await.unwrap();
@@ -57,11 +57,6 @@ async fn each_route_that_changes_something_leaves_an_entry_and_each_action_is_wr
     ];
     for (who, path, fields) in changes {
         let done = routes.check(app.clone(), form(path, who, fields)).await;
-        // A refusal would leave an entry too.
-        assert!(
-            done.entries().iter().all(|entry| entry.outcome == "success"),
-            "{path}"
-        );
         actions.add(&done);
     }
     // The refusal of a merge is captured. The requests after it change nothing, and write the remaining actions.

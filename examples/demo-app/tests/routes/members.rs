@@ -200,3 +200,16 @@ async fn a_tenant_sees_nothing_of_another_one() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_with_characters_that_are_not_seen_is_refused_and_on_record() {
+    on_both(async |world| {
+        let mut alice = world.signed_in("alice").await;
+        for name in ["a\0b", "Rust\u{200b}", "\u{202e}tsuR", "a\nb"] {
+            let refused = alice.post("/skills", &[("name", name), ("level", "1")]).await;
+            assert_eq!(refused.status, 422, "{name:?}");
+            assert!(refused.entries[0].starts_with("skill.create failure user:alice acme"));
+        }
+    })
+    .await;
+}

@@ -113,9 +113,9 @@ async fn the_process_fails_if_it_gives_a_request_up() {
 }
 
 #[derive(QueryableByName)]
-struct Count {
+pub(crate) struct Count {
     #[diesel(sql_type = BigInt)]
-    count: i64,
+    pub(crate) count: i64,
 }
 
 /// The application as a process, on an SQLite database of its own.

@@ -1,8 +1,16 @@
 //! Sign-in, and the lock-out.
 
-use demo_app::MAX_FAILURES;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::world::{on_both, password};
+use axum::http::Method;
+use db_services::client::Connection;
+use demo_app::MAX_FAILURES;
+use diesel::sql_query;
+use diesel_async::RunQueryDsl;
+use futures_util::future::join_all;
+
+use crate::process::Count;
+use crate::world::{World, on_both, password};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_sign_in_is_on_record_with_the_account_and_without_an_actor() {
@@ -125,6 +133,71 @@ async fn an_attempt_at_an_account_does_not_name_whoever_is_signed_in() {
             refused.entries,
             ["auth.login_failed denied anonymous globex user/dave"]
         );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_requests_that_end_a_session_at_once_ends_it() {
+    on_both(async |world| {
+        // They may come one after the other: so several times.
+        for _ in 0..10 {
+            let alice = world.signed_in("alice").await;
+            let sent = (0..6).map(|_| async {
+                let mut browser = world.browser().with("cookie", alice.cookie());
+                browser
+                    .exchange(Method::POST, "/sign-out", String::new(), "r")
+                    .await
+            });
+            join_all(sent).await;
+            let entries = world.new_entries().await;
+            let ended = "auth.logout success user:alice acme user/alice";
+            assert_eq!(entries.len(), 6);
+            assert_eq!(
+                entries.iter().filter(|entry| *entry == ended).count(),
+                1,
+                "{entries:?}"
+            );
+        }
+    })
+    .await;
+}
+
+async fn run(world: &World, sql: &str) -> i64 {
+    match world.database.connection().await.unwrap() {
+        Connection::Postgres(mut conn) => sql_query(sql).get_result::<Count>(&mut conn).await.unwrap().count,
+        Connection::Sqlite(mut conn) => sql_query(sql).get_result::<Count>(&mut conn).await.unwrap().count,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_and_a_lock_end_with_their_time() {
+    on_both(async |world| {
+        let mut alice = world.signed_in("alice").await;
+        assert_eq!(alice.get("/skills").await.status, 200);
+        run(
+            world,
+            "UPDATE sessions SET expires_at = 1 RETURNING expires_at AS count",
+        )
+        .await;
+        assert_eq!(alice.get("/skills").await.location, "/sign-in");
+
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        for _ in 0..MAX_FAILURES {
+            world.browser().sign_in("bob", "wrong").await;
+        }
+        let until = run(
+            world,
+            "SELECT locked_until AS count FROM users WHERE name = 'bob'",
+        )
+        .await;
+        let locked_for = until - i64::try_from(since).unwrap();
+        // Longer by the time that the attempts took.
+        assert!((15 * 60..30 * 60).contains(&locked_for), "{locked_for}");
+        assert_eq!(world.browser().sign_in("bob", password("bob")).await.status, 401);
+        let over = "UPDATE users SET locked_until = 1 WHERE name = 'bob' RETURNING locked_until AS count";
+        run(world, over).await;
+        world.signed_in("bob").await;
     })
     .await;
 }
