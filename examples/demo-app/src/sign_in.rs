@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
-use db_services::audit::AuditEntry;
 use db_services::audit::actions::{AUTH_LOCKED_OUT, AUTH_LOGIN, AUTH_LOGIN_FAILED, AUTH_LOGOUT};
+use db_services::audit::{AuditEntry, context};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -43,6 +43,7 @@ fn form(message: &str) -> Markup {
 
 pub(crate) async fn sign_in(
     State(store): State<Store>,
+    headers: HeaderMap,
     Fields(given): Fields<Credentials>,
 ) -> Result<Response, AppError> {
     // Nobody has proven to be the user, and a session or an API key of somebody else proves nothing: without the type
@@ -62,6 +63,7 @@ pub(crate) async fn sign_in(
     let ended = attempt(&store, user.as_ref(), given.password, &token).await;
     match (ended.inspect_err(|error| error.record(failed.clone()))?, user) {
         (SignIn::Began, Some(user)) => {
+            end_replaced_session(&store, &headers).await;
             bind_user(&user);
             AuditEntry::new(AUTH_LOGIN).resource("user", user.name).write();
             return Ok((set_cookie(Some(&token)), Redirect::to("/skills")).into_response());
@@ -77,6 +79,18 @@ pub(crate) async fn sign_in(
         (_, None) => AppError::Invalid("there is no such user").record(failed),
     }
     Ok((StatusCode::UNAUTHORIZED, form(REFUSED)).into_response())
+}
+
+/// Ends the session of the cookie that the new one replaces. Its user is the actor of the context until then.
+async fn end_replaced_session(store: &Store, headers: &HeaderMap) {
+    let Some(token) = session_token(headers) else { return };
+    let ended = match store.end_session(token).await {
+        // It had ended before.
+        Err(AppError::NotFound) => return,
+        ended => ended,
+    };
+    let user = context::current().and_then(|context| context.actor_id).unwrap_or_default();
+    let _ = record(AuditEntry::new(AUTH_LOGOUT).resource("user", user).detail("replaced", true), ended);
 }
 
 /// Checks the password and begins a session, or counts the failure.

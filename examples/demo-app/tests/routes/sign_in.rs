@@ -100,6 +100,23 @@ async fn attempts_at_the_same_time_do_not_evade_the_lock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_sign_in_ends_the_session_that_it_replaces() {
+    on_both(async |world| {
+        let mut alice = world.signed_in("alice").await;
+        let mut old = world.browser().with("cookie", alice.cookie());
+        assert_eq!(old.get("/skills").await.location, "", "the session is valid");
+        let again = alice.sign_in("bob", password("bob")).await;
+        let expected = [
+            "auth.logout success user:alice acme user/alice",
+            "auth.login success user:bob acme user/bob",
+        ];
+        assert_eq!(again.entries, expected);
+        assert_eq!(old.get("/skills").await.location, "/sign-in");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_at_an_account_does_not_name_whoever_is_signed_in() {
     on_both(async |world| {
         let mut alice = world.signed_in("alice").await;
