@@ -83,14 +83,23 @@ pub(crate) async fn sign_in(
 
 /// Ends the session of the cookie that the new one replaces. Its user is the actor of the context until then.
 async fn end_replaced_session(store: &Store, headers: &HeaderMap) {
-    let Some(token) = session_token(headers) else { return };
+    let Some(token) = session_token(headers) else {
+        return;
+    };
     let ended = match store.end_session(token).await {
         // It had ended before.
         Err(AppError::NotFound) => return,
         ended => ended,
     };
-    let user = context::current().and_then(|context| context.actor_id).unwrap_or_default();
-    let _ = record(AuditEntry::new(AUTH_LOGOUT).resource("user", user).detail("replaced", true), ended);
+    let user = context::current()
+        .and_then(|context| context.actor_id)
+        .unwrap_or_default();
+    let _ = record(
+        AuditEntry::new(AUTH_LOGOUT)
+            .resource("user", user)
+            .detail("replaced", true),
+        ended,
+    );
 }
 
 /// Checks the password and begins a session, or counts the failure.
