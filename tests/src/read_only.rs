@@ -161,7 +161,12 @@ async fn a_file_on_read_only_media_is_read() {
 
 /// Runs the application as another user, who prints the number of entries.
 fn count_as_nobody(path: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
+    // A copy: the other user may not be allowed into the directory of the build.
+    let dir = TempDir::new().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = dir.path().join("app");
+    std::fs::copy(env!("CARGO_BIN_EXE_app"), &program).unwrap();
+    let mut command = Command::new(&program);
     command
         .arg("count-read-only")
         .env("DATABASE_URL", format!("sqlite://{}", path.display()));
