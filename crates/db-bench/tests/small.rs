@@ -83,6 +83,7 @@ fn every_part_runs_with_small_counts() {
         ),
         ("write_audit_log, forgotten", "COPY BINARY, conventional table"),
         ("write_audit_log, forgotten", "bare statement, own table"),
+        ("write_audit_log, scrubbed", "write_audit_log, not scrubbed"),
         (
             "WriteAhead, until synced, database down",
             "bare SQLite table, batches of 1000",
