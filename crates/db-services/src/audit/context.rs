@@ -34,7 +34,8 @@
 //!
 //! What the entry sets itself always wins. `actor_id`, `actor_type` and `on_behalf_of` describe one actor: they are
 //! filled only in an entry that sets neither `actor_id` nor `actor_type`, or sets `actor_id` to the actor of the
-//! context, and no other type. Thus `anonymous` never gets the name of the signed-in user, and another actor never gets the user's type.
+//! context, and no other type. Thus `anonymous` never gets the name of the signed-in user, and another actor never gets
+//! the user's type.
 //! An address that [`ip_text`](super::AuditEntry::ip_text) could not read counts as set.
 //!
 //! # Late binding

@@ -163,14 +163,17 @@ pub(super) fn size_and_digest(original: &str) -> Value {
 }
 
 fn sha256(text: &str) -> String {
+    hex(&Sha256::digest(text))
+}
+
+/// The hexadecimal digits of bytes.
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    let digest = Sha256::digest(text);
-    digest
-        .iter()
-        .fold(String::with_capacity(SHA256_DIGITS), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    let digits = String::with_capacity(2 * bytes.len());
+    bytes.iter().fold(digits, |mut digits, byte| {
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
 }
 
 /// Cuts a tenant that is not stored as it is, and notes that.

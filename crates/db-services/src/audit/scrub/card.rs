@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::text::{count_work, is_escape};
+
 /// The lengths of the groups in which card numbers are printed.
 const GROUPS: &[&[usize]] = &[&[4, 4, 4, 4, 3], &[4, 4, 4, 4], &[4, 6, 5], &[4, 6, 4]];
 
@@ -42,8 +44,9 @@ pub(super) fn find(text: &[u8], mut found: impl FnMut(Range<usize>)) {
 
 /// The end of the digits that begin here.
 fn end_of_run(text: &[u8], at: usize) -> usize {
-    let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit());
-    at + digits.count()
+    let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    count_work(digits + 1);
+    at + digits
 }
 
 /// The card number that begins with this run of digits.
@@ -78,15 +81,6 @@ fn end_of_groups(text: &[u8], start: usize, separator: u8, groups: &[usize]) -> 
 
 fn is_part_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+')
-}
-
-/// True if the text ends with an escape of JSON in a text, such as `\n` or `\u0001`, which is part of no word.
-pub(super) fn is_escape(before: &[u8]) -> bool {
-    match before {
-        [.., b'\\', b'n' | b't' | b'r' | b'b' | b'f'] => true,
-        [.., b'\\', b'u', a, b, c, d] => [a, b, c, d].iter().all(|byte| byte.is_ascii_hexdigit()),
-        _ => false,
-    }
 }
 
 /// True if nothing follows that makes the digits part of something longer.

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use super::card;
 use super::names::{self, Extent};
-use super::rules::{Scrubber, Shape};
-use super::text::{Replacement, may_match, replace, scrub_text};
+use super::rules::Shape;
+use super::scrubber::Scrubber;
+use super::text::{Replacement, count_work, may_match, replace, scrub_text};
 use super::values::{MARKER_START, is_stored_form};
 use crate::audit::changes::MASK;
 use crate::audit::json::write_text;
@@ -119,6 +120,7 @@ impl<'a> Walk<'a> {
             return Extent::None;
         }
         let text = Reader::over(self.reader.remaining()).text();
+        count_work(text.len());
         let names = self.scrubber.names();
         match is_path {
             true => names.extent_of_path(&text),
@@ -230,9 +232,11 @@ fn first_free_number(json: &str) -> u32 {
     const MAX_BYTES: usize = 64;
     /// A longer number is never reached.
     const MAX_DIGITS: usize = 8;
+    count_work(json.len());
     let markers = memchr::memmem::find_iter(json.as_bytes(), MARKER_START).map(|at| {
         let near = json.as_bytes().get(at..).unwrap_or_default();
         let near = near.get(..MAX_BYTES).unwrap_or(near);
+        count_work(near.len());
         let after = near
             .iter()
             .position(|byte| *byte == b']')

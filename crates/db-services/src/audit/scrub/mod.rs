@@ -51,10 +51,12 @@
 
 mod card;
 mod filter;
+mod hash_key;
 mod members;
 mod names;
 mod parameter;
 mod rules;
+mod scrubber;
 mod shapes;
 mod text;
 mod values;
@@ -62,7 +64,8 @@ mod values;
 use super::AuditEntry;
 use super::limits::text_columns;
 
-pub use rules::{HashKeyError, RulesInUse, ScrubRules, Shape, hash, install};
+pub use hash_key::HashKeyError;
+pub use rules::{RulesInUse, ScrubRules, Shape, hash, install};
 pub use values::{Detail, Hashed, Plain, Secret};
 
 /// Prepares the rules: their first use takes some 30 ms, which the writer's thread spends at its start.
@@ -98,5 +101,4 @@ pub(super) fn scrub(entry: &mut AuditEntry) {
 }
 
 #[cfg(test)]
-#[path = "scrub_tests.rs"]
 mod tests;

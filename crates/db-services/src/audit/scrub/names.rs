@@ -3,6 +3,7 @@
 use compact_str::CompactString;
 
 use super::filter::MIN_NEEDLE;
+use super::text::count_work;
 use super::values::MARKER_START;
 
 /// What the name of a secret ends with, folded and in the singular. The words of a compound are separated by a space.
@@ -223,6 +224,7 @@ impl NameList {
 
     /// True for the name of a secret; not for one of which a part was scrubbed: `[scrubbed: token]` ends like one.
     pub(super) fn is_secret(&self, name: &str) -> bool {
+        count_work(name.len());
         if name.contains(MARKER_START) {
             return false;
         }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::names::NameList;
 use super::rules::Shape;
 use super::shapes::{Found, is_no_word};
+use super::text::{count_work, end_while};
 use super::values::begins_with_marker;
 
 /// Looks for the values of parameters in a text, from its beginning to its end.
@@ -67,26 +68,22 @@ impl<'a> Parameters<'a> {
             return None;
         }
         let range = match (sign, opening) {
-            (Sign::Tag, _) => value..end_at(bytes, value, |byte| byte == b'<'),
+            (Sign::Tag, _) => value..end_while(bytes, value, |byte| byte != b'<'),
             (_, Some(opening)) => {
                 let start = value + opening.length();
                 start..end_of_quoted(bytes, start, opening)
             }
             (Sign::Loose, None) if is_cookie(name) => {
-                let line = value..end_at(bytes, value, |byte| matches!(byte, b'\r' | b'\n'));
+                let line = value..end_while(bytes, value, |byte| !matches!(byte, b'\r' | b'\n'));
                 if !bytes[line.clone()].contains(&b'=') {
                     return None;
                 }
                 line
             }
             (_, None) => {
-                let end = match sign {
-                    // Of an object.
-                    Sign::Quoted => end_at(bytes, value, |byte| {
-                        is_separator(byte) || matches!(byte, b'}' | b']' | b')')
-                    }),
-                    _ => end_at(bytes, value, is_separator),
-                };
+                // Of an object.
+                let is_bracket = |byte| sign == Sign::Quoted && matches!(byte, b'}' | b']' | b')');
+                let end = end_while(bytes, value, |byte| !is_separator(byte) && !is_bracket(byte));
                 let word = self.text.get(value..end)?;
                 let is_count = name.ends_with(['s', 'S']) && word.bytes().all(|byte| byte.is_ascii_digit());
                 let is_secret = sign != Sign::Loose || is_no_word(word.as_bytes());
@@ -121,7 +118,6 @@ fn sign_after(text: &[u8], name: &Range<usize>) -> Option<(Sign, usize)> {
     let sign = skip_spaces(text, after);
     let length = match rest(sign) {
         [b'=', b'>', ..] | [b':', b'=', ..] => 2,
-        [b':', b'/', b'/', ..] => return None,
         [b'=' | b':', ..] => 1,
         _ => return None,
     };
@@ -171,6 +167,7 @@ fn end_of_quoted(text: &[u8], start: usize, opening: Quote) -> usize {
     let mut at = start;
     while let Some(found) = memchr::memchr(opening.mark, &text[at..]) {
         let mark = at + found;
+        count_work(found + 1);
         let backslashes = text[at..mark]
             .iter()
             .rev()
@@ -192,16 +189,16 @@ fn word_around(text: &[u8], place: usize) -> Range<usize> {
         .iter()
         .rposition(|byte| !is_part(*byte))
         .map_or(0, |at| at + 1);
-    start..end_at(text, place, |byte| !is_part(byte))
+    // Of an encoded `[` only the sign is no part of a word.
+    let is_encoded =
+        text[..start].ends_with(b"%") && text[start..place].to_ascii_uppercase().starts_with(b"5B");
+    let start = start + if is_encoded { 2 } else { 0 };
+    count_work(place - start);
+    start..end_while(text, place, is_part)
 }
 
 fn is_separator(byte: u8) -> bool {
     byte <= b' ' || b"&;,\"'\\".contains(&byte)
-}
-
-fn end_at(text: &[u8], start: usize, is_end: impl Fn(u8) -> bool) -> usize {
-    let rest = text.get(start..).unwrap_or_default();
-    start + rest.iter().position(|byte| is_end(*byte)).unwrap_or(rest.len())
 }
 
 fn skip_spaces(text: &[u8], start: usize) -> usize {

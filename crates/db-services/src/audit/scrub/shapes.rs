@@ -6,11 +6,17 @@ use std::ops::Range;
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::card::is_escape;
 use super::rules::Shape;
+use super::text::{count_work, end_while, is_escape};
 
 /// The characters of a key.
 type Alphabet = fn(u8) -> bool;
+
+/// Base64 with or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A beginning, and what must follow it.
 #[derive(Clone)]
@@ -46,6 +52,14 @@ const fn key(prefix: &'static str, alphabet: Alphabet, least: usize) -> Pattern 
 }
 
 impl Pattern {
+    /// The beginning of an application's own keys.
+    pub(super) fn own(prefix: String) -> Self {
+        Self {
+            prefix: prefix.into(),
+            form: Form::Key(is_token68, 1),
+        }
+    }
+
     /// The shape of what begins with it.
     pub(super) fn shape(&self) -> Shape {
         match self.form {
@@ -79,7 +93,7 @@ fn is_base64url(byte: u8) -> bool {
 }
 
 /// Of base64 and base64url, with padding and the separators that tokens use.
-pub(super) fn is_token68(byte: u8) -> bool {
+fn is_token68(byte: u8) -> bool {
     is_base64url(byte) || matches!(byte, b'.' | b'~' | b'+' | b'/' | b'=')
 }
 
@@ -262,65 +276,47 @@ pub(super) struct Found {
     pub(super) shape: Shape,
 }
 
-/// Looks for secrets in a text, from its beginning to its end.
-pub(super) struct Search<'a> {
-    text: &'a [u8],
-    /// No JSON web token begins before this: to look again at the same long run of characters would take time by the
-    /// square of its length.
-    next_jwt: usize,
+/// The secret at an occurrence of the pattern's beginning, in whatever case it was found.
+pub(super) fn verify(pattern: &Pattern, text: &[u8], start: usize) -> Option<Found> {
+    let after = start + pattern.prefix.len();
+    let range = match pattern.form {
+        Form::Url => url_password(text, after)?,
+        Form::Bearer => bearer(text, after)?,
+        Form::Basic => basic(text, after)?,
+        _ if !is_exact(pattern, text, start) => return None,
+        Form::Pem => start..end_of_pem(text, after)?,
+        Form::Jwt => start..end_of_jwt(text, start)?,
+        Form::AccessKeyId => start..end_of_access_key_id(text, after)?,
+        Form::Key(alphabet, least) => {
+            let end = end_while(text, after, alphabet);
+            if end - after < least {
+                return None;
+            }
+            start..end
+        }
+    };
+    Some(Found {
+        range,
+        shape: pattern.shape(),
+    })
 }
 
-impl<'a> Search<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { text, next_jwt: 0 }
+/// A header, a payload and perhaps a signature, or the five parts of an encrypted token. No other token begins within
+/// its characters, as a beginning of three letters is none within a word.
+fn end_of_jwt(text: &[u8], start: usize) -> Option<usize> {
+    let header = end_while(text, start, is_base64url);
+    let payload = end_while(text, header + 1, is_base64url);
+    if text.get(header) != Some(&b'.') || header - start < 12 || payload - header <= 8 {
+        return None;
     }
-
-    /// The secret at an occurrence of the pattern's beginning, in whatever case it was found.
-    pub(super) fn verify(&mut self, pattern: &Pattern, start: usize) -> Option<Found> {
-        let (text, after) = (self.text, start + pattern.prefix.len());
-        let range = match pattern.form {
-            Form::Url => url_password(text, after)?,
-            Form::Bearer => bearer(text, after)?,
-            Form::Basic => basic(text, after)?,
-            _ if !is_exact(pattern, text, start) => return None,
-            Form::Pem => start..end_of_pem(text, after)?,
-            Form::Jwt => self.jwt(start)?,
-            Form::AccessKeyId => start..end_of_access_key_id(text, after)?,
-            Form::Key(alphabet, least) => {
-                let end = end_while(text, after, alphabet);
-                if end - after < least {
-                    return None;
-                }
-                start..end
-            }
-        };
-        Some(Found {
-            range,
-            shape: pattern.shape(),
-        })
-    }
-
-    /// A header, a payload and perhaps a signature, or the five parts of an encrypted token.
-    fn jwt(&mut self, start: usize) -> Option<Range<usize>> {
-        if start < self.next_jwt {
-            return None;
-        }
-        let header = end_while(self.text, start, is_base64url);
-        let payload = end_while(self.text, header + 1, is_base64url);
-        let has_parts = self.text.get(header) == Some(&b'.') && header - start >= 12 && payload - header > 8;
-        if !has_parts {
-            self.next_jwt = header;
-            return None;
-        }
-        let end = end_while(self.text, payload, is_dotted);
-        // A full stop ends the sentence, not the token.
-        let stops = self.text[payload..end]
-            .iter()
-            .rev()
-            .take_while(|byte| **byte == b'.')
-            .count();
-        Some(start..end - stops)
-    }
+    let end = end_while(text, payload, is_dotted);
+    // A full stop ends the sentence, not the token.
+    let stops = text[payload..end]
+        .iter()
+        .rev()
+        .take_while(|byte| **byte == b'.')
+        .count();
+    Some(end - stops)
 }
 
 fn end_of_access_key_id(text: &[u8], after: usize) -> Option<usize> {
@@ -346,11 +342,6 @@ fn is_exact(pattern: &Pattern, text: &[u8], start: usize) -> bool {
     !is_inside && text[start..].starts_with(pattern.prefix.as_bytes())
 }
 
-fn end_while(text: &[u8], start: usize, is_part: impl Fn(u8) -> bool) -> usize {
-    let rest = text.get(start..).unwrap_or_default();
-    start + rest.iter().take_while(|byte| is_part(**byte)).count()
-}
-
 /// Up to the last line, or to the end of the text.
 fn end_of_pem(text: &[u8], after: usize) -> Option<usize> {
     const PRIVATE: &[u8] = b"PRIVATE KEY";
@@ -359,7 +350,9 @@ fn end_of_pem(text: &[u8], after: usize) -> Option<usize> {
         byte.is_ascii_uppercase() || matches!(byte, b' ' | b'0'..=b'9')
     });
     memchr::memmem::find(&text[after..label], PRIVATE)?;
-    let Some(end) = memchr::memmem::find(&text[label..], END) else {
+    let end = memchr::memmem::find(&text[label..], END);
+    count_work(end.unwrap_or(text.len() - label));
+    let Some(end) = end else {
         return Some(text.len());
     };
     let label = end_while(text, label + end + END.len(), |byte| {
@@ -385,10 +378,7 @@ fn basic(text: &[u8], after: usize) -> Option<Range<usize>> {
     let start = end_while(text, after, |byte| byte == b' ').min(after + 8);
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
     let token = &text[start..end_while(text, start, is_base64)];
-    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let decoded = GeneralPurpose::new(&base64::alphabet::STANDARD, config)
-        .decode(token)
-        .ok()?;
+    let decoded = BASE64.decode(token).ok()?;
     let is_pair = decoded.contains(&b':') && !decoded.iter().any(u8::is_ascii_control);
     (is_pair && starts_word(text, after, "basic ".len())).then(|| start..start + token.len())
 }
@@ -402,11 +392,7 @@ fn starts_word(text: &[u8], after: usize, length: usize) -> bool {
 /// browsers.
 fn url_password(text: &[u8], authority: usize) -> Option<Range<usize>> {
     let end = end_while(text, authority, |byte| {
-        byte > b' '
-            && !matches!(
-                byte,
-                b'/' | b'?' | b'#' | b'"' | b'\\' | b'<' | b'>' | b'\'' | b'`' | b','
-            )
+        byte > b' ' && !matches!(byte, b'/' | b'?' | b'#' | b'"' | b'\\' | b'<' | b'>' | b'`')
     });
     let host = authority + memchr::memrchr(b'@', &text[authority..end])?;
     let password = authority + memchr::memchr(b':', &text[authority..host])? + 1;

@@ -11,6 +11,7 @@ use diesel_async::{
 use uuid::Uuid;
 
 use super::{Changed, NESTED};
+use crate::audit::limits::hex;
 
 /// After a failed statement nothing else is possible. Role and tenant are as they were at the savepoint then.
 const RECOVER: &str = "ROLLBACK TO SAVEPOINT audit_tenant";
@@ -28,7 +29,7 @@ macro_rules! driver_statements {
 pub(super) async fn begin(conn: &mut AsyncPgConnection, tenant: &str) -> QueryResult<String> {
     let statement = format!("audit_tenant_{}", Uuid::new_v4().simple());
     // One message, which costs one round trip and has no parameters: digits need no quoting.
-    let digits: String = tenant.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hex(tenant.as_bytes());
     let begin = format!(
         "BEGIN READ ONLY; \
          SELECT set_config('audit.tenant_reader', set_config('role', audit_role('reader'), true), true), \
