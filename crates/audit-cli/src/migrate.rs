@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use audit_ops::holds::{self, Evidence};
-use audit_ops::session;
+use audit_ops::{partitions, session};
 use db_services::audit;
 use db_services::client::{Database, MigrationState};
 
@@ -43,11 +43,35 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
         for version in &versions {
             print_line!("applied {version}");
         }
+        build_indexes(&database).await?;
         if versions.is_empty() {
             print_line!("{database} is up to date");
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Builds what a migration leaves for later, because it would block writers for as long as it takes.
+async fn build_indexes(database: &Database) -> Result<(), CliError> {
+    if database.sqlite_path().is_some() {
+        return Ok(());
+    }
+    let mut conn = session::connect(database).await?;
+    let bar = output::progress(None, "building indexes");
+    let built = partitions::build_time_indexes(&mut conn, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })
+    .await;
+    bar.finish_and_clear();
+    match built? {
+        0 => {}
+        built => print_line!(
+            "built the index audit_logs_time on {}",
+            output::counted(built, "partition", "partitions")
+        ),
+    }
+    Ok(())
 }
 
 /// Reverts the newest migration, unless entries could be lost with it.

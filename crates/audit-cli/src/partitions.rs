@@ -16,7 +16,7 @@ use crate::output::{self, Cell, print_line, print_note};
 #[command(after_help = "\
 Examples:
   auditlog partitions list
-  auditlog partitions ensure                      for the next 24 months
+  auditlog partitions ensure                      for the next 24 months; each day or week
   auditlog partitions ensure --from 2019-01       before an import of old events
   auditlog partitions move-default                empties the default partition
 
@@ -32,8 +32,13 @@ pub(crate) enum Args {
         #[arg(long)]
         json: bool,
     },
-    /// Create the missing partitions
-    #[command(after_help = EXIT_CODES)]
+    /// Create the missing partitions, cut months of more than about a million rows into segments, and create the look-up
+    /// indexes of what has ended
+    #[command(after_help = "\
+To be repeated each week, for a trail of more than a million rows a month each day. A writer's login only creates \
+partitions: segments and indexes require the table's owner or a member of audit_maintainer.
+
+Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
     Ensure {
         /// From the month of this date on [default: now]
         #[arg(long, value_name = "DATE", value_parser = date)]
@@ -87,7 +92,7 @@ async fn list(conn: &mut Connection, json: bool) -> CommandResult {
         }
     } else {
         output::table(
-            &["partition", "from (UTC)", "rows", "size"],
+            &["partition", "from (UTC)", "rows", "size", "segments"],
             all.iter().map(cells),
         );
     }
@@ -105,6 +110,10 @@ fn cells(partition: &Partition) -> Vec<Cell> {
         Cell::plain(partition.from_time.as_deref().unwrap_or_default()),
         Cell::plain(output::number(partition.row_count.unsigned_abs())),
         Cell::plain(output::size(partition.bytes)),
+        Cell::plain(match partition.segments {
+            0 | 1 => String::new(),
+            several => several.to_string(),
+        }),
     ]
 }
 
@@ -125,6 +134,7 @@ async fn ensure(
         _ => error.into(),
     })?;
     print_line!("created {}", output::counted(created, "partition", "partitions"));
+    maintain(conn).await?;
     // A user who may create partitions may lack the right to read the default partition.
     if let Ok(months) = session::bounded_long(conn, partitions::default_partition_months).await
         && !months.is_empty()
@@ -135,6 +145,20 @@ async fn ensure(
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn maintain(conn: &mut Connection) -> Result<(), CliError> {
+    let bar = output::progress(None, "cutting and indexing");
+    let done = partitions::maintain(conn, |done| bar.set_position(done.segments + done.indexes)).await;
+    bar.finish_and_clear();
+    let done = done?;
+    if done.segments > 0 {
+        print_line!("added {}", output::counted(done.segments, "segment", "segments"));
+    }
+    if done.indexes > 0 {
+        print_line!("created {}", output::counted(done.indexes, "index", "indexes"));
+    }
+    Ok(())
 }
 
 async fn empty_default_partition(conn: &mut Connection, max_partitions: u16) -> CommandResult {

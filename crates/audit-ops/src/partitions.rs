@@ -1,21 +1,22 @@
-//! Partitions by month: lists them, creates missing ones, and empties the default partition.
+//! Partitions by month: lists them, creates missing ones, cuts large months into segments, creates the indexes of those
+//! that have ended, and empties the default partition.
 
 use chrono::{DateTime, Datelike, Months, Utc};
 use db_services::client::Connection;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
-use diesel_async::RunQueryDsl;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use serde::Serialize;
 
 use crate::OpsError;
 use crate::postgres::{Number, postgres, utc_text};
-use crate::session::bounded;
+use crate::session::{bounded, bounded_long};
 
-/// A partition of `audit_logs`.
+/// A partition of `audit_logs`, or the segments of a month.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName)]
 #[non_exhaustive]
 pub struct Partition {
-    /// The table's name.
+    /// The table's name; of a month in segments, that of the first.
     #[serde(rename = "partition")]
     #[diesel(sql_type = Text, column_name = partition)]
     pub name: String,
@@ -37,6 +38,9 @@ pub struct Partition {
     /// Its size on disk, with its indexes.
     #[diesel(sql_type = BigInt)]
     pub bytes: i64,
+    /// Of how many partitions it consists: more than one for a month that outgrew about a million rows.
+    #[diesel(sql_type = BigInt)]
+    pub segments: i64,
 }
 
 /// A month that has rows in the default partition.
@@ -68,7 +72,7 @@ pub async fn list(conn: &mut Connection) -> Result<Vec<Partition>, OpsError> {
         utc_text!("from_time"),
         " AS from_time, ",
         utc_text!("to_time"),
-        " AS to_time, has_rows, row_count, bytes FROM audit_logs_months() AS months ORDER BY months.from_time, months.partition"
+        " AS to_time, has_rows, row_count, bytes, segments FROM audit_logs_months() AS months ORDER BY months.from_time, months.partition"
     ));
     Ok(query.load(postgres(conn)?).await?)
 }
@@ -123,6 +127,114 @@ async fn ensure_month(
         .bind::<Integer, _>(i32::from(max_partitions));
     let created: Number = query.get_result(postgres(conn)?).await?;
     Ok(created.value.unsigned_abs())
+}
+
+/// What [`maintain`] has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Maintenance {
+    /// Segments that were added to months.
+    pub segments: u64,
+    /// Look-up indexes that were created on partitions that have ended.
+    pub indexes: u64,
+}
+
+/// Cuts this month and the next one into segments if they outgrow about a million rows, and creates the look-up indexes
+/// of the partitions that ended more than an hour ago. Does nothing if this user may not. To be repeated at least each
+/// week, for a trail of more than a million rows a month each day.
+///
+/// Writers wait while a partition is cut: milliseconds for one without rows, 0.3 s for one with a million. While an index
+/// is built, late rows for that partition wait.
+///
+/// # Errors
+/// When the database refuses, or other sessions hold the table for too long.
+///
+/// # Cancel safety
+/// Each cut and each index is a transaction of its own: those that are done stay.
+pub async fn maintain(
+    conn: &mut Connection,
+    mut progress: impl FnMut(Maintenance),
+) -> Result<Maintenance, OpsError> {
+    let mut done = Maintenance::default();
+    if bounded(conn, async |conn| number(conn, MAY_MAINTAIN).await).await? == 0 {
+        return Ok(done);
+    }
+    while bounded(conn, async |conn| number(conn, CUT_ONE).await).await? > 0 {
+        done.segments += 1;
+        progress(done);
+    }
+    while bounded_long(conn, async |conn| number(conn, INDEX_ONE).await).await? > 0 {
+        done.indexes += 1;
+        progress(done);
+    }
+    Ok(done)
+}
+
+const MAY_MAINTAIN: &str = "SELECT (has_function_privilege('audit_logs_segment_months(bigint, integer)', 'EXECUTE') \
+     AND has_function_privilege('audit_logs_index_closed_months(integer)', 'EXECUTE'))::integer::bigint AS value";
+const CUT_ONE: &str = "SELECT audit_logs_segment_months(max_cuts => 1)::bigint AS value";
+const INDEX_ONE: &str = "SELECT audit_logs_index_closed_months(max_indexes => 1)::bigint AS value";
+
+async fn number(conn: &mut Connection, sql: &str) -> Result<i64, OpsError> {
+    let number: Number = diesel::sql_query(sql).get_result(postgres(conn)?).await?;
+    Ok(number.value)
+}
+
+/// A partition without the index that every partition has, and the SQL that builds it without blocking writers.
+#[derive(QueryableByName)]
+struct Unindexed {
+    #[diesel(sql_type = Text)]
+    drop_invalid: String,
+    #[diesel(sql_type = Text)]
+    create: String,
+    #[diesel(sql_type = Text)]
+    attach: String,
+}
+
+/// The server quotes the names. What an interrupted build left is not valid; it is dropped first.
+const UNINDEXED: &str = "\
+    SELECT CASE WHEN NOT left_over.indisvalid THEN format('DROP INDEX CONCURRENTLY %s', old.oid::regclass) \
+                ELSE '' END AS drop_invalid, \
+           format('CREATE INDEX CONCURRENTLY IF NOT EXISTS %I ON %s %s', c.relname || '_time', c.oid::regclass, \
+                  substring(pg_get_indexdef(parent.oid) FROM ' (USING .*)$')) AS create, \
+           format('ALTER INDEX %s ATTACH PARTITION %s.%I', parent.oid::regclass, c.relnamespace::regnamespace, \
+                  c.relname || '_time') AS attach \
+    FROM (SELECT to_regclass('audit_logs_time') AS oid) AS parent \
+    JOIN pg_inherits i ON i.inhparent = 'audit_logs'::regclass JOIN pg_class c ON c.oid = i.inhrelid \
+    LEFT JOIN pg_class old ON old.relnamespace = c.relnamespace AND old.relname = c.relname || '_time' \
+    LEFT JOIN pg_index left_over ON left_over.indexrelid = old.oid \
+    WHERE parent.oid IS NOT NULL AND NOT EXISTS ( \
+        SELECT FROM pg_index x JOIN pg_inherits h ON h.inhrelid = x.indexrelid \
+        WHERE x.indrelid = c.oid AND h.inhparent = parent.oid) \
+    ORDER BY c.relname";
+
+/// Builds the index in the order of time on the partitions that lack it, without blocking writers, and returns on how
+/// many. For the owner, after the migration that introduces it: the migration itself builds it on small partitions only.
+/// Calls `progress` with the number of partitions done and their total.
+///
+/// # Errors
+/// When the database refuses, or an index is not built within six hours: transactions that are left open delay it.
+///
+/// # Cancel safety
+/// Dropping the future leaves an invalid index on one partition; the next call drops it.
+pub async fn build_time_indexes(
+    conn: &mut Connection,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<u64, OpsError> {
+    let conn = postgres(conn)?;
+    let missing: Vec<Unindexed> = diesel::sql_query(UNINDEXED).load(conn).await?;
+    if missing.is_empty() {
+        return Ok(0);
+    }
+    // None of these statements can run in a transaction, so the limit is the session's.
+    conn.batch_execute("SET statement_timeout = '6h'").await?;
+    for (done, partition) in missing.iter().enumerate() {
+        progress(done as u64, missing.len() as u64);
+        for statement in [&partition.drop_invalid, &partition.create, &partition.attach] {
+            conn.batch_execute(statement).await?;
+        }
+    }
+    Ok(missing.len() as u64)
 }
 
 /// A moment in every month from one time to another, both included. One more than the limit stands for all further

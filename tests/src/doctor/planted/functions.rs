@@ -24,7 +24,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Functions Warning "the arguments of the function public.audit_logs_drop_month(", "DO $do$ BEGIN EXECUTE replace(pg_get_functiondef((SELECT oid FROM pg_proc WHERE proname = 'audit_logs_drop_month')::regprocedure), 'max_months integer DEFAULT 3', 'max_months integer DEFAULT 1000'); END $do$";
 
     // Attributes.
-    Functions Warning "lacks SECURITY DEFINER", "ALTER FUNCTION audit_logs_index_closed_months() SECURITY INVOKER";
+    Functions Warning "lacks SECURITY DEFINER", "ALTER FUNCTION audit_logs_index_closed_months(integer) SECURITY INVOKER";
     Functions Critical "has SECURITY DEFINER", "ALTER FUNCTION audit_uuid_v7() SECURITY DEFINER";
     Functions Critical "has SECURITY DEFINER", "ALTER FUNCTION audit_qualify_functions SECURITY DEFINER";
     Functions Critical "has SECURITY DEFINER", "ALTER FUNCTION audit_logs_ensure_partitions SECURITY DEFINER";
@@ -50,7 +50,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Grants Warning "the owner has no EXECUTE on the function", "REVOKE EXECUTE ON FUNCTION audit_hold_add FROM trail_owner";
 
     // Missing and additional ones.
-    Functions Warning "the function public.audit_logs_index_closed_months() is missing", "DROP FUNCTION audit_logs_index_closed_months()";
+    Functions Warning "the function public.audit_logs_index_closed_months(integer) is missing", "DROP FUNCTION audit_logs_index_closed_months(integer)";
     Functions Warning "the function public.audit_logs_lookup(uuid[],timestamp with time zone[],uuid[],bigint[]) is missing", "DROP FUNCTION audit_logs_lookup";
     Functions Warning "the function public.audit_digest(bytea) is missing", "DROP AGGREGATE audit_digest(bytea)";
     Functions Warning "the function public.audit_retention_log(public.audit_retention_ledger) is missing", "DROP FUNCTION audit_retention_log";

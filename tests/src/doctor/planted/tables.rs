@@ -59,7 +59,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Grants Warning "the owner has no INSERT on public.audit_logs", "REVOKE INSERT ON audit_logs FROM trail_owner";
 
     // Indexes.
-    Indexes Warning "audit_logs_tenant_timeline on", "DROP INDEX audit_logs_tenant_timeline";
+    Indexes Warning "audit_logs_time on", "DROP INDEX audit_logs_time";
     Indexes Warning "audit_retention_declarations_entry on", "DROP INDEX audit_retention_declarations_entry";
     Indexes Warning "USING btree (tx_id) instead of USING brin (tx_id)", "DROP INDEX audit_logs_tx_id_brin; CREATE INDEX audit_logs_tx_id_brin ON audit_logs (tx_id)";
     Indexes Info "it slows down every insert", "CREATE INDEX extra ON audit_logs (actor_id)";
@@ -67,12 +67,13 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Indexes Critical "the index only_once on public.audit_logs_2", "CREATE UNIQUE INDEX only_once ON $month (request_id)";
     Indexes Critical "it can refuse rows, or leave them out", "CREATE UNIQUE INDEX all_once ON audit_logs (created_at, actor_id)";
     Indexes Warning "run as the user who inserts", "CREATE INDEX lowered ON $month (lower(action))";
-    Indexes Warning "is not valid", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$month_tenant_id_created_at_idx'::regclass";
+    Indexes Warning "is not valid", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$month_time'::regclass";
     Indexes Warning "queries do not use its index", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$month_pkey'::regclass";
-    Indexes Warning "audit_logs_tenant_timeline on", "DROP INDEX audit_logs_tenant_timeline; CREATE INDEX audit_logs_tenant_timeline ON ONLY audit_logs (tenant_id, created_at)";
+    Indexes Warning "audit_logs_time on", "DROP INDEX audit_logs_time; CREATE INDEX audit_logs_time ON ONLY audit_logs (created_at, name(actor_id COLLATE \"C\"), name(resource_id COLLATE \"C\"), \
+        name(request_id COLLATE \"C\"), name(tenant_id COLLATE \"C\"))";
     Indexes Warning "USING btree (action) instead of", "SELECT audit_logs_ensure_partitions(now() - interval '3 months', now()); SELECT audit_logs_index_closed_months(); DO $do$ DECLARE \
         month text := 'audit_logs_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') - interval '3 months', 'YYYY_MM'); BEGIN \
-        EXECUTE format('DROP INDEX %I', month || '_actor'); EXECUTE format('CREATE INDEX %I ON %I (action)', month || '_actor', month); END $do$";
+        EXECUTE format('DROP INDEX %I', month || '_by_actor'); EXECUTE format('CREATE INDEX %I ON %I (action)', month || '_by_actor', month); END $do$";
 
     // The last: it renames a partition.
     UnattachedTables Info "a partition has the name public.mine instead of $month", "CREATE TABLE mine (LIKE audit_logs INCLUDING DEFAULTS); ALTER TABLE mine ENABLE ROW LEVEL SECURITY; ALTER TABLE mine OWNER TO trail_owner; \

@@ -8,7 +8,8 @@ use crate::doctor::{DoctorError, Finding, Severity};
 use crate::partitions::MAX_PARTITIONS;
 
 /// Months between the first and the last that have neither a partition nor an entry in the ledger, as ranges: the first
-/// and the last month, their number, the quoted name of the schema, and how many partitions there would be with them.
+/// and the last month, their number, the quoted name of the schema, how many partitions there would be with them, and the
+/// times if they are not whole months.
 const MISSING_MONTHS: &str = include_str!("checks/missing_months.sql");
 
 /// Numbers that are missing in the ledger and among the holds: table, first, last.
@@ -92,8 +93,11 @@ fn cells<const N: usize>(row: Row) -> [String; N] {
 }
 
 fn missing_months(row: Row, allowed: &mut Allowed) -> Option<Finding> {
-    let [first, last, count, schema, partitions] = cells(row);
+    let [first, last, count, schema, partitions, part] = cells(row);
     let found = match count.as_str() {
+        _ if !part.is_empty() => {
+            format!("the time {part} has neither a partition nor an entry in the ledger")
+        }
         "1" => format!("{first} has neither a partition nor an entry in the ledger"),
         _ => {
             format!("{first} to {last} ({count} months) have neither a partition nor an entry in the ledger")
@@ -105,7 +109,10 @@ fn missing_months(row: Row, allowed: &mut Allowed) -> Option<Finding> {
         return None;
     }
     // More partitions than that would be worse than the gap.
-    let create = if partitions
+    let create = if !part.is_empty() {
+        // The month has partitions already; a further one takes its place among them.
+        " Then attach a table for that time, which auditlog restore or a backup fills;\n--".to_owned()
+    } else if partitions
         .parse()
         .is_ok_and(|count: u64| count <= u64::from(MAX_PARTITIONS))
     {

@@ -1,5 +1,5 @@
--- Ranges of months between the first and the last that have neither a partition nor an entry in the ledger, and how many
--- partitions there would be if each month had one.
+-- Ranges between the first and the last partition that have neither a partition nor an entry in the ledger: their months,
+-- how many partitions there would be if each month had one, and the times of a range that is not whole months.
 WITH bounds AS (
          SELECT pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = @trail@),
      covered AS (
@@ -11,9 +11,13 @@ WITH bounds AS (
          SELECT starts, max(ends) OVER (ORDER BY starts, ends ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
          FROM covered WHERE starts IS NOT NULL AND isfinite(starts) AND isfinite(ends)),
      gaps AS (
-         SELECT before, starts,
-                ((extract(year FROM starts) - extract(year FROM before)) * 12 + extract(month FROM starts) - extract(month FROM before))::int AS months
-         FROM ordered WHERE starts > before AND starts >= before + interval '1 month')
-SELECT to_char(before, 'YYYY-MM'), to_char(starts - interval '1 month', 'YYYY-MM'), months::text, c.relnamespace::regnamespace::text,
-       ((SELECT count(*) FROM bounds) + sum(months) OVER ())::text
-FROM gaps, pg_class c WHERE c.oid = @trail@ ORDER BY starts
+         SELECT before, starts, starts - interval '1 microsecond' AS last,
+                before <> date_trunc('month', before) OR starts <> date_trunc('month', starts) AS is_partial
+         FROM ordered WHERE starts > before),
+     counted AS (
+         SELECT *, ((extract(year FROM last) - extract(year FROM before)) * 12 + extract(month FROM last) - extract(month FROM before))::int + 1 AS months
+         FROM gaps)
+SELECT to_char(before, 'YYYY-MM'), to_char(last, 'YYYY-MM'), months::text, c.relnamespace::regnamespace::text,
+       ((SELECT count(*) FROM bounds) + sum(months) OVER ())::text,
+       CASE WHEN is_partial THEN format('from %s to %s', to_char(before, 'YYYY-MM-DD HH24:MI'), to_char(starts, 'YYYY-MM-DD HH24:MI')) ELSE '' END
+FROM counted, pg_class c WHERE c.oid = @trail@ ORDER BY starts

@@ -171,7 +171,7 @@ fn index(single: &Single, attribute: &str, change: Change) -> Option<Judgement> 
     let is_lookup = single.key.name.starts_with("@month@_");
     let has = |attribute| single.object.contains_key(attribute);
     match (attribute, change) {
-        // A month that is not closed has none yet; those of closed months are another check.
+        // A partition that is still written to has none yet; those of ended ones are another check.
         ("", Missing) if is_lookup => None,
         ("", Missing) => verdict(Indexes, Warning, "queries are slow"),
         ("", Unexpected) if has("unique") => verdict(Indexes, Critical, SWALLOWS),

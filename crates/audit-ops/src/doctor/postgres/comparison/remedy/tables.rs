@@ -168,7 +168,7 @@ impl Context<'_> {
         };
         let lines: Vec<String> = match (attribute.as_str(), self.difference.change()) {
             ("", Change::Missing) if !name.starts_with('@') && relations.iter().all(is_part) => {
-                return "-- drop the index of audit_logs, which is not valid, and create it again".to_owned();
+                return self.attach_indexes(relations);
             }
             ("", Change::Missing) => creates().collect(),
             ("", Change::Unexpected) => drops().collect(),
@@ -177,6 +177,27 @@ impl Context<'_> {
             _ => drops().chain(creates()).collect(),
         };
         lines.join("\n")
+    }
+
+    /// An index of audit_logs, for partitions that lack it.
+    fn attach_indexes(&self, relations: &[String]) -> String {
+        let name = &self.difference.name;
+        let suffix = name.strip_prefix("audit_logs").unwrap_or(name);
+        let each = relations.iter().map(|relation| {
+            let index = self.expected_in("index", relation, &format!("of {name}"));
+            let body = index.and_then(|index| index.get("")).map_or("", String::as_str);
+            let schema = schema_of(relation);
+            let table = relation.get(schema.len() + 1..).unwrap_or_default();
+            format!(
+                "CREATE INDEX {table}{suffix} ON {relation} {body};\n\
+                 ALTER INDEX {schema}.{name} ATTACH PARTITION {schema}.{table}{suffix};"
+            )
+        });
+        let statements: Vec<String> = each.collect();
+        format!(
+            "-- CREATE INDEX CONCURRENTLY does not block writers; auditlog migrate does that, too\n{}",
+            statements.join("\n")
+        )
     }
 
     fn recreate_tables(&self) -> String {

@@ -1,0 +1,579 @@
+-- Look-ups by actor, resource, request and tenant that do not grow with the month that is written to: one index in the
+-- order of time that carries what is looked for, further ones once a partition has ended, and months in segments.
+-- docs/decisions/0021-look-ups.md has the reasons and the measurements.
+
+-- Fail rather than make every writer queue behind this while it waits for a long query.
+SET LOCAL lock_timeout = '2s';
+
+SET LOCAL check_function_bodies = off;
+
+-- The partitions. from_time and to_time are null for the default partition, and infinite for a partition without a
+-- bound. live_rows is what the planner would estimate: from the size of the table, also before it was analyzed.
+CREATE FUNCTION audit_logs_partitions() RETURNS TABLE (
+        partition regclass, partition_name name, from_time timestamptz, to_time timestamptz, live_rows bigint)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT c.oid::regclass, c.relname, bounds.from_time, bounds.to_time,
+           (size.pages * CASE WHEN c.relpages > 0 AND c.reltuples > 0 THEN c.reltuples / c.relpages ELSE 20 END)::bigint
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS text) AS bound
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN bound.text LIKE '%FROM (MINVALUE)%' THEN '-infinity'
+                    ELSE substring(bound.text FROM 'FROM [(]''([^'']+)''[)]')::timestamptz END AS from_time,
+               CASE WHEN bound.text LIKE '%TO (MAXVALUE)%' THEN 'infinity'
+                    ELSE substring(bound.text FROM 'TO [(]''([^'']+)''[)]')::timestamptz END AS to_time) AS bounds
+    CROSS JOIN LATERAL (SELECT pg_relation_size(c.oid) / current_setting('block_size')::integer AS pages) AS size
+    WHERE i.inhparent = '@schema@.audit_logs'::regclass
+    $$;
+
+-- The months. A month in segments is one row, with the name of its first partition; any other partition is a row of its
+-- own. row_count is exact where no partition of a row was analyzed yet, otherwise the planner's estimate.
+DROP FUNCTION audit_logs_months();
+CREATE FUNCTION audit_logs_months() RETURNS TABLE (
+        partition name, month text, from_time timestamptz, to_time timestamptz, whole_month boolean,
+        has_rows boolean, row_count bigint, bytes bigint, segments bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    AS $$
+DECLARE
+    part  regclass;
+    parts regclass[];
+    found boolean;
+    rows  bigint;
+BEGIN
+    FOR partition, from_time, to_time, whole_month, parts, bytes IN
+        WITH all_parts AS (
+            SELECT p.*, date_trunc('month', p.from_time) AS month_start FROM @schema@.audit_logs_partitions() p),
+        -- Partitions that lie in one month and together are all of it.
+        complete AS (
+            SELECT a.month_start FROM all_parts a
+            WHERE isfinite(a.from_time) AND isfinite(a.to_time) AND a.to_time <= a.month_start + interval '1 month'
+            GROUP BY a.month_start
+            HAVING sum(a.to_time - a.from_time) = a.month_start + interval '1 month' - a.month_start)
+        SELECT (array_agg(a.partition_name ORDER BY a.from_time))[1], min(a.from_time), max(a.to_time),
+               bool_and(c.month_start IS NOT NULL), array_agg(a.partition ORDER BY a.from_time),
+               sum(pg_total_relation_size(a.partition))::bigint
+        FROM all_parts a
+        LEFT JOIN complete c ON c.month_start = a.month_start AND a.to_time <= c.month_start + interval '1 month'
+        GROUP BY coalesce(c.month_start::text, a.partition::oid::text)
+    LOOP
+        month := CASE WHEN whole_month THEN
+            to_char(from_time, 'YYYY-MM') || CASE WHEN from_time < '0001-01-01' THEN ' BC' ELSE '' END END;
+        segments := cardinality(parts);
+        has_rows := false;
+        row_count := 0;
+        FOREACH part IN ARRAY parts LOOP
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s)', part) INTO found;
+            CONTINUE WHEN NOT found;
+            has_rows := true;
+            rows := (SELECT c.reltuples FROM pg_class c WHERE c.oid = part);
+            IF rows <= 0 THEN
+                EXECUTE format('SELECT count(*) FROM %s', part) INTO rows;
+            END IF;
+            row_count := row_count + rows;
+        END LOOP;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+-- The condition for a tenant, as text: the second half is what an index can answer.
+CREATE FUNCTION audit_tenant_condition(parameter text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$ SELECT format('tenant_id = %1$s AND pg_catalog.name(tenant_id COLLATE "C") = pg_catalog.name(%1$s)', parameter) $$;
+
+CREATE OR REPLACE FUNCTION audit_hold_coverage(
+    tenant_id text DEFAULT NULL, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL,
+    OUT months bigint, OUT row_count bigint
+)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET enable_seqscan = off
+    AS $$
+DECLARE
+    month record;
+    found bigint;
+BEGIN
+    months := 0;
+    row_count := 0;
+    FOR month IN SELECT m.from_time, m.to_time FROM @schema@.audit_logs_months() m WHERE m.has_rows ORDER BY 1 LOOP
+        -- The default partition has no bounds. Its rows are in no other partition.
+        EXECUTE format(
+            'SELECT count(*) FROM (
+                 SELECT FROM %s WHERE %s AND created_at >= $2 AND created_at < $3
+                 LIMIT $4) AS found',
+            CASE WHEN month.from_time IS NULL
+                 THEN (SELECT partdefid::regclass FROM pg_partitioned_table
+                       WHERE partrelid = '@schema@.audit_logs'::regclass)
+                 ELSE '@schema@.audit_logs'::regclass END,
+            CASE WHEN tenant_id IS NULL THEN '$1 IS NULL' ELSE @schema@.audit_tenant_condition('$1') END)
+            INTO found
+            USING tenant_id, greatest(coalesce(from_time, '-infinity'), month.from_time),
+                  least(coalesce(to_time, 'infinity'), month.to_time), greatest(100000 - row_count, 1);
+        months := months + (found > 0)::integer;
+        row_count := row_count + found;
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION audit_holds_on(partition regclass, starts timestamptz, ends timestamptz) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    AS $$
+DECLARE
+    hold   record;
+    covers boolean;
+    found  bigint[] := '{}';
+BEGIN
+    FOR hold IN
+        SELECT h.* FROM @schema@.audit_legal_holds h
+        WHERE h.releases IS NULL AND NOT EXISTS (SELECT FROM @schema@.audit_legal_holds r WHERE r.releases = h.id)
+          AND coalesce(h.from_time < ends, true) AND coalesce(h.to_time > starts, true)
+        ORDER BY h.id
+    LOOP
+        covers := hold.tenant_id IS NULL;
+        IF NOT covers THEN
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %s AND created_at >= $2 AND created_at < $3)',
+                           partition, @schema@.audit_tenant_condition('$1'))
+                INTO covers
+                USING hold.tenant_id, greatest(hold.from_time, starts), least(hold.to_time, ends);
+        END IF;
+        IF covers THEN
+            found := found || hold.id;
+        END IF;
+    END LOOP;
+    RETURN found;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION audit_retention_plan(keep_months integer, trust_clock boolean DEFAULT false) RETURNS TABLE (
+        partition name, month text, from_time timestamptz, to_time timestamptz, row_count bigint, bytes bigint,
+        holds bigint[], verdict text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    AS $$
+BEGIN
+    IF keep_months IS NULL OR keep_months < 1 THEN
+        RAISE EXCEPTION 'audit_logs: at least one month must be kept' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN QUERY
+        WITH months AS MATERIALIZED (
+            SELECT m.*, @schema@.audit_holds_on(
+                -- All segments of the month; the default partition, which has no bounds, alone.
+                CASE WHEN m.whole_month THEN '@schema@.audit_logs'::regclass
+                     ELSE format('%s.%I', '@schema@', m.partition)::regclass END, m.from_time, m.to_time) AS holds
+            FROM @schema@.audit_logs_months() m
+        )
+        SELECT m.partition, m.month, m.from_time, m.to_time, m.row_count, m.bytes, m.holds,
+               CASE WHEN NOT m.whole_month THEN 'not_monthly'
+                    WHEN m.to_time > now() - make_interval(months => keep_months) THEN 'keep'
+                    WHEN m.holds <> '{}' THEN 'held'
+                    WHEN NOT trust_clock AND keep_months > (
+                        SELECT count(*) FROM months l
+                        WHERE l.whole_month AND l.has_rows AND l.from_time >= m.to_time AND l.from_time <= now())
+                    THEN 'too_few_recent'
+                    ELSE 'drop' END
+        FROM months m
+        ORDER BY m.from_time, m.partition;
+END
+$$;
+
+-- Drops the partitions of a month, of which this is the first, unless a hold covers it by now or rows were inserted
+-- since the snapshot. In every attempt the waits for locks take less than half a second in all for a month of one
+-- partition, then the locks are released: that is how long a reader in the way can delay a writer. audit_logs before
+-- its partitions, the order in which writers lock.
+CREATE OR REPLACE FUNCTION audit_retention_drop(
+    partition regclass, starts timestamptz, ends timestamptz, before pg_snapshot
+) RETURNS void
+    LANGUAGE plpgsql SET lock_timeout = '100ms' SET enable_seqscan = off
+    AS $$
+DECLARE
+    parent            constant regclass := '@schema@.audit_logs'::regclass;
+    default_partition constant oid := (SELECT partdefid FROM pg_partitioned_table WHERE partrelid = parent);
+    attempts          int := 0;
+    segments          regclass[];
+    late              boolean;
+    holds             bigint[];
+BEGIN
+    LOOP
+        BEGIN
+            -- As audit_logs_lock_partitions(). Nobody waits behind this lock but maintenance.
+            LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
+            segments := (SELECT array_agg(p.partition ORDER BY p.from_time) FROM @schema@.audit_logs_partitions() p
+                         WHERE p.from_time >= starts AND p.to_time <= ends);
+            IF partition = ANY (segments) IS NOT TRUE THEN
+                RAISE EXCEPTION 'audit_logs: % is no partition between % and %', partition, starts, ends
+                    USING ERRCODE = 'UA003', HINT = 'Repeat it.';
+            END IF;
+            -- Waits for a hold that is being added.
+            LOCK TABLE @schema@.audit_legal_holds IN SHARE MODE;
+            PERFORM set_config('lock_timeout', '250ms', true);
+            LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', '100ms', true);
+            IF default_partition <> 0 THEN
+                EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition::regclass);
+            END IF;
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', array_to_string(segments, ', '));
+            -- By the BRIN index on tx_id: milliseconds. Rows of another cluster may have any tx_id.
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE created_at >= $4 AND created_at < $5
+                            AND tx_id >= $1 AND tx_id < $2
+                            AND NOT pg_visible_in_snapshot(tx_id::text::xid8, $3))', parent)
+                INTO late
+                USING pg_snapshot_xmin(before)::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+                      before, starts, ends;
+            IF late THEN
+                RAISE EXCEPTION 'audit_logs: rows were inserted into % while it was being read; nothing was dropped',
+                    partition
+                    USING ERRCODE = 'UA003', HINT = 'Repeat it; an archive of it as well.';
+            END IF;
+            holds := @schema@.audit_holds_on(parent, starts, ends);
+            IF holds <> '{}' THEN
+                RAISE EXCEPTION 'audit_logs: % is under the legal holds %', partition, holds
+                    USING ERRCODE = 'UA002';
+            END IF;
+            EXECUTE format('DROP TABLE %s', array_to_string(segments, ', '));
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            attempts := attempts + 1;
+            IF attempts >= 60 THEN
+                RAISE EXCEPTION 'audit_logs: % was not dropped, other sessions locked the table during % attempts',
+                    partition, attempts
+                    USING ERRCODE = 'lock_not_available',
+                          HINT = 'Repeat it when the long queries on audit_logs have ended.';
+            END IF;
+            PERFORM pg_sleep(least(0.25 * attempts, 1));
+        END;
+    END LOOP;
+END
+$$;
+
+-- Gives a partition the index audit_logs_time, and makes it a part of that of audit_logs. While it is built, rows for
+-- this partition wait.
+CREATE FUNCTION audit_logs_add_time_index(partition regclass) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    leaf   record;
+    wanted name;
+BEGIN
+    SELECT n.nspname AS schema, c.relname AS name INTO leaf
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = partition;
+    wanted := leaf.name || '_time';
+    -- One that was built concurrently may be there.
+    IF to_regclass(format('%I.%I', leaf.schema, wanted)) IS NULL THEN
+        EXECUTE format(
+            'CREATE INDEX %I ON %s (created_at, pg_catalog.name(actor_id COLLATE "C"),
+                 pg_catalog.name(resource_id COLLATE "C"), pg_catalog.name(request_id COLLATE "C"),
+                 pg_catalog.name(tenant_id COLLATE "C"))', wanted, partition);
+    END IF;
+    EXECUTE format('ALTER INDEX %s ATTACH PARTITION %I.%I', '@schema@.audit_logs_time'::regclass, leaf.schema, wanted);
+END
+$$;
+
+-- Drops the indexes that audit_logs_time and those of the ended partitions replace, once nothing needs them. Returns
+-- whether they are gone.
+CREATE FUNCTION audit_logs_drop_replaced_indexes() RETURNS boolean
+    LANGUAGE plpgsql SET lock_timeout = '100ms'
+    AS $$
+BEGIN
+    IF to_regclass('@schema@.audit_logs_tenant_timeline') IS NULL THEN
+        RETURN true;
+    END IF;
+    IF EXISTS (SELECT FROM pg_index WHERE indexrelid = '@schema@.audit_logs_time'::regclass AND NOT indisvalid)
+       OR EXISTS (SELECT FROM @schema@.audit_logs_partitions() p
+                  WHERE p.to_time < now() - interval '1 hour' AND p.live_rows > 0
+                    AND to_regclass(format('%s.%I', '@schema@', p.partition_name || '_by_tenant')) IS NULL) THEN
+        RETURN false;
+    END IF;
+    BEGIN
+        LOCK TABLE @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
+        DROP INDEX @schema@.audit_logs_tenant_timeline, @schema@.audit_logs_created_at_brin;
+        RETURN true;
+    EXCEPTION WHEN lock_not_available THEN
+        RAISE WARNING 'audit_logs: the replaced indexes were not dropped, other sessions have locked a partition; '
+            'repeat it later';
+        RETURN false;
+    END;
+END
+$$;
+
+-- Creates the indexes for look-ups on the partitions that ended more than an hour ago, at most max_indexes in one
+-- transaction. Returns how many it created. A partition that is still written to has none of them: each b-tree at a
+-- random place costs an insert a third of its time. Late rows for a partition wait until the transaction ends: about
+-- a second for an index of a million rows. All other partitions are unaffected.
+DROP FUNCTION audit_logs_index_closed_months();
+CREATE FUNCTION audit_logs_index_closed_months(max_indexes integer DEFAULT NULL) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '400ms'
+    AS $$
+DECLARE
+    leaf    record;
+    wanted  record;
+    created integer := 0;
+BEGIN
+    PERFORM @schema@.audit_logs_lock_partitions();
+    FOR leaf IN
+        SELECT p.partition, p.partition_name AS name, c.relnamespace::regnamespace::text AS schema,
+               EXISTS (SELECT FROM pg_index x JOIN pg_inherits i ON i.inhrelid = x.indexrelid
+                       WHERE x.indrelid = p.partition AND i.inhparent = '@schema@.audit_logs_time'::regclass) AS has_time
+        FROM @schema@.audit_logs_partitions() p JOIN pg_class c ON c.oid = p.partition
+        WHERE p.to_time < now() - interval '1 hour'
+        ORDER BY p.from_time
+    LOOP
+        FOR wanted IN
+            SELECT * FROM (VALUES
+                ('_time', NULL, NULL, NULL),
+                ('_by_tenant', NULL, '(tenant_id, created_at)',
+                 'WHERE tenant_id = $1 ORDER BY created_at DESC LIMIT 50'),
+                ('_by_actor', '_actor', '(actor_id, created_at, tenant_id)',
+                 'WHERE actor_id = $1 ORDER BY created_at DESC LIMIT 50'),
+                ('_by_resource', '_resource', '(resource_id, created_at, tenant_id)',
+                 'WHERE resource_type = $1 AND resource_id = $2 ORDER BY created_at DESC LIMIT 50'),
+                ('_by_request', '_request', '(request_id, created_at, tenant_id) WHERE request_id IS NOT NULL',
+                 'WHERE request_id = $1')
+            ) AS w (suffix, replaces, body, serves)
+        LOOP
+            CONTINUE WHEN CASE WHEN wanted.suffix = '_time' THEN leaf.has_time ELSE
+                to_regclass(format('%s.%I', leaf.schema, leaf.name || wanted.suffix)) IS NOT NULL END;
+            IF created >= max_indexes THEN
+                RETURN created;
+            END IF;
+            BEGIN
+                IF wanted.suffix = '_time' THEN
+                    PERFORM @schema@.audit_logs_add_time_index(leaf.partition);
+                ELSE
+                    EXECUTE format('CREATE INDEX %I ON %s %s', leaf.name || wanted.suffix, leaf.partition, wanted.body);
+                    EXECUTE format('COMMENT ON INDEX %s.%I IS %L', leaf.schema, leaf.name || wanted.suffix,
+                                   'Serves: ' || wanted.serves || '.');
+                    IF wanted.replaces IS NOT NULL THEN
+                        EXECUTE format('DROP INDEX IF EXISTS %s.%I', leaf.schema, leaf.name || wanted.replaces);
+                    END IF;
+                END IF;
+                created := created + 1;
+            EXCEPTION
+                WHEN program_limit_exceeded THEN
+                    RAISE WARNING 'audit_logs: no index % on %, a value in it is too long for a b-tree',
+                        wanted.body, leaf.partition;
+                WHEN lock_not_available THEN
+                    RAISE WARNING 'audit_logs: no index % on %, other sessions have locked it; repeat it later',
+                        coalesce(wanted.body, 'audit_logs_time'), leaf.partition;
+            END;
+        END LOOP;
+    END LOOP;
+    PERFORM @schema@.audit_logs_drop_replaced_indexes();
+    RETURN created;
+END
+$$;
+
+-- Where the last partition of a month is to be cut, or null. A function of its arguments alone:
+-- now_time, the time; from_time and to_time, the partition's bounds; partition_rows, its rows; segment_rows, how many a
+-- segment should have; segment_time, how long it takes until that many are written.
+CREATE FUNCTION audit_logs_next_cut(
+    now_time timestamptz, from_time timestamptz, to_time timestamptz, partition_rows bigint, segment_rows bigint,
+    segment_time interval
+) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT CASE WHEN cut < to_time - interval '1 hour' AND cut > from_time THEN cut END
+    FROM (SELECT CASE
+        -- Cutting reads all rows of the partition while every writer waits: 0.3 s for a million.
+        WHEN partition_rows > 2.5 * segment_rows THEN NULL
+        -- It is full. Rows from the near future may be there already, by the clocks of callers.
+        WHEN partition_rows >= segment_rows AND from_time <= now_time THEN now_time + interval '10 minutes'
+        -- A week ahead, so that a weekly job is enough.
+        WHEN from_time >= now_time + interval '8 days' THEN NULL
+        -- A remainder of less than a third of a segment is no segment.
+        WHEN from_time + segment_time * 1.3 < to_time AND from_time + segment_time > now_time + interval '10 minutes'
+            THEN from_time + segment_time END AS cut) AS planned
+    $$;
+
+-- Cuts a partition at a time: rows from then on get a partition of their own. Returns whether it did. It does not if the
+-- partition has such rows already, or if the trail has max_partitions. Everybody waits while it reads the rows of the
+-- partition: 0.3 s for a million.
+CREATE FUNCTION audit_logs_cut(cut_partition regclass, cut_time timestamptz, max_partitions integer DEFAULT 150)
+    RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '250ms'
+    AS $$
+DECLARE
+    parent            constant regclass := '@schema@.audit_logs'::regclass;
+    default_partition constant oid := (SELECT partdefid FROM pg_partitioned_table WHERE partrelid = parent);
+    month_name        name;
+    added             text;
+    bounds            record;
+    attempts          int := 0;
+    has_later         boolean;
+BEGIN
+    PERFORM @schema@.audit_logs_lock_partitions();
+    SELECT * INTO bounds FROM @schema@.audit_logs_partitions() p WHERE p.partition = cut_partition;
+    IF (cut_time > bounds.from_time AND cut_time < bounds.to_time AND isfinite(bounds.from_time)
+        AND bounds.to_time <= date_trunc('month', bounds.from_time) + interval '1 month') IS NOT TRUE THEN
+        RAISE EXCEPTION 'audit_logs: % is not a time within the partition of a month, %', cut_time, cut_partition
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- A partition that lacks an index of audit_logs would get it when it is attached, while everybody waits.
+    IF (SELECT count(*) FROM @schema@.audit_logs_partitions()) >= max_partitions
+       OR NOT EXISTS (SELECT FROM pg_index x JOIN pg_inherits i ON i.inhrelid = x.indexrelid
+                      WHERE x.indrelid = cut_partition AND i.inhparent = '@schema@.audit_logs_time'::regclass) THEN
+        RETURN false;
+    END IF;
+    month_name := @schema@.audit_logs_partition_name(date_trunc('month', bounds.from_time AT TIME ZONE 'UTC'));
+    added := format('%s.%I', '@schema@', month_name || '_' || (
+        SELECT coalesce(max(substring(c.relname FROM '^' || month_name || '_([0-9]{1,6})$')::integer), 1) + 1
+        FROM pg_class c JOIN pg_class trail ON trail.relnamespace = c.relnamespace WHERE trail.oid = parent));
+    LOOP
+        BEGIN
+            LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', '100ms', true);
+            IF default_partition <> 0 THEN
+                EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition::regclass);
+            END IF;
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', cut_partition);
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE created_at >= $1)', cut_partition)
+                INTO has_later USING cut_time;
+            IF has_later THEN
+                RETURN false;
+            END IF;
+            EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', parent, cut_partition);
+            EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS)',
+                           added, parent);
+            EXECUTE format('CREATE TRIGGER audit_logs_no_truncate BEFORE TRUNCATE ON %s
+                            FOR EACH STATEMENT EXECUTE FUNCTION %s()',
+                           added, '@schema@.audit_logs_refuse_change'::regproc);
+            PERFORM @schema@.audit_lock_down_table(added::regclass);
+            PERFORM @schema@.audit_logs_attach(cut_partition, bounds.from_time, cut_time);
+            PERFORM @schema@.audit_logs_attach(added::regclass, cut_time, bounds.to_time);
+            RETURN true;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            attempts := attempts + 1;
+            IF attempts >= 20 THEN
+                RAISE EXCEPTION 'audit_logs: % was not cut, other sessions locked the table during % attempts',
+                    cut_partition, attempts
+                    USING ERRCODE = 'lock_not_available',
+                          HINT = 'Repeat it when the long queries on audit_logs have ended.';
+            END IF;
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+END
+$$;
+
+-- Makes a table a partition of audit_logs, with its triggers always enabled.
+CREATE FUNCTION audit_logs_attach(partition regclass, starts timestamptz, ends timestamptz) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
+                   '@schema@.audit_logs'::regclass, partition, starts, ends);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER audit_logs_no_truncate,
+                        ENABLE ALWAYS TRIGGER audit_logs_append_only', partition);
+END
+$$;
+
+-- Cuts the partitions of this month and the next one into segments of about segment_rows, as far as they are needed in
+-- the coming week, at most max_cuts in one transaction, which keeps the locks. Returns how many it added. A month of fewer rows stays one partition. There are never more than 150
+-- partitions because of this: planning a query over all of them would take longer than it saves.
+CREATE FUNCTION audit_logs_segment_months(segment_rows bigint DEFAULT 1000000, max_cuts integer DEFAULT NULL)
+    RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    AS $$
+DECLARE
+    max_partitions constant integer := 150;
+    month          timestamptz;
+    last           record;
+    cut            timestamptz;
+    rows_a_second  double precision;
+    allowed        bigint;
+    segment_time   interval;
+    added          integer := 0;
+BEGIN
+    IF (segment_rows >= 1000) IS NOT TRUE THEN
+        RAISE EXCEPTION 'audit_logs: a segment has at least 1,000 rows' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- As fast as in the last month or two, the running one included.
+    SELECT sum(p.live_rows) / greatest(extract(epoch FROM now() - min(p.from_time)), 3600) INTO rows_a_second
+    FROM @schema@.audit_logs_partitions() p
+    WHERE p.from_time <= now() AND p.to_time > now() - interval '31 days' AND isfinite(p.from_time);
+    FOREACH month IN ARRAY ARRAY[date_trunc('month', now()), date_trunc('month', now()) + interval '1 month'] LOOP
+        LOOP
+            SELECT p.* INTO last FROM @schema@.audit_logs_partitions() p
+            WHERE p.from_time >= month AND p.to_time = month + interval '1 month';
+            EXIT WHEN last IS NULL OR added >= max_cuts;
+            -- The months to come need a partition each, and later large months their segments.
+            allowed := greatest(1, (max_partitions - (
+                SELECT count(*) FROM @schema@.audit_logs_partitions() p
+                WHERE (p.from_time >= month AND p.to_time <= last.to_time) IS NOT TRUE)) / 2);
+            segment_time := make_interval(secs => least(greatest(
+                segment_rows / greatest(rows_a_second, 0.001),
+                extract(epoch FROM last.to_time - month) / allowed, 3600), 1e8));
+            cut := @schema@.audit_logs_next_cut(
+                now(), last.from_time, last.to_time, last.live_rows, segment_rows, segment_time);
+            EXIT WHEN cut IS NULL OR NOT @schema@.audit_logs_cut(last.partition, cut, max_partitions);
+            added := added + 1;
+        END LOOP;
+    END LOOP;
+    RETURN added;
+END
+$$;
+
+SELECT audit_qualify_functions();
+
+SELECT audit_revoke_all('FUNCTION', f)
+FROM unnest(ARRAY[
+    'audit_logs_partitions()',
+    'audit_logs_months()',
+    'audit_tenant_condition(text)',
+    'audit_logs_add_time_index(regclass)',
+    'audit_logs_drop_replaced_indexes()',
+    'audit_logs_index_closed_months(integer)',
+    'audit_logs_next_cut(timestamptz, timestamptz, timestamptz, bigint, bigint, interval)',
+    'audit_logs_cut(regclass, timestamptz, integer)',
+    'audit_logs_attach(regclass, timestamptz, timestamptz)',
+    'audit_logs_segment_months(bigint, integer)'
+]::regprocedure[]) AS f;
+
+DO $do$
+DECLARE
+    auditor    constant name := audit_role('auditor');
+    maintainer constant name := audit_role('maintainer');
+    reader     constant name := audit_role('reader');
+BEGIN
+    EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_months() TO %I, %I', maintainer, auditor);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_index_closed_months(integer),
+                    audit_logs_segment_months(bigint, integer) TO %I', maintainer);
+    -- Both halves say the same; the second is what an index can answer. The text alone decides between tenants whose
+    -- names share their first 63 bytes.
+    EXECUTE format('ALTER POLICY audit_logs_read_tenant ON audit_logs TO %I
+                    USING (tenant_id = nullif(current_setting(''audit.tenant_id'', true), '''')
+                           AND pg_catalog.name(tenant_id COLLATE "C")
+                               = pg_catalog.name(nullif(current_setting(''audit.tenant_id'', true), '''')))', reader);
+END
+$do$;
+
+-- name() keeps the first 63 bytes of a text, is the same in all versions of PostgreSQL, and is leakproof, so that row
+-- security permits it as the condition of an index. A row cannot be refused because of it, as its values are short.
+CREATE INDEX audit_logs_time ON ONLY audit_logs (
+    created_at, pg_catalog.name(actor_id COLLATE "C"), pg_catalog.name(resource_id COLLATE "C"),
+    pg_catalog.name(request_id COLLATE "C"), pg_catalog.name(tenant_id COLLATE "C"));
+
+-- Partitions with few rows at once. Larger ones follow: those that have ended by audit_logs_index_closed_months(), one
+-- that is written to by `auditlog migrate`, which builds the index without blocking writers.
+SELECT audit_logs_add_time_index(p.partition) FROM audit_logs_partitions() p
+WHERE pg_relation_size(p.partition) < 16 * 1024 * 1024;
+
+SELECT audit_logs_drop_replaced_indexes();
+
+COMMENT ON INDEX audit_logs_time IS
+    'Serves: any order by time; and WHERE actor_id = $1 AND name(actor_id COLLATE "C") = name($1) ORDER BY created_at '
+    'DESC LIMIT 50 on partitions that are written to; the same for resource_id, request_id and tenant_id.';
+COMMENT ON POLICY audit_logs_read_tenant ON audit_logs IS
+    'Readers see the rows of the tenant in audit.tenant_id; set it with set_config(''audit.tenant_id'', …, true), '
+    'for the transaction alone.';
+COMMENT ON FUNCTION audit_logs_partitions() IS 'The partitions of audit_logs, with their bounds.';
+COMMENT ON FUNCTION audit_logs_months() IS 'The months of audit_logs, each of one or more partitions.';
+COMMENT ON FUNCTION audit_tenant_condition(text) IS 'A condition for the rows of a tenant, as text.';
+COMMENT ON FUNCTION audit_logs_add_time_index(regclass) IS 'Gives a partition of audit_logs the index audit_logs_time.';
+COMMENT ON FUNCTION audit_logs_drop_replaced_indexes() IS
+    'Drops the indexes of audit_logs that others have replaced.';
+COMMENT ON FUNCTION audit_logs_index_closed_months(integer) IS
+    'Creates the look-up indexes of the partitions of audit_logs that have ended; worth a call each hour or day.';
+COMMENT ON FUNCTION audit_logs_next_cut(timestamptz, timestamptz, timestamptz, bigint, bigint, interval) IS
+    'Where the last partition of a month is to be cut.';
+COMMENT ON FUNCTION audit_logs_cut(regclass, timestamptz, integer) IS 'Cuts a partition of audit_logs at a time.';
+COMMENT ON FUNCTION audit_logs_attach(regclass, timestamptz, timestamptz) IS 'Makes a table a partition of audit_logs.';
+COMMENT ON FUNCTION audit_logs_segment_months(bigint, integer) IS
+    'Cuts months of audit_logs that outgrow about a million rows into segments; worth a call each week or day.';
