@@ -387,7 +387,7 @@ CREATE FUNCTION audit_logs_next_cut(
 -- partition: 0.3 s for a million.
 CREATE FUNCTION audit_logs_cut(cut_partition regclass, cut_time timestamptz, max_partitions integer DEFAULT 150)
     RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '250ms'
+    LANGUAGE plpgsql SET lock_timeout = '250ms'
     AS $$
 DECLARE
     parent            constant regclass := '@schema@.audit_logs'::regclass;

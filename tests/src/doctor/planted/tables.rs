@@ -67,7 +67,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Indexes Critical "the index only_once on public.audit_logs_2", "CREATE UNIQUE INDEX only_once ON $month (request_id)";
     Indexes Critical "it can refuse rows, or leave them out", "CREATE UNIQUE INDEX all_once ON audit_logs (created_at, actor_id)";
     Indexes Warning "run as the user who inserts", "CREATE INDEX lowered ON $month (lower(action))";
-    Indexes Warning "is not valid", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$month_time'::regclass";
+    Indexes Warning "is not valid", "UPDATE pg_index SET indisvalid = false WHERE indrelid = '$month'::regclass AND indexrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs_time'::regclass)";
     Indexes Warning "queries do not use its index", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$month_pkey'::regclass";
     Indexes Warning "audit_logs_time on", "DROP INDEX audit_logs_time; CREATE INDEX audit_logs_time ON ONLY audit_logs (created_at, name(actor_id COLLATE \"C\"), name(resource_id COLLATE \"C\"), \
         name(request_id COLLATE \"C\"), name(tenant_id COLLATE \"C\"))";
