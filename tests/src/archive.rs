@@ -22,7 +22,7 @@ pub async fn write(db: &TestDb, part: &str, dir: &Path) -> Result<VerifiedArchiv
     archive::write(&mut db.connection().await, &month, dir, &mut |_| {}).await
 }
 
-async fn restore(db: &TestDb, archived: &VerifiedArchive) -> Result<(u64, u64), String> {
+pub async fn restore(db: &TestDb, archived: &VerifiedArchive) -> Result<(u64, u64), String> {
     restore_as(db, archived, &Trust::Ledger).await
 }
 
