@@ -22,7 +22,7 @@ const LAST: i64 = 8_200_000_000_000_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Count {
-    /// So many.
+    /// This many.
     Exactly(u64),
     /// More than the bound; how many was not counted.
     MoreThan(u64),

@@ -65,6 +65,7 @@ mod page;
 mod parse;
 mod parse_error;
 mod parse_time;
+mod parser;
 mod run;
 mod sql;
 mod terms;
@@ -192,6 +193,9 @@ fn is_indexed(test: &Test) -> bool {
     use Column::{Actor, Request, ResourceId, Tenant};
     matches!(test, Test::Equals(Actor | Request | ResourceId | Tenant, _))
 }
+
+#[cfg(test)]
+mod plan_tests;
 
 #[cfg(test)]
 mod tests {

@@ -183,7 +183,7 @@ impl AuditQuery {
     }
 }
 
-fn select(dialect: Dialect, filter: &AuditFilter, position: &Position, limit: i64) -> Sql {
+pub(super) fn select(dialect: Dialect, filter: &AuditFilter, position: &Position, limit: i64) -> Sql {
     let mut sql = Sql::new(dialect, "SELECT ");
     sql.push_columns().push(", created_at FROM audit_logs");
     push_where(&mut sql, filter);

@@ -95,6 +95,12 @@ impl Sql {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn explained(mut self, how: &'static str) -> Self {
+        self.pieces.insert(0, Piece::Text(how));
+        self
+    }
+
     /// Types the statement by its result.
     pub(super) fn returning<ST>(self) -> Statement<ST> {
         Statement(self, PhantomData)
