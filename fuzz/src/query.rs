@@ -22,7 +22,10 @@ static STORAGE: LazyLock<Storage> = LazyLock::new(|| {
     let database = Database::from_url("sqlite::memory:").unwrap();
     runtime.block_on(async {
         database.migrate().await.unwrap();
-        let entry = AuditEntry::new("a.b").actor("a").detail("a", 1).ip_text("10.0.0.1");
+        let entry = AuditEntry::new("a.b")
+            .actor("a")
+            .detail("a", 1)
+            .ip_text("10.0.0.1");
         let mut conn = database.connection().await.unwrap();
         audit::insert(&mut conn, &entry).await.unwrap();
     });

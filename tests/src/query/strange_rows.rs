@@ -1,8 +1,8 @@
 //! Rows that no writer of this project would store are found, and hide no others.
 
 use chrono::{DateTime, TimeDelta};
-use db_services::audit::AuditLog;
 use db_services::audit::query::{AuditFilter, AuditQuery, Column, Count, Order, Position};
+use db_services::audit::{AuditEntry, AuditLog, insert};
 use db_services::client::Connection;
 use futures_util::TryStreamExt;
 
@@ -154,6 +154,25 @@ on_both! {
         assert_eq!((since[0].rows, since.last().unwrap().rows), (2, 3), "at the edges");
         assert!(query.histogram(&mut conn, TimeDelta::zero(), DateTime::UNIX_EPOCH).await.is_err());
         assert!(query.histogram(&mut conn, TimeDelta::MIN, DateTime::UNIX_EPOCH).await.is_err());
+    }
+
+    async fn a_bucket_begins_before_its_rows_also_before_1970(db: TestDb) {
+        let mut conn = db.connection().await;
+        let day = TimeDelta::days(1);
+        for seconds in [-86_401, -86_400, -1, 0, 86_399, 86_400] {
+            let time = DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+            insert(&mut conn, &AuditEntry::new("a").created_at(time)).await.unwrap();
+        }
+        let query = AuditQuery::new(AuditFilter::new());
+        for origin in [DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH - day * 400, DateTime::UNIX_EPOCH + day * 400] {
+            let buckets = query.histogram(&mut conn, day, origin).await.unwrap();
+            let buckets: Vec<_> = buckets.iter().map(|bucket| (bucket.start.timestamp() / 86_400, bucket.rows)).collect();
+            assert_eq!(buckets, [(-2, 1), (-1, 2), (0, 2), (1, 1)]);
+        }
+        let noon = DateTime::UNIX_EPOCH - TimeDelta::hours(12);
+        let buckets = query.histogram(&mut conn, day, noon).await.unwrap();
+        let buckets: Vec<_> = buckets.iter().map(|bucket| (bucket.start.timestamp() / 43_200, bucket.rows)).collect();
+        assert_eq!(buckets, [(-3, 2), (-1, 2), (1, 2)]);
     }
 
     async fn a_histogram_of_too_many_buckets_is_an_error(db: TestDb) {

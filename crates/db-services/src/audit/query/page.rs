@@ -88,7 +88,8 @@ impl AuditQuery {
     /// table.
     ///
     /// # Cancel safety
-    /// Dropping the future loses nothing; on SQLite the query still ends by itself.
+    /// Dropping the future loses nothing. On PostgreSQL drop the connection with it: the transaction of the statement was
+    /// left open, and the pool closes such a connection. On SQLite the statement still ends by itself.
     pub async fn page(
         &self,
         conn: &mut Connection,
