@@ -16,7 +16,7 @@ async fn fill(db: &TestDb) {
         "]".repeat(6_000)
     );
     let metadata = [
-        r#"{"a":1E400,"b":{"c":1.0}}"#,
+        r#"{"a":1E400,"b":{"c":1.0},"list":["first"]}"#,
         &deep,
         r#"{"a":"line\nbreak \"quoted\""}"#,
     ];
@@ -80,6 +80,7 @@ async fn one_by_one(conn: &mut Connection, order: Order) -> Vec<AuditLog> {
     loop {
         let page = query.page(conn, &position, 1).await.unwrap();
         rows.extend(page.rows);
+        assert!(rows.len() < 100, "the walk does not end");
         position = match order {
             _ if !page.has_more => return rows,
             Order::NewestFirst => Position::OlderThan(page.older.unwrap()),
@@ -118,6 +119,8 @@ on_both! {
             ("nbreak", vec![]),
             (r#""\"Quoted""#, vec!["json.2"]),
             ("meta.deep:x", vec![]),
+            ("meta.list.0:first", vec![]),
+            (r#"meta:{"list":["first"]}"#, vec!["json.0"]),
         ] {
             assert_eq!(actions(&mut conn, query).await, expected, "{query}");
             let others = actions(&mut conn, &format!("-{query}")).await;

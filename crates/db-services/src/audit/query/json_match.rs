@@ -74,6 +74,10 @@ pub(super) fn contains(left: &str, right: &str) -> bool {
 
 /// Whether a string or a name in JSON contains a text without capitals A to Z.
 pub(super) fn has_text(json: &str, text: &str) -> bool {
+    // Without escapes, what is in a string is in the document.
+    if !json.contains('\\') && !json.to_ascii_lowercase().contains(text) {
+        return false;
+    }
     serde_json::from_str::<&RawValue>(json).is_ok()
         && tokens(json)
             .filter(|token| token.starts_with('"'))

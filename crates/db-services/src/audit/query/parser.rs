@@ -102,7 +102,7 @@ impl<'a> Parser<'a> {
                         let place = begin + place;
                         return self.fail(
                             place..place + 1,
-                            "in quotes precedes \" or \\; write \\\\ for a backslash",
+                            "in quotes must precede \" or \\: write \\\\ for a backslash",
                         );
                     }
                 },

@@ -76,7 +76,7 @@ where
 {
     let begun = Instant::now();
     let loaded = conn.spawn_blocking(move |conn| {
-        functions::register(conn, limit.map(|limit| begun + limit))?;
+        functions::register(conn, limit.and_then(|limit| begun.checked_add(limit)))?;
         diesel::RunQueryDsl::load(statement, conn)
     });
     loaded.await.map_err(|error| Failure::of(error, begun, limit))
