@@ -303,5 +303,12 @@ on_both! {
         let rows: Vec<_> = rows.iter().map(|known| &known.row).collect();
         let expected = top_of(&rows, 6, |row| row.ip_address.map(|address| address.addr().to_string()));
         assert_eq!(top, expected);
+        // Each address is a network of one host.
+        for (address, rows) in top {
+            let Some(address) = address else { continue };
+            let filter = AuditFilter::parse(&format!("ip:{address}"), &Utc::now()).unwrap();
+            let found = AuditQuery::new(filter).count(&mut conn, u32::MAX).await.unwrap();
+            assert_eq!(found, Count::Exactly(rows), "{address}");
+        }
     }
 }
