@@ -37,24 +37,29 @@ pub(super) fn push_where(sql: &mut Sql, filter: &AuditFilter) {
 
 fn push_condition(sql: &mut Sql, condition: &Condition) {
     match condition.is_negated {
-        false => push_test(sql, &condition.test),
+        false => push_test(sql, &condition.test, push_equals_indexed),
         true => {
             sql.push("(");
-            push_test(sql, &condition.test);
+            push_test(sql, &condition.test, push_equals_any);
             // Keeps the rows for which the test is neither true nor false.
             sql.push(") IS NOT TRUE");
         }
     }
 }
 
-fn push_test(sql: &mut Sql, test: &Test) {
+/// `equals` is the form of equality on a column that indexes serve.
+fn push_test(sql: &mut Sql, test: &Test, equals: fn(&mut Sql, Column, &str)) {
     match test {
         Test::Equals(_, text) | Test::BeginsWith(_, text) | Test::Text(text) | Test::Member(_, text)
             if text.contains('\0') =>
         {
             sql.push("FALSE");
         }
-        Test::Equals(column, value) => push_equals(sql, *column, value),
+        Test::Equals(
+            column @ (Column::Tenant | Column::Actor | Column::ResourceId | Column::Request),
+            value,
+        ) => equals(sql, *column, value),
+        Test::Equals(column, value) => push_equals_any(sql, *column, value),
         Test::BeginsWith(column, prefix) => push_begins_with(sql, name(*column), prefix),
         Test::Within(net) => {
             sql.push_either("ip_address <<= ", "audit_address_within(ip_address, ");
@@ -77,20 +82,30 @@ fn push_test(sql: &mut Sql, test: &Test) {
     }
 }
 
-fn push_equals(sql: &mut Sql, column: Column, value: &str) {
-    match column {
-        Column::Tenant | Column::Actor | Column::ResourceId | Column::Request => {
-            push_equals_indexed(sql, column, value);
-        }
-        _ => {
-            sql.push(name(column)).push(" = ").text(value);
-        }
-    }
+fn push_equals_any(sql: &mut Sql, column: Column, value: &str) {
+    sql.push(name(column)).push(" = ").text(value);
 }
 
-/// Equality on a column that has an index: the one place that knows which form of it the indexes serve.
+/// Equality on a column that indexes serve. The second condition says the same in the form that they do: on PostgreSQL
+/// `audit_logs_time` has the first 63 bytes of a value, on SQLite it has the value, but not the rest of the row.
 fn push_equals_indexed(sql: &mut Sql, column: Column, value: &str) {
-    sql.push(name(column)).push(" = ").text(value);
+    let named = name(column);
+    sql.push(named).push(" = ").text(value);
+    match sql.dialect {
+        Dialect::Postgres => {
+            sql.push(" AND name(").push(named);
+            sql.push(" COLLATE \"C\") = name(").text(value).push(")");
+        }
+        // The tenant has an index of its own.
+        Dialect::Sqlite if column == Column::Tenant => {}
+        Dialect::Sqlite => {
+            sql.push(" AND (id, created_at) IN (SELECT id, created_at FROM audit_logs WHERE ");
+            sql.push(named)
+                .push(" = ")
+                .text(value)
+                .push(" AND audit_in_time(created_at))");
+        }
+    }
 }
 
 fn push_begins_with(sql: &mut Sql, column: &'static str, prefix: &str) {

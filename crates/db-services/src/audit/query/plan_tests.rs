@@ -5,6 +5,7 @@ use diesel::sql_types::{Integer, Text};
 use diesel_async::SimpleAsyncConnection;
 use uuid::Uuid;
 
+use super::AuditQuery;
 use super::cursor::Cursor;
 use super::filter::{AuditFilter, Condition};
 use super::page::{Position, select};
@@ -73,7 +74,7 @@ async fn a_page_on_sqlite_is_a_range_of_an_index_in_its_order() {
     .await;
     let tenant = AuditFilter::new().and(Condition::tenant("t7"));
     for (filter, index) in [
-        (AuditFilter::new().without_records(), "audit_logs_created_at"),
+        (AuditFilter::new().without_records(), "audit_logs_time"),
         (tenant, "audit_logs_tenant_timeline"),
     ] {
         for plan in plans(&database, filter).await {
@@ -92,6 +93,58 @@ async fn a_page_on_sqlite_is_a_range_of_an_index_in_its_order() {
         older.contains("(created_at<?)") && newer.contains("(created_at>?)"),
         "{older} {newer}"
     );
+}
+
+#[tokio::test]
+async fn an_actor_on_sqlite_is_looked_up_in_the_index_alone() {
+    let database = Database::from_url("sqlite::memory:").unwrap();
+    database.migrate().await.unwrap();
+    for condition in [
+        Condition::actor("alice"),
+        Condition::request("r"),
+        Condition::resource_id("r"),
+    ] {
+        for plan in plans(&database, AuditFilter::new().and(condition.clone())).await {
+            assert!(plan.contains("USING COVERING INDEX audit_logs_time"), "{plan}");
+        }
+        // A negation keeps most rows.
+        for plan in plans(&database, AuditFilter::new().and(!condition)).await {
+            assert!(!plan.contains("COVERING"), "{plan}");
+        }
+    }
+}
+
+/// Rows as wide as real ones: the planner compares their size with that of the index.
+#[tokio::test]
+async fn an_actor_on_postgres_is_a_condition_of_the_index_in_the_order_of_time() {
+    let postgres = Postgres::migrated().unwrap();
+    let database = Database::from_url(postgres.url()).unwrap();
+    run_sql(
+        &database,
+        "INSERT INTO audit_logs (action, actor_id, resource_id, request_id, user_agent, created_at) \
+         SELECT 'a', 'actor' || n % 1000, 'thing' || n % 1000, 'request' || n, repeat('browser ', 20), now() - n * interval '1 s' \
+         FROM generate_series(1, 20000) n; ANALYZE audit_logs",
+    )
+    .await;
+    let mut conn = database.connection().await.unwrap();
+    for (condition, column) in [
+        (Condition::actor("actor7"), "actor_id"),
+        (Condition::resource_id("thing7"), "resource_id"),
+        (Condition::request("request7"), "request_id"),
+    ] {
+        let filter = AuditFilter::new().and(condition);
+        let sql = select(Dialect::Postgres, &filter, &Position::Newest, 51);
+        let Connection::Postgres(conn) = &mut conn else {
+            panic!("PostgreSQL")
+        };
+        // With the settings that a query has.
+        let sql = sql.explained("EXPLAIN ").returning::<Text>();
+        let plan: Vec<String> = run::postgres(conn, sql, Some(AuditQuery::TIME_LIMIT))
+            .await
+            .unwrap();
+        let condition = format!("Index Cond: (name(({column})::text)");
+        assert!(plan.iter().any(|line| line.contains(&condition)), "{plan:#?}");
+    }
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ enum Scope {
     Savepoint,
 }
 
-/// Limits the statements that follow, for as long as the transaction or the savepoint lasts: a pooled session is left
+/// Limits the statements that follow, and lets the planner choose an index over the table as on an SSD, for as long as the transaction or the savepoint lasts: a pooled session is left
 /// as it was. A shorter limit of the server or the user stays.
 async fn begin(conn: &mut AsyncPgConnection, limit: Duration) -> QueryResult<Scope> {
     let status = AnsiTransactionManager::transaction_manager_status_mut(conn);
@@ -122,7 +122,8 @@ async fn begin(conn: &mut AsyncPgConnection, limit: Duration) -> QueryResult<Sco
     let set = format!(
         "SELECT pg_catalog.set_config('statement_timeout', '{millis}', true) \
          WHERE pg_catalog.current_setting('statement_timeout')::interval \
-               NOT BETWEEN '1 microsecond' AND '{millis} milliseconds'"
+               NOT BETWEEN '1 microsecond' AND '{millis} milliseconds'; \
+         SET LOCAL random_page_cost = 1.1; SET LOCAL jit = off"
     );
     if is_nested {
         conn.batch_execute(&format!("SAVEPOINT audit_query; {set}"))
