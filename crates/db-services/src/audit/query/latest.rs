@@ -55,5 +55,6 @@ pub async fn count(conn: &mut Connection) -> QueryResult<i64> {
     let query = AuditQuery::unlimited(AuditFilter::new().without_records());
     let mut sql = Sql::new(dialect(conn), "SELECT count(*) FROM audit_logs");
     push_where(&mut sql, query.filter());
+    sql.keep();
     Ok(query.load::<BigInt, i64>(conn, sql).await?.into_iter().sum())
 }

@@ -103,7 +103,10 @@ impl AuditQuery {
         }
         let wanted = limit as usize;
         let order = position.order();
-        let sql = select(dialect, self.filter(), position, i64::from(limit) + 1);
+        let mut sql = select(dialect, self.filter(), position, i64::from(limit) + 1);
+        if self.limit().is_none() {
+            sql.keep();
+        }
         let mut rows = load(conn, sql, self.limit())
             .await
             .map_err(|failure| self.error(failure))?;

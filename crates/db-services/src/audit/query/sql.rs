@@ -48,12 +48,19 @@ enum Piece {
 pub(super) struct Sql {
     pub(super) dialect: Dialect,
     pieces: Vec<Piece>,
+    /// Whether the connection keeps it prepared: not if filters give it any number of forms, and the planner should
+    /// see the values.
+    is_kept: bool,
 }
 
 impl Sql {
     pub(super) fn new(dialect: Dialect, text: &'static str) -> Self {
         let pieces = vec![Piece::Text(text)];
-        Self { dialect, pieces }
+        Self {
+            dialect,
+            pieces,
+            is_kept: false,
+        }
     }
 
     pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
@@ -101,6 +108,12 @@ impl Sql {
         self
     }
 
+    /// Lets the connection keep the statement prepared. For those of one form.
+    pub(super) fn keep(&mut self) -> &mut Self {
+        self.is_kept = true;
+        self
+    }
+
     /// Types the statement by its result.
     pub(super) fn returning<ST>(self) -> Statement<ST> {
         Statement(self, PhantomData)
@@ -108,8 +121,6 @@ impl Sql {
 }
 
 /// A statement whose rows have the type `ST`.
-///
-/// It is not kept prepared: filters have any number of forms, and the planner should see the values.
 pub(super) struct Statement<ST>(Sql, PhantomData<ST>);
 
 impl<ST: SqlType> Query for Statement<ST> {
@@ -125,7 +136,9 @@ impl<ST> QueryId for Statement<ST> {
 
 impl<ST> QueryFragment<Pg> for Statement<ST> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.unsafe_to_cache_prepared();
+        if !self.0.is_kept {
+            out.unsafe_to_cache_prepared();
+        }
         for piece in &self.0.pieces {
             match piece {
                 Piece::Text(text) => out.push_sql(text),
@@ -150,7 +163,9 @@ fn push_postgres<'b>(value: &'b Value, mut out: AstPass<'_, 'b, Pg>) -> QueryRes
 
 impl<ST> QueryFragment<Sqlite> for Statement<ST> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        out.unsafe_to_cache_prepared();
+        if !self.0.is_kept {
+            out.unsafe_to_cache_prepared();
+        }
         for piece in &self.0.pieces {
             match piece {
                 Piece::Text(text) => out.push_sql(text),
