@@ -286,6 +286,26 @@ async fn a_partition_is_not_cut_if_writers_would_wait_for_long() {
     assert_eq!(segments(&db, "2001-02-01").await.len(), 2);
 }
 
+/// Segments are planned a week ahead, by the rate of the time before.
+#[tokio::test]
+async fn a_segment_that_fills_faster_than_expected_is_cut_again() {
+    let db = TestDb::postgres().await;
+    db.sql(
+        "DO $$ BEGIN PERFORM audit_logs_cut(p.partition, now() + (p.to_time - now()) / 2) \
+             FROM (SELECT * FROM audit_logs_partitions() WHERE from_time <= now() AND to_time > now()) p; END $$; \
+         INSERT INTO audit_logs (created_at, action) SELECT now() - n * interval '1 ms', 'now' FROM generate_series(1, 1200) n; \
+         ANALYZE audit_logs",
+    )
+    .await
+    .unwrap();
+    // Nothing is cut in the last hour of a partition.
+    let has_time = "SELECT (to_time - interval '2 hours' > now())::text AS value FROM audit_logs_partitions() WHERE from_time <= now() AND to_time > now()";
+    let expected = db.text(has_time).await;
+    db.sql("SELECT audit_logs_segment_months(1000)").await.unwrap();
+    let ends_soon = "SELECT (to_time < now() + interval '11 minutes')::text AS value FROM audit_logs_partitions() WHERE from_time <= now() AND to_time > now()";
+    assert_eq!(db.text(ends_soon).await, expected);
+}
+
 /// A clock of a caller that is wrong must not keep look-ups slow for the rest of the month.
 #[tokio::test]
 async fn rows_from_the_future_do_not_prevent_a_cut() {
@@ -337,7 +357,7 @@ async fn an_index_that_is_not_complete_is_not_attached() {
 
 #[tokio::test]
 async fn the_doctor_finds_nothing_in_a_trail_with_segments() {
-    let fixture = DoctorFixture::with(&["writer"]).await;
+    let fixture = DoctorFixture::with(&["auditor"]).await;
     fixture
         .admin(
             "INSERT INTO audit_logs (created_at, action) SELECT now() - n * interval '1 minute', 'busy' FROM generate_series(1, 3000) n; \

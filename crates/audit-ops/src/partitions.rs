@@ -1,11 +1,14 @@
 //! Partitions by month: lists them, creates missing ones, cuts large months into segments, creates the indexes of those
 //! that have ended, and empties the default partition.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Datelike, Months, Utc};
 use db_services::client::Connection;
 use diesel::QueryableByName;
+use diesel::result::DatabaseErrorKind;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use serde::Serialize;
 
 use crate::OpsError;
@@ -240,11 +243,33 @@ pub async fn build_time_indexes(
     conn.batch_execute("SET statement_timeout = '6h'").await?;
     for (done, partition) in missing.iter().enumerate() {
         progress(done as u64, missing.len() as u64);
-        for statement in [&partition.drop_invalid, &partition.create, &partition.attach] {
+        for statement in [&partition.drop_invalid, &partition.create] {
             conn.batch_execute(statement).await?;
         }
+        attach(conn, &partition.attach).await?;
     }
     Ok(missing.len() as u64)
+}
+
+/// Attaching waits for readers whose query was planned with the index, and writers wait behind it: half a second at most.
+async fn attach(conn: &mut AsyncPgConnection, statement: &str) -> Result<(), OpsError> {
+    const ATTEMPTS: u32 = 60;
+    conn.batch_execute("SET lock_timeout = '500ms'").await?;
+    for attempt in 1..=ATTEMPTS {
+        match conn.batch_execute(statement).await {
+            // diesel knows no kind of error for a lock that was not granted.
+            Err(diesel::result::Error::DatabaseError(DatabaseErrorKind::Unknown, _))
+                if attempt < ATTEMPTS =>
+            {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            other => {
+                conn.batch_execute("RESET lock_timeout").await?;
+                return Ok(other?);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A moment in every month from one time to another, both included. One more than the limit stands for all further

@@ -369,7 +369,7 @@ BEGIN
 END
 $$;
 
--- Where the last partition of a month is to be cut, or null. A function of its arguments alone:
+-- Where a partition is to be cut, or null. A function of its arguments alone:
 -- now_time, the time; from_time and to_time, the partition's bounds; partition_rows, its rows; segment_rows, how many a
 -- segment should have; segment_time, how long it takes until that many are written.
 CREATE FUNCTION audit_logs_next_cut(
@@ -503,7 +503,7 @@ CREATE FUNCTION audit_logs_segment_months(
     AS $$
 DECLARE
     month         timestamptz;
-    last          record;
+    part          record;
     cut           timestamptz;
     rows_a_second double precision;
     share         bigint;
@@ -525,17 +525,24 @@ BEGIN
     FROM @schema@.audit_logs_partitions() p;
     FOREACH month IN ARRAY ARRAY[date_trunc('month', now()), date_trunc('month', now()) + interval '1 month'] LOOP
         LOOP
-            SELECT p.* INTO last FROM @schema@.audit_logs_partitions() p
-            WHERE p.from_time >= month AND p.to_time = month + interval '1 month';
-            EXIT WHEN last IS NULL OR added >= max_cuts;
-            segment_time := make_interval(secs => least(greatest(
-                segment_rows / greatest(rows_a_second, 0.001),
-                extract(epoch FROM last.to_time - month) / share, 3600), 1e8));
-            cut := @schema@.audit_logs_next_cut(
-                now(), last.from_time, last.to_time, last.live_rows,
-                -- With a small share a segment has more rows.
-                greatest(segment_rows, (rows_a_second * extract(epoch FROM segment_time))::bigint), segment_time);
-            EXIT WHEN cut IS NULL OR NOT @schema@.audit_logs_cut(last.partition, cut, max_partitions);
+            cut := NULL;
+            -- The one that is written to now, in case it fills faster than was expected; then the last one.
+            FOR part IN
+                SELECT p.* FROM @schema@.audit_logs_partitions() p
+                WHERE p.from_time >= month AND p.to_time <= month + interval '1 month'
+                  AND (p.to_time = month + interval '1 month' OR p.from_time <= now() AND p.to_time > now())
+                ORDER BY p.from_time
+            LOOP
+                segment_time := make_interval(secs => least(greatest(
+                    segment_rows / greatest(rows_a_second, 0.001), extract(epoch FROM interval '1 month') / share, 3600), 1e8));
+                cut := @schema@.audit_logs_next_cut(
+                    now(), part.from_time, part.to_time, part.live_rows,
+                    -- With a small share a segment has more rows.
+                    greatest(segment_rows, (rows_a_second * extract(epoch FROM segment_time))::bigint), segment_time);
+                EXIT WHEN cut IS NOT NULL;
+            END LOOP;
+            EXIT WHEN cut IS NULL OR added >= max_cuts
+                OR NOT @schema@.audit_logs_cut(part.partition, cut, max_partitions);
             added := added + 1;
         END LOOP;
     END LOOP;
@@ -611,7 +618,7 @@ COMMENT ON FUNCTION audit_logs_drop_replaced_indexes() IS
 COMMENT ON FUNCTION audit_logs_index_closed_months(integer) IS
     'Creates the look-up indexes of the partitions of audit_logs that have ended; worth a call each hour or day.';
 COMMENT ON FUNCTION audit_logs_next_cut(timestamptz, timestamptz, timestamptz, bigint, bigint, interval) IS
-    'Where the last partition of a month is to be cut.';
+    'Where a partition of audit_logs is to be cut.';
 COMMENT ON FUNCTION audit_logs_cut(regclass, timestamptz, integer, bigint) IS 'Cuts a partition of audit_logs at a time.';
 COMMENT ON FUNCTION audit_logs_attach(regclass, timestamptz, timestamptz) IS 'Makes a table a partition of audit_logs.';
 COMMENT ON FUNCTION audit_logs_segment_months(bigint, integer, integer, integer) IS
