@@ -119,6 +119,16 @@ async fn a_month_in_segments_is_one_month_for_retention() {
     let coverage =
         "SELECT months || ' ' || row_count AS value FROM audit_hold_coverage('acme', '2001-02-25Z')";
     assert_eq!(db.text(coverage).await, "1 24");
+    assert_eq!(
+        verdict(&db, "audit_logs_2001_02").await,
+        "held",
+        "by rows of a later segment"
+    );
+    db.sql("INSERT INTO audit_logs (created_at, action, tenant_id) VALUES ('2001-03-02Z', 'held', 'acme')")
+        .await
+        .unwrap();
+    let coverage = "SELECT months || ' ' || row_count AS value FROM audit_hold_coverage('acme')";
+    assert_eq!(db.text(coverage).await, "2 269", "each row once");
     let keep_one = retention::RetentionPolicy {
         trust_clock: true,
         ..rule()
@@ -143,12 +153,12 @@ async fn a_month_in_segments_is_one_month_for_retention() {
             .to_string()
             .contains("there is no such partition")
     );
-    assert_eq!(db.count().await, 269);
+    assert_eq!(db.count().await, 270);
     db.sql("SELECT audit_hold_release(1, 'closed')").await.unwrap();
     retention::drop_month(&mut db.connection().await, "audit_logs_2001_02", &keep_one, None)
         .await
         .unwrap();
-    assert_eq!(db.count().await, 1);
+    assert_eq!(db.count().await, 2);
     assert_eq!(segments(&db, "2001-02-01").await, [""]);
     assert_eq!(
         retention::ledger(&mut db.connection().await).await.unwrap()[0].row_count,

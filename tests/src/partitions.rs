@@ -231,6 +231,18 @@ async fn a_value_too_long_for_an_index_does_not_prevent_the_other_indexes() {
         .text("SELECT audit_logs_index_closed_months()::text AS value")
         .await;
     assert_eq!(created, (4 * months_closed - 1).to_string());
+    // It is not tried again: each attempt reads the whole partition.
+    let reason = "SELECT obj_description('audit_logs_2019_01'::regclass, 'pg_class') AS value";
+    assert_eq!(
+        db.text(reason).await,
+        "There is no audit_logs_2019_01_by_resource: a value is too long for it."
+    );
+    assert_eq!(
+        db.text("SELECT audit_logs_index_closed_months()::text AS value")
+            .await,
+        "0"
+    );
+    assert_eq!(db.text(reason).await.matches("There is no").count(), 1);
 }
 
 /// Drops the partitions after the next month.

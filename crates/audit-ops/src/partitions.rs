@@ -148,7 +148,7 @@ pub struct Maintenance {
 /// each gets an equal share of at most 150 partitions.
 ///
 /// Writers wait while a partition is cut: milliseconds for one without rows, 0.3 s for one with a million. One that is
-/// larger than 384 MiB is not cut. While an index is built, late rows for that partition wait.
+/// larger than 320 MiB is not cut. While an index is built, late rows for that partition wait.
 ///
 /// # Errors
 /// When the database refuses, or other sessions hold the table for too long.

@@ -338,7 +338,10 @@ BEGIN
             ) AS w (suffix, replaces, body, serves)
         LOOP
             CONTINUE WHEN CASE WHEN wanted.suffix = '_time' THEN leaf.has_time ELSE
-                to_regclass(format('%s.%I', leaf.schema, leaf.name || wanted.suffix)) IS NOT NULL END;
+                to_regclass(format('%s.%I', leaf.schema, leaf.name || wanted.suffix)) IS NOT NULL
+                -- It was tried before.
+                OR position(' ' || leaf.name || wanted.suffix || ':' IN obj_description(leaf.partition, 'pg_class')) > 0
+                END;
             IF created >= max_indexes THEN
                 RETURN created;
             END IF;
@@ -358,6 +361,9 @@ BEGIN
                 WHEN program_limit_exceeded THEN
                     RAISE WARNING 'audit_logs: no index % on %, a value in it is too long for a b-tree',
                         wanted.body, leaf.partition;
+                    EXECUTE format('COMMENT ON TABLE %s IS %L', leaf.partition, concat_ws(' ',
+                        obj_description(leaf.partition, 'pg_class'),
+                        'There is no ' || leaf.name || wanted.suffix || ': a value is too long for it.'));
                 WHEN lock_not_available THEN
                     RAISE WARNING 'audit_logs: no index % on %, other sessions have locked it; repeat it later',
                         coalesce(wanted.body, 'audit_logs_time'), leaf.partition;
@@ -395,7 +401,7 @@ CREATE FUNCTION audit_logs_next_cut(
 -- more than 1,000 rows would move; nor if the trail has max_partitions.
 CREATE FUNCTION audit_logs_cut(
     cut_partition regclass, cut_time timestamptz, max_partitions integer DEFAULT 150,
-    max_bytes bigint DEFAULT 384 * 1024 * 1024
+    max_bytes bigint DEFAULT 320 * 1024 * 1024
 ) RETURNS boolean
     LANGUAGE plpgsql SET lock_timeout = '250ms'
     AS $$
