@@ -93,7 +93,7 @@ CREATE FUNCTION audit_hold_add(
 DECLARE
     created bigint;
 BEGIN
-    LOCK TABLE @schema@.audit_legal_holds IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
     INSERT INTO @schema@.audit_legal_holds (id, tenant_id, from_time, to_time, reason)
     SELECT coalesce(max(h.id), 0) + 1, audit_hold_add.tenant_id, audit_hold_add.from_time, audit_hold_add.to_time,
            audit_hold_add.reason
@@ -110,7 +110,7 @@ CREATE FUNCTION audit_hold_release(hold bigint, reason text) RETURNS bigint
 DECLARE
     created bigint;
 BEGIN
-    LOCK TABLE @schema@.audit_legal_holds IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
     IF NOT EXISTS (SELECT FROM @schema@.audit_legal_holds h WHERE h.id = hold AND h.releases IS NULL
                    AND NOT EXISTS (SELECT FROM @schema@.audit_legal_holds r WHERE r.releases = h.id)) THEN
         RAISE EXCEPTION 'audit_hold_release: % is not an active hold', hold
@@ -442,12 +442,13 @@ BEGIN
 END
 $$;
 
--- One session at a time drops or restores. Released with the transaction.
+-- One session at a time drops or restores. Released with the transaction. The mode is that of
+-- audit_logs_lock_partitions(), for the same reason.
 CREATE FUNCTION audit_retention_lock() RETURNS void
     LANGUAGE plpgsql SET lock_timeout = '2s'
     AS $$
 BEGIN
-    LOCK TABLE @schema@.audit_retention_ledger IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE @schema@.audit_retention_ledger IN SHARE UPDATE EXCLUSIVE MODE;
 EXCEPTION WHEN lock_not_available THEN
     RAISE EXCEPTION 'audit_logs: another session drops or restores a month' USING ERRCODE = 'lock_not_available';
 END
@@ -549,7 +550,7 @@ BEGIN
             -- As audit_logs_lock_partitions(). Nobody waits behind this lock but maintenance.
             LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
             -- Waits for a hold that is being added.
-            LOCK TABLE @schema@.audit_legal_holds IN SHARE MODE;
+            LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '250ms', true);
             LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '100ms', true);

@@ -218,7 +218,7 @@ BEGIN
             -- As audit_logs_lock_partitions(). Nobody waits behind this lock but maintenance.
             LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
             -- Waits for a hold that is being added.
-            LOCK TABLE @schema@.audit_legal_holds IN SHARE MODE;
+            LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '250ms', true);
             LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '100ms', true);

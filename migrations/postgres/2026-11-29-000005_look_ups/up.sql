@@ -202,7 +202,7 @@ BEGIN
                     USING ERRCODE = 'UA003', HINT = 'Repeat it.';
             END IF;
             -- Waits for a hold that is being added.
-            LOCK TABLE @schema@.audit_legal_holds IN SHARE MODE;
+            LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '250ms', true);
             LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '100ms', true);
