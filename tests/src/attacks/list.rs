@@ -183,6 +183,8 @@ attacks! {
                  \"recorded_at\": \"2031-05-05\", \"tx_id\": 1, \"action\": \"x\", \"outcome\": \"x\"}', '{}')"
         "audit_retention_plan" Done "SELECT audit_retention_plan(13)"
         "audit_retention_lock" Done "SELECT audit_retention_lock()"
+        "audit_retention_dependents" Done "SELECT audit_retention_dependents('{audit_logs_default}')"
+        "audit_retention_drop_tables" Done "SELECT audit_retention_drop_tables('{made_by_hand}')"
         "audit_logs_drop_month" Done "SELECT audit_logs_drop_month('audit_logs_2001_02', 13, 'x', trust_clock => true)"
         "audit_hold_add" Done "SELECT audit_hold_add('x')"
         "audit_hold_release" Done "SELECT audit_hold_release(1, 'x')"
