@@ -99,7 +99,12 @@ async fn revert(database: &Database, force: bool) -> Result<(), CliError> {
             output::counted(ledger_entries.unsigned_abs(), "entry", "entries")
         )));
     }
-    print_line!("reverted {}", database.revert_migration().await?);
+    let reverted = match force {
+        true => database.revert_migration_with_evidence().await?,
+        // What was added since is noticed by the migration itself.
+        false => database.revert_migration().await?,
+    };
+    print_line!("reverted {reverted}");
     Ok(())
 }
 
