@@ -101,7 +101,7 @@ async fn revert(database: &Database, force: bool) -> Result<(), CliError> {
     }
     let reverted = match force {
         true => database.revert_migration_with_evidence().await?,
-        // What was added since is noticed by the migration itself.
+        // The migration itself notices what was added since.
         false => database.revert_migration().await?,
     };
     print_line!("reverted {reverted}");

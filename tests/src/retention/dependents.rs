@@ -16,7 +16,7 @@ const KINDS: [&str; 6] = [
     "column",
 ];
 
-/// What a login without any right on a month can make that depends on it, in a schema of its own.
+/// Creates objects that depend on a month, which takes no right on it, in a schema of the login's own.
 fn dependents(part: &str) -> String {
     format!(
         "CREATE VIEW v AS SELECT * FROM public.{part}; CREATE VIEW on_v AS SELECT 1 AS x FROM v; \
