@@ -38,7 +38,7 @@ test-browser:
     scripts/setup chromium
     cargo test -p demo-app-browser
 
-# Fuzz a target (ndjson, spool_recovery) for N seconds, starting from its seeds; needs a C++ compiler
+# Fuzz a target (ndjson, query, spool_recovery) for N seconds, starting from its seeds; needs a C++ compiler
 fuzz target seconds="60":
     scripts/setup fuzz
     # Without sanitizers, which need an unstable compiler: there is no unsafe code here.

@@ -5,6 +5,8 @@ use std::path::Path;
 
 #[path = "../../fuzz/src/ndjson.rs"]
 mod ndjson;
+#[path = "../../fuzz/src/query.rs"]
+mod query;
 #[path = "../../fuzz/src/spool_recovery.rs"]
 mod spool_recovery;
 
@@ -31,6 +33,11 @@ fn replay_seeds(target: &str, check: fn(&[u8])) {
 #[test]
 fn the_ndjson_target_accepts_its_seeds() {
     replay_seeds("ndjson", ndjson::check);
+}
+
+#[test]
+fn the_query_target_accepts_its_seeds() {
+    replay_seeds("query", query::check);
 }
 
 #[test]

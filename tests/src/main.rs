@@ -38,6 +38,7 @@ mod partitions;
 mod pgbouncer;
 mod poison;
 mod process;
+mod query;
 mod read_only;
 mod retention;
 mod roles;

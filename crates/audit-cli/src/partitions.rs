@@ -46,6 +46,9 @@ Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
         /// Up to the month of this date [default: 24 months from now]
         #[arg(long, value_name = "DATE", value_parser = date)]
         to: Option<DateTime<Utc>>,
+        /// How many months the trail keeps: each gets an equal share of at most 150 partitions
+        #[arg(long, value_name = "N", default_value_t = 13, value_parser = clap::value_parser!(u16).range(1..))]
+        keep_months: u16,
         #[command(flatten)]
         limit: LimitArgs,
     },
@@ -74,11 +77,16 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     let mut conn = maintenance_connection(database).await?;
     match args {
         Args::List { json } => list(&mut conn, json).await,
-        Args::Ensure { from, to, limit } => {
+        Args::Ensure {
+            from,
+            to,
+            keep_months,
+            limit,
+        } => {
             let now = Utc::now();
             let in_two_years = now.checked_add_months(Months::new(24)).unwrap_or(now);
             let range = (from.unwrap_or(now), to.unwrap_or(in_two_years));
-            ensure(&mut conn, range, limit.max_partitions).await
+            ensure(&mut conn, range, limit.max_partitions, keep_months).await
         }
         Args::MoveDefault { limit } => empty_default_partition(&mut conn, limit.max_partitions).await,
     }
@@ -121,6 +129,7 @@ async fn ensure(
     conn: &mut Connection,
     (from, to): (DateTime<Utc>, DateTime<Utc>),
     max_partitions: u16,
+    keep_months: u16,
 ) -> CommandResult {
     let bar = output::progress(Some(0), "creating partitions");
     let created = partitions::ensure(conn, from, to, max_partitions, |done, total| {
@@ -134,7 +143,7 @@ async fn ensure(
         _ => error.into(),
     })?;
     print_line!("created {}", output::counted(created, "partition", "partitions"));
-    maintain(conn).await?;
+    maintain(conn, keep_months).await?;
     // A user who may create partitions may lack the right to read the default partition.
     if let Ok(months) = session::bounded_long(conn, partitions::default_partition_months).await
         && !months.is_empty()
@@ -147,9 +156,12 @@ async fn ensure(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn maintain(conn: &mut Connection) -> Result<(), CliError> {
+async fn maintain(conn: &mut Connection, keep_months: u16) -> Result<(), CliError> {
     let bar = output::progress(None, "cutting and indexing");
-    let done = partitions::maintain(conn, |done| bar.set_position(done.segments + done.indexes)).await;
+    let done = partitions::maintain(conn, keep_months, |done| {
+        bar.set_position(done.segments + done.indexes)
+    })
+    .await;
     bar.finish_and_clear();
     let done = done?;
     if done.segments > 0 {

@@ -141,10 +141,11 @@ pub struct Maintenance {
 
 /// Cuts this month and the next one into segments if they outgrow about a million rows, and creates the look-up indexes
 /// of the partitions that ended more than an hour ago. Does nothing if this user may not. To be repeated at least each
-/// week, for a trail of more than a million rows a month each day.
+/// week, for a trail of more than a million rows a month each day. `kept_months` is how many months the trail keeps:
+/// each gets an equal share of at most 150 partitions.
 ///
-/// Writers wait while a partition is cut: milliseconds for one without rows, 0.3 s for one with a million. While an index
-/// is built, late rows for that partition wait.
+/// Writers wait while a partition is cut: milliseconds for one without rows, 0.3 s for one with a million. One that is
+/// larger than 384 MiB is not cut. While an index is built, late rows for that partition wait.
 ///
 /// # Errors
 /// When the database refuses, or other sessions hold the table for too long.
@@ -153,13 +154,14 @@ pub struct Maintenance {
 /// Each cut and each index is a transaction of its own: those that are done stay.
 pub async fn maintain(
     conn: &mut Connection,
+    kept_months: u16,
     mut progress: impl FnMut(Maintenance),
 ) -> Result<Maintenance, OpsError> {
     let mut done = Maintenance::default();
     if bounded(conn, async |conn| number(conn, MAY_MAINTAIN).await).await? == 0 {
         return Ok(done);
     }
-    while bounded(conn, async |conn| number(conn, CUT_ONE).await).await? > 0 {
+    while bounded(conn, async |conn| cut_one(conn, kept_months).await).await? > 0 {
         done.segments += 1;
         progress(done);
     }
@@ -170,10 +172,18 @@ pub async fn maintain(
     Ok(done)
 }
 
-const MAY_MAINTAIN: &str = "SELECT (has_function_privilege('audit_logs_segment_months(bigint, integer)', 'EXECUTE') \
+const MAY_MAINTAIN: &str = "SELECT (has_function_privilege('audit_logs_segment_months(bigint, integer, integer, integer)', 'EXECUTE') \
      AND has_function_privilege('audit_logs_index_closed_months(integer)', 'EXECUTE'))::integer::bigint AS value";
-const CUT_ONE: &str = "SELECT audit_logs_segment_months(max_cuts => 1)::bigint AS value";
 const INDEX_ONE: &str = "SELECT audit_logs_index_closed_months(max_indexes => 1)::bigint AS value";
+
+async fn cut_one(conn: &mut Connection, kept_months: u16) -> Result<i64, OpsError> {
+    let query = diesel::sql_query(
+        "SELECT audit_logs_segment_months(max_cuts => 1, kept_months => $1)::bigint AS value",
+    )
+    .bind::<Integer, _>(i32::from(kept_months));
+    let cut: Number = query.get_result(postgres(conn)?).await?;
+    Ok(cut.value)
+}
 
 async fn number(conn: &mut Connection, sql: &str) -> Result<i64, OpsError> {
     let number: Number = diesel::sql_query(sql).get_result(postgres(conn)?).await?;
@@ -191,7 +201,7 @@ struct Unindexed {
     attach: String,
 }
 
-/// The server quotes the names. What an interrupted build left is not valid; it is dropped first.
+/// The server quotes the names. The index that an interrupted build left is not valid; it is dropped first.
 const UNINDEXED: &str = "\
     SELECT CASE WHEN NOT left_over.indisvalid THEN format('DROP INDEX CONCURRENTLY %s', old.oid::regclass) \
                 ELSE '' END AS drop_invalid, \

@@ -25,7 +25,7 @@ const EXAMPLES: &str = "Examples:
   cargo run --release -p db-bench -- ingest --json         one part, one JSON object per line
   cargo run --release -p db-bench -- latency --blocks 5    a quick look
   cargo run --release -p db-bench -- ingest --only write_audit_log --only 'own table'
-  cargo run --release -p db-bench -- lookups --rows 200000
+  cargo run --release -p db-bench -- query --open-rows 20000000
   DATABASE_URL=postgres://postgres@localhost/postgres cargo run --release -p db-bench -- ingest";
 
 /// The parts of the benchmark.
@@ -47,8 +47,8 @@ pub(crate) enum Part {
     Memory,
     /// WriteAhead into the spool, and the replay of the spool
     Spool,
-    /// Time to the first page of look-ups in a trail of twelve months, cold and warm
-    Lookups,
+    /// Time to the first page of look-ups in trails of different sizes, cold and warm
+    Query,
     /// One sample of `memory`, in a process of its own
     #[command(hide = true)]
     MemorySample {
@@ -78,9 +78,24 @@ pub(crate) struct Options {
     /// Rows that a fast contender writes in a round; slow ones write a fraction
     #[arg(long, global = true, default_value_t = 100_000, value_name = "N")]
     pub(crate) events: usize,
-    /// Rows of the trail that `lookups` reads
+    /// Rows of the closed months of the trail that `query` reads
     #[arg(long, global = true, default_value_t = 10_000_000, value_name = "N")]
     pub(crate) rows: usize,
+    /// Rows of the open month of that trail; several numbers, separated by commas, are trails of their own
+    #[arg(
+        long,
+        global = true,
+        default_values_t = [1_000_000, 5_000_000],
+        value_delimiter = ',',
+        value_name = "N"
+    )]
+    pub(crate) open_rows: Vec<usize>,
+    /// Closed months of that trail
+    #[arg(long, global = true, default_value_t = 12, value_name = "N")]
+    pub(crate) months: usize,
+    /// Rows of the SQLite file that `query` reads
+    #[arg(long, global = true, default_value_t = 2_000_000, value_name = "N")]
+    pub(crate) sqlite_rows: usize,
     /// Seconds for which the producer of `memory` runs
     #[arg(long, global = true, default_value_t = 10.0, value_name = "SECONDS")]
     pub(crate) seconds: f64,

@@ -11,9 +11,9 @@ mod enqueue;
 mod event;
 mod ingest;
 mod latency;
-mod lookups;
 mod memory;
 mod progress;
+mod query;
 mod report;
 mod result;
 mod schedule;
@@ -81,8 +81,8 @@ async fn run(part: Part, options: &Options) -> Result<()> {
     if wanted(Part::Memory) {
         memory::measure(options, &mut report).await?;
     }
-    if wanted(Part::Lookups) {
-        lookups::measure(&server, options, &mut report).await?;
+    if wanted(Part::Query) {
+        query::measure(&server, options, &mut report).await?;
     }
     server.close().await?;
     Ok(report.finish()?)

@@ -12,6 +12,7 @@ fn every_part_runs_with_small_counts() {
         .args([
             "all", "--json", "--rounds", "1", "--blocks", "2", "--events", "2000", "--rows", "5000",
         ])
+        .args(["--open-rows", "2000,3000", "--sqlite-rows", "2000"])
         .args(["--seconds", "2", "--without-node"])
         .env_remove("DATABASE_URL")
         .output()

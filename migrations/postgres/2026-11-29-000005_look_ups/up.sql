@@ -8,15 +8,18 @@ SET LOCAL lock_timeout = '2s';
 SET LOCAL check_function_bodies = off;
 
 -- The partitions. from_time and to_time are null for the default partition, and infinite for a partition without a
--- bound. qualified_name is that of the snapshot, also if the partition was dropped since. live_rows is what the planner would estimate: from the size of the table, also before it was analyzed.
+-- bound. qualified_name is that of the snapshot, also if the partition was dropped since. live_rows is what the planner
+-- would estimate: from the size of the table, also before it was analyzed. table_bytes is that size, without indexes and
+-- long values.
 CREATE FUNCTION audit_logs_partitions() RETURNS TABLE (
         partition regclass, partition_name name, from_time timestamptz, to_time timestamptz, live_rows bigint,
-        qualified_name text)
+        table_bytes bigint, qualified_name text)
     LANGUAGE sql STABLE
     AS $$
     SELECT c.oid::regclass, c.relname, bounds.from_time, bounds.to_time,
-           (size.pages * CASE WHEN c.relpages > 0 AND c.reltuples > 0 THEN c.reltuples / c.relpages ELSE 20 END)::bigint,
-           format('%I.%I', n.nspname, c.relname)
+           (size.bytes / current_setting('block_size')::integer
+            * CASE WHEN c.relpages > 0 AND c.reltuples > 0 THEN c.reltuples / c.relpages ELSE 20 END)::bigint,
+           size.bytes, format('%I.%I', n.nspname, c.relname)
     FROM pg_inherits i
     JOIN pg_class c ON c.oid = i.inhrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -26,7 +29,7 @@ CREATE FUNCTION audit_logs_partitions() RETURNS TABLE (
                     ELSE substring(bound.text FROM 'FROM [(]''([^'']+)''[)]')::timestamptz END AS from_time,
                CASE WHEN bound.text LIKE '%TO (MAXVALUE)%' THEN 'infinity'
                     ELSE substring(bound.text FROM 'TO [(]''([^'']+)''[)]')::timestamptz END AS to_time) AS bounds
-    CROSS JOIN LATERAL (SELECT pg_relation_size(c.oid) / current_setting('block_size')::integer AS pages) AS size
+    CROSS JOIN LATERAL (SELECT coalesce(pg_relation_size(c.oid), 0) AS bytes) AS size
     WHERE i.inhparent = '@schema@.audit_logs'::regclass
     $$;
 
@@ -47,7 +50,7 @@ BEGIN
     FOR partition, relation, from_time, to_time, whole_month, parts, bytes IN
         WITH all_parts AS (
             SELECT p.*, date_trunc('month', p.from_time) AS month_start FROM @schema@.audit_logs_partitions() p),
-        -- Partitions that lie in one month and together are all of it.
+        -- Partitions of one month that together are all of it.
         complete AS (
             SELECT a.month_start FROM all_parts a
             WHERE isfinite(a.from_time) AND isfinite(a.to_time) AND a.to_time <= a.month_start + interval '1 month'
@@ -258,25 +261,30 @@ END
 $$;
 
 -- Gives a partition the index audit_logs_time, and makes it a part of that of audit_logs. While it is built, rows for
--- this partition wait.
-CREATE FUNCTION audit_logs_add_time_index(partition regclass) RETURNS void
+-- this partition wait. Returns false if `auditlog migrate` is building it concurrently, or was interrupted.
+CREATE FUNCTION audit_logs_add_time_index(partition regclass) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
 DECLARE
     leaf   record;
-    wanted name;
+    wanted text;
+    is_ready boolean;
 BEGIN
     SELECT n.nspname AS schema, c.relname AS name INTO leaf
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = partition;
-    wanted := leaf.name || '_time';
-    -- One that was built concurrently may be there.
-    IF to_regclass(format('%I.%I', leaf.schema, wanted)) IS NULL THEN
+    wanted := format('%I.%I', leaf.schema, leaf.name || '_time');
+    SELECT x.indisvalid AND x.indrelid = partition INTO is_ready FROM pg_index x WHERE x.indexrelid = to_regclass(wanted);
+    IF is_ready IS FALSE THEN
+        RAISE WARNING 'audit_logs: the index % is not complete; `auditlog migrate` builds it', wanted;
+        RETURN false;
+    ELSIF is_ready IS NULL THEN
         EXECUTE format(
             'CREATE INDEX %I ON %s (created_at, pg_catalog.name(actor_id COLLATE "C"),
                  pg_catalog.name(resource_id COLLATE "C"), pg_catalog.name(request_id COLLATE "C"),
-                 pg_catalog.name(tenant_id COLLATE "C"))', wanted, partition);
+                 pg_catalog.name(tenant_id COLLATE "C"))', leaf.name || '_time', partition);
     END IF;
-    EXECUTE format('ALTER INDEX %s ATTACH PARTITION %I.%I', '@schema@.audit_logs_time'::regclass, leaf.schema, wanted);
+    EXECUTE format('ALTER INDEX %s ATTACH PARTITION %s', '@schema@.audit_logs_time'::regclass, wanted);
+    RETURN true;
 END
 $$;
 
@@ -349,7 +357,7 @@ BEGIN
             END IF;
             BEGIN
                 IF wanted.suffix = '_time' THEN
-                    PERFORM @schema@.audit_logs_add_time_index(leaf.partition);
+                    CONTINUE WHEN NOT @schema@.audit_logs_add_time_index(leaf.partition);
                 ELSE
                     EXECUTE format('CREATE INDEX %I ON %s %s', leaf.name || wanted.suffix, leaf.partition, wanted.body);
                     EXECUTE format('COMMENT ON INDEX %s.%I IS %L', leaf.schema, leaf.name || wanted.suffix,
@@ -385,8 +393,6 @@ CREATE FUNCTION audit_logs_next_cut(
     AS $$
     SELECT CASE WHEN cut < to_time - interval '1 hour' AND cut > from_time THEN cut END
     FROM (SELECT CASE
-        -- Cutting reads all rows of the partition while every writer waits: 0.3 s for a million.
-        WHEN partition_rows > 2.5 * segment_rows THEN NULL
         -- It is full. Rows from the near future may be there already, by the clocks of callers.
         WHEN partition_rows >= segment_rows AND from_time <= now_time THEN now_time + interval '10 minutes'
         -- A week ahead, so that a weekly job is enough.
@@ -396,11 +402,14 @@ CREATE FUNCTION audit_logs_next_cut(
             THEN from_time + segment_time END AS cut) AS planned
     $$;
 
--- Cuts a partition at a time: rows from then on get a partition of their own. Returns whether it did. It does not if the
--- partition has such rows already, or if the trail has max_partitions. Everybody waits while it reads the rows of the
--- partition: 0.3 s for a million.
-CREATE FUNCTION audit_logs_cut(cut_partition regclass, cut_time timestamptz, max_partitions integer DEFAULT 150)
-    RETURNS boolean
+-- Cuts a partition at a time: rows from then on get a partition of their own, also those that are there already. Returns
+-- whether it did. Everybody waits while PostgreSQL reads the partition, and the default partition twice: 0.3 s for a
+-- million rows of 380 bytes in memory. So it does not, with a warning, if they are larger than max_bytes together, or if
+-- more than 1,000 rows would move; nor if the trail has max_partitions.
+CREATE FUNCTION audit_logs_cut(
+    cut_partition regclass, cut_time timestamptz, max_partitions integer DEFAULT 150,
+    max_bytes bigint DEFAULT 384 * 1024 * 1024
+) RETURNS boolean
     LANGUAGE plpgsql SET lock_timeout = '250ms'
     AS $$
 DECLARE
@@ -410,7 +419,7 @@ DECLARE
     added             text;
     bounds            record;
     attempts          int := 0;
-    has_later         boolean;
+    moved             bigint;
 BEGIN
     PERFORM @schema@.audit_logs_lock_partitions();
     SELECT * INTO bounds FROM @schema@.audit_logs_partitions() p WHERE p.partition = cut_partition;
@@ -425,6 +434,11 @@ BEGIN
                       WHERE x.indrelid = cut_partition AND i.inhparent = '@schema@.audit_logs_time'::regclass) THEN
         RETURN false;
     END IF;
+    IF bounds.table_bytes + 2 * coalesce(pg_relation_size(nullif(default_partition, 0)), 0) > max_bytes THEN
+        RAISE WARNING 'audit_logs: % is not cut, because writers would wait while it or the default partition is read',
+            cut_partition;
+        RETURN false;
+    END IF;
     month_name := @schema@.audit_logs_partition_name(date_trunc('month', bounds.from_time AT TIME ZONE 'UTC'));
     added := format('%s.%I', '@schema@', month_name || '_' || (
         SELECT coalesce(max(substring(c.relname FROM '^' || month_name || '_([0-9]{1,6})$')::integer), 1) + 1
@@ -437,9 +451,12 @@ BEGIN
                 EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition::regclass);
             END IF;
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', cut_partition);
-            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE created_at >= $1)', cut_partition)
-                INTO has_later USING cut_time;
-            IF has_later THEN
+            EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE created_at >= $1 LIMIT 1001) AS few',
+                           cut_partition)
+                INTO moved USING cut_time;
+            IF moved > 1000 THEN
+                RAISE WARNING 'audit_logs: % is not cut at %, more than 1,000 of its rows are dated later',
+                    cut_partition, cut_time;
                 RETURN false;
             END IF;
             EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', parent, cut_partition);
@@ -449,6 +466,15 @@ BEGIN
                             FOR EACH STATEMENT EXECUTE FUNCTION %s()',
                            added, '@schema@.audit_logs_refuse_change'::regproc);
             PERFORM @schema@.audit_lock_down_table(added::regclass);
+            IF moved > 0 THEN
+                EXECUTE format('INSERT INTO %s SELECT * FROM %s WHERE created_at >= $1', added, cut_partition)
+                    USING cut_time;
+                -- Only what is there now, identical to the bit. ATTACH refuses a row that is left.
+                EXECUTE format('DELETE FROM %s AS old USING %s AS new
+                                WHERE old.created_at >= $1 AND new.id = old.id AND new.created_at = old.created_at
+                                  AND new *= old', cut_partition, added)
+                    USING cut_time;
+            END IF;
             PERFORM @schema@.audit_logs_attach(cut_partition, bounds.from_time, cut_time);
             PERFORM @schema@.audit_logs_attach(added::regclass, cut_time, bounds.to_time);
             RETURN true;
@@ -479,43 +505,49 @@ END
 $$;
 
 -- Cuts the partitions of this month and the next one into segments of about segment_rows, as far as they are needed in
--- the coming week, at most max_cuts in one transaction, which keeps the locks. Returns how many it added. A month of fewer rows stays one partition. There are never more than 150
--- partitions because of this: planning a query over all of them would take longer than it saves.
-CREATE FUNCTION audit_logs_segment_months(segment_rows bigint DEFAULT 1000000, max_cuts integer DEFAULT NULL)
-    RETURNS integer
+-- the coming week, at most max_cuts in one transaction, which keeps the locks. Returns how many it added. A month of fewer
+-- rows stays one partition. There are never more than max_partitions because of this: planning a query over all of them
+-- would take longer than it saves. Each of the kept_months gets an equal share, so that later months have theirs.
+CREATE FUNCTION audit_logs_segment_months(
+    segment_rows bigint DEFAULT 750000, max_cuts integer DEFAULT NULL, kept_months integer DEFAULT 13,
+    max_partitions integer DEFAULT 150
+) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 DECLARE
-    max_partitions constant integer := 150;
-    month          timestamptz;
-    last           record;
-    cut            timestamptz;
-    rows_a_second  double precision;
-    allowed        bigint;
-    segment_time   interval;
-    added          integer := 0;
+    month         timestamptz;
+    last          record;
+    cut           timestamptz;
+    rows_a_second double precision;
+    share         bigint;
+    segment_time  interval;
+    added         integer := 0;
 BEGIN
-    IF (segment_rows >= 1000) IS NOT TRUE THEN
-        RAISE EXCEPTION 'audit_logs: a segment has at least 1,000 rows' USING ERRCODE = 'invalid_parameter_value';
+    IF (segment_rows >= 1000 AND kept_months >= 1) IS NOT TRUE THEN
+        RAISE EXCEPTION 'audit_logs: a segment has at least 1,000 rows, and at least one month is kept'
+            USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- As fast as in the last month or two, the running one included.
     SELECT sum(p.live_rows) / greatest(extract(epoch FROM now() - min(p.from_time)), 3600) INTO rows_a_second
     FROM @schema@.audit_logs_partitions() p
     WHERE p.from_time <= now() AND p.to_time > now() - interval '31 days' AND isfinite(p.from_time);
+    -- What the months to come leave, for each month that is kept or there anyway.
+    SELECT greatest(1, (max_partitions - count(*) FILTER (WHERE p.from_time > now() + interval '1 month'))
+                       / greatest(kept_months, count(*) FILTER (
+                             WHERE p.from_time <= now() AND p.from_time = date_trunc('month', p.from_time)))) INTO share
+    FROM @schema@.audit_logs_partitions() p;
     FOREACH month IN ARRAY ARRAY[date_trunc('month', now()), date_trunc('month', now()) + interval '1 month'] LOOP
         LOOP
             SELECT p.* INTO last FROM @schema@.audit_logs_partitions() p
             WHERE p.from_time >= month AND p.to_time = month + interval '1 month';
             EXIT WHEN last IS NULL OR added >= max_cuts;
-            -- The months to come need a partition each, and later large months their segments.
-            allowed := greatest(1, (max_partitions - (
-                SELECT count(*) FROM @schema@.audit_logs_partitions() p
-                WHERE (p.from_time >= month AND p.to_time <= last.to_time) IS NOT TRUE)) / 2);
             segment_time := make_interval(secs => least(greatest(
                 segment_rows / greatest(rows_a_second, 0.001),
-                extract(epoch FROM last.to_time - month) / allowed, 3600), 1e8));
+                extract(epoch FROM last.to_time - month) / share, 3600), 1e8));
             cut := @schema@.audit_logs_next_cut(
-                now(), last.from_time, last.to_time, last.live_rows, segment_rows, segment_time);
+                now(), last.from_time, last.to_time, last.live_rows,
+                -- With a small share a segment has more rows.
+                greatest(segment_rows, (rows_a_second * extract(epoch FROM segment_time))::bigint), segment_time);
             EXIT WHEN cut IS NULL OR NOT @schema@.audit_logs_cut(last.partition, cut, max_partitions);
             added := added + 1;
         END LOOP;
@@ -535,26 +567,19 @@ FROM unnest(ARRAY[
     'audit_logs_drop_replaced_indexes()',
     'audit_logs_index_closed_months(integer)',
     'audit_logs_next_cut(timestamptz, timestamptz, timestamptz, bigint, bigint, interval)',
-    'audit_logs_cut(regclass, timestamptz, integer)',
+    'audit_logs_cut(regclass, timestamptz, integer, bigint)',
     'audit_logs_attach(regclass, timestamptz, timestamptz)',
-    'audit_logs_segment_months(bigint, integer)'
+    'audit_logs_segment_months(bigint, integer, integer, integer)'
 ]::regprocedure[]) AS f;
 
 DO $do$
 DECLARE
     auditor    constant name := audit_role('auditor');
     maintainer constant name := audit_role('maintainer');
-    reader     constant name := audit_role('reader');
 BEGIN
     EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_months() TO %I, %I', maintainer, auditor);
     EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_index_closed_months(integer),
-                    audit_logs_segment_months(bigint, integer) TO %I', maintainer);
-    -- Both halves say the same; the second is what an index can answer. The text alone decides between tenants whose
-    -- names share their first 63 bytes.
-    EXECUTE format('ALTER POLICY audit_logs_read_tenant ON audit_logs TO %I
-                    USING (tenant_id = nullif(current_setting(''audit.tenant_id'', true), '''')
-                           AND pg_catalog.name(tenant_id COLLATE "C")
-                               = pg_catalog.name(nullif(current_setting(''audit.tenant_id'', true), '''')))', reader);
+                    audit_logs_segment_months(bigint, integer, integer, integer) TO %I', maintainer);
 END
 $do$;
 
@@ -564,12 +589,25 @@ CREATE INDEX audit_logs_time ON ONLY audit_logs (
     created_at, pg_catalog.name(actor_id COLLATE "C"), pg_catalog.name(resource_id COLLATE "C"),
     pg_catalog.name(request_id COLLATE "C"), pg_catalog.name(tenant_id COLLATE "C"));
 
--- Partitions with few rows at once. Larger ones follow: those that have ended by audit_logs_index_closed_months(), one
--- that is written to by `auditlog migrate`, which builds the index without blocking writers.
-SELECT audit_logs_add_time_index(p.partition) FROM audit_logs_partitions() p
-WHERE pg_relation_size(p.partition) < 16 * 1024 * 1024;
+-- Partitions with hardly a row at once: writers wait for this transaction. Others follow: those that have ended by
+-- audit_logs_index_closed_months(), one that is written to by `auditlog migrate`, without blocking writers.
+SELECT audit_logs_add_time_index(p.partition) FROM audit_logs_partitions() p WHERE p.table_bytes < 1024 * 1024;
 
 SELECT audit_logs_drop_replaced_indexes();
+
+-- The last, as it locks the table against everybody.
+DO $do$
+DECLARE
+    reader constant name := audit_role('reader');
+BEGIN
+    -- Both halves say the same; the second is what an index can answer. The text alone decides between tenants whose
+    -- names share their first 63 bytes.
+    EXECUTE format('ALTER POLICY audit_logs_read_tenant ON audit_logs TO %I
+                    USING (tenant_id = nullif(current_setting(''audit.tenant_id'', true), '''')
+                           AND pg_catalog.name(tenant_id COLLATE "C")
+                               = pg_catalog.name(nullif(current_setting(''audit.tenant_id'', true), '''')))', reader);
+END
+$do$;
 
 COMMENT ON INDEX audit_logs_time IS
     'Serves: any order by time; and WHERE actor_id = $1 AND name(actor_id COLLATE "C") = name($1) ORDER BY created_at '
@@ -587,7 +625,7 @@ COMMENT ON FUNCTION audit_logs_index_closed_months(integer) IS
     'Creates the look-up indexes of the partitions of audit_logs that have ended; worth a call each hour or day.';
 COMMENT ON FUNCTION audit_logs_next_cut(timestamptz, timestamptz, timestamptz, bigint, bigint, interval) IS
     'Where the last partition of a month is to be cut.';
-COMMENT ON FUNCTION audit_logs_cut(regclass, timestamptz, integer) IS 'Cuts a partition of audit_logs at a time.';
+COMMENT ON FUNCTION audit_logs_cut(regclass, timestamptz, integer, bigint) IS 'Cuts a partition of audit_logs at a time.';
 COMMENT ON FUNCTION audit_logs_attach(regclass, timestamptz, timestamptz) IS 'Makes a table a partition of audit_logs.';
-COMMENT ON FUNCTION audit_logs_segment_months(bigint, integer) IS
+COMMENT ON FUNCTION audit_logs_segment_months(bigint, integer, integer, integer) IS
     'Cuts months of audit_logs that outgrow about a million rows into segments; worth a call each week or day.';

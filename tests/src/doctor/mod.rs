@@ -2,7 +2,7 @@
 
 mod description;
 mod faults;
-mod fixture;
+pub mod fixture;
 mod planted;
 mod servers;
 mod setups;

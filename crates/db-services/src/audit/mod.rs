@@ -14,7 +14,7 @@
 //! 7. [`observe`] and [`begin`] record how an operation ended, or that it began.
 //! 8. [`scrub`] keeps secrets out of all entries.
 //! 9. [`latest`] and [`count`] read the trail back; inside of [`for_tenant`] they see one tenant's rows.
-//!    [`action_usage`] counts the entries of each action.
+//!    [`action_usage`] counts the entries of each action. [`query`] has filters, pages, counts and a query language.
 //!
 //! | | a killed process loses | a database outage loses |
 //! | --- | --- | --- |
@@ -67,7 +67,7 @@ mod operation;
 mod panics;
 mod partitions;
 mod pg_values;
-mod query;
+pub mod query;
 mod raw_json;
 mod records;
 mod row;

@@ -21,10 +21,16 @@ use super::{DoctorError, Finding, Options, Severity};
 use file::JournalMode;
 
 /// The migrations: name and SQL.
-const MIGRATIONS: [(&str, &str); 1] = [(
-    "2026-11-24-000001_create_audit_logs",
-    include_str!("../../../../../migrations/sqlite/2026-11-24-000001_create_audit_logs/up.sql"),
-)];
+const MIGRATIONS: [(&str, &str); 2] = [
+    (
+        "2026-11-24-000001_create_audit_logs",
+        include_str!("../../../../../migrations/sqlite/2026-11-24-000001_create_audit_logs/up.sql"),
+    ),
+    (
+        "2026-11-29-000002_look_ups",
+        include_str!("../../../../../migrations/sqlite/2026-11-29-000002_look_ups/up.sql"),
+    ),
+];
 
 /// A row with a single text.
 #[derive(QueryableByName)]

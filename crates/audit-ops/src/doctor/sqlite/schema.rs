@@ -206,9 +206,9 @@ mod tests {
                 OtherTriggers,
                 Warning,
             ),
-            ("DROP INDEX audit_logs_created_at", Indexes, Warning),
+            ("DROP INDEX audit_logs_time", Indexes, Warning),
             (
-                "DROP INDEX audit_logs_created_at; CREATE INDEX audit_logs_created_at ON audit_logs (action)",
+                "DROP INDEX audit_logs_time; CREATE INDEX audit_logs_time ON audit_logs (action)",
                 Indexes,
                 Warning,
             ),

@@ -9,7 +9,10 @@ WITH bounds AS (
          SELECT n, date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n) AS month FROM generate_series(0, 36) n),
      first_gap AS (
          SELECT coalesce(min(n), 37) AS n FROM months
-         WHERE NOT EXISTS (SELECT FROM ranges WHERE starts <= month AT TIME ZONE 'UTC' AND ends >= (month + interval '1 month') AT TIME ZONE 'UTC'))
+         CROSS JOIN LATERAL (SELECT month AT TIME ZONE 'UTC' AS month_starts, (month + interval '1 month') AT TIME ZONE 'UTC' AS month_ends) bounds
+         -- A month may consist of several partitions.
+         WHERE coalesce((SELECT sum(least(ends, month_ends) - greatest(starts, month_starts)) FROM ranges WHERE starts < month_ends AND ends > month_starts), '0')
+               < month_ends - month_starts)
 SELECT 'warning',
        CASE WHEN n = 0 THEN 'this month has no partition: its rows go into the default partition' ELSE format('partitions exist only up to %s', to_char(now() AT TIME ZONE 'UTC' + make_interval(months => n - 1), 'YYYY-MM')) END,
        format(E'SELECT %s.audit_logs_ensure_partitions();\n-- each month; or with the command: auditlog partitions ensure', relnamespace::regnamespace)

@@ -1,0 +1,176 @@
+//! The indexes serve pages: a page reads the rows that it returns, not the trail.
+
+use db_test::Postgres;
+use diesel::sql_types::{Integer, Text};
+use diesel_async::SimpleAsyncConnection;
+use uuid::Uuid;
+
+use super::AuditQuery;
+use super::cursor::Cursor;
+use super::filter::{AuditFilter, Condition};
+use super::page::{Position, select};
+use super::run;
+use super::sql::Dialect;
+use crate::client::{Connection, Database};
+
+/// A cursor in the middle of 2026-11-02, where the rows below are.
+fn positions(dialect: Dialect) -> [Position; 4] {
+    let time = "2026-11-02T12:00:00Z".parse().unwrap();
+    let cursor = Cursor {
+        dialect,
+        created_at: super::time::stored(dialect, time),
+        id: Uuid::from_u128(u128::MAX / 2),
+        fingerprint: 0,
+    };
+    [
+        Position::Newest,
+        Position::Oldest,
+        Position::OlderThan(cursor.clone()),
+        Position::NewerThan(cursor),
+    ]
+}
+
+/// The plan of each page of a filter.
+async fn plans(database: &Database, filter: AuditFilter) -> Vec<String> {
+    let mut plans = Vec::new();
+    let mut conn = database.connection().await.unwrap();
+    let dialect = run::dialect(&conn);
+    for position in positions(dialect) {
+        let sql = select(dialect, &filter, &position, 51);
+        let lines: Vec<String> = match &mut conn {
+            Connection::Postgres(conn) => {
+                let sql = sql.explained("EXPLAIN ").returning::<Text>();
+                // With the settings that a query has.
+                run::postgres(conn, sql, Some(AuditQuery::TIME_LIMIT))
+                    .await
+                    .unwrap()
+            }
+            Connection::Sqlite(conn) => {
+                let sql = sql.explained("EXPLAIN QUERY PLAN ");
+                let sql = sql.returning::<(Integer, Integer, Integer, Text)>();
+                let lines: Vec<(i32, i32, i32, String)> = run::sqlite(conn, sql, None).await.unwrap();
+                lines.into_iter().map(|(.., line)| line).collect()
+            }
+        };
+        plans.push(lines.join("\n"));
+    }
+    plans
+}
+
+async fn run_sql(database: &Database, sql: &str) {
+    match database.connection().await.unwrap() {
+        Connection::Postgres(mut conn) => conn.batch_execute(sql).await.unwrap(),
+        Connection::Sqlite(mut conn) => conn.batch_execute(sql).await.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_page_on_sqlite_is_a_range_of_an_index_in_its_order() {
+    let database = Database::from_url("sqlite::memory:").unwrap();
+    database.migrate().await.unwrap();
+    run_sql(
+        &database,
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000) \
+         INSERT INTO audit_logs (action, tenant_id, created_at) \
+         SELECT 'a', 't' || (n % 100), 1793577600000000 + n * 4320000 FROM n; ANALYZE",
+    )
+    .await;
+    let tenant = AuditFilter::new().and(Condition::tenant("t7"));
+    for (filter, index) in [
+        (AuditFilter::new().without_records(), "audit_logs_time"),
+        (tenant, "audit_logs_tenant_timeline"),
+    ] {
+        for plan in plans(&database, filter).await {
+            assert!(plan.contains(&format!("USING INDEX {index}")), "{plan}");
+            assert!(
+                !plan.contains("TEMP B-TREE") && !plan.contains("MULTI-INDEX OR"),
+                "{plan}"
+            );
+        }
+    }
+    let [newest, _, older, newer] = &plans(&database, AuditFilter::new()).await[..] else {
+        panic!("four positions")
+    };
+    assert!(newest.starts_with("SCAN"), "{newest}");
+    assert!(
+        older.contains("(created_at<?)") && newer.contains("(created_at>?)"),
+        "{older} {newer}"
+    );
+}
+
+#[tokio::test]
+async fn an_actor_on_sqlite_is_looked_up_in_the_index_alone() {
+    let database = Database::from_url("sqlite::memory:").unwrap();
+    database.migrate().await.unwrap();
+    for condition in [
+        Condition::actor("alice"),
+        Condition::request("r"),
+        Condition::resource_id("r"),
+    ] {
+        for plan in plans(&database, AuditFilter::new().and(condition.clone())).await {
+            assert!(plan.contains("USING COVERING INDEX audit_logs_time"), "{plan}");
+        }
+        // A negation keeps most rows.
+        for plan in plans(&database, AuditFilter::new().and(!condition)).await {
+            assert!(!plan.contains("COVERING"), "{plan}");
+        }
+    }
+}
+
+/// Rows as wide as real ones: the planner compares their size with that of the index.
+#[tokio::test]
+async fn an_actor_on_postgres_is_a_condition_of_the_index_in_the_order_of_time() {
+    let postgres = Postgres::migrated().unwrap();
+    let database = Database::from_url(postgres.url()).unwrap();
+    run_sql(
+        &database,
+        "INSERT INTO audit_logs (action, actor_id, resource_id, request_id, user_agent, created_at) \
+         SELECT 'a', 'actor' || n % 1000, 'thing' || n % 1000, 'request' || n, repeat('browser ', 20), now() - n * interval '1 s' \
+         FROM generate_series(1, 20000) n; ANALYZE audit_logs",
+    )
+    .await;
+    for (condition, column) in [
+        (Condition::actor("actor7"), "actor_id"),
+        (Condition::resource_id("thing7"), "resource_id"),
+        (Condition::request("request7"), "request_id"),
+    ] {
+        let plans = plans(&database, AuditFilter::new().and(condition)).await;
+        let [newest, ..] = &plans[..] else {
+            panic!("four positions")
+        };
+        let condition = format!("Index Cond: (name(({column})::text)");
+        assert!(newest.contains(&condition), "{newest}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_on_postgres_reads_an_index_of_the_months_that_it_may_need() {
+    let postgres = Postgres::migrated().unwrap();
+    let database = Database::from_url(postgres.url()).unwrap();
+    run_sql(
+        &database,
+        "SELECT audit_logs_ensure_partitions('2026-09-01', '2026-12-31'); \
+         INSERT INTO audit_logs (id, action, tenant_id, created_at) \
+         SELECT gen_random_uuid(), 'a', 't' || (n % 100), '2026-11-02'::timestamptz + n * interval '4 s' \
+         FROM generate_series(1, 20000) n; ANALYZE audit_logs",
+    )
+    .await;
+    let plans = plans(&database, AuditFilter::new().and(Condition::tenant("t7"))).await;
+    for plan in &plans {
+        assert!(
+            plan.contains("Index") && !plan.contains("Seq Scan on audit_logs_2026_11"),
+            "{plan}"
+        );
+    }
+    let [_, _, older, newer] = &plans[..] else {
+        panic!("four positions")
+    };
+    assert!(
+        older.contains("audit_logs_2026_10") && !older.contains("audit_logs_2026_12"),
+        "{older}"
+    );
+    assert!(
+        newer.contains("audit_logs_2026_12") && !newer.contains("audit_logs_2026_10"),
+        "{newer}"
+    );
+}

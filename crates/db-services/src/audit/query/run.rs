@@ -1,0 +1,148 @@
+//! Runs a statement within a limit of time.
+
+use std::time::{Duration, Instant};
+
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel::{QueryResult, SqliteConnection};
+use diesel_async::methods::LoadQuery;
+use diesel_async::{
+    AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
+};
+
+use super::functions;
+use super::sql::{Dialect, Sql, Statement};
+use crate::client::{AsyncSqliteConnection, Connection};
+
+/// Why a statement returned nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Its time was over.
+    Late,
+    Database(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl Failure {
+    /// The server ends a statement with an error that diesel knows no kind of. It began to count after `begun`.
+    fn of(error: Error, begun: Instant, limit: Option<Duration>) -> Self {
+        let is_late = limit.is_some_and(|limit| begun.elapsed() >= limit);
+        match error {
+            Error::DatabaseError(DatabaseErrorKind::Unknown, _) if is_late => Self::Late,
+            other => Self::Database(other),
+        }
+    }
+}
+
+pub(super) fn dialect(conn: &Connection) -> Dialect {
+    match conn {
+        Connection::Postgres(_) => Dialect::Postgres,
+        Connection::Sqlite(_) => Dialect::Sqlite,
+    }
+}
+
+/// Runs a statement whose rows have the same type on both databases.
+pub(super) async fn load<ST, U>(
+    conn: &mut Connection,
+    sql: Sql,
+    limit: Option<Duration>,
+) -> Result<Vec<U>, Failure>
+where
+    Statement<ST>: LoadQuery<'static, AsyncPgConnection, U>
+        + diesel::query_dsl::LoadQuery<'static, SqliteConnection, U>
+        + Send
+        + 'static,
+    U: Send + 'static,
+{
+    let statement = sql.returning::<ST>();
+    match conn {
+        Connection::Postgres(conn) => postgres(conn, statement, limit).await,
+        Connection::Sqlite(conn) => sqlite(conn, statement, limit).await,
+    }
+}
+
+pub(super) async fn sqlite<ST, U>(
+    conn: &mut AsyncSqliteConnection,
+    statement: Statement<ST>,
+    limit: Option<Duration>,
+) -> Result<Vec<U>, Failure>
+where
+    Statement<ST>: diesel::query_dsl::LoadQuery<'static, SqliteConnection, U> + Send + 'static,
+    U: Send + 'static,
+{
+    let begun = Instant::now();
+    let loaded = conn.spawn_blocking(move |conn| {
+        functions::register(conn, limit.and_then(|limit| begun.checked_add(limit)))?;
+        diesel::RunQueryDsl::load(statement, conn)
+    });
+    loaded.await.map_err(|error| Failure::of(error, begun, limit))
+}
+
+pub(super) async fn postgres<ST, U>(
+    conn: &mut AsyncPgConnection,
+    statement: Statement<ST>,
+    limit: Option<Duration>,
+) -> Result<Vec<U>, Failure>
+where
+    Statement<ST>: LoadQuery<'static, AsyncPgConnection, U> + Send + 'static,
+    U: Send,
+{
+    let Some(limit) = limit else {
+        return Ok(statement.load(conn).await?);
+    };
+    let scope = begin(conn, limit).await?;
+    let begun = Instant::now();
+    let loaded = statement.load(conn).await;
+    let loaded = loaded.map_err(|error| Failure::of(error, begun, Some(limit)));
+    match (loaded, end(conn, scope).await) {
+        (Ok(rows), Ok(())) => Ok(rows),
+        (Err(failure), _) => Err(failure),
+        (Ok(_), Err(error)) => Err(error.into()),
+    }
+}
+
+/// What the setting of the time limit ends with.
+#[derive(Clone, Copy)]
+enum Scope {
+    Transaction,
+    /// Within a transaction of the caller.
+    Savepoint,
+}
+
+/// Limits the statements that follow, and lets the planner choose an index over the table as on an SSD, for as long as the transaction or the savepoint lasts: a pooled session is left
+/// as it was. A shorter limit of the server or the user stays.
+async fn begin(conn: &mut AsyncPgConnection, limit: Duration) -> QueryResult<Scope> {
+    let status = AnsiTransactionManager::transaction_manager_status_mut(conn);
+    let is_nested = status.transaction_depth()?.is_some();
+    let millis = limit.as_micros().div_ceil(1000).clamp(1, i32::MAX as u128);
+    let set = format!(
+        "SELECT pg_catalog.set_config('statement_timeout', '{millis}', true) \
+         WHERE pg_catalog.current_setting('statement_timeout')::interval \
+               NOT BETWEEN '1 microsecond' AND '{millis} milliseconds'; \
+         SET LOCAL random_page_cost = 1.1; SET LOCAL jit = off"
+    );
+    if is_nested {
+        conn.batch_execute(&format!("SAVEPOINT audit_query; {set}"))
+            .await?;
+        Ok(Scope::Savepoint)
+    } else {
+        let begin = format!("BEGIN READ ONLY; {set}");
+        AnsiTransactionManager::begin_transaction_sql(conn, &begin).await?;
+        Ok(Scope::Transaction)
+    }
+}
+
+/// Rolls back, which undoes the setting, and an error of the statement.
+async fn end(conn: &mut AsyncPgConnection, scope: Scope) -> QueryResult<()> {
+    match scope {
+        Scope::Transaction => AnsiTransactionManager::rollback_transaction(conn).await,
+        Scope::Savepoint => {
+            conn.batch_execute("ROLLBACK TO SAVEPOINT audit_query; RELEASE SAVEPOINT audit_query")
+                .await
+        }
+    }
+}
