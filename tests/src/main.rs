@@ -22,6 +22,7 @@ mod foreign_clients;
 mod fuzz_seeds;
 mod holds;
 mod kill;
+mod locks;
 mod look_ups;
 mod lost_acks;
 mod maintenance_concurrency;

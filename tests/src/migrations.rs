@@ -183,11 +183,19 @@ async fn no_lock_that_a_plain_login_may_hold_stops_the_migrations() {
         .batch_execute(
             "SELECT pg_advisory_lock(hashtextextended('db-services migrations', 0)); \
              BEGIN; LOCK TABLE __diesel_schema_migrations IN ACCESS SHARE MODE; \
-             SELECT FROM __diesel_schema_migrations; SAVEPOINT before",
+             SELECT FROM __diesel_schema_migrations; \
+             PREPARE forged AS INSERT INTO __diesel_schema_migrations (version) VALUES ('x'); SAVEPOINT before",
         )
         .await
         .unwrap();
-    for mode in ["SHARE", "SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"] {
+    let held = "SELECT count(*)::text AS value FROM pg_locks \
+                WHERE relation = '__diesel_schema_migrations'::regclass AND mode = 'RowExclusiveLock'";
+    assert_eq!(db.text(held).await, "1", "it has no right to insert");
+    for mode in [
+        "SHARE UPDATE EXCLUSIVE",
+        "SHARE ROW EXCLUSIVE",
+        "ACCESS EXCLUSIVE",
+    ] {
         let lock = format!("LOCK TABLE __diesel_schema_migrations IN {mode} MODE");
         let refused = plain.batch_execute(&lock).await.unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "42501", "{mode}");
@@ -205,7 +213,7 @@ async fn a_lock_that_is_held_for_long_leads_to_an_error_that_says_how_to_find_it
     db.database.revert_migration().await.unwrap();
     let holder = connect(&db.url).await;
     holder
-        .batch_execute("BEGIN; LOCK TABLE __diesel_schema_migrations IN SHARE ROW EXCLUSIVE MODE")
+        .batch_execute("BEGIN; LOCK TABLE __diesel_schema_migrations IN SHARE UPDATE EXCLUSIVE MODE")
         .await
         .unwrap();
     let error = db.database.migrate().await.unwrap_err().to_string();
@@ -243,6 +251,53 @@ async fn a_lock_that_is_held_for_long_leads_to_an_error_that_says_how_to_find_it
     );
     holder.batch_execute("COMMIT").await.unwrap();
     assert_eq!(db.database.migrate().await.unwrap().len(), 1);
+}
+
+/// The hold is not committed when the migration begins to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_added_while_its_migration_is_reverted_is_kept() {
+    let db = TestDb::postgres().await;
+    while !db.database.revert_migration().await.unwrap().ends_with("000005") {}
+    let other = connect(&db.url).await;
+    other
+        .batch_execute("BEGIN; SELECT audit_hold_add('in the last moment')")
+        .await
+        .unwrap();
+    // The default of a login must not hide what is added.
+    let url = format!(
+        "{}?options=-cdefault_transaction_isolation%3Dserializable",
+        db.url
+    );
+    let database = Database::from_url(&url).unwrap();
+    let reverting = tokio::spawn(async move { database.revert_migration().await });
+    crate::support::wait_for("the migration to wait for the hold", async || {
+        let waits = "SELECT count(*)::text AS value FROM pg_locks WHERE relation = 'audit_legal_holds'::regclass AND NOT granted";
+        db.text(waits).await != "0"
+    })
+    .await;
+    other.batch_execute("COMMIT").await.unwrap();
+    let refused = reverting.await.unwrap().unwrap_err().to_string();
+    // The migration waits for two seconds at most.
+    assert!(
+        refused.contains("1 active holds") && refused.contains("--force") || refused.contains("lock timeout"),
+        "{refused}"
+    );
+    let refused = db.database.revert_migration().await.unwrap_err().to_string();
+    assert!(refused.contains("1 active holds"), "{refused}");
+    let holds = "SELECT count(*)::text AS value FROM audit_legal_holds";
+    assert_eq!(db.text(holds).await, "1");
+    // An entry of the ledger is evidence as well.
+    db.sql(
+        "SELECT audit_hold_release(1, 'over'); \
+         INSERT INTO audit_retention_ledger (id, event, month, from_time, to_time, row_count, digest, reason) \
+         VALUES (1, 'restored', '2020-01', '2020-01-01', '2020-02-01', 0, sha256(''), 'x')",
+    )
+    .await
+    .unwrap();
+    let refused = db.database.revert_migration().await.unwrap_err().to_string();
+    assert!(refused.contains("0 active holds and 1 entries"), "{refused}");
+    let reverted = db.database.revert_migration_with_evidence().await.unwrap();
+    assert!(reverted.ends_with("000004"), "{reverted}");
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ async fn the_schema_may_have_nearly_any_name_and_others_are_refused() {
         drop(client);
         while !has_no_migration(&elsewhere).await {
             elsewhere
-                .revert_migration()
+                .revert_migration_with_evidence()
                 .await
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
         }

@@ -99,7 +99,12 @@ async fn revert(database: &Database, force: bool) -> Result<(), CliError> {
             output::counted(ledger_entries.unsigned_abs(), "entry", "entries")
         )));
     }
-    print_line!("reverted {}", database.revert_migration().await?);
+    let reverted = match force {
+        true => database.revert_migration_with_evidence().await?,
+        // The migration itself notices what was added since.
+        false => database.revert_migration().await?,
+    };
+    print_line!("reverted {reverted}");
     Ok(())
 }
 

@@ -33,8 +33,8 @@ pub enum OpsError {
     /// Another session held a lock for longer than this one may wait.
     #[error("{}", locked(.holders.as_deref(), .cause))]
     Locked {
-        /// The server's processes that hold a lock on a table of the trail, each with the table. None if they ended
-        /// meanwhile.
+        /// The server's processes that hold a lock on a table of the trail, or wait for one, each with the table. None if
+        /// they ended meanwhile.
         holders: Option<String>,
         /// The server's message.
         cause: Error,
@@ -235,11 +235,11 @@ fn locked(holders: Option<&str>, cause: &Error) -> String {
     let message = server_message(cause);
     match holders {
         Some(holders) => format!(
-            "{message}: the server's {}; see pid in pg_stat_activity, and repeat the command when that transaction \
-             has ended",
+            "{message}: the server's {}; see pid in pg_stat_activity, and repeat the command when the transactions \
+             that hold locks have ended",
             printable(holders)
         ),
-        None => format!("{message}: the session that held it has ended; repeat the command"),
+        None => format!("{message}: no other session has a lock on the trail any more; repeat the command"),
     }
 }
 

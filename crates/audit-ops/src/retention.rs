@@ -304,7 +304,7 @@ pub async fn ledger(conn: &mut Connection) -> Result<Vec<LedgerEntry>, OpsError>
         " AS from_time, ",
         utc_text!("l.to_time"),
         " AS to_time, l.row_count, encode(l.digest, 'hex') AS digest, \
-         (SELECT count(*) FROM audit_retention_writers w WHERE w.entry = l.id) AS writers, \
+         (SELECT count(DISTINCT w.writer_id) FROM audit_retention_writers w WHERE w.entry = l.id) AS writers, \
          l.archive, encode(l.archive_sha256, 'hex') AS archive_sha256, l.keep_months, l.overrides, l.reason, \
          l.done_by::text AS done_by, ",
         utc_text!("l.done_at"),

@@ -10,7 +10,7 @@ use db_services::client::{Connection, Database, DatabaseError};
 use diesel::QueryableByName;
 use diesel::connection::CacheSize;
 use diesel::result::{DatabaseErrorInformation, Error};
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::{Integer, Nullable, Text};
 use diesel_async::{
     AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
 };
@@ -38,16 +38,15 @@ impl Work {
     /// Limits each wait for a lock to ten seconds, and each statement, until the transaction ends. Limits that the
     /// user, the database or the URL has are left as they are.
     fn limits(self) -> String {
+        // Whatever the user's or the database's default is: a month is dropped only in READ COMMITTED.
         let (snapshot, longest) = match self {
-            Self::Short => ("", "5min"),
-            Self::Long => ("", "6h"),
-            Self::Snapshot => (
-                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; ",
-                "6h",
-            ),
+            Self::Short => ("READ COMMITTED", "5min"),
+            Self::Long => ("READ COMMITTED", "6h"),
+            Self::Snapshot => ("REPEATABLE READ, READ ONLY", "6h"),
         };
         format!(
-            "{snapshot}SELECT set_config('lock_timeout', '10s', true) WHERE current_setting('lock_timeout') = '0'; \
+            "SET TRANSACTION ISOLATION LEVEL {snapshot}; \
+             SELECT set_config('lock_timeout', '10s', true) WHERE current_setting('lock_timeout') = '0'; \
              SELECT set_config('statement_timeout', '{longest}', true) WHERE current_setting('statement_timeout') = '0'"
         )
     }
@@ -57,17 +56,45 @@ impl Work {
 const STATEMENT_TIMEOUT: &str =
     "SELECT setting::bigint AS value FROM pg_settings WHERE name = 'statement_timeout'";
 
-/// The table that each other session has locked so that readers, writers or maintenance wait, and the session's process. The
-/// oldest table stands for all of them: a lock on `audit_logs` is one on each partition.
+/// The other sessions that hold a lock on a table of the trail, or wait for one: each with the strongest lock and the
+/// session's process. A session that waits is in the way as well: later ones queue behind it. The oldest table stands for
+/// all of them: a lock on `audit_logs` is one on each partition. A prepared transaction has no process.
 const HOLDERS: &str = "\
-    SELECT string_agg(format('process %s holds %s on %s', pid, mode, relation::regclass), '; ' ORDER BY pid) AS holders \
-    FROM (SELECT DISTINCT ON (l.pid) l.pid, l.mode, l.relation \
-          FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
-          WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p') AND c.relname LIKE 'audit!_%' ESCAPE '!' \
-            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-            AND (l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
-                 OR l.mode = 'ShareUpdateExclusiveLock' AND c.relkind = 'p') \
-          ORDER BY l.pid, l.relation) AS held";
+    WITH trail AS ( \
+        SELECT c.oid FROM pg_class a JOIN pg_class c ON c.relnamespace = a.relnamespace AND c.relkind IN ('r', 'p') \
+            AND (c.relname LIKE 'audit!_%' ESCAPE '!' OR c.relname = '__diesel_schema_migrations') \
+        WHERE a.oid = to_regclass('audit_logs') \
+        UNION SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass('audit_logs')), \
+    locks AS ( \
+        SELECT DISTINCT ON (l.pid, l.virtualtransaction) l.*, strength \
+        FROM pg_locks l JOIN trail ON trail.oid = l.relation, \
+             array_position('{AccessShareLock, RowShareLock, RowExclusiveLock, ShareUpdateExclusiveLock, ShareLock, \
+                              ShareRowExclusiveLock, ExclusiveLock, AccessExclusiveLock}'::text[], l.mode) AS strength \
+        WHERE l.locktype = 'relation' AND l.pid IS DISTINCT FROM pg_backend_pid() AND strength >= $1 \
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+        ORDER BY l.pid, l.virtualtransaction, strength DESC, l.relation), \
+    named AS ( \
+        SELECT l.*, row_number() OVER (ORDER BY l.strength DESC, l.granted DESC, l.pid) AS nth, \
+               format('%s%s %s %s on %s', \
+                      coalesce('process ' || l.pid, 'prepared transaction ' || quote_literal(p.gid), 'a prepared transaction'), \
+                      coalesce(' of ' || coalesce(s.usename, p.owner)::text, ''), \
+                      CASE WHEN l.granted THEN 'holds' ELSE 'waits for' END, l.mode, l.relation::regclass) AS text \
+        FROM locks l LEFT JOIN pg_stat_activity s ON s.pid = l.pid \
+        LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid' \
+                            AND x.virtualtransaction = l.virtualtransaction \
+        LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid) \
+    SELECT string_agg(text, '; ' ORDER BY nth) FILTER (WHERE nth <= 20) \
+           || CASE WHEN count(*) > 20 THEN format('; and %s others', count(*) - 20) ELSE '' END AS holders \
+    FROM named";
+
+/// The weakest mode of a lock that is in the way of something, by its place among the modes.
+#[derive(Clone, Copy)]
+enum InTheWay {
+    /// Of maintenance, which locks tables against everybody.
+    OfMaintenance = 1,
+    /// Of an INSERT.
+    OfWriters = 5,
+}
 
 /// Takes a connection that keeps no prepared statement: each is closed in the transaction that it was prepared in.
 ///
@@ -196,35 +223,40 @@ struct Holders {
 pub(crate) async fn with_holders(conn: &mut AsyncPgConnection, error: OpsError) -> OpsError {
     match error {
         OpsError::Database(cause) if is_lock_timeout(&cause) => OpsError::Locked {
-            holders: holders_of(conn).await,
+            holders: holders_of(conn, InTheWay::OfMaintenance).await,
             cause,
         },
         other => other,
     }
 }
 
-/// The server's processes that hold a lock on a table of the trail for which readers or writers wait, each with the
-/// table. None if there is no such lock, if the database does not answer, and for SQLite.
+/// The server's processes that hold a lock on a table of the trail for which writers wait, or wait for one themselves,
+/// each with the table. None if there is no such lock, if the database does not answer, and for SQLite.
 ///
 /// # Cancel safety
 /// Dropping the future loses nothing.
 pub async fn lock_holders(database: &Database) -> Option<String> {
     match connect(database).await {
-        Ok(Connection::Postgres(mut conn)) => holders_of(&mut conn).await,
+        Ok(Connection::Postgres(mut conn)) => holders_of(&mut conn, InTheWay::OfWriters).await,
         _ => None,
     }
 }
 
-async fn holders_of(conn: &mut AsyncPgConnection) -> Option<String> {
+async fn holders_of(conn: &mut AsyncPgConnection, in_the_way: InTheWay) -> Option<String> {
     let found = AsyncConnection::transaction(conn, async |conn| {
-        diesel::sql_query(HOLDERS).get_result::<Holders>(conn).await
+        let query = diesel::sql_query(HOLDERS).bind::<Integer, _>(in_the_way as i32);
+        query.get_result::<Holders>(conn).await
     });
     answered(ANSWER, found).await.ok()?.holders
 }
 
-/// Whether a wait for a lock ended it. Diesel has no SQLSTATE, so this is the text of a server that speaks English.
+/// Whether a wait for a lock ended it. Diesel has no SQLSTATE, so this is the text of a server that speaks English, or of
+/// one of the trail's functions.
 fn is_lock_timeout(error: &Error) -> bool {
-    message(error).ends_with("due to lock timeout")
+    let message = message(error);
+    message.ends_with("due to lock timeout")
+        || message.contains(", other sessions locked the table during ")
+        || message.ends_with("another session drops or restores a month")
 }
 
 fn message(error: &Error) -> &str {

@@ -37,9 +37,10 @@ CREATE TABLE audit_retention_ledger (
 CREATE TABLE audit_retention_writers (
     entry     bigint NOT NULL REFERENCES audit_retention_ledger (id),
     writer_id uuid   NOT NULL,
+    part      bigint NOT NULL,
     row_count bigint NOT NULL,
     numbers   int8multirange NOT NULL,
-    PRIMARY KEY (entry, writer_id)
+    PRIMARY KEY (entry, writer_id, part)
 );
 
 CREATE TABLE audit_retention_declarations (
@@ -93,7 +94,7 @@ CREATE FUNCTION audit_hold_add(
 DECLARE
     created bigint;
 BEGIN
-    LOCK TABLE @schema@.audit_legal_holds IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
     INSERT INTO @schema@.audit_legal_holds (id, tenant_id, from_time, to_time, reason)
     SELECT coalesce(max(h.id), 0) + 1, audit_hold_add.tenant_id, audit_hold_add.from_time, audit_hold_add.to_time,
            audit_hold_add.reason
@@ -110,7 +111,7 @@ CREATE FUNCTION audit_hold_release(hold bigint, reason text) RETURNS bigint
 DECLARE
     created bigint;
 BEGIN
-    LOCK TABLE @schema@.audit_legal_holds IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
     IF NOT EXISTS (SELECT FROM @schema@.audit_legal_holds h WHERE h.id = hold AND h.releases IS NULL
                    AND NOT EXISTS (SELECT FROM @schema@.audit_legal_holds r WHERE r.releases = h.id)) THEN
         RAISE EXCEPTION 'audit_hold_release: % is not an active hold', hold
@@ -132,22 +133,28 @@ CREATE FUNCTION audit_hold_coverage(
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET enable_seqscan = off
     AS $$
 DECLARE
-    partition regclass;
+    partition text;
     found     bigint;
 BEGIN
     months := 0;
     row_count := 0;
     FOR partition IN
-        SELECT inhrelid FROM pg_inherits WHERE inhparent = '@schema@.audit_logs'::regclass ORDER BY 1
+        SELECT format('%I.%I', n.nspname, c.relname)
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE i.inhparent = '@schema@.audit_logs'::regclass ORDER BY i.inhrelid
     LOOP
-        EXECUTE format(
-            'SELECT count(*) FROM (
-                 SELECT FROM %s WHERE ($1 IS NULL OR tenant_id = $1) AND created_at >= $2 AND created_at < $3
-                 LIMIT $4) AS found',
-            partition)
-            INTO found
-            USING tenant_id, coalesce(from_time, '-infinity'), coalesce(to_time, 'infinity'),
-                  greatest(100000 - row_count, 1);
+        BEGIN
+            EXECUTE format(
+                'SELECT count(*) FROM (
+                     SELECT FROM %s WHERE ($1 IS NULL OR tenant_id = $1) AND created_at >= $2
+                     AND ($3 IS NULL OR created_at < $3) LIMIT $4) AS found',
+                partition)
+                INTO found
+                USING tenant_id, coalesce(from_time, '-infinity'), to_time, greatest(100000 - row_count, 1);
+        EXCEPTION WHEN undefined_table THEN
+            -- It was dropped meanwhile.
+            CONTINUE;
+        END;
         months := months + (found > 0)::integer;
         row_count := row_count + found;
     END LOOP;
@@ -171,10 +178,11 @@ BEGIN
     LOOP
         covers := hold.tenant_id IS NULL;
         IF NOT covers THEN
-            EXECUTE format('SELECT EXISTS (SELECT FROM %s
-                            WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3)', partition)
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE tenant_id = $1 AND created_at >= $2
+                            AND ($3 IS NULL OR created_at < $3))', partition)
                 INTO covers
-                USING hold.tenant_id, greatest(hold.from_time, starts), least(hold.to_time, ends);
+                USING hold.tenant_id, coalesce(greatest(hold.from_time, starts), '-infinity'),
+                      least(hold.to_time, ends);
         END IF;
         IF covers THEN
             found := found || hold.id;
@@ -187,30 +195,37 @@ $$;
 -- The partitions. row_count is exact for a partition that was not analyzed yet, otherwise the planner's estimate.
 CREATE FUNCTION audit_logs_months() RETURNS TABLE (
         partition name, month text, from_time timestamptz, to_time timestamptz, whole_month boolean,
-        has_rows boolean, row_count bigint, bytes bigint)
+        has_rows boolean, row_count bigint, bytes bigint, relation regclass)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
 DECLARE
     p record;
 BEGIN
     FOR p IN
-        SELECT c.oid::regclass AS rel, c.relname, c.reltuples, pg_get_expr(c.relpartbound, c.oid) AS bound
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        SELECT c.oid, c.relname, c.reltuples, pg_get_expr(c.relpartbound, c.oid) AS bound,
+               format('%I.%I', n.nspname, c.relname) AS qualified_name
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE i.inhparent = '@schema@.audit_logs'::regclass
     LOOP
         partition := p.relname;
+        relation := p.oid;
         from_time := substring(p.bound FROM 'FROM [(]''([^'']+)''[)]')::timestamptz;
         to_time := substring(p.bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz;
         whole_month := coalesce(
             from_time = date_trunc('month', from_time) AND to_time = from_time + interval '1 month', false);
         month := CASE WHEN whole_month THEN
             to_char(from_time, 'YYYY-MM') || CASE WHEN from_time < '0001-01-01' THEN ' BC' ELSE '' END END;
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', p.rel) INTO has_rows;
+        BEGIN
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s)', p.qualified_name) INTO has_rows;
+        EXCEPTION WHEN undefined_table THEN
+            -- It was dropped meanwhile.
+            CONTINUE;
+        END;
         row_count := CASE WHEN has_rows THEN p.reltuples ELSE 0 END;
         IF has_rows AND row_count <= 0 THEN
-            EXECUTE format('SELECT count(*) FROM %s', p.rel) INTO row_count;
+            EXECUTE format('SELECT count(*) FROM %s', p.qualified_name) INTO row_count;
         END IF;
-        bytes := pg_total_relation_size(p.rel);
+        bytes := pg_total_relation_size(p.oid);
         RETURN NEXT;
     END LOOP;
 END
@@ -224,7 +239,7 @@ $$;
 --     not_monthly     it is not the partition of one whole month
 CREATE FUNCTION audit_retention_plan(keep_months integer, trust_clock boolean DEFAULT false) RETURNS TABLE (
         partition name, month text, from_time timestamptz, to_time timestamptz, row_count bigint, bytes bigint,
-        holds bigint[], verdict text)
+        holds bigint[], relation regclass, verdict text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
 BEGIN
@@ -234,10 +249,12 @@ BEGIN
     RETURN QUERY
         WITH months AS MATERIALIZED (
             SELECT m.*, @schema@.audit_holds_on(
-                format('%s.%I', '@schema@', m.partition)::regclass, m.from_time, m.to_time) AS holds
+                -- The default partition, which has no bounds, alone.
+                CASE WHEN m.from_time IS NULL THEN m.relation ELSE '@schema@.audit_logs'::regclass END,
+                m.from_time, m.to_time) AS holds
             FROM @schema@.audit_logs_months() m
         )
-        SELECT m.partition, m.month, m.from_time, m.to_time, m.row_count, m.bytes, m.holds,
+        SELECT m.partition, m.month, m.from_time, m.to_time, m.row_count, m.bytes, m.holds, m.relation,
                CASE WHEN NOT m.whole_month THEN 'not_monthly'
                     WHEN m.to_time > now() - make_interval(months => keep_months) THEN 'keep'
                     WHEN m.holds <> '{}' THEN 'held'
@@ -442,12 +459,13 @@ BEGIN
 END
 $$;
 
--- One session at a time drops or restores. Released with the transaction.
+-- One session at a time drops or restores. Released with the transaction. The mode is that of
+-- audit_logs_lock_partitions(), for the same reason.
 CREATE FUNCTION audit_retention_lock() RETURNS void
     LANGUAGE plpgsql SET lock_timeout = '2s'
     AS $$
 BEGIN
-    LOCK TABLE @schema@.audit_retention_ledger IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE @schema@.audit_retention_ledger IN SHARE UPDATE EXCLUSIVE MODE;
 EXCEPTION WHEN lock_not_available THEN
     RAISE EXCEPTION 'audit_logs: another session drops or restores a month' USING ERRCODE = 'lock_not_available';
 END
@@ -460,7 +478,11 @@ CREATE FUNCTION audit_retention_check(
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    last_time     constant timestamptz := (SELECT max(done_at) FROM @schema@.audit_retention_ledger);
+    -- Entries that one with trust_clock follows, made by a clock that is not ahead of this one, are settled by it.
+    last_time     constant timestamptz := (
+        SELECT max(l.done_at) FROM @schema@.audit_retention_ledger l
+        WHERE NOT EXISTS (SELECT FROM @schema@.audit_retention_ledger t
+                          WHERE t.id > l.id AND 'trust_clock' = ANY (t.overrides) AND t.done_at <= clock_timestamp()));
     dropped_today constant bigint := (
         SELECT count(*) FROM @schema@.audit_retention_ledger
         -- A later entry was made while the clock was wrong.
@@ -478,7 +500,7 @@ BEGIN
             clock_timestamp(), last_time
             USING ERRCODE = 'UA002',
                   HINT = 'Correct the database server''s clock. If it is right and was wrong then, set trust_clock '
-                         '(--trust-clock): the ledger records that.';
+                         '(--trust-clock) once: the ledger records that, and it settles all earlier entries.';
     ELSIF max_months IS NULL OR dropped_today >= max_months THEN
         RAISE EXCEPTION 'audit_logs: % months were dropped within a day, the limit is %',
             dropped_today, coalesce(max_months, 0)
@@ -487,12 +509,14 @@ BEGIN
 END
 $$;
 
--- Records in the ledger a month that is about to be dropped. Returns the number of the ledger's entry.
+-- Records in the ledger a month that is about to be dropped. Returns the number of the ledger's entry. Its memory does
+-- not grow with the rows: groups are sorted, not hashed, and a writer has 10,000 runs of numbers in each of its rows.
 CREATE FUNCTION audit_retention_log(entry audit_retention_ledger) RETURNS bigint
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SET work_mem = '8MB' SET jit = off SET enable_hashagg = off
     AS $$
 DECLARE
     created bigint;
+    left_out bigint;
 BEGIN
     INSERT INTO @schema@.audit_retention_ledger
         (id, event, month, from_time, to_time, row_count, digest, archive, archive_sha256, keep_months, overrides,
@@ -503,29 +527,101 @@ BEGIN
     FROM @schema@.audit_retention_ledger
     RETURNING id INTO created;
     -- Runs of numbers are collected, not single numbers. A number beyond the limits of a range is no writer's.
-    EXECUTE 'INSERT INTO @schema@.audit_retention_writers (entry, writer_id, row_count, numbers)
-        SELECT $1, writer_id, sum(row_count), range_agg(int8range(first, last, ''[]'')) FROM (
-            SELECT writer_id, count(*) AS row_count, min(writer_seq) AS first, max(writer_seq) AS last FROM (
-                SELECT writer_id, writer_seq,
-                       writer_seq - dense_rank() OVER (PARTITION BY writer_id ORDER BY writer_seq) AS run
-                FROM @schema@.audit_logs WHERE created_at >= $2 AND created_at < $3 AND writer_id IS NOT NULL
-                  AND writer_seq BETWEEN 1 AND 9223372036854775806) AS numbered
-            GROUP BY writer_id, run) AS runs
-        GROUP BY writer_id' USING created, entry.from_time, entry.to_time;
-    -- Of the numbers that a writer attested (audit.writer_alive), the highest is enough.
-    EXECUTE 'INSERT INTO @schema@.audit_retention_declarations (entry, writer_id, action, metadata)
-        SELECT $1, writer_id, action, metadata FROM @schema@.audit_logs
-        WHERE created_at >= $2 AND created_at < $3 AND writer_id IS NOT NULL AND writer_seq IS NULL
-          AND metadata IS NOT NULL
-          AND action IN (''audit.writer_started'', ''audit.entries_lost'', ''audit.entry_quarantined'',
-                         ''audit.entries_duplicate'', ''audit.writer_stopped'')
-        UNION ALL
-        (SELECT DISTINCT ON (writer_id) $1, writer_id, action, metadata FROM @schema@.audit_logs
-         WHERE created_at >= $2 AND created_at < $3 AND writer_id IS NOT NULL AND writer_seq IS NULL
-           AND action = ''audit.writer_alive'' AND jsonb_typeof(metadata -> ''resolved_through'') = ''number''
-         ORDER BY writer_id, metadata -> ''resolved_through'' DESC)'
-        USING created, entry.from_time, entry.to_time;
+    EXECUTE 'INSERT INTO @schema@.audit_retention_writers (entry, writer_id, part, row_count, numbers)
+        SELECT $1, writer_id, part, sum(row_count), range_agg(int8range(first, last, ''[]'')) FROM (
+            SELECT writer_id, row_count, first, last,
+                   (row_number() OVER (PARTITION BY writer_id ORDER BY first) - 1) / 10000 + 1 AS part FROM (
+                SELECT writer_id, count(*) AS row_count, min(writer_seq) AS first, max(writer_seq) AS last FROM (
+                    SELECT writer_id, writer_seq,
+                           writer_seq - dense_rank() OVER (PARTITION BY writer_id ORDER BY writer_seq) AS run
+                    FROM @schema@.audit_logs WHERE created_at >= $2 AND created_at < $3 AND writer_id IS NOT NULL
+                      AND writer_seq BETWEEN 1 AND 9223372036854775806) AS numbered
+                GROUP BY writer_id, run) AS runs) AS parts
+        GROUP BY writer_id, part' USING created, entry.from_time, entry.to_time;
+    -- Of the numbers that a writer attested (audit.writer_alive), the highest is enough. No writer makes a record of
+    -- more than 64 KiB. 64 MiB of a month are kept, the first records of each writer before the second ones: what is
+    -- left out declares nothing, so its numbers count as missing.
+    EXECUTE 'WITH declared AS (
+            SELECT writer_id, action, metadata, created_at, id FROM @schema@.audit_logs
+            WHERE created_at >= $2 AND created_at < $3 AND writer_id IS NOT NULL AND writer_seq IS NULL
+              AND metadata IS NOT NULL
+              AND action IN (''audit.writer_started'', ''audit.entries_lost'', ''audit.entry_quarantined'',
+                             ''audit.entries_duplicate'', ''audit.writer_stopped'')
+            UNION ALL
+            (SELECT DISTINCT ON (writer_id) writer_id, action, metadata, created_at, id FROM @schema@.audit_logs
+             WHERE created_at >= $2 AND created_at < $3 AND writer_id IS NOT NULL AND writer_seq IS NULL
+               AND action = ''audit.writer_alive'' AND jsonb_typeof(metadata -> ''resolved_through'') = ''number''
+             ORDER BY writer_id, metadata -> ''resolved_through'' DESC)),
+        counted AS (
+            SELECT *, row_number() OVER (PARTITION BY writer_id ORDER BY created_at, id) AS nth,
+                   pg_column_size(metadata)::bigint AS size FROM declared),
+        summed AS (
+            SELECT *, sum(size) OVER (ORDER BY nth, created_at, id ROWS UNBOUNDED PRECEDING) AS total FROM counted
+            WHERE size <= 65536),
+        kept AS (
+            INSERT INTO @schema@.audit_retention_declarations (entry, writer_id, action, metadata)
+            SELECT $1, writer_id, action, metadata FROM summed WHERE total <= 67108864 RETURNING 1)
+        SELECT (SELECT count(*) FROM counted) - (SELECT count(*) FROM kept)'
+        INTO left_out USING created, entry.from_time, entry.to_time;
+    IF left_out > 0 THEN
+        RAISE WARNING 'audit_logs: % records of writers in % are larger than any writer makes, or too many, and are not '
+            'kept in the ledger', left_out, entry.month;
+    END IF;
     RETURN created;
+END
+$$;
+
+-- What depends on partitions beside the trail itself: a login without any right on a table can make a view, a function
+-- or a rule that names it, and the table could then not be dropped. has_reader: it belongs to somebody who may read the
+-- partitions, or it is not known to whom.
+CREATE FUNCTION audit_retention_dependents(partitions regclass[]) RETURNS TABLE (description text, has_reader boolean)
+    LANGUAGE sql STABLE
+    AS $$
+    WITH RECURSIVE found (classid, objid, objsubid) AS (
+        SELECT 'pg_class'::regclass::oid, p::oid, 0 FROM unnest(partitions) AS p
+        UNION
+        -- The rule of a view stands for the view, with which it goes. The type of a table's rows is a part of it.
+        SELECT CASE WHEN v.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END, coalesce(v.oid, d.objid),
+               CASE WHEN v.oid IS NULL THEN d.objsubid ELSE 0 END
+        FROM found f
+        JOIN pg_depend d ON d.refclassid = f.classid AND d.refobjid = f.objid
+             AND (f.objsubid = 0 OR d.refobjsubid = f.objsubid)
+             AND (d.deptype = 'n' OR d.deptype = 'i' AND d.classid = 'pg_type'::regclass)
+        LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+        LEFT JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')
+    )
+    SELECT pg_describe_object(f.classid, f.objid, f.objsubid) || coalesce(' of ' || owner.oid::regrole, ''),
+           coalesce((SELECT bool_or(has_any_column_privilege(owner.oid, p::oid, 'SELECT'))
+                     FROM unnest(partitions) AS p), true)
+    FROM found f
+    LEFT JOIN pg_rewrite rule ON f.classid = 'pg_rewrite'::regclass AND rule.oid = f.objid
+    LEFT JOIN pg_policy policy ON f.classid = 'pg_policy'::regclass AND policy.oid = f.objid
+    LEFT JOIN pg_class c ON c.oid = CASE f.classid WHEN 'pg_class'::regclass THEN f.objid
+                                    ELSE coalesce(rule.ev_class, policy.polrelid) END
+    LEFT JOIN pg_proc proc ON f.classid = 'pg_proc'::regclass AND proc.oid = f.objid
+    LEFT JOIN pg_type type ON f.classid = 'pg_type'::regclass AND type.oid = f.objid
+    LEFT JOIN pg_roles owner ON owner.oid = coalesce(c.relowner, proc.proowner, type.typowner)
+    WHERE (f.classid <> 'pg_class'::regclass OR f.objid <> ALL (partitions::oid[]) OR f.objsubid <> 0)
+      -- The types of rows, and of arrays of them.
+      AND (type.typtype = 'c' OR type.typcategory = 'A') IS NOT TRUE
+    ORDER BY 1
+    $$;
+
+-- Drops partitions, with what depends on them and belongs to nobody who may read them: it never worked, and would
+-- prevent the drop. Refuses (SQLSTATE UA002) if something else depends on them.
+CREATE FUNCTION audit_retention_drop_tables(partitions regclass[]) RETURNS void
+    LANGUAGE plpgsql SET lock_timeout = '100ms'
+    AS $$
+DECLARE
+    needed constant text := (
+        SELECT string_agg(d.description, ', ') FROM @schema@.audit_retention_dependents(partitions) d
+        WHERE d.has_reader);
+BEGIN
+    IF needed IS NOT NULL THEN
+        RAISE EXCEPTION 'audit_logs: % cannot be dropped, because of: %', array_to_string(partitions, ', '), needed
+            USING ERRCODE = 'UA002', HINT = 'Drop what depends on it, as its owner or as a superuser, and repeat it.';
+    END IF;
+    EXECUTE format('DROP TABLE %s CASCADE', array_to_string(partitions, ', '));
 END
 $$;
 
@@ -549,7 +645,7 @@ BEGIN
             -- As audit_logs_lock_partitions(). Nobody waits behind this lock but maintenance.
             LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
             -- Waits for a hold that is being added.
-            LOCK TABLE @schema@.audit_legal_holds IN SHARE MODE;
+            LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '250ms', true);
             LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '100ms', true);
@@ -573,7 +669,7 @@ BEGIN
                 RAISE EXCEPTION 'audit_logs: % is under the legal holds %', partition, holds
                     USING ERRCODE = 'UA002';
             END IF;
-            EXECUTE format('DROP TABLE %s', partition);
+            PERFORM @schema@.audit_retention_drop_tables(ARRAY[partition]);
             RETURN;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             attempts := attempts + 1;
@@ -615,7 +711,9 @@ BEGIN
     PERFORM @schema@.audit_retention_lock();
     PERFORM @schema@.audit_retention_check(keep_months, force, max_months, trust_clock);
     SELECT * INTO planned FROM @schema@.audit_retention_plan(keep_months, trust_clock) p
-    WHERE p.partition = audit_logs_drop_month.partition;
+    WHERE p.partition = audit_logs_drop_month.partition
+    -- Two partitions in different schemas may have one name.
+    ORDER BY p.verdict <> 'drop', p.from_time LIMIT 1;
     IF planned.verdict IS DISTINCT FROM 'drop' THEN
         RAISE EXCEPTION 'audit_logs: % is not to be dropped (%)', partition,
             CASE coalesce(planned.verdict, '')
@@ -655,8 +753,8 @@ BEGIN
         CASE WHEN found.unreadable > 0 THEN 'drop_unreadable' END], NULL);
     entry.reason := reason;
     entry.id := @schema@.audit_retention_log(entry);
-    PERFORM @schema@.audit_retention_drop(
-        format('%s.%I', '@schema@', partition)::regclass, planned.from_time, planned.to_time, before);
+    -- By its oid: a table of another schema may have its name.
+    PERFORM @schema@.audit_retention_drop(planned.relation, planned.from_time, planned.to_time, before);
     RETURN entry.id;
 END
 $$;
@@ -680,6 +778,8 @@ FROM unnest(ARRAY[
     'audit_retention_lock()',
     'audit_retention_check(integer, boolean, integer, boolean)',
     'audit_retention_log(audit_retention_ledger)',
+    'audit_retention_dependents(regclass[])',
+    'audit_retention_drop_tables(regclass[])',
     'audit_retention_drop(regclass, timestamptz, timestamptz, pg_snapshot)',
     'audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea, boolean)'
 ]::regprocedure[]) AS f;
@@ -729,12 +829,15 @@ COMMENT ON COLUMN audit_retention_ledger.done_by IS 'The user who logged in, wha
 
 COMMENT ON TABLE audit_retention_writers IS
     'Which writers'' entries were in a dropped month. Append-only.';
+COMMENT ON COLUMN audit_retention_writers.part IS
+    'Counted from 1: a row has at most 10,000 runs of consecutive numbers, and a writer with more has several rows.';
 COMMENT ON COLUMN audit_retention_writers.row_count IS
     'How many rows; more than there are numbers if several rows claimed one.';
 COMMENT ON COLUMN audit_retention_writers.numbers IS 'Their writer_seq.';
 
 COMMENT ON TABLE audit_retention_declarations IS
-    'What writers recorded about themselves in dropped months: losses they declared stay declared. Append-only.';
+    'What writers recorded about themselves in dropped months, at most 64 MiB of a month: losses they declared stay '
+    'declared. Append-only.';
 
 COMMENT ON FUNCTION audit_hold_add(text, text, timestamptz, timestamptz) IS
     'Prevents the rows of a tenant or a time range from being dropped.';

@@ -85,30 +85,37 @@ $$;
 
 CREATE FUNCTION audit_logs_months() RETURNS TABLE (
         partition name, month text, from_time timestamptz, to_time timestamptz, whole_month boolean,
-        has_rows boolean, row_count bigint, bytes bigint)
+        has_rows boolean, row_count bigint, bytes bigint, relation regclass)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
 DECLARE
     p record;
 BEGIN
     FOR p IN
-        SELECT c.oid::regclass AS rel, c.relname, c.reltuples, pg_get_expr(c.relpartbound, c.oid) AS bound
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        SELECT c.oid, c.relname, c.reltuples, pg_get_expr(c.relpartbound, c.oid) AS bound,
+               format('%I.%I', n.nspname, c.relname) AS qualified_name
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE i.inhparent = '@schema@.audit_logs'::regclass
     LOOP
         partition := p.relname;
+        relation := p.oid;
         from_time := substring(p.bound FROM 'FROM [(]''([^'']+)''[)]')::timestamptz;
         to_time := substring(p.bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz;
         whole_month := coalesce(
             from_time = date_trunc('month', from_time) AND to_time = from_time + interval '1 month', false);
         month := CASE WHEN whole_month THEN
             to_char(from_time, 'YYYY-MM') || CASE WHEN from_time < '0001-01-01' THEN ' BC' ELSE '' END END;
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', p.rel) INTO has_rows;
+        BEGIN
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s)', p.qualified_name) INTO has_rows;
+        EXCEPTION WHEN undefined_table THEN
+            -- It was dropped meanwhile.
+            CONTINUE;
+        END;
         row_count := CASE WHEN has_rows THEN p.reltuples ELSE 0 END;
         IF has_rows AND row_count <= 0 THEN
-            EXECUTE format('SELECT count(*) FROM %s', p.rel) INTO row_count;
+            EXECUTE format('SELECT count(*) FROM %s', p.qualified_name) INTO row_count;
         END IF;
-        bytes := pg_total_relation_size(p.rel);
+        bytes := pg_total_relation_size(p.oid);
         RETURN NEXT;
     END LOOP;
 END
@@ -121,22 +128,28 @@ CREATE OR REPLACE FUNCTION audit_hold_coverage(
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET enable_seqscan = off
     AS $$
 DECLARE
-    partition regclass;
+    partition text;
     found     bigint;
 BEGIN
     months := 0;
     row_count := 0;
     FOR partition IN
-        SELECT inhrelid FROM pg_inherits WHERE inhparent = '@schema@.audit_logs'::regclass ORDER BY 1
+        SELECT format('%I.%I', n.nspname, c.relname)
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE i.inhparent = '@schema@.audit_logs'::regclass ORDER BY i.inhrelid
     LOOP
-        EXECUTE format(
-            'SELECT count(*) FROM (
-                 SELECT FROM %s WHERE ($1 IS NULL OR tenant_id = $1) AND created_at >= $2 AND created_at < $3
-                 LIMIT $4) AS found',
-            partition)
-            INTO found
-            USING tenant_id, coalesce(from_time, '-infinity'), coalesce(to_time, 'infinity'),
-                  greatest(100000 - row_count, 1);
+        BEGIN
+            EXECUTE format(
+                'SELECT count(*) FROM (
+                     SELECT FROM %s WHERE ($1 IS NULL OR tenant_id = $1) AND created_at >= $2
+                     AND ($3 IS NULL OR created_at < $3) LIMIT $4) AS found',
+                partition)
+                INTO found
+                USING tenant_id, coalesce(from_time, '-infinity'), to_time, greatest(100000 - row_count, 1);
+        EXCEPTION WHEN undefined_table THEN
+            -- It was dropped meanwhile.
+            CONTINUE;
+        END;
         months := months + (found > 0)::integer;
         row_count := row_count + found;
     END LOOP;
@@ -159,10 +172,11 @@ BEGIN
     LOOP
         covers := hold.tenant_id IS NULL;
         IF NOT covers THEN
-            EXECUTE format('SELECT EXISTS (SELECT FROM %s
-                            WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3)', partition)
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE tenant_id = $1 AND created_at >= $2
+                            AND ($3 IS NULL OR created_at < $3))', partition)
                 INTO covers
-                USING hold.tenant_id, greatest(hold.from_time, starts), least(hold.to_time, ends);
+                USING hold.tenant_id, coalesce(greatest(hold.from_time, starts), '-infinity'),
+                      least(hold.to_time, ends);
         END IF;
         IF covers THEN
             found := found || hold.id;
@@ -174,7 +188,7 @@ $$;
 
 CREATE OR REPLACE FUNCTION audit_retention_plan(keep_months integer, trust_clock boolean DEFAULT false) RETURNS TABLE (
         partition name, month text, from_time timestamptz, to_time timestamptz, row_count bigint, bytes bigint,
-        holds bigint[], verdict text)
+        holds bigint[], relation regclass, verdict text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
 BEGIN
@@ -184,10 +198,12 @@ BEGIN
     RETURN QUERY
         WITH months AS MATERIALIZED (
             SELECT m.*, @schema@.audit_holds_on(
-                format('%s.%I', '@schema@', m.partition)::regclass, m.from_time, m.to_time) AS holds
+                -- The default partition, which has no bounds, alone.
+                CASE WHEN m.from_time IS NULL THEN m.relation ELSE '@schema@.audit_logs'::regclass END,
+                m.from_time, m.to_time) AS holds
             FROM @schema@.audit_logs_months() m
         )
-        SELECT m.partition, m.month, m.from_time, m.to_time, m.row_count, m.bytes, m.holds,
+        SELECT m.partition, m.month, m.from_time, m.to_time, m.row_count, m.bytes, m.holds, m.relation,
                CASE WHEN NOT m.whole_month THEN 'not_monthly'
                     WHEN m.to_time > now() - make_interval(months => keep_months) THEN 'keep'
                     WHEN m.holds <> '{}' THEN 'held'
@@ -218,7 +234,7 @@ BEGIN
             -- As audit_logs_lock_partitions(). Nobody waits behind this lock but maintenance.
             LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
             -- Waits for a hold that is being added.
-            LOCK TABLE @schema@.audit_legal_holds IN SHARE MODE;
+            LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '250ms', true);
             LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '100ms', true);
@@ -242,7 +258,7 @@ BEGIN
                 RAISE EXCEPTION 'audit_logs: % is under the legal holds %', partition, holds
                     USING ERRCODE = 'UA002';
             END IF;
-            EXECUTE format('DROP TABLE %s', partition);
+            PERFORM @schema@.audit_retention_drop_tables(ARRAY[partition]);
             RETURN;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             attempts := attempts + 1;

@@ -8,19 +8,21 @@ SET LOCAL lock_timeout = '2s';
 SET LOCAL check_function_bodies = off;
 
 -- The partitions. from_time and to_time are null for the default partition, and infinite for a partition without a
--- bound. live_rows is what the planner would estimate: from the size of the table, also before it was analyzed.
--- table_bytes is that size, without indexes and long values.
+-- bound. qualified_name is that of the snapshot, also if the partition was dropped since. live_rows is what the planner
+-- would estimate: from the size of the table, also before it was analyzed. table_bytes is that size, without indexes and
+-- long values.
 CREATE FUNCTION audit_logs_partitions() RETURNS TABLE (
         partition regclass, partition_name name, from_time timestamptz, to_time timestamptz, live_rows bigint,
-        table_bytes bigint)
+        table_bytes bigint, qualified_name text)
     LANGUAGE sql STABLE
     AS $$
     SELECT c.oid::regclass, c.relname, bounds.from_time, bounds.to_time,
            (size.bytes / current_setting('block_size')::integer
             * CASE WHEN c.relpages > 0 AND c.reltuples > 0 THEN c.reltuples / c.relpages ELSE 20 END)::bigint,
-           size.bytes
+           size.bytes, format('%I.%I', n.nspname, c.relname)
     FROM pg_inherits i
     JOIN pg_class c ON c.oid = i.inhrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
     CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS text) AS bound
     CROSS JOIN LATERAL (
         SELECT CASE WHEN bound.text LIKE '%FROM (MINVALUE)%' THEN '-infinity'
@@ -36,16 +38,16 @@ CREATE FUNCTION audit_logs_partitions() RETURNS TABLE (
 DROP FUNCTION audit_logs_months();
 CREATE FUNCTION audit_logs_months() RETURNS TABLE (
         partition name, month text, from_time timestamptz, to_time timestamptz, whole_month boolean,
-        has_rows boolean, row_count bigint, bytes bigint, segments bigint)
+        has_rows boolean, row_count bigint, bytes bigint, segments bigint, relation regclass)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
 DECLARE
-    part  regclass;
-    parts regclass[];
+    part  text;
+    parts text[];
     found boolean;
     rows  bigint;
 BEGIN
-    FOR partition, from_time, to_time, whole_month, parts, bytes IN
+    FOR partition, relation, from_time, to_time, whole_month, parts, bytes IN
         WITH all_parts AS (
             SELECT p.*, date_trunc('month', p.from_time) AS month_start FROM @schema@.audit_logs_partitions() p),
         -- Partitions of one month that together are all of it.
@@ -54,8 +56,9 @@ BEGIN
             WHERE isfinite(a.from_time) AND isfinite(a.to_time) AND a.to_time <= a.month_start + interval '1 month'
             GROUP BY a.month_start
             HAVING sum(a.to_time - a.from_time) = a.month_start + interval '1 month' - a.month_start)
-        SELECT (array_agg(a.partition_name ORDER BY a.from_time))[1], min(a.from_time), max(a.to_time),
-               bool_and(c.month_start IS NOT NULL), array_agg(a.partition ORDER BY a.from_time),
+        SELECT (array_agg(a.partition_name ORDER BY a.from_time))[1],
+               (array_agg(a.partition ORDER BY a.from_time))[1], min(a.from_time), max(a.to_time),
+               bool_and(c.month_start IS NOT NULL), array_agg(a.qualified_name ORDER BY a.from_time),
                sum(pg_total_relation_size(a.partition))::bigint
         FROM all_parts a
         LEFT JOIN complete c ON c.month_start = a.month_start AND a.to_time <= c.month_start + interval '1 month'
@@ -63,20 +66,28 @@ BEGIN
     LOOP
         month := CASE WHEN whole_month THEN
             to_char(from_time, 'YYYY-MM') || CASE WHEN from_time < '0001-01-01' THEN ' BC' ELSE '' END END;
-        segments := cardinality(parts);
+        segments := 0;
         has_rows := false;
         row_count := 0;
         FOREACH part IN ARRAY parts LOOP
-            EXECUTE format('SELECT EXISTS (SELECT FROM %s)', part) INTO found;
+            BEGIN
+                EXECUTE format('SELECT EXISTS (SELECT FROM %s)', part) INTO found;
+            EXCEPTION WHEN undefined_table THEN
+                -- It was dropped meanwhile.
+                CONTINUE;
+            END;
+            segments := segments + 1;
             CONTINUE WHEN NOT found;
             has_rows := true;
-            rows := (SELECT c.reltuples FROM pg_class c WHERE c.oid = part);
+            rows := (SELECT c.reltuples FROM pg_class c WHERE c.oid = part::regclass);
             IF rows <= 0 THEN
                 EXECUTE format('SELECT count(*) FROM %s', part) INTO rows;
             END IF;
             row_count := row_count + rows;
         END LOOP;
-        RETURN NEXT;
+        IF segments > 0 THEN
+            RETURN NEXT;
+        END IF;
     END LOOP;
 END
 $$;
@@ -102,7 +113,7 @@ BEGIN
         -- The default partition has no bounds. Its rows are in no other partition.
         EXECUTE format(
             'SELECT count(*) FROM (
-                 SELECT FROM %s WHERE %s AND created_at >= $2 AND created_at < $3
+                 SELECT FROM %s WHERE %s AND created_at >= $2 AND ($3 IS NULL OR created_at < $3)
                  LIMIT $4) AS found',
             CASE WHEN month.from_time IS NULL
                  THEN (SELECT partdefid::regclass FROM pg_partitioned_table
@@ -111,7 +122,7 @@ BEGIN
             CASE WHEN tenant_id IS NULL THEN '$1 IS NULL' ELSE @schema@.audit_tenant_condition('$1') END)
             INTO found
             USING tenant_id, greatest(coalesce(from_time, '-infinity'), month.from_time),
-                  least(coalesce(to_time, 'infinity'), month.to_time), greatest(100000 - row_count, 1);
+                  nullif(least(to_time, month.to_time), 'infinity'), greatest(100000 - row_count, 1);
         months := months + (found > 0)::integer;
         row_count := row_count + found;
     END LOOP;
@@ -134,10 +145,12 @@ BEGIN
     LOOP
         covers := hold.tenant_id IS NULL;
         IF NOT covers THEN
-            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %s AND created_at >= $2 AND created_at < $3)',
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %s AND created_at >= $2
+                            AND ($3 IS NULL OR created_at < $3))',
                            partition, @schema@.audit_tenant_condition('$1'))
                 INTO covers
-                USING hold.tenant_id, greatest(hold.from_time, starts), least(hold.to_time, ends);
+                USING hold.tenant_id, coalesce(greatest(hold.from_time, starts), '-infinity'),
+                      least(hold.to_time, ends);
         END IF;
         IF covers THEN
             found := found || hold.id;
@@ -149,7 +162,7 @@ $$;
 
 CREATE OR REPLACE FUNCTION audit_retention_plan(keep_months integer, trust_clock boolean DEFAULT false) RETURNS TABLE (
         partition name, month text, from_time timestamptz, to_time timestamptz, row_count bigint, bytes bigint,
-        holds bigint[], verdict text)
+        holds bigint[], relation regclass, verdict text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
 BEGIN
@@ -160,11 +173,11 @@ BEGIN
         WITH months AS MATERIALIZED (
             SELECT m.*, @schema@.audit_holds_on(
                 -- All segments of the month; the default partition, which has no bounds, alone.
-                CASE WHEN m.whole_month THEN '@schema@.audit_logs'::regclass
-                     ELSE format('%s.%I', '@schema@', m.partition)::regclass END, m.from_time, m.to_time) AS holds
+                CASE WHEN m.from_time IS NULL THEN m.relation ELSE '@schema@.audit_logs'::regclass END,
+                m.from_time, m.to_time) AS holds
             FROM @schema@.audit_logs_months() m
         )
-        SELECT m.partition, m.month, m.from_time, m.to_time, m.row_count, m.bytes, m.holds,
+        SELECT m.partition, m.month, m.from_time, m.to_time, m.row_count, m.bytes, m.holds, m.relation,
                CASE WHEN NOT m.whole_month THEN 'not_monthly'
                     WHEN m.to_time > now() - make_interval(months => keep_months) THEN 'keep'
                     WHEN m.holds <> '{}' THEN 'held'
@@ -206,7 +219,7 @@ BEGIN
                     USING ERRCODE = 'UA003', HINT = 'Repeat it.';
             END IF;
             -- Waits for a hold that is being added.
-            LOCK TABLE @schema@.audit_legal_holds IN SHARE MODE;
+            LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '250ms', true);
             LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '100ms', true);
@@ -231,7 +244,7 @@ BEGIN
                 RAISE EXCEPTION 'audit_logs: % is under the legal holds %', partition, holds
                     USING ERRCODE = 'UA002';
             END IF;
-            EXECUTE format('DROP TABLE %s', array_to_string(segments, ', '));
+            PERFORM @schema@.audit_retention_drop_tables(segments);
             RETURN;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             attempts := attempts + 1;

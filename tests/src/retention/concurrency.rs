@@ -150,3 +150,22 @@ async fn no_row_is_lost_that_is_written_during_drops() {
     let in_ledger: i64 = ledger.iter().map(|entry| entry.row_count).sum();
     assert_eq!(db.count().await + in_ledger, 63 + 400);
 }
+
+/// An archive is read a day at a time. Between two days rows may be inserted, and others be moved.
+#[tokio::test]
+async fn an_archive_is_read_in_one_snapshot() {
+    let (db, parts) = aged(14).await;
+    let dir = tempfile::tempdir().unwrap();
+    crate::archive::write(&db, &parts[0], dir.path()).await.unwrap();
+    db.sql(
+        "CREATE OR REPLACE FUNCTION audit_logs_lines(from_time timestamptz, to_time timestamptz) RETURNS SETOF text \
+         LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'read in %', current_setting('transaction_isolation'); END $$",
+    )
+    .await
+    .unwrap();
+    let error = crate::archive::write(&db, &parts[0], dir.path())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("read in repeatable read"), "{error}");
+}

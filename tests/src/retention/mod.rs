@@ -1,7 +1,10 @@
 //! Retention: months are dropped when they may be, and every drop is recorded.
 
 mod concurrency;
+mod dependents;
+mod ledger_size;
 mod limits;
+mod vanishing;
 
 use audit_ops::OpsError;
 use audit_ops::retention::{self, RetentionPolicy};

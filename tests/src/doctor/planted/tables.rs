@@ -49,7 +49,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Tables Critical "the owner of public.audit_logs is postgres", "ALTER TABLE audit_logs OWNER TO postgres";
     Tables Critical "the owner of public.audit_retention_ledger is postgres", "ALTER TABLE audit_retention_ledger OWNER TO postgres";
     Tables Warning "has the parents public.older", "CREATE TABLE older (tenant_id text); ALTER TABLE audit_legal_holds INHERIT older";
-    Tables Warning "has the type public.kind_of", "CREATE TYPE kind_of AS (entry bigint, writer_id uuid, row_count bigint, numbers int8multirange); ALTER TABLE audit_retention_writers OF kind_of";
+    Tables Warning "has the type public.kind_of", "CREATE TYPE kind_of AS (entry bigint, writer_id uuid, part bigint, row_count bigint, numbers int8multirange); ALTER TABLE audit_retention_writers OF kind_of";
     Tables Critical "belongs to the extension plpgsql", "ALTER EXTENSION plpgsql ADD TABLE audit_roles";
     Tables Warning "has the access method other_heap", "CREATE ACCESS METHOD other_heap TYPE TABLE HANDLER heap_tableam_handler; ALTER TABLE $month SET ACCESS METHOD other_heap" since 15;
     Tables Critical "public.audit_retention_declarations is missing", "DROP TABLE audit_retention_declarations";

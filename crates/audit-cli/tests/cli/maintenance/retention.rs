@@ -207,7 +207,7 @@ async fn an_interrupted_drop_can_be_repeated() {
     let before = cli.text(EVERY_ROW).await;
     let mut blocker = AsyncPgConnection::establish(cli.postgres.url()).await.unwrap();
     blocker
-        .batch_execute("BEGIN; LOCK TABLE audit_legal_holds IN ROW EXCLUSIVE MODE")
+        .batch_execute("BEGIN; LOCK TABLE audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE")
         .await
         .unwrap();
     let mut apply = cli

@@ -22,6 +22,13 @@ pub struct MigrationState {
     pub applied: bool,
 }
 
+/// Whether reverting a migration may remove active holds and entries of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Evidence {
+    Kept,
+    Removed,
+}
+
 /// The result of a step, with an error that is shown as it is.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -36,7 +43,7 @@ impl Database {
     /// 10 seconds, and then have nothing to do. If no migration is pending, nothing is locked or written, and the right to
     /// read the table `__diesel_schema_migrations` suffices.
     ///
-    /// On PostgreSQL the transaction locks that table (SHARE ROW EXCLUSIVE), which requires UPDATE, DELETE or
+    /// On PostgreSQL the transaction locks that table (SHARE UPDATE EXCLUSIVE), which requires UPDATE, DELETE or
     /// TRUNCATE on it. It keeps nothing in the session, so a pooler in transaction mode may be in between.
     /// In addition to [connecting](Self::connection) it waits at most
     ///
@@ -74,13 +81,30 @@ impl Database {
     /// table with it, and every row.** Locks and limits are those of [`migrate`](Self::migrate).
     ///
     /// # Errors
-    /// When the database cannot be reached, does not answer in time, has no migration, or refuses.
+    /// When the database cannot be reached, does not answer in time, has no migration, or refuses: an active legal hold or
+    /// an entry of the retention's ledger is not removed.
     ///
     /// # Cancel safety
     /// Dropping the future does not stop it.
     pub async fn revert_migration(&self) -> Result<String, DatabaseError> {
-        self.on_own_thread(|kind, _| match kind {
-            Kind::Postgres { route, .. } => block_on(postgres::revert(route))?,
+        self.revert(Evidence::Kept).await
+    }
+
+    /// The same, also if active legal holds and entries of the retention's ledger are removed with the migration.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, does not answer in time, has no migration, or refuses.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop it.
+    pub async fn revert_migration_with_evidence(&self) -> Result<String, DatabaseError> {
+        self.revert(Evidence::Removed).await
+    }
+
+    async fn revert(&self, evidence: Evidence) -> Result<String, DatabaseError> {
+        self.on_own_thread(move |kind, _| match kind {
+            Kind::Postgres { route, .. } => block_on(postgres::revert(route, evidence))?,
+            // It has neither holds nor a ledger.
             Kind::Sqlite { location, .. } => sqlite::revert(location),
         })
         .await

@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use super::super::connect::connect_driven;
 use super::super::hosts::Route;
-use super::{MigrationState, Outcome, all, states, version};
+use super::{Evidence, MigrationState, Outcome, all, states, version};
 use crate::client::describe;
 
 /// The longest wait for the answer to a statement, which may wait for a lock for 10 seconds.
@@ -29,10 +29,10 @@ const CREATE_TABLE: &str = "SET LOCAL lock_timeout = '10s'; \
      CREATE TABLE IF NOT EXISTS __diesel_schema_migrations \
      (version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)";
 
-/// Makes programs take turns. Unlike an advisory lock it requires a right, and readers of the table do not
-/// conflict with it.
-const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '10s'; \
-     LOCK TABLE __diesel_schema_migrations IN SHARE ROW EXCLUSIVE MODE";
+/// Makes programs take turns. Unlike an advisory lock it requires a right, and the locks of readers, of writers and of
+/// `PREPARE`, which requires none, do not conflict with it.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s'; \
+     LOCK TABLE __diesel_schema_migrations IN SHARE UPDATE EXCLUSIVE MODE";
 
 /// The limit ends with the message, which is a transaction of its own unless there is one.
 const APPLIED: &str = "SET LOCAL lock_timeout = '10s'; SELECT version FROM __diesel_schema_migrations";
@@ -64,13 +64,19 @@ pub(super) async fn migrate(route: &Route) -> Outcome<Vec<String>> {
     Ok(ran)
 }
 
-pub(super) async fn revert(route: &Route) -> Outcome<String> {
+/// Permits a migration to remove holds and the ledger, until the transaction ends.
+const REMOVE_EVIDENCE: &str = "SET LOCAL audit.remove_evidence = 'on'";
+
+pub(super) async fn revert(route: &Route, evidence: Evidence) -> Outcome<String> {
     let client = connect_driven(route).await?;
     let migrations = all::<Pg>(&db_schema::MIGRATIONS)?;
     if applied(&client).await?.is_empty() {
         return Err("it has no migration to revert".into());
     }
     run(&client, BEGIN, STATEMENT_LIMIT).await?;
+    if evidence == Evidence::Removed {
+        run(&client, REMOVE_EVIDENCE, STATEMENT_LIMIT).await?;
+    }
     let newest = applied(&client).await?.into_iter().max().unwrap_or_default();
     let migration = migrations
         .iter()
@@ -133,14 +139,17 @@ fn no_answer(limit: Duration) -> String {
     format!("the server did not answer within {limit:?}; the connection was closed")
 }
 
-/// The server's message, and for a lock how to find its holder.
+/// The server's message with its hint, and for a lock how to find its holder.
 fn shown(error: &Error) -> String {
     let Some(server) = error.as_db_error() else {
         return describe(error);
     };
     let message = server.message();
     if *server.code() != SqlState::LOCK_NOT_AVAILABLE {
-        return message.to_owned();
+        return match server.hint() {
+            Some(hint) => format!("{message} ({hint})"),
+            None => message.to_owned(),
+        };
     }
     format!(
         "{message} (another session, perhaps another migration, holds a lock on __diesel_schema_migrations or on a \
