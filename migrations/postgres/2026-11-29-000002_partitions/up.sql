@@ -9,7 +9,7 @@ SET LOCAL check_function_bodies = off;
 -- One session at a time creates, indexes, moves or drops partitions; released with the transaction. Waiting here
 -- blocks neither readers nor writers, so it may take longer than waiting for a table. SHARE UPDATE EXCLUSIVE is the only
 -- mode that excludes itself and that neither a statement of a reader or writer nor PREPARE conflicts with: PREPARE locks
--- a table without any right on it (docs/decisions/0022-locks.md).
+-- a table without any right on it (docs/decisions/0023-locks.md).
 CREATE FUNCTION audit_logs_lock_partitions() RETURNS void
     LANGUAGE plpgsql SET lock_timeout = '5s'
     AS $$
