@@ -303,6 +303,8 @@ async fn a_row_that_differs_is_neither_restored_nor_overwritten() {
         line["id"].to_string().replace('"', "'"),
         line["created_at"].to_string().replace('"', "'")
     );
+    let partition = "SELECT audit_logs_ensure_partitions(now() - interval '20 months', now())";
+    db.sql(partition).await.unwrap();
     db.sql(&forged).await.unwrap();
     let before = all(&db).await;
     let error = restore(&db, &archived).await.unwrap_err();

@@ -1,5 +1,6 @@
 //! Rows of any size and depth are archived, dropped and restored unchanged.
 
+use audit_ops::OpsError;
 use audit_ops::archive::{self, Trust};
 use audit_ops::retention::{self, RetentionPolicy};
 use tempfile::TempDir;
@@ -95,7 +96,7 @@ async fn long_and_deep_values_are_restored_unchanged() {
 
 /// Long JSON is put together in the server when it is restored, with less stack than it was inserted with.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_is_long_and_too_deep_is_named() {
+async fn a_row_that_is_long_and_too_deep_is_archived_and_dropped_only_on_request() {
     let row = |depth: usize| {
         format!(
             "INSERT INTO audit_logs (created_at, action, metadata) VALUES ('2019-02-02', 'x', \
@@ -111,15 +112,159 @@ async fn a_row_that_is_long_and_too_deep_is_named() {
         .unwrap();
     let report = archive::restore(&mut conn, &archived, &Trust::Ledger, &mut |_| {}).await;
     assert_eq!(report.unwrap().inserted, 1);
+
     db.sql(&row(6_100)).await.unwrap();
     let id = db
         .text("SELECT id::text AS value FROM audit_logs ORDER BY id DESC LIMIT 1")
         .await;
-    let error = write(&db, PARTITION, dir.path()).await.unwrap_err().to_string();
+    let archived = write(&db, PARTITION, dir.path()).await.unwrap();
+    let drop = async |policy: RetentionPolicy| {
+        let mut conn = db.connection().await;
+        retention::drop_month(&mut conn, PARTITION, &policy, Some(&archived)).await
+    };
+    let error = drop(trusting()).await.unwrap_err().to_string();
     assert!(
-        error.contains(&id) && error.contains("without an archive"),
+        error.contains(&id) && error.contains("--drop-unreadable"),
         "{error}"
     );
+    let policy = RetentionPolicy {
+        drop_unreadable: true,
+        ..trusting()
+    };
+    drop(policy).await.unwrap();
+    let ledger = retention::ledger(&mut conn).await.unwrap();
+    assert_eq!(
+        ledger.last().unwrap().overrides,
+        ["trust_clock", "drop_unreadable"]
+    );
+    // Its value is in the archive. The other row is restored.
+    let lines = std::process::Command::new("gzip")
+        .arg("-dc")
+        .arg(&archived.path)
+        .output();
+    let lines = String::from_utf8(lines.unwrap().stdout).unwrap();
+    let pieces = lines.lines().filter(|line| line.starts_with("{\"_piece\":"));
+    assert_eq!(
+        pieces.map(|line| line.matches('[').count()).sum::<usize>(),
+        5_991 + 6_101
+    );
+    let archived = archive::check(&archived.manifest_path).unwrap();
+    let report = archive::restore(&mut conn, &archived, &Trust::Ledger, &mut |_| {})
+        .await
+        .unwrap();
+    assert_eq!((report.inserted, report.unreadable), (1, 1));
+}
+
+/// A piece ends with a character, also if that is the last one and begins before the limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_piece_is_empty_wherever_a_character_is_cut() {
+    let db = month_of(&["INSERT INTO audit_logs (created_at, action, user_agent) \
+         SELECT '2019-02-02', 'x', repeat('x', pad) || repeat(letter, (65536 * times - pad) / octet_length(letter) + more) || tail \
+         FROM unnest(ARRAY['x', 'é', '漢', '😀']) letter, generate_series(0, 3) pad, generate_series(1, 2) times, \
+              generate_series(0, 1) more, unnest(ARRAY['', 'x', 'é']) tail"])
+    .await;
+    let client = connect(&db.url).await;
+    let lines = "SELECT count(*) FILTER (WHERE line = '{\"_piece\":\"\"}') || ' of ' || (count(*) > 400) \
+         FROM audit_logs_lines('2019-02-01Z', '2019-03-01Z') line";
+    assert_eq!(text(&client, lines).await, ["0 of true"]);
+    let before = text(&client, EVERYTHING).await;
+    let dir = TempDir::new().unwrap();
+    let archived = write(&db, PARTITION, dir.path()).await.unwrap();
+    assert_eq!(archived.manifest.rows, 192);
+    let mut conn = db.connection().await;
+    retention::drop_month(&mut conn, PARTITION, &trusting(), Some(&archived))
+        .await
+        .unwrap();
+    archive::restore(&mut conn, &archived, &Trust::Ledger, &mut |_| {})
+        .await
+        .unwrap();
+    assert_eq!(text(&client, EVERYTHING).await, before);
+}
+
+/// Rows of every kind: short, long, deep, and long with deep metadata.
+const KINDS: &[&str] = &[
+    "INSERT INTO audit_logs (created_at, action) VALUES ('2019-02-02', 'short')",
+    "INSERT INTO audit_logs (created_at, action, actor_id) VALUES ('2019-02-03', 'long', repeat('x', 70000))",
+    "INSERT INTO audit_logs (created_at, action, metadata) VALUES ('2019-02-04', 'deep', (repeat('[', 600) || repeat(']', 600))::jsonb)",
+    "INSERT INTO audit_logs (created_at, action, metadata, actor_id) \
+     VALUES ('2019-02-05', 'both', (repeat('[', 600) || repeat(']', 600))::jsonb, repeat('x', 70000))",
+];
+
+/// The way of docs/changing-the-row.md.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_is_restored_after_a_column_was_added() {
+    let db = month_of(KINDS).await;
+    let dir = TempDir::new().unwrap();
+    let archived = write(&db, PARTITION, dir.path()).await.unwrap();
+    let mut conn = db.connection().await;
+    retention::drop_month(&mut conn, PARTITION, &trusting(), Some(&archived))
+        .await
+        .unwrap();
+    let restore = async || {
+        let mut conn = db.connection().await;
+        let report = archive::restore(&mut conn, &archived, &Trust::Ledger, &mut |_| {}).await;
+        report.map(|report| (report.inserted, report.already_stored))
+    };
+    let message = |error: OpsError| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        format!("{error}: {}", cause.unwrap_or_default())
+    };
+    db.sql("ALTER TABLE audit_logs ADD COLUMN must int NOT NULL DEFAULT 1")
+        .await
+        .unwrap();
+    let error = message(restore().await.unwrap_err());
+    assert!(
+        error.contains("lack the column must") && error.contains("DROP NOT NULL"),
+        "{error}"
+    );
+    db.sql("ALTER TABLE audit_logs DROP COLUMN must; ALTER TABLE audit_logs ADD COLUMN extra text")
+        .await
+        .unwrap();
+    assert_eq!(restore().await.unwrap(), (4, 0));
+    assert_eq!(restore().await.unwrap(), (0, 4));
+    let again = write(&db, PARTITION, dir.path()).await.unwrap();
+    assert_ne!(
+        again.manifest.digest, archived.manifest.digest,
+        "its lines have the column"
+    );
+    // A value of a column that the table lacks would be lost.
+    let other = month_of(&[]).await;
+    let accept = Trust::Operator("test".to_owned());
+    let error = archive::restore(&mut other.connection().await, &again, &accept, &mut |_| {}).await;
+    let error = message(error.unwrap_err());
+    assert!(error.contains("the column extra, which the table"), "{error}");
+    assert_eq!(other.count().await, 0);
+}
+
+/// A row of any kind that differs is a conflict, in whichever column.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_different_row_of_any_kind_is_a_conflict() {
+    let dir = TempDir::new().unwrap();
+    let db = month_of(KINDS).await;
+    let archived = write(&db, PARTITION, dir.path()).await.unwrap();
+    let copy = "SELECT string_agg(format('INSERT INTO audit_logs (id, created_at, recorded_at, tx_id, action, outcome, actor_id, metadata) \
+         VALUES (%L, %L, %L, %L, %L, %L, %L, %L)', id, created_at, recorded_at, tx_id, action, outcome, actor_id, metadata), ';') AS value FROM audit_logs";
+    let rows = db.text(copy).await;
+    let accept = Trust::Operator("test".to_owned());
+    for (from, to) in [
+        ("'short'", "'forged'"),
+        ("'long'", "'forged'"),
+        ("'deep'", "'forged'"),
+        ("'both'", "'forged'"),
+        ("[[]]", "[[1]]"),
+        ("xxx'", "xxy'"),
+    ] {
+        let other = month_of(&[]).await;
+        let forged = rows.replacen(from, to, 1);
+        assert_ne!(forged, rows, "{from}");
+        other.sql(&forged).await.unwrap();
+        let restored = archive::restore(&mut other.connection().await, &archived, &accept, &mut |_| {}).await;
+        let error = restored.unwrap_err().to_string();
+        assert!(error.starts_with("1 archived rows conflict"), "{from}: {error}");
+    }
+    let other = month_of(&[&rows]).await;
+    let same = archive::restore(&mut other.connection().await, &archived, &accept, &mut |_| {}).await;
+    assert_eq!(same.unwrap().already_stored, 4);
 }
 
 /// A different row under the same key is noticed, also if only its long value differs.

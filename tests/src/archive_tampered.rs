@@ -21,26 +21,26 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn lines_of(archived: &VerifiedArchive) -> Vec<String> {
+pub fn lines_of(archived: &VerifiedArchive) -> Vec<String> {
     let mut text = String::new();
     let file = fs::File::open(&archived.path).unwrap();
     MultiGzDecoder::new(file).read_to_string(&mut text).unwrap();
     text.lines().map(str::to_owned).collect()
 }
 
-type Json = serde_json::Map<String, serde_json::Value>;
+pub type Json = serde_json::Map<String, serde_json::Value>;
 
-fn manifest_of(archived: &VerifiedArchive) -> Json {
+pub fn manifest_of(archived: &VerifiedArchive) -> Json {
     serde_json::from_slice(&fs::read(&archived.manifest_path).unwrap()).unwrap()
 }
 
 /// Writes an archive of these lines, with a manifest whose figures are all computed again.
-fn forge(dir: &Path, lines: &[String], manifest: Json) -> VerifiedArchive {
+pub fn forge(dir: &Path, lines: &[String], manifest: Json) -> VerifiedArchive {
     let path = forge_files(dir, lines, manifest);
     archive::check(&path).unwrap_or_else(|error| panic!("the manifest matches: {error}"))
 }
 
-fn forge_files(dir: &Path, lines: &[String], mut manifest: Json) -> PathBuf {
+pub fn forge_files(dir: &Path, lines: &[String], mut manifest: Json) -> PathBuf {
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let mut file = GzEncoder::new(Vec::new(), Compression::fast());
     file.write_all(text.as_bytes()).unwrap();
@@ -75,7 +75,7 @@ fn forge_files(dir: &Path, lines: &[String], mut manifest: Json) -> PathBuf {
 }
 
 /// Two months are archived and dropped, and one that was not dropped is archived.
-async fn with_archives(dir: &Path) -> (TestDb, [VerifiedArchive; 3]) {
+pub async fn with_archives(dir: &Path) -> (TestDb, [VerifiedArchive; 3]) {
     let (db, parts) = aged(20).await;
     let long = format!(
         "INSERT INTO audit_logs (created_at, action, metadata) \
@@ -96,7 +96,7 @@ async fn with_archives(dir: &Path) -> (TestDb, [VerifiedArchive; 3]) {
     (db, archives.try_into().unwrap())
 }
 
-async fn restore(db: &TestDb, archived: &VerifiedArchive, trust: &Trust) -> Result<u64, String> {
+pub async fn restore(db: &TestDb, archived: &VerifiedArchive, trust: &Trust) -> Result<u64, String> {
     let done = archive::restore(&mut db.connection().await, archived, trust, &mut |_| {}).await;
     done.map(|done| done.inserted).map_err(|error| {
         let mut text = error.to_string();
@@ -183,9 +183,12 @@ async fn no_tampered_archive_is_restored() {
     let forged = forge_files(forged_dir.path(), &pieces, manifest.clone());
     match archive::check(&forged).unwrap_err() {
         OpsError::Archive {
-            source: ArchiveProblem::Value { column },
+            source: ArchiveProblem::Value { column, row },
             ..
-        } => assert_eq!(column, "metadata"),
+        } => {
+            assert_eq!(column, "metadata");
+            assert!(lines[0].starts_with(&row) && row.contains("created_at"), "{row}");
+        }
         other => panic!("{other}"),
     }
 

@@ -7,7 +7,9 @@
 mod append_only;
 mod archive;
 mod archive_files;
+mod archive_forged;
 mod archive_long;
+mod archive_proof;
 mod archive_tampered;
 mod attacks;
 mod captured_logs;

@@ -55,6 +55,33 @@ async fn migrations_run_up_down_and_up_on_sqlite() {
     migrate_up_down_up(TestDb::empty_sqlite()).await;
 }
 
+/// There a writer can store a text that no archive can have.
+#[tokio::test]
+async fn a_database_that_is_not_utf8_is_refused() {
+    let server = Server::start(&[]).unwrap();
+    for encoding in ["SQL_ASCII", "LATIN1", "UTF8"] {
+        let name = encoding.to_lowercase();
+        let client = connect(&server.url("postgres")).await;
+        let create = format!(
+            "CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        );
+        client.batch_execute(&create).await.unwrap();
+        let db = TestDb::at(server.url(&name));
+        let migrated = db.database.migrate().await.map_err(|error| {
+            let causes = std::iter::successors(std::error::Error::source(&error), |error| error.source());
+            causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+        });
+        match encoding {
+            "UTF8" => assert!(migrated.is_ok(), "{migrated:?}"),
+            _ => {
+                let error = migrated.unwrap_err();
+                let why = format!("the encoding of this database is {encoding}, and the trail needs UTF8");
+                assert!(error.contains(&why), "{error}");
+            }
+        }
+    }
+}
+
 /// Reverts down to the second migration, with rows in the partitions that it created.
 #[tokio::test]
 async fn rows_survive_reverting_the_partition_functions() {

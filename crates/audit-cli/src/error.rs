@@ -55,6 +55,17 @@ impl CliError {
         Self { exit_code, ..self }
     }
 
+    /// Adds what was attempted.
+    pub(crate) fn in_context(self, message: &str) -> Self {
+        Self {
+            message: Some(match self.message {
+                Some(inner) => format!("{message}: {inner}"),
+                None => message.to_owned(),
+            }),
+            ..self
+        }
+    }
+
     /// Prints the error and returns its exit code.
     pub(crate) fn report(&self) -> ExitCode {
         output::note(&format!("auditlog: {self}"));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use audit_ops::archive::{self, LedgerVerdict, Trust, VerifiedArchive};
 use audit_ops::retention::{self, LedgerEntry};
-use audit_ops::{OpsError, session};
+use audit_ops::session;
 use clap::builder::NonEmptyStringValueParser;
 
 use crate::args::DatabaseArgs;
@@ -24,8 +24,9 @@ An archive is restored if an entry of the ledger has its month, range, number of
 table's owner. A restored month is still due to be dropped: create a hold for it first, or restore into \
 another database, which must be migrated. PostgreSQL only.
 
-Exit codes: 0 done, 1 an archive does not match its manifest or the ledger, or lacks one of its two files (--check), or \
-rows are left out because the archive lacks a value of theirs, 2 invalid arguments, 3 the database or a file failed.")]
+Exit codes: 0 done, 1 an archive does not match its manifest or the ledger, cannot be read, or lacks one of its two \
+files (--check), or rows are left out, 2 invalid arguments, 3 the database or a file failed; with --check, the ledger of \
+the named database could not be read.")]
 pub(crate) struct Args {
     /// A directory of archives, or one of an archive's two files
     path: PathBuf,
@@ -48,6 +49,11 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     }
     let trust = args.accept.map_or(Trust::Ledger, Trust::Operator);
     let mut conn = maintenance_connection(database).await?;
+    for archive in &archives {
+        let month = &archive.manifest.month;
+        let checked = archive::check_restorable(&mut conn, archive, &trust).await;
+        checked.context(|| format!("nothing was restored: {month}"))?;
+    }
     let mut left_out = 0;
     for archive in &archives {
         let month = &archive.manifest.month;
@@ -62,7 +68,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
         );
         if report.unreadable > 0 {
             print_note!(
-                "{month}: {} left out, the archive lacks a value that could not be turned into text",
+                "{month}: {} left out, a value could not be turned into text, or is nested too deeply",
                 output::counted(report.unreadable, "row is", "rows are")
             );
         }
@@ -88,27 +94,37 @@ async fn check_ledger(database: &DatabaseArgs, archives: &[VerifiedArchive], bad
                     bad += usize::from(matches!(verdict, LedgerVerdict::Different { .. }));
                     ledger_text(&verdict)
                 }
-                Err(reason) => format!("not compared with a ledger: {reason}"),
+                Err(NoLedger::NotNamed) => {
+                    "not compared with a ledger: no PostgreSQL database is named".to_owned()
+                }
+                Err(NoLedger::Failed(error)) => format!("not compared with a ledger: {error}"),
             }
         );
     }
-    Ok(partial_if(bad > 0))
+    match ledger {
+        Err(NoLedger::Failed(error)) => Err(error.in_context("no archive was compared with the ledger")),
+        Ok(_) | Err(NoLedger::NotNamed) => Ok(partial_if(bad > 0)),
+    }
 }
 
-/// The ledger of the database that is named, or why there is none.
-async fn ledger(args: &DatabaseArgs) -> Result<Vec<LedgerEntry>, String> {
-    match from_args(args) {
-        Ok(database) if database.sqlite_path().is_some() => {
-            return Err("no PostgreSQL database is named".to_owned());
-        }
-        Ok(_) => {}
-        Err(error) => return Err(error.to_string()),
+/// Why there is no ledger to compare with.
+enum NoLedger {
+    /// Nobody asked for it.
+    NotNamed,
+    /// It could not be read.
+    Failed(CliError),
+}
+
+/// The ledger of the database that is named.
+async fn ledger(args: &DatabaseArgs) -> Result<Vec<LedgerEntry>, NoLedger> {
+    let database = from_args(args).map_err(NoLedger::Failed)?;
+    if database.sqlite_path().is_some() {
+        return Err(NoLedger::NotNamed);
     }
-    let mut conn = maintenance_connection(args)
-        .await
-        .map_err(|error| error.to_string())?;
+    let conn = maintenance_connection(args).await;
+    let mut conn = conn.map_err(NoLedger::Failed)?;
     let entries = session::bounded(&mut conn, retention::ledger).await;
-    entries.map_err(|error| chain(&error))
+    entries.map_err(|error| NoLedger::Failed(error.into()))
 }
 
 fn ledger_text(verdict: &LedgerVerdict) -> String {
@@ -132,7 +148,7 @@ fn ledger_text(verdict: &LedgerVerdict) -> String {
     }
 }
 
-/// The archives at a path that match their manifests, and how many do not. Each of those is reported.
+/// The archives at a path that match their manifests, and how many do not or cannot be read. Each of those is reported.
 fn check(path: &Path) -> Result<(Vec<VerifiedArchive>, usize), CliError> {
     let (mut archives, mut bad) = (Vec::new(), 0);
     for manifest in archive::manifests(path)? {
@@ -141,11 +157,10 @@ fn check(path: &Path) -> Result<(Vec<VerifiedArchive>, usize), CliError> {
         bar.finish_and_clear();
         match checked {
             Ok(archive) => archives.push(archive),
-            Err(error @ OpsError::Archive { .. }) => {
+            Err(error) => {
                 bad += 1;
                 print_note!("{}: {}", manifest.display(), chain(&error));
             }
-            Err(error) => return Err(error.into()),
         }
     }
     Ok((archives, bad))

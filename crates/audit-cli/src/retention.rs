@@ -53,7 +53,7 @@ Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
     /// Drop the months that are due, and record each in the ledger
     #[command(after_help = "\
 Exit codes: 0 done (months under a legal hold stay), 1 some months that are due were not dropped (see the message), \
-2 invalid arguments, 3 the database or a file failed.")]
+2 invalid arguments, 3 the database or a file failed: the months that are named were not dropped, the others were.")]
     Apply(ApplyArgs),
     /// Show what was dropped and restored
     #[command(after_help = EXIT_CODES)]
@@ -91,7 +91,8 @@ pub(crate) struct ApplyArgs {
     /// Keep fewer than 12 months (PCI DSS 10.5.1 requires twelve)
     #[arg(long)]
     force: bool,
-    /// Drop rows with a value that cannot be turned into text, which no archive has
+    /// Drop rows with a value that cannot be turned into text, which no archive has, or is nested too deeply to be
+    /// restored
     #[arg(long)]
     drop_unreadable: bool,
     /// Do not ask for confirmation
@@ -240,11 +241,29 @@ async fn apply(conn: &mut Connection, args: ApplyArgs) -> CommandResult {
         if !args.yes {
             confirm(&due, args.archive.as_deref())?;
         }
-        for partition in due {
-            drop_month(conn, partition, &policy, args.archive.as_deref()).await?;
-        }
+        drop_months(conn, &due, &policy, args.archive.as_deref()).await?;
     }
     Ok(partial_if(is_partial))
+}
+
+/// Drops the months one by one. One that fails does not keep the others.
+async fn drop_months(
+    conn: &mut Connection,
+    due: &[&PlannedPartition],
+    policy: &RetentionPolicy,
+    archive_dir: Option<&Path>,
+) -> Result<(), CliError> {
+    let mut failed = 0;
+    for partition in due {
+        if let Err(error) = drop_month(conn, partition, policy, archive_dir).await {
+            failed += 1;
+            print_note!("{error}");
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        _ => Err(CliError::new(format!("{} not dropped", months_are(failed)))),
+    }
 }
 
 fn confirm(due: &[&PlannedPartition], archive_dir: Option<&Path>) -> Result<(), CliError> {

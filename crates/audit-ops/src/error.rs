@@ -81,29 +81,26 @@ pub enum OpsError {
     TooManyMonths(u16),
     /// Rows of an archive that was just written are not those of the trail.
     #[error(
-        "{rows} rows of the archive are not restored as they are stored, so their month must not be dropped"
+        "{rows} rows of the archive are not restored as they are stored, so their month must not be dropped: {}",
+        printable(.row)
     )]
     NotRestorable {
         /// How many.
         rows: i64,
-    },
-    /// A row has metadata that is long and nested so deeply that PostgreSQL may not be able to restore it.
-    #[error(
-        "the metadata of this row is longer than 64 KiB and nested more than 6,000 levels deep, so that it may not be \
-         possible to restore it: {}; save it, and drop the month without an archive", printable(.row)
-    )]
-    TooDeep {
-        /// The beginning of its line.
+        /// One of them: its id and time, or the beginning of its line.
         row: String,
     },
     /// The trail has different rows where an archive has these.
     #[error(
         "{rows} archived rows conflict with existing rows that have the same id and created_at; nothing was \
-         restored"
+         restored: {}",
+        printable(.row)
     )]
     RowConflict {
         /// How many.
         rows: i64,
+        /// One of them: its id and time, or the beginning of its line.
+        row: String,
     },
 }
 
@@ -172,11 +169,47 @@ pub enum ArchiveProblem {
     #[error("damaged: a line is not the JSON of a row")]
     Line(#[source] serde_json::Error),
     /// The pieces of a long value are not those that the line describes.
-    #[error("damaged: the pieces of a long value of {column} are not those that the row's line describes")]
+    #[error(
+        "damaged: the pieces of a long value of {} are not those that the row's line describes: {}",
+        printable(.column),
+        printable(.row)
+    )]
     Value {
         /// The column.
         column: String,
+        /// How the line of the row begins: with its id and time.
+        row: String,
     },
+    /// Rows have different columns. All rows of an archive have those that the table had.
+    #[error("damaged: not all rows have the same columns")]
+    RowColumns,
+    /// The table lacks a column of the archive.
+    #[error(
+        "its rows have the column {}, which the table of this database lacks: run the migrations first (`auditlog \
+         migrate`)",
+        printable(.column)
+    )]
+    UnknownColumn {
+        /// The column.
+        column: String,
+    },
+    /// The table has a column that may not be null, and that the archive lacks.
+    #[error(
+        "its rows lack the column {}, which may not be null in this database: ALTER TABLE audit_logs ALTER {} DROP NOT \
+         NULL, as a column that is added must be null in older rows",
+        printable(.column), printable(.column)
+    )]
+    RequiredColumn {
+        /// The column.
+        column: String,
+    },
+    /// No partition takes the rows of the month.
+    #[error(
+        "nothing was restored: its month has no partition of its own, so that its rows would go to the default \
+         partition; if rows of that month are there, move them first (`auditlog partitions move-default`); otherwise \
+         another session has just dropped the month: repeat the command"
+    )]
+    NoPartition,
     /// The range is not one whole month, or not the one that the manifest names.
     #[error("invalid manifest: from_time and to_time are not the month that it names")]
     Range,

@@ -19,7 +19,7 @@
 //! | to drop a month if fewer later months hold rows than are to be kept: after a jump of the clock every month looks old, and this leaves as many months of rows | [`RetentionPolicy::trust_clock`] |
 //! | to drop more than [`RetentionPolicy::max_months`] months within a day | it is set higher |
 //! | to drop a month whose archive does not have its rows | the archive is written again |
-//! | to drop a month with a value that cannot be turned into text, which no archive has | [`RetentionPolicy::drop_unreadable`] |
+//! | to drop a month with a value that cannot be turned into text, which no archive has, or that is nested too deeply to be restored | [`RetentionPolicy::drop_unreadable`] |
 //! | to drop anything while the ledger has an entry from the future | the clock is corrected, or [`RetentionPolicy::trust_clock`] if it is right and was wrong then |
 //!
 //! The ledger records each of these exceptions.
@@ -50,7 +50,7 @@ pub struct RetentionPolicy {
     /// Counts months without rows as kept, and ignores entries of the ledger from the future, because the clock is known
     /// to be right.
     pub trust_clock: bool,
-    /// Permits dropping rows with a value that cannot be turned into text.
+    /// Permits dropping rows with a value that cannot be turned into text, or is nested too deeply to be restored.
     pub drop_unreadable: bool,
 }
 

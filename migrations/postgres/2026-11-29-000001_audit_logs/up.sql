@@ -2,9 +2,15 @@
 -- For PostgreSQL 14 and newer, in any schema: the first one of search_path.
 -- migrations/README.md explains @schema@ and the rules that every migration follows.
 
--- Function bodies name the schema, also within string literals.
+-- Function bodies name the schema, also within string literals. This file is ASCII, so that a database of any encoding
+-- can read as far as here.
 DO $do$ BEGIN
-    IF current_schema() IS NULL THEN
+    IF current_setting('server_encoding') <> 'UTF8' THEN
+        RAISE EXCEPTION 'audit_logs: the encoding of this database is %, and the trail needs UTF8: a text that cannot be '
+            'converted to it could not be archived', current_setting('server_encoding')
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'Migrate a database that was created with ENCODING ''UTF8'' TEMPLATE template0.';
+    ELSIF current_schema() IS NULL THEN
         RAISE EXCEPTION 'audit_logs: no schema of search_path exists: %', current_setting('search_path')
             USING ERRCODE = 'invalid_schema_name',
                   HINT = 'Create it first, or name another one in search_path.';

@@ -31,7 +31,8 @@ DROP FUNCTION audit_logs_drop_month(name, integer, text, boolean, integer, boole
     audit_retention_drop(regclass, timestamptz, timestamptz, pg_snapshot),
     audit_retention_drop_tables(regclass[]), audit_retention_dependents(regclass[]),
     audit_retention_log(audit_retention_ledger), audit_retention_check(integer, boolean, integer, boolean),
-    audit_retention_lock(), audit_logs_restore_row(text, json, name[], jsonb),
+    audit_retention_lock(), audit_logs_restore_row(json, name[], text[], jsonb),
+    audit_logs_has_row(json, name[], text[], jsonb),
     audit_logs_digest(timestamptz, timestamptz), audit_logs_lines(timestamptz, timestamptz),
     audit_logs_long_line(uuid, timestamptz), audit_logs_line_query();
 DROP AGGREGATE audit_digest(bytea);

@@ -303,7 +303,8 @@ $$;
 
 -- The line of a row by its key. A value whose text has more than 65,536 bytes as UTF-8 is replaced in it by
 -- {"bytes": …, "sha256": …} of that text, one that cannot be turned into text by {"error": SQLSTATE}. Then the line
--- ends with the names of these columns: "_long":[…] and "_unreadable":[…].
+-- ends with the names of these columns: "_long":[…] and "_unreadable":[…]. Long JSON that is nested more than 6,000
+-- levels deep is in both: its text may not become a value again.
 CREATE FUNCTION audit_logs_long_line(
     row_id uuid, row_time timestamptz, OUT line text, OUT long_columns name[], OUT unreadable_columns name[]
 )
@@ -312,12 +313,13 @@ CREATE FUNCTION audit_logs_long_line(
 DECLARE
     col         record;
     replacement json;
+    is_too_deep boolean;
     list        text[] := '{}';
 BEGIN
     long_columns := '{}';
     unreadable_columns := '{}';
     FOR col IN
-        SELECT attname, attlen FROM pg_attribute
+        SELECT attname, attlen, atttypid FROM pg_attribute
         WHERE attrelid = '@schema@.audit_logs'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
     LOOP
         replacement := NULL;
@@ -329,6 +331,16 @@ BEGIN
                                FROM @schema@.audit_logs WHERE id = $1 AND created_at = $2 OFFSET 0) AS v'
                     INTO replacement USING row_id, row_time;
                 IF replacement IS NOT NULL THEN
+                    -- A restore puts it together within a function, where half of the stack may be in use already.
+                    -- With the default max_stack_depth, PostgreSQL parses about 14,000 levels.
+                    IF col.atttypid = 'jsonb'::regtype THEN
+                        EXECUTE 'SELECT jsonb_path_exists(' || quote_ident(col.attname) || ', ''strict $.**{6001}'')
+                                 FROM @schema@.audit_logs WHERE id = $1 AND created_at = $2'
+                            INTO is_too_deep USING row_id, row_time;
+                        IF is_too_deep THEN
+                            unreadable_columns := unreadable_columns || col.attname;
+                        END IF;
+                    END IF;
                     long_columns := long_columns || col.attname;
                 END IF;
             EXCEPTION WHEN OTHERS THEN
@@ -392,8 +404,11 @@ BEGIN
                 WHILE cut > 0 AND get_byte(rest, cut) & 192 = 128 LOOP
                     cut := cut - 1;
                 END LOOP;
-                RETURN NEXT '{"_piece":' || to_json(convert_from(substring(rest FOR cut), 'UTF8')) || '}';
-                rest := substring(rest FROM cut + 1);
+                -- All of it if that is the one character whose end came with this chunk.
+                IF cut > 0 THEN
+                    RETURN NEXT '{"_piece":' || to_json(convert_from(substring(rest FOR cut), 'UTF8')) || '}';
+                    rest := substring(rest FROM cut + 1);
+                END IF;
             END LOOP;
             RETURN NEXT '{"_piece":' || to_json(convert_from(rest, 'UTF8')) || '}';
         END LOOP;
@@ -426,19 +441,54 @@ BEGIN
 END
 $$;
 
--- Inserts one row of an archive from its line, for the owner: a row that is too long, or whose metadata is nested too
--- deeply, for json_populate_record. The members long_columns are read from the table pg_temp.audit_restore_pieces
+-- Whether the trail has this row of an archive, bit by bit: a row that is too long, or whose metadata is nested too
+-- deeply, to be compared with others. The members long_columns are compared by the SHA-256 of their text, and not at all
+-- where that is null; metadata with the argument unless it is null.
+CREATE FUNCTION audit_logs_has_row(
+    other_members json, long_columns name[], long_sha256 text[], metadata jsonb DEFAULT NULL
+) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    AS $$
+DECLARE
+    row_id   constant uuid := other_members ->> 'id';
+    row_time constant timestamptz := other_members ->> 'created_at';
+    stored   text;
+    given    text;
+    is_same  boolean;
+BEGIN
+    SELECT string_agg(format('a.%I', attname), ', ' ORDER BY attnum),
+           string_agg(CASE WHEN attname = 'metadata' AND metadata IS NOT NULL THEN '$2'
+                           ELSE format('r.%I', attname) END, ', ' ORDER BY attnum)
+    INTO stored, given FROM pg_attribute
+    WHERE attrelid = '@schema@.audit_logs'::regclass AND attnum > 0 AND NOT attisdropped
+      AND attname <> ALL (long_columns);
+    EXECUTE 'SELECT record_image_eq(ROW(' || stored || '), ROW(' || given || '))
+             FROM @schema@.audit_logs a, json_populate_record(NULL::@schema@.audit_logs, $1) AS r
+             WHERE a.id = $3 AND a.created_at = $4'
+        INTO is_same USING other_members, metadata, row_id, row_time;
+    FOR nth IN 1..cardinality(long_columns) LOOP
+        EXIT WHEN is_same IS NOT TRUE;
+        CONTINUE WHEN long_sha256[nth] IS NULL;
+        EXECUTE 'SELECT encode(sha256(convert_to(' || quote_ident(long_columns[nth]) || '::text, ''UTF8'')), ''hex'') = $3
+                 FROM @schema@.audit_logs WHERE id = $1 AND created_at = $2'
+            INTO is_same USING row_id, row_time, long_sha256[nth];
+    END LOOP;
+    RETURN is_same IS TRUE;
+END
+$$;
+
+-- Inserts one row of an archive, for the owner: a row that is too long, or whose metadata is nested too deeply, for
+-- json_populate_record. The members long_columns are read from the table pg_temp.audit_restore_pieces
 -- (name, nth, piece), metadata from the argument unless it is null. True: inserted now. False: the same row is
 -- stored already. Null: a different row has its id and time.
 CREATE FUNCTION audit_logs_restore_row(
-    line text, other_members json, long_columns name[], metadata jsonb DEFAULT NULL
+    other_members json, long_columns name[], long_sha256 text[], metadata jsonb DEFAULT NULL
 ) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
 DECLARE
     list     text;
     inserted bigint;
-    is_same  boolean;
 BEGIN
     SELECT string_agg(
                CASE WHEN attname = ANY (long_columns) THEN format(
@@ -452,10 +502,8 @@ BEGIN
                  SELECT ' || list || ' FROM json_populate_record(NULL::@schema@.audit_logs, $1) AS r
                  ON CONFLICT DO NOTHING' USING other_members, metadata;
     GET DIAGNOSTICS inserted = ROW_COUNT;
-    SELECT l.line = audit_logs_restore_row.line INTO is_same
-    FROM @schema@.audit_logs_long_line(
-        (other_members ->> 'id')::uuid, (other_members ->> 'created_at')::timestamptz) AS l;
-    RETURN CASE WHEN is_same THEN inserted > 0 END;
+    RETURN CASE WHEN @schema@.audit_logs_has_row(other_members, long_columns, long_sha256, metadata)
+                THEN inserted > 0 END;
 END
 $$;
 
@@ -774,7 +822,8 @@ FROM unnest(ARRAY[
     'audit_logs_long_line(uuid, timestamptz)',
     'audit_logs_lines(timestamptz, timestamptz)',
     'audit_logs_digest(timestamptz, timestamptz)',
-    'audit_logs_restore_row(text, json, name[], jsonb)',
+    'audit_logs_has_row(json, name[], text[], jsonb)',
+    'audit_logs_restore_row(json, name[], text[], jsonb)',
     'audit_retention_lock()',
     'audit_retention_check(integer, boolean, integer, boolean)',
     'audit_retention_log(audit_retention_ledger)',
@@ -793,7 +842,8 @@ BEGIN
                     audit_retention_declarations TO %I, %I', auditor, maintainer);
     EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_months(), audit_retention_plan(integer, boolean),
                     audit_logs_digest(timestamptz, timestamptz) TO %I, %I', maintainer, auditor);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_lines(timestamptz, timestamptz) TO %I', auditor);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION audit_logs_lines(timestamptz, timestamptz),
+                    audit_logs_has_row(json, name[], text[], jsonb) TO %I', auditor);
     EXECUTE format('GRANT EXECUTE ON FUNCTION
                     audit_hold_add(text, text, timestamptz, timestamptz), audit_hold_release(bigint, text),
                     audit_hold_coverage(text, timestamptz, timestamptz),
@@ -852,7 +902,9 @@ COMMENT ON FUNCTION audit_logs_long_line(uuid, timestamptz) IS
     'The line of a row of audit_logs that may have long values.';
 COMMENT ON FUNCTION audit_logs_lines(timestamptz, timestamptz) IS
     'The lines of an archive of the rows of audit_logs in a time range.';
-COMMENT ON FUNCTION audit_logs_restore_row(text, json, name[], jsonb) IS
+COMMENT ON FUNCTION audit_logs_has_row(json, name[], text[], jsonb) IS
+    'Whether audit_logs has a row of an archive that is too long, or nested too deeply, to be compared with others.';
+COMMENT ON FUNCTION audit_logs_restore_row(json, name[], text[], jsonb) IS
     'Inserts a row of an archive that is too long, or nested too deeply, to be inserted with others.';
 COMMENT ON FUNCTION audit_logs_digest(timestamptz, timestamptz) IS
     'The number and the digest of the rows of audit_logs in a time range.';

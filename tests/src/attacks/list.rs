@@ -177,10 +177,12 @@ attacks! {
         "audit_logs_lines" Rows "SELECT audit_logs_lines(now() - interval '1 hour', now())"
         "audit_logs_line_query" Done "SELECT audit_logs_line_query()"
         "audit_logs_long_line" Done "SELECT audit_logs_long_line('00000000-0000-7000-8000-000000000001', '2031-05-05')"
+        "audit_logs_has_row" Done
+            "SELECT audit_logs_has_row('{\"id\": \"00000000-0000-7000-8000-000000000009\"}', '{}', '{}')"
         "audit_logs_restore_row" Done
             "CREATE TEMP TABLE audit_restore_pieces (name name, nth bigint, piece text);
-             SELECT audit_logs_restore_row('', '{\"id\": \"00000000-0000-7000-8000-000000000009\", \"created_at\": \"2031-05-05\",
-                 \"recorded_at\": \"2031-05-05\", \"tx_id\": 1, \"action\": \"x\", \"outcome\": \"x\"}', '{}')"
+             SELECT audit_logs_restore_row('{\"id\": \"00000000-0000-7000-8000-000000000009\", \"created_at\": \"2031-05-05\",
+                 \"recorded_at\": \"2031-05-05\", \"tx_id\": 1, \"action\": \"x\", \"outcome\": \"x\"}', '{}', '{}')"
         "audit_retention_plan" Done "SELECT audit_retention_plan(13)"
         "audit_retention_lock" Done "SELECT audit_retention_lock()"
         "audit_retention_dependents" Done "SELECT audit_retention_dependents('{audit_logs_default}')"

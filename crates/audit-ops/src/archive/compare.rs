@@ -72,3 +72,85 @@ fn figures(manifest: &Manifest, entry: &LedgerEntry) -> [(&'static str, String, 
         ("digest", manifest.digest.clone(), entry.digest.clone()),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            format: "auditlog-archive/2".to_owned(),
+            month: "2024-01".to_owned(),
+            from_time: "2024-01-01T00:00:00Z".to_owned(),
+            to_time: "2024-02-01T00:00:00Z".to_owned(),
+            rows: 3,
+            digest: "ab".repeat(32),
+            bytes: 1,
+            sha256: "cd".repeat(32),
+            file: "audit_logs_2024-01.ndjson.gz".to_owned(),
+            file_bytes: 1,
+            file_sha256: "ef".repeat(32),
+            made_at: "2026-01-01T00:00:00Z".to_owned(),
+        }
+    }
+
+    fn entry(event: LedgerEvent) -> LedgerEntry {
+        let manifest = manifest();
+        LedgerEntry {
+            id: 7,
+            event,
+            month: manifest.month,
+            from_time: manifest.from_time,
+            to_time: manifest.to_time,
+            row_count: 3,
+            digest: manifest.digest,
+            writers: 0,
+            archive: None,
+            archive_sha256: Some(manifest.file_sha256),
+            keep_months: None,
+            overrides: Vec::new(),
+            reason: String::new(),
+            done_by: String::new(),
+            done_at: String::new(),
+        }
+    }
+
+    #[test]
+    fn each_figure_of_the_ledger_is_compared() {
+        let same = entry(LedgerEvent::Dropped);
+        let verdict = compare_with_ledger(&manifest(), std::slice::from_ref(&same));
+        assert!(matches!(
+            verdict,
+            LedgerVerdict::Same {
+                is_same_file: true,
+                ..
+            }
+        ));
+        type Change = fn(&mut LedgerEntry);
+        let changes: [(&str, Change); 5] = [
+            ("month", |e| e.month = "2024-02".to_owned()),
+            ("from_time", |e| e.from_time = "2024-01-02T00:00:00Z".to_owned()),
+            ("to_time", |e| e.to_time = "2024-02-02T00:00:00Z".to_owned()),
+            ("rows", |e| e.row_count = 4),
+            ("digest", |e| e.digest = "00".repeat(32)),
+        ];
+        for (name, change) in changes {
+            let mut other = same.clone();
+            change(&mut other);
+            match compare_with_ledger(&manifest(), &[other]) {
+                LedgerVerdict::Different { figure, .. } => assert_eq!(figure, name),
+                verdict => panic!("{name}: {verdict:?}"),
+            }
+        }
+    }
+
+    /// An archive that was accepted by an operator has such an entry, whatever its rows are.
+    #[test]
+    fn an_entry_about_a_restore_proves_nothing() {
+        let restored = entry(LedgerEvent::Restored);
+        assert_eq!(
+            compare_with_ledger(&manifest(), &[restored]),
+            LedgerVerdict::Absent
+        );
+    }
+}

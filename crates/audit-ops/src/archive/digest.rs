@@ -4,8 +4,6 @@ use std::io::{Read, Write};
 
 use sha2::{Digest, Sha256};
 
-use super::rows::PIECE;
-
 /// The count and digests of lines, in order.
 #[derive(Clone)]
 pub(super) struct LineDigest {
@@ -26,15 +24,19 @@ impl LineDigest {
         }
     }
 
-    /// Adds a line, given without its newline. The line of a row has the digests of the pieces that follow it.
-    pub(super) fn add(&mut self, line: &[u8]) {
-        if !line.starts_with(PIECE) {
-            let mut next = Sha256::new();
-            next.update(self.digest);
-            next.update(Sha256::digest(line));
-            self.digest = next.finalize().into();
-            self.rows += 1;
-        }
+    /// Adds the line of a row, given without its newline.
+    pub(super) fn add_row(&mut self, line: &[u8]) {
+        let mut next = Sha256::new();
+        next.update(self.digest);
+        next.update(Sha256::digest(line));
+        self.digest = next.finalize().into();
+        self.rows += 1;
+        self.add_piece(line);
+    }
+
+    /// Adds the line of a piece. It changes no digest of rows: the row's line has that of all its pieces. Whether a line
+    /// is one depends on the row before, never on how it begins: otherwise a row could look like a piece.
+    pub(super) fn add_piece(&mut self, line: &[u8]) {
         self.whole.update(line);
         self.whole.update(b"\n");
         self.bytes += line.len() as u64 + 1;
@@ -110,11 +112,11 @@ mod tests {
             hex(&lines.sha256()),
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
-        lines.add(b"{}");
-        lines.add(b"{\"a\":1}");
+        lines.add_row(b"{}");
+        lines.add_row(b"{\"a\":1}");
         assert_eq!((lines.rows, lines.bytes), (2, 11));
         let mut with_piece = lines.clone();
-        with_piece.add(b"{\"_piece\":\"x\"}");
+        with_piece.add_piece(b"{\"_piece\":\"x\"}");
         assert_eq!((with_piece.rows, with_piece.bytes), (2, 26));
         assert_eq!(with_piece.digest, lines.digest);
         // printf '{}\n{"a":1}\n' | sha256sum

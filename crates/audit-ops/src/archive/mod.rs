@@ -16,7 +16,8 @@
 //! instead, and ends with `"_long":[…]`, the names of these columns; the text follows in lines `{"_piece":"…"}`. So no
 //! line is long, and neither the server nor the client holds more than one long value, or 64 KiB of one. A value that
 //! PostgreSQL cannot turn into text (because that has more than 1 GB) is replaced by the error's SQLSTATE, and the line
-//! ends with `"_unreadable":[…]`: such a month is dropped only on request.
+//! ends with `"_unreadable":[…]`: such a month is dropped only on request. Long JSON that is nested more than 6,000 levels deep is
+//! named there too, as PostgreSQL may not be able to parse it again; its text follows in pieces.
 //!
 //! [`write()`] reads what it wrote, as [`check`] does, and lets PostgreSQL make rows of the lines, which must be those of
 //! the trail, bit by bit. So an archive that is returned can be restored, with two reservations: long values are
@@ -25,7 +26,7 @@
 //! | to check | do |
 //! | --- | --- |
 //! | the file | `sha256sum` prints the manifest's `file_sha256` |
-//! | its lines | `zcat … \| sha256sum` prints `sha256`, `zcat … \| grep -vc '^{"_piece"'` prints `rows` |
+//! | its lines | `zcat … \| sha256sum` prints `sha256`, `zcat … \| grep -Evc '^\{"_piece":"([^"\\]\|\\.)*"\}$'` prints `rows` |
 //! | against the ledger | `digest` equals the ledger's, and that of the lines ([`retention`](crate::retention)) |
 //!
 //! [`check`] does the first two, [`check_ledger`] the third. A user who can write the files can write a manifest
@@ -40,6 +41,8 @@ mod prove;
 mod read;
 mod restore;
 mod rows;
+mod stored;
+mod trust;
 mod write;
 
 use std::path::PathBuf;
@@ -48,7 +51,8 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::{LedgerVerdict, compare_with_ledger};
 pub use read::{check, manifests};
-pub use restore::{RestoreReport, Trust, check_ledger, restore};
+pub use restore::{RestoreReport, restore};
+pub use trust::{Trust, check_ledger, check_restorable};
 pub use write::write;
 
 /// The only version of the format.
@@ -102,4 +106,6 @@ pub struct VerifiedArchive {
     pub path: PathBuf,
     pub(crate) digest: [u8; 32],
     pub(crate) file_sha256: [u8; 32],
+    /// The columns of its rows, which are the same for all; none if it has no rows.
+    pub(crate) columns: Vec<String>,
 }

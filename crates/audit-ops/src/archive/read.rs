@@ -62,7 +62,12 @@ pub fn check(manifest_path: &Path) -> Result<VerifiedArchive, OpsError> {
     let manifest = read_manifest(manifest_path)?;
     // Use only the file name: the archive may have been moved, and must not refer to another directory.
     let name = Path::new(&manifest.file).file_name().unwrap_or_default();
-    let path = manifest_path.with_file_name(name);
+    check_lines(manifest_path, &manifest_path.with_file_name(name))
+}
+
+/// The same for a file with lines under any name.
+pub(super) fn check_lines(manifest_path: &Path, path: &Path) -> Result<VerifiedArchive, OpsError> {
+    let (manifest, path) = (read_manifest(manifest_path)?, path.to_owned());
     let mut lines = Lines::open(&path)?;
     while let Some(row) = lines.next_row(true)? {
         if let Row::Single(row) = row {
@@ -71,34 +76,22 @@ pub fn check(manifest_path: &Path) -> Result<VerifiedArchive, OpsError> {
             }
         }
     }
-    let (digest, file_bytes, file_sha256) = lines.finish()?;
-    for (figure, expected, found) in [
-        ("file_sha256", manifest.file_sha256.clone(), hex(&file_sha256)),
-        (
-            "file_bytes",
-            manifest.file_bytes.to_string(),
-            file_bytes.to_string(),
-        ),
-        ("rows", manifest.rows.to_string(), digest.rows.to_string()),
-        ("bytes", manifest.bytes.to_string(), digest.bytes.to_string()),
-        ("sha256", manifest.sha256.clone(), hex(&digest.sha256())),
-        ("digest", manifest.digest.clone(), hex(&digest.digest)),
-    ] {
-        if expected != found {
-            let problem = ArchiveProblem::Mismatch {
-                figure,
-                found,
-                expected,
-            };
-            return Err(OpsError::archive(&path, problem));
-        }
+    let read = lines.finish()?;
+    if let Some((figure, found, expected)) = read.difference(&manifest) {
+        let problem = ArchiveProblem::Mismatch {
+            figure,
+            found,
+            expected,
+        };
+        return Err(OpsError::archive(&path, problem));
     }
     Ok(VerifiedArchive {
         manifest,
         manifest_path: manifest_path.to_owned(),
         path,
-        digest: digest.digest,
-        file_sha256,
+        digest: read.lines.digest,
+        file_sha256: read.file_sha256,
+        columns: read.columns,
     })
 }
 
@@ -173,6 +166,38 @@ pub(super) struct Lines {
     line: Vec<u8>,
     /// A row that was read and not taken.
     pending: Option<Row>,
+    /// The columns of the first row, which all rows have.
+    columns: Option<Vec<String>>,
+}
+
+/// What a file had that was read to its end.
+pub(super) struct Figures {
+    lines: LineDigest,
+    file_bytes: u64,
+    file_sha256: [u8; 32],
+    columns: Vec<String>,
+}
+
+impl Figures {
+    /// The first figure that is not the manifest's: its name, what it is, and the manifest's.
+    pub(super) fn difference(&self, manifest: &Manifest) -> Option<(&'static str, String, String)> {
+        let figures = [
+            ("file_sha256", hex(&self.file_sha256), &manifest.file_sha256),
+            (
+                "file_bytes",
+                self.file_bytes.to_string(),
+                &manifest.file_bytes.to_string(),
+            ),
+            ("rows", self.lines.rows.to_string(), &manifest.rows.to_string()),
+            ("bytes", self.lines.bytes.to_string(), &manifest.bytes.to_string()),
+            ("sha256", hex(&self.lines.sha256()), &manifest.sha256),
+            ("digest", hex(&self.lines.digest), &manifest.digest),
+        ];
+        figures
+            .into_iter()
+            .find(|(_, found, expected)| found != *expected)
+            .map(|(figure, found, expected)| (figure, found, expected.clone()))
+    }
 }
 
 impl Lines {
@@ -185,6 +210,7 @@ impl Lines {
             digest: LineDigest::new(),
             line: Vec::new(),
             pending: None,
+            columns: None,
         })
     }
 
@@ -197,12 +223,7 @@ impl Lines {
     pub(super) fn next_row(&mut self, may_be_single: bool) -> Result<Option<Row>, OpsError> {
         let row = match self.pending.take() {
             Some(row) => Some(row),
-            None => {
-                let path = self.path.clone();
-                let line = self.next()?;
-                let row = line.map(Row::of).transpose();
-                row.map_err(|error| OpsError::archive(&path, ArchiveProblem::Line(error)))?
-            }
+            None => self.read_row()?,
         };
         match row {
             Some(single @ Row::Single(_)) if !may_be_single => {
@@ -218,8 +239,31 @@ impl Lines {
         self.pending.is_some()
     }
 
+    /// The next line, which must be a row.
+    fn read_row(&mut self) -> Result<Option<Row>, OpsError> {
+        let Some(line) = self.read_line()? else {
+            return Ok(None);
+        };
+        let row = Row::of(line).map_err(ArchiveProblem::Line);
+        let (row, columns) = row.map_err(|problem| OpsError::archive(&self.path, problem))?;
+        if *self.columns.get_or_insert_with(|| columns.clone()) != columns {
+            return Err(OpsError::archive(&self.path, ArchiveProblem::RowColumns));
+        }
+        self.digest.add_row(&self.line);
+        Ok(Some(row))
+    }
+
+    /// The next line, where the piece of a long value is due; none after the last.
+    pub(super) fn next_piece(&mut self) -> Result<Option<&str>, OpsError> {
+        if self.read_line()?.is_none() {
+            return Ok(None);
+        }
+        self.digest.add_piece(&self.line);
+        Ok(std::str::from_utf8(&self.line).ok())
+    }
+
     /// The next line without its newline; none after the last.
-    pub(super) fn next(&mut self) -> Result<Option<&str>, OpsError> {
+    fn read_line(&mut self) -> Result<Option<&str>, OpsError> {
         self.line.clear();
         let damaged = |error| OpsError::archive(&self.path, ArchiveProblem::Damaged(error));
         let read = (&mut self.input)
@@ -235,24 +279,23 @@ impl Lines {
             };
             return Err(damaged(io::Error::new(io::ErrorKind::InvalidData, problem)));
         }
-        self.digest.add(&self.line);
         let line = std::str::from_utf8(&self.line);
         line.map(Some)
             .map_err(|error| damaged(io::Error::new(io::ErrorKind::InvalidData, error)))
     }
 
-    /// The digest of the lines so far.
-    pub(super) fn digest(&self) -> [u8; 32] {
-        self.digest.digest
-    }
-
-    /// The digest of the lines, and the size and SHA-256 of the file. Call it after the last line.
-    fn finish(self) -> Result<(LineDigest, u64, [u8; 32]), OpsError> {
+    /// What was read. Call it after the last line.
+    pub(super) fn finish(self) -> Result<Figures, OpsError> {
         let mut file = self.input.into_inner().into_inner();
         // Include bytes that follow the compressed data.
         io::copy(&mut file.by_ref(), &mut io::sink()).map_err(OpsError::file(&self.path))?;
         let hashed = file.into_inner();
-        Ok((self.digest, hashed.bytes, hashed.sha256()))
+        Ok(Figures {
+            lines: self.digest,
+            file_bytes: hashed.bytes,
+            file_sha256: hashed.sha256(),
+            columns: self.columns.unwrap_or_default(),
+        })
     }
 }
 

@@ -11,7 +11,7 @@ fn archive(dir: &TempDir, change: impl FnOnce(&mut Manifest)) -> PathBuf {
     let mut digest = LineDigest::new();
     let mut file = GzEncoder::new(HashingStream::new(Vec::new()), Compression::fast());
     for line in ["{\"n\":1}", "{\"n\":2}"] {
-        digest.add(line.as_bytes());
+        digest.add_row(line.as_bytes());
         file.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
     let file = file.finish().unwrap();

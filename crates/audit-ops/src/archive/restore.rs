@@ -7,26 +7,18 @@ use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Jsonb, Nullable, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
-use super::prove::RawJson;
+use super::VerifiedArchive;
 use super::read::Lines;
-use super::rows::{Row, SingleRow};
-use super::{LedgerVerdict, VerifiedArchive, compare_with_ledger};
+use super::rows::{RawJson, Row, SingleRow};
+use super::stored::{Different, MonthRange, SETTINGS};
+use super::trust::{Record, Trust, prepare};
 use crate::postgres::{Number, postgres};
 use crate::session::{Work, answered, bounded, transaction};
-use crate::{ArchiveProblem, OpsError, retention};
+use crate::{ArchiveProblem, OpsError};
 
 /// Rows are inserted in chunks of this many, or fewer once they have this many bytes.
 const MAX_CHUNK_ROWS: usize = 1_000;
 const MAX_CHUNK_BYTES: usize = 2 << 20;
-
-/// Which archives are restored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Those whose rows an entry of the ledger has, by number, range and digest.
-    Ledger,
-    /// Any, for this reason. The ledger records it, and that the archive was not in the ledger or differed from it.
-    Operator(String),
-}
 
 /// How many rows of an archive were restored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,21 +36,6 @@ impl RestoreReport {
     fn processed(&self) -> u64 {
         self.inserted + self.already_stored + self.unreadable
     }
-}
-
-/// Compares an archive with the ledger of this database.
-///
-/// # Errors
-/// When the database does not answer, or refuses.
-///
-/// # Cancel safety
-/// Dropping the future loses nothing.
-pub async fn check_ledger(
-    conn: &mut Connection,
-    archive: &VerifiedArchive,
-) -> Result<LedgerVerdict, OpsError> {
-    let ledger = bounded(conn, retention::ledger).await?;
-    Ok(compare_with_ledger(&archive.manifest, &ledger))
 }
 
 /// Inserts an archive's rows, every column as it was, in one transaction. Calls `progress` with the number
@@ -80,96 +57,58 @@ pub async fn restore(
     trust: &Trust,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<RestoreReport, OpsError> {
-    let verdict = check_ledger(conn, archive).await?;
-    let record = record_of(archive, verdict, trust)?;
-    bounded(conn, async |conn| {
-        create_partition(postgres(conn)?, archive).await
-    })
-    .await?;
+    let (record, range) = prepare(conn, archive, trust).await?;
+    let create = async |conn: &mut Connection| {
+        let query = diesel::sql_query(
+            "SELECT audit_logs_create_partition($1::timestamptz AT TIME ZONE 'UTC')::int::bigint AS value",
+        );
+        let query = query.bind::<Text, _>(&archive.manifest.from_time);
+        Ok::<_, OpsError>(query.get_result::<Number>(postgres(conn)?).await?)
+    };
+    bounded(conn, create).await?;
     transaction(conn, Work::Long, async |conn, limit| {
-        restore_all(postgres(conn)?, archive, &record, limit, progress).await
+        restore_all(postgres(conn)?, (archive, range), &record, limit, progress).await
     })
     .await
 }
 
-/// What the ledger will say about a restore.
-struct Record<'a> {
-    overridden: Option<&'static str>,
-    reason: &'a str,
-}
-
-/// An error if the archive is not to be restored.
-fn record_of<'a>(
-    archive: &VerifiedArchive,
-    verdict: LedgerVerdict,
-    trust: &'a Trust,
-) -> Result<Record<'a>, OpsError> {
-    let overridden = match &verdict {
-        LedgerVerdict::Same { .. } => None,
-        LedgerVerdict::Absent => Some("not_in_ledger"),
-        LedgerVerdict::Different { .. } => Some("differs_from_ledger"),
-    };
-    match (overridden, trust) {
-        (None, _) => Ok(Record {
-            overridden,
-            reason: "restored from an archive",
-        }),
-        (_, Trust::Operator(reason)) => Ok(Record { overridden, reason }),
-        (_, Trust::Ledger) => Err(OpsError::archive(&archive.path, ArchiveProblem::Ledger(verdict))),
-    }
-}
-
-async fn create_partition(conn: &mut AsyncPgConnection, archive: &VerifiedArchive) -> Result<(), OpsError> {
-    let manifest = &archive.manifest;
-    let is_month = diesel::sql_query(
-        "SELECT (date_trunc('month', t) = t AND t + interval '1 month' = $2::timestamptz AT TIME ZONE 'UTC' \
-                 AND to_char(t, 'YYYY-MM') || CASE WHEN t < '0001-01-01' THEN ' BC' ELSE '' END = $3)::int::bigint AS value \
-         FROM (SELECT $1::timestamptz AT TIME ZONE 'UTC' AS t) AS month",
-    );
-    let is_month = is_month
-        .bind::<Text, _>(&manifest.from_time)
-        .bind::<Text, _>(&manifest.to_time)
-        .bind::<Text, _>(&manifest.month);
-    if is_month.get_result::<Number>(conn).await?.value == 0 {
-        return Err(OpsError::archive(&archive.manifest_path, ArchiveProblem::Range));
-    }
-    let query = diesel::sql_query(
-        "SELECT audit_logs_create_partition($1::timestamptz AT TIME ZONE 'UTC')::int::bigint AS value",
-    );
-    query
-        .bind::<Text, _>(&manifest.from_time)
-        .get_result::<Number>(conn)
-        .await?;
-    Ok(())
-}
-
 async fn restore_all(
     conn: &mut AsyncPgConnection,
-    archive: &VerifiedArchive,
+    (archive, range): (&VerifiedArchive, MonthRange),
     record: &Record<'_>,
     limit: Duration,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<RestoreReport, OpsError> {
-    let lock = conn.batch_execute("SET LOCAL timezone = 'UTC'; SELECT audit_retention_lock()");
-    answered(limit, lock).await?;
+    answered(limit, conn.batch_execute(SETTINGS)).await?;
+    answered(limit, conn.batch_execute("SELECT audit_retention_lock()")).await?;
+    // Nobody drops a month from now on.
+    if !answered(limit, range.has_partitions(conn)).await? {
+        return Err(OpsError::archive(&archive.path, ArchiveProblem::NoPartition));
+    }
     let mut lines = Lines::open(&archive.path)?;
     let mut report = RestoreReport::default();
     loop {
         let (chunk, has_more) = next_chunk(&mut lines)?;
         match chunk {
             Chunk::Plain(plain) => {
-                let inserted = answered(limit, insert(conn, &plain, archive)).await?;
+                let inserted = answered(limit, insert(conn, &plain, range, archive)).await?;
                 report.inserted += inserted;
                 report.already_stored += plain.len() as u64 - inserted;
             }
-            Chunk::Single(row) => restore_single(conn, *row, &mut lines, limit, &mut report).await?,
+            Chunk::Single(row) => {
+                let members = std::slice::from_ref(&row.members);
+                answered(limit, range.contains(conn, members, archive)).await?;
+                restore_single(conn, *row, &mut lines, limit, &mut report).await?;
+            }
         }
         progress(report.processed());
         if !has_more {
             break;
         }
     }
-    if lines.digest() != archive.digest {
+    // The file may have been replaced since it was checked.
+    let is_changed = lines.finish()?.difference(&archive.manifest).is_some();
+    if is_changed || report.processed() != archive.manifest.rows {
         return Err(OpsError::archive(&archive.path, ArchiveProblem::Changed));
     }
     if report.inserted > 0 {
@@ -202,27 +141,14 @@ pub(super) fn next_chunk(lines: &mut Lines) -> Result<(Chunk, bool), OpsError> {
     Ok((Chunk::Plain(plain), has_more))
 }
 
-/// How many lines give another row than the one that is stored with their id and time, or none.
-pub(super) const DIFFERENT: &str = "SELECT count(*) AS value FROM unnest($1) AS line, json_populate_record(NULL::audit_logs, line::json) AS r \
-     WHERE NOT EXISTS (SELECT FROM audit_logs a WHERE a.id = r.id AND a.created_at = r.created_at AND a *= r)";
-
 /// Inserts lines and returns how many were new. Checks that the table then has exactly these rows, all of the month.
 async fn insert(
     conn: &mut AsyncPgConnection,
     lines: &[String],
+    range: MonthRange,
     archive: &VerifiedArchive,
 ) -> Result<u64, OpsError> {
-    let outside = diesel::sql_query(
-        "SELECT count(*) AS value FROM unnest($1) AS line, json_populate_record(NULL::audit_logs, line::json) AS r \
-         WHERE (r.created_at >= $2::timestamptz AND r.created_at < $3::timestamptz) IS NOT TRUE",
-    );
-    let outside = outside
-        .bind::<Array<Text>, _>(lines)
-        .bind::<Text, _>(&archive.manifest.from_time)
-        .bind::<Text, _>(&archive.manifest.to_time);
-    if outside.get_result::<Number>(conn).await?.value > 0 {
-        return Err(OpsError::archive(&archive.path, ArchiveProblem::OtherMonth));
-    }
+    range.contains(conn, lines, archive).await?;
     // By column name, because a later version of the table may have more columns.
     let insert = diesel::sql_query(
         "WITH inserted AS ( \
@@ -231,10 +157,9 @@ async fn insert(
          SELECT count(*) AS value FROM inserted",
     );
     let inserted: Number = insert.bind::<Array<Text>, _>(lines).get_result(conn).await?;
-    let different = diesel::sql_query(DIFFERENT).bind::<Array<Text>, _>(lines);
-    match different.get_result::<Number>(conn).await?.value {
-        0 => Ok(inserted.value.unsigned_abs()),
-        rows => Err(OpsError::RowConflict { rows }),
+    match range.different(conn, lines).await? {
+        Different { rows: 0, .. } => Ok(inserted.value.unsigned_abs()),
+        Different { rows, example } => Err(OpsError::RowConflict { rows, row: example }),
     }
 }
 
@@ -256,10 +181,14 @@ async fn restore_single(
     limit: Duration,
     report: &mut RestoreReport,
 ) -> Result<(), OpsError> {
+    if !row.unreadable.is_empty() {
+        report.unreadable += 1;
+        return row.long.into_iter().try_for_each(|value| value.verify(lines));
+    }
     if !row.long.is_empty() {
         answered(limit, conn.batch_execute(PIECES)).await?;
     }
-    let mut columns = Vec::new();
+    let (mut columns, mut hashes) = (Vec::new(), Vec::new());
     while let Some(mut value) = row.long.pop_front() {
         let mut nth = 0;
         while let Some(piece) = value.next_piece(lines)? {
@@ -272,20 +201,18 @@ async fn restore_single(
             nth += 1;
         }
         columns.push(value.column);
+        hashes.push(value.sha256);
     }
-    if !row.unreadable.is_empty() {
-        report.unreadable += 1;
-    } else {
-        let query = diesel::sql_query("SELECT audit_logs_restore_row($1, $2::json, $3::name[], $4) AS value")
-            .bind::<Text, _>(&row.line)
-            .bind::<Text, _>(&row.members)
-            .bind::<Array<Text>, _>(&columns)
-            .bind::<Nullable<Jsonb>, _>(row.metadata.as_deref().map(RawJson));
-        match answered(limit, query.get_result::<Inserted>(conn)).await?.value {
-            Some(true) => report.inserted += 1,
-            Some(false) => report.already_stored += 1,
-            None => return Err(OpsError::RowConflict { rows: 1 }),
-        }
+    let query = diesel::sql_query("SELECT audit_logs_restore_row($1::json, $2::name[], $3, $4) AS value")
+        .bind::<Text, _>(&row.members)
+        .bind::<Array<Text>, _>(&columns)
+        .bind::<Array<Text>, _>(hashes)
+        .bind::<Nullable<Jsonb>, _>(row.metadata.as_deref().map(RawJson));
+    let (rows, example) = (1, row.line);
+    match answered(limit, query.get_result::<Inserted>(conn)).await?.value {
+        Some(true) => report.inserted += 1,
+        Some(false) => report.already_stored += 1,
+        None => return Err(OpsError::RowConflict { rows, row: example }),
     }
     if !columns.is_empty() {
         answered(

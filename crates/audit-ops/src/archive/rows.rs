@@ -1,9 +1,14 @@
 //! The rows of an archive: most are one line, some are followed by the pieces of their long values.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
 use std::path::Path;
 
+use diesel::pg::Pg;
+use diesel::serialize::{self, IsNull, Output, ToSql};
+use diesel::sql_types::Jsonb;
 use serde::Deserialize;
+use serde::de::Error;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -11,8 +16,13 @@ use super::digest::hex;
 use super::read::Lines;
 use crate::{ArchiveProblem, OpsError};
 
-/// How the line of a piece begins; that of a row begins with its id.
-pub(super) const PIECE: &[u8] = b"{\"_piece\":";
+/// The only member of a piece, which no row has.
+const PIECE: &str = "_piece";
+
+/// Whether a line that the database made is a piece: a row begins with its id.
+pub(super) fn is_piece(line: &str) -> bool {
+    line.starts_with("{\"_piece\":")
+}
 
 /// A row whose JSON is nested more deeply is inserted alone: PostgreSQL's parser needs stack for each level, and has
 /// most of it left for a parameter.
@@ -28,6 +38,7 @@ pub(super) enum Row {
 
 /// A row that is inserted alone.
 pub(super) struct SingleRow {
+    /// How its line begins.
     pub(super) line: String,
     /// The line without the long values, and without the metadata if that is given apart.
     pub(super) members: String,
@@ -35,17 +46,20 @@ pub(super) struct SingleRow {
     pub(super) metadata: Option<String>,
     /// The values that follow in pieces, in this order.
     pub(super) long: VecDeque<LongValue>,
-    /// The columns whose values could not be turned into text when the archive was written.
+    /// The columns whose values could not be turned into text when the archive was written, or may not become a value
+    /// again.
     pub(super) unreadable: Vec<String>,
 }
 
 /// A value that follows its line in pieces.
 pub(super) struct LongValue {
     pub(super) column: String,
+    /// The SHA-256 of its text, as the line has it.
+    pub(super) sha256: String,
     missing: u64,
-    sha256: String,
     hasher: Sha256,
-    nesting: Nesting,
+    /// How the line of its row begins.
+    row: String,
 }
 
 /// The JSON in place of a long value.
@@ -56,88 +70,93 @@ struct Reference {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Piece {
     #[serde(rename = "_piece")]
     text: String,
 }
 
 impl Row {
-    /// The row of a line.
-    pub(super) fn of(line: &str) -> Result<Self, serde_json::Error> {
-        let depth = depth(line.as_bytes());
-        if depth <= MAX_DEPTH && !has_markers(line) {
-            return Ok(Self::Plain(line.to_owned()));
+    /// The row of a line, and the names of its columns in alphabetical order.
+    pub(super) fn of(line: &str) -> Result<(Self, Vec<String>), serde_json::Error> {
+        let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(line)?;
+        if members.contains_key(PIECE) {
+            return Err(Error::custom("it is a piece, and no long value is due"));
         }
-        let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(line)?;
-        let mut names = |marker: &str| -> Result<Vec<String>, serde_json::Error> {
-            let names = members.remove(marker);
-            names.map_or(Ok(Vec::new()), |names| serde_json::from_str(names.get()))
-        };
-        let (names, unreadable) = (names(LONG)?, names(UNREADABLE)?);
+        let markers = [LONG, UNREADABLE].map(|marker| members.remove(marker));
+        let columns = members.keys().cloned().collect();
+        let depth = depth(line);
+        if depth <= MAX_DEPTH && markers.iter().all(Option::is_none) {
+            return Ok((Self::Plain(line.to_owned()), columns));
+        }
+        let [names, unreadable] = markers.map(|names| match names {
+            Some(names) => serde_json::from_str::<Vec<String>>(names.get()),
+            None => Ok(Vec::new()),
+        });
+        let (names, unreadable) = (names?, unreadable?);
         let mut long = VecDeque::new();
         for column in names {
-            let value = members.remove(&column).unwrap_or_default();
-            let Reference { bytes, sha256 } = serde_json::from_str(value.get())?;
+            let value = members.remove(&column).map_or("", RawValue::get);
+            let Reference { bytes, sha256 } = serde_json::from_str(value)?;
             long.push_back(LongValue {
                 column,
-                missing: bytes,
                 sha256,
+                missing: bytes,
                 hasher: Sha256::new(),
-                nesting: Nesting::default(),
+                row: beginning(line),
             });
         }
         let is_deep = depth > MAX_DEPTH && members.contains_key("metadata");
         let metadata = is_deep.then(|| members.remove("metadata")).flatten();
-        Ok(Self::Single(Box::new(SingleRow {
-            line: line.to_owned(),
+        let row = SingleRow {
+            line: beginning(line),
             members: serde_json::to_string(&members)?,
             metadata: metadata.map(|metadata| metadata.get().to_owned()),
             long,
             unreadable,
-        })))
+        };
+        Ok((Self::Single(Box::new(row)), columns))
     }
+}
+
+/// The part of a line that identifies its row: id and created_at come first.
+fn beginning(line: &str) -> String {
+    line.chars().take(90).collect()
 }
 
 const LONG: &str = "_long";
 const UNREADABLE: &str = "_unreadable";
 
-/// Whether a line may end with the names of columns that it does not have. A value of a column may look like that too;
-/// then the line is read as JSON.
-fn has_markers(line: &str) -> bool {
-    line.ends_with("\"]}") && (line.contains(",\"_long\":[\"") || line.contains(",\"_unreadable\":[\""))
-}
-
 /// How deeply JSON is nested.
-fn depth(json: &[u8]) -> usize {
-    let mut nesting = Nesting::default();
-    nesting.read(json);
-    nesting.deepest
-}
-
-/// How deeply JSON is nested that is read in parts.
-#[derive(Default)]
-struct Nesting {
-    depth: usize,
-    deepest: usize,
-    is_in_string: bool,
-    is_escaped: bool,
-}
-
-impl Nesting {
-    fn read(&mut self, json: &[u8]) {
-        for byte in json {
-            match byte {
-                _ if self.is_escaped => self.is_escaped = false,
-                b'\\' if self.is_in_string => self.is_escaped = true,
-                b'"' => self.is_in_string = !self.is_in_string,
-                b'{' | b'[' if !self.is_in_string => {
-                    self.depth += 1;
-                    self.deepest = self.deepest.max(self.depth);
-                }
-                b'}' | b']' if !self.is_in_string => self.depth = self.depth.saturating_sub(1),
-                _ => {}
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut is_in_string, mut is_escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_in_string => is_escaped = true,
+            b'"' => is_in_string = !is_in_string,
+            b'{' | b'[' if !is_in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
             }
+            b'}' | b']' if !is_in_string => depth = depth.saturating_sub(1),
+            _ => {}
         }
+    }
+    deepest
+}
+
+/// JSON text that PostgreSQL parses as a parameter, however deeply it is nested.
+#[derive(Debug)]
+pub(super) struct RawJson<'a>(pub(super) &'a str);
+
+impl ToSql<Jsonb, Pg> for RawJson<'_> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        // The version of the binary format.
+        out.write_all(&[1])?;
+        out.write_all(self.0.as_bytes())?;
+        Ok(IsNull::No)
     }
 }
 
@@ -153,12 +172,11 @@ impl LongValue {
                 false => Err(self.problem(lines.path())),
             };
         }
-        let piece = lines.next()?.map(serde_json::from_str::<Piece>);
+        let piece = lines.next_piece()?.map(serde_json::from_str::<Piece>);
         let Some(Ok(Piece { text })) = piece else {
             return Err(self.problem(lines.path()));
         };
         self.hasher.update(&text);
-        self.nesting.read(text.as_bytes());
         match self.missing.checked_sub(text.len() as u64) {
             Some(missing) if !text.is_empty() => self.missing = missing,
             _ => return Err(self.problem(lines.path())),
@@ -166,21 +184,15 @@ impl LongValue {
         Ok(Some(text))
     }
 
-    /// Reads all pieces, and compares them with what the line says. Returns how deeply the value is nested, if it is
-    /// JSON.
-    pub(super) fn verify(mut self, lines: &mut Lines) -> Result<usize, OpsError> {
+    /// Reads all pieces, and compares them with what the line says.
+    pub(super) fn verify(mut self, lines: &mut Lines) -> Result<(), OpsError> {
         while self.next_piece(lines)?.is_some() {}
-        Ok(self.nesting.deepest)
-    }
-
-    /// Whether its nesting counts.
-    pub(super) fn is_json(&self) -> bool {
-        self.column == "metadata"
+        Ok(())
     }
 
     fn problem(&self, path: &Path) -> OpsError {
-        let column = self.column.clone();
-        OpsError::archive(path, ArchiveProblem::Value { column })
+        let (column, row) = (self.column.clone(), self.row.clone());
+        OpsError::archive(path, ArchiveProblem::Value { column, row })
     }
 }
 
@@ -190,8 +202,8 @@ mod tests {
 
     fn single(line: &str) -> SingleRow {
         match Row::of(line).unwrap() {
-            Row::Single(row) => *row,
-            Row::Plain(_) => panic!("{line}"),
+            (Row::Single(row), _) => *row,
+            (Row::Plain(_), _) => panic!("{line}"),
         }
     }
 
@@ -202,8 +214,34 @@ mod tests {
             r#"{"id":"1","action":",\"_long\":[\"x\"]}","tx_id":7}"#,
             r#"{"id":"1","metadata":{"b":{},"_long":["x"]},"tx_id":7}"#,
         ] {
-            assert!(matches!(Row::of(line).unwrap(), Row::Plain(_)), "{line}");
+            assert!(matches!(Row::of(line).unwrap(), (Row::Plain(_), _)), "{line}");
         }
+    }
+
+    #[test]
+    fn a_piece_is_no_row_and_a_row_is_no_piece() {
+        for line in [
+            r#"{"_piece":""}"#,
+            r#"{"_piece":"x"}"#,
+            r#"{"_piece":"","id":"1","action":"forged"}"#,
+            r#"{ "_piece":"","id":"1","action":"forged"}"#,
+            r#"{"id":"1","action":"forged","_piece":""}"#,
+            r#"{"id":"1","action":"forged","\u005fpiece":""}"#,
+            "[1]",
+            "1",
+            "",
+        ] {
+            assert!(Row::of(line).is_err(), "{line}");
+        }
+        for line in [
+            r#"{"_piece":"x","id":"1"}"#,
+            r#"{"_piece":"x","_piece":"y"}"#,
+            r#"{"id":"1"}"#,
+        ] {
+            assert!(serde_json::from_str::<Piece>(line).is_err(), "{line}");
+        }
+        let (_, columns) = Row::of(r#"{"id":"1","a":null,"_piec":2}"#).unwrap();
+        assert_eq!(columns, ["_piec", "a", "id"]);
     }
 
     #[test]

@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::digest::{HashingStream, LineDigest, hex};
 use super::prove::prove;
-use super::read::check;
+use super::read::check_lines;
+use super::rows::is_piece;
 use super::{FORMAT, LINES_SUFFIX, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
 use crate::postgres::{Number, postgres};
 use crate::retention::PlannedPartition;
@@ -43,7 +44,7 @@ const SLICE_SECS: i64 = 86_400;
 /// # Errors
 /// When the partition is not a month, the database refuses, a file cannot be written, others may write to the
 /// directory or to one above it, or another process is writing to it; when what was written cannot be read again, or
-/// gives other rows. An incomplete file is removed; what a killed
+/// gives other rows. No file of an incomplete or unproven archive stays; what a killed
 /// process left is removed by the next archive of the month.
 ///
 /// # Cancel safety
@@ -75,7 +76,6 @@ pub async fn write(
     let digest = written.lines.digest;
     let named = format!("{stem}.{}", hex(&digest[..8]));
     let path = dir.join(format!("{named}{LINES_SUFFIX}"));
-    unfinished.rename(&path)?;
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         month: name.clone(),
@@ -91,12 +91,25 @@ pub async fn write(
         made_at: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
     };
     let manifest_path = dir.join(format!("{named}{MANIFEST_SUFFIX}"));
-    write_manifest(&manifest, &manifest_path, Unfinished::new(&place, &stem))?;
+    let unfinished_manifest = Unfinished::new(&place, &stem);
+    write_manifest(&manifest, &unfinished_manifest.path)?;
+    // Both files are complete and proven before either has its name.
+    let archive = check_lines(&unfinished_manifest.path, &unfinished.path)?;
+    prove(conn, &archive).await?;
+    unfinished.rename(&path)?;
+    if let Err(error) = unfinished_manifest.rename(&manifest_path) {
+        if !place.join(file_name(&manifest_path)).exists() {
+            let _ = fs::remove_file(place.join(file_name(&path)));
+        }
+        return Err(error);
+    }
     // A rename is durable once its directory is synced.
     lock.sync_all().map_err(OpsError::file(dir))?;
-    let archive = check(&manifest_path)?;
-    prove(conn, &archive).await?;
-    Ok(archive)
+    Ok(VerifiedArchive {
+        manifest_path,
+        path,
+        ..archive
+    })
 }
 
 /// Opens the directory for one process at a time.
@@ -178,7 +191,7 @@ async fn read(
         .bind::<BigInt, _>(end);
         let mut lines = answered(limit, lines.load_stream::<Line>(conn)).await?;
         while let Some(Line { line }) = answered(limit, lines.try_next()).await? {
-            output.add(line.as_bytes())?;
+            output.add(&line)?;
             if output.lines.rows.is_multiple_of(1_000) {
                 progress(output.lines.rows);
             }
@@ -223,11 +236,14 @@ impl Output {
         })
     }
 
-    fn add(&mut self, line: &[u8]) -> Result<(), OpsError> {
-        self.lines.add(line);
+    fn add(&mut self, line: &str) -> Result<(), OpsError> {
+        match is_piece(line) {
+            true => self.lines.add_piece(line.as_bytes()),
+            false => self.lines.add_row(line.as_bytes()),
+        }
         let written = self
             .file
-            .write_all(line)
+            .write_all(line.as_bytes())
             .and_then(|()| self.file.write_all(b"\n"));
         written.map_err(OpsError::file(&self.unfinished.path))
     }
@@ -252,17 +268,16 @@ impl Output {
     }
 }
 
-fn write_manifest(manifest: &Manifest, path: &Path, unfinished: Unfinished) -> Result<(), OpsError> {
+fn write_manifest(manifest: &Manifest, path: &Path) -> Result<(), OpsError> {
     let text = serde_json::to_string_pretty(manifest)
         .map_err(|error| OpsError::archive(path, ArchiveProblem::Manifest(error)))?;
     let write = || {
-        let mut file = create_private(&unfinished.path)?;
+        let mut file = create_private(path)?;
         file.write_all(text.as_bytes())?;
         file.write_all(b"\n")?;
         file.sync_all()
     };
-    write().map_err(OpsError::file(path))?;
-    unfinished.rename(path)
+    write().map_err(OpsError::file(path))
 }
 
 fn file_name(path: &Path) -> String {

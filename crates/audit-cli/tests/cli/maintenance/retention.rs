@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use db_test::wait_for;
+use db_test::{Postgres, wait_for};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 
 use super::{EVERY_ROW, MaintenanceFixture};
@@ -253,4 +253,105 @@ async fn an_interrupted_drop_can_be_repeated() {
     assert_eq!(cli.files("").len(), 2, "no other file remains");
     cli.run_ok("restore kept");
     assert_eq!(cli.text(EVERY_ROW).await, before);
+}
+
+/// A month that fails is named with the row that is the reason, and does not keep the others.
+#[tokio::test]
+async fn the_other_months_are_dropped_although_one_fails() {
+    let cli = MaintenanceFixture::aged(16).await;
+    let second = cli
+        .text("SELECT month AS value FROM audit_logs_months() ORDER BY from_time OFFSET 1 LIMIT 1")
+        .await;
+    // No archive gives it back.
+    cli.sql(&format!(
+        "INSERT INTO audit_logs (id, created_at, action, metadata) VALUES ('00000000-0000-7000-8000-000000000004', '{second}-02', 'x', \
+         jsonb_build_array(repeat('x', 70000), (repeat('[', 6100) || repeat(']', 6100))::jsonb))"
+    ))
+    .await;
+    let (code, out, err) = cli.run("retention apply --keep 13months --archive kept --yes");
+    assert_eq!((code, out.lines().count()), (3, 2), "{out}{err}");
+    assert!(
+        !out.contains(&second)
+            && err.contains(&format!("{second} was not dropped"))
+            && err.contains("00000000-0000-7000-8000-000000000004")
+            && err.contains("1 month is not dropped"),
+        "{out}{err}"
+    );
+    let (code, out, err) =
+        cli.run("retention apply --keep 13months --archive kept --yes --max-months 9 --drop-unreadable");
+    assert!(
+        code == 0 && out.contains(&format!("dropped {second}")),
+        "{out}{err}"
+    );
+    assert!(
+        cli.run_ok("retention ledger")
+            .contains("dropped (drop_unreadable)")
+    );
+    let (code, out, err) = cli.run("restore kept");
+    assert_eq!((code, out.lines().count()), (1, 3), "{out}{err}");
+    assert!(err.contains(&format!("{second}: 1 row is left out")), "{err}");
+}
+
+/// All archives of a directory are compared with the ledger before any row is inserted.
+#[tokio::test]
+async fn no_archive_of_a_directory_is_restored_if_the_ledger_lacks_one() {
+    let cli = MaintenanceFixture::aged(16).await;
+    cli.run_ok("retention apply --keep 13months --archive kept --yes");
+    let before = cli.text(EVERY_ROW).await;
+    // Of another trail, and later than the others.
+    let other = MaintenanceFixture::aged(15).await;
+    other.run_ok("retention apply --keep 13months --archive kept --yes");
+    let from = other.dir.path().join("kept");
+    for name in other.files("") {
+        std::fs::copy(from.join(&name), cli.dir.path().join("kept").join(&name)).unwrap();
+    }
+    assert_eq!(cli.files("").len(), 10);
+    let (code, out, err) = cli.run("restore kept");
+    assert!(
+        (code, &*out) == (3, "")
+            && err.contains("nothing was restored")
+            && err.contains("differs from entry"),
+        "{out}{err}"
+    );
+    assert_eq!(cli.text(EVERY_ROW).await, before);
+    assert!(!cli.run_ok("retention ledger").contains("\trestored"));
+}
+
+/// A comparison that was asked for and could not be made is a failure.
+#[tokio::test]
+async fn a_check_fails_when_the_ledger_or_a_file_cannot_be_read() {
+    let cli = MaintenanceFixture::aged(16).await;
+    cli.run_ok("retention apply --keep 13months --archive kept --yes");
+    let empty = Postgres::empty().unwrap();
+    for url in [empty.url(), "postgres://nobody@127.0.0.1:1/none"] {
+        let (code, out, err) = cli.run(&format!("--database-url {url} restore --check kept"));
+        assert_eq!(
+            out.matches("match the manifest; not compared with a ledger: ")
+                .count(),
+            3,
+            "{url}: {out}"
+        );
+        assert!(
+            code == 3 && err.contains("no archive was compared"),
+            "{url}: {code} {err}"
+        );
+    }
+    // A file that is none, and a manifest that is too large, do not keep the others from being checked.
+    let kept = cli.dir.path().join("kept");
+    let names = cli.files(".manifest.json");
+    std::fs::write(kept.join(&names[0]), " ".repeat(1 << 20)).unwrap();
+    let lines = kept.join(names[1].replace(".manifest.json", ".ndjson.gz"));
+    std::fs::remove_file(&lines).unwrap();
+    std::fs::create_dir(&lines).unwrap();
+    let (code, out, err) = cli.run("restore --check kept");
+    assert_eq!((code, out.lines().count()), (1, 1), "{out}{err}");
+    assert!(
+        err.contains("too large for a manifest") && err.contains("not a regular file"),
+        "{err}"
+    );
+    let (code, out, err) = cli.run("restore kept");
+    assert!(
+        (code, &*out) == (3, "") && err.contains("nothing was restored"),
+        "{out}{err}"
+    );
 }
