@@ -3,6 +3,8 @@
 mod description;
 mod faults;
 mod fixture;
+mod hostile;
+mod intrusions;
 mod planted;
 mod servers;
 mod setups;

@@ -105,7 +105,7 @@ fn dollar_quoted(text: &str) -> Option<usize> {
 
 /// A quoted identifier with escapes.
 fn identifier(quoted: &str) -> String {
-    let escaped = quoted.chars().fold("U&".to_owned(), |mut out, c| {
+    quoted.chars().fold("U&".to_owned(), |mut out, c| {
         match c {
             '\\' => out.push_str("\\\\"),
             c if is_harmful(c) => {
@@ -114,8 +114,7 @@ fn identifier(quoted: &str) -> String {
             c => out.push(c),
         }
         out
-    });
-    escaped
+    })
 }
 
 /// The content of an escape string, without the E. Its backslashes are doubled unless it was one already.

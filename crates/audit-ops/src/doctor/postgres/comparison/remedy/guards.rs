@@ -132,7 +132,7 @@ impl Context<'_> {
         let wanted = self.expected.get(&key);
         let kind = self.difference.object.get("").map_or("FUNCTION", String::as_str);
         match (attribute.as_str(), wanted) {
-            // What depends on it is in the list, too.
+            // The list has its dependents, too.
             ("", None) => format!("DROP {kind} {name} CASCADE;"),
             ("owner", Some(_)) => format!("ALTER ROUTINE {name} OWNER TO {};", self.wanted()),
             ("extension", Some(_)) => format!("ALTER EXTENSION {} DROP ROUTINE {name};", self.found()),
