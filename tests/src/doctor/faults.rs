@@ -81,6 +81,7 @@ faults! {
     a_superuser_login_is_found: ["writer"], User Critical "is a superuser", "ALTER ROLE $app SUPERUSER", Sql("ALTER ROLE $app NOSUPERUSER");
     a_login_that_owns_the_table_is_found: ["writer"], User Critical "the owner of audit_logs", "GRANT trail_owner TO $app", Remedy;
     a_login_that_owns_the_schema_is_found: ["writer"], User Critical "the owner of the schema", "CREATE ROLE $app_s; ALTER SCHEMA public OWNER TO $app_s; GRANT $app_s TO $app", Remedy;
+    a_login_that_owns_the_database_is_found: ["writer"], User Critical "the owner of the database", "CREATE ROLE $app_d; ALTER DATABASE $db OWNER TO $app_d; GRANT $app_d TO $app", Remedy;
     a_login_with_bypassrls_is_found: ["reader"], User Critical "has BYPASSRLS", "ALTER ROLE $app BYPASSRLS", Remedy;
     a_login_with_createrole_is_found: ["writer"], User Warning "has CREATEROLE", "ALTER ROLE $app CREATEROLE", Remedy;
     a_login_with_replication_is_found: ["writer"], User Warning "has REPLICATION", "ALTER ROLE $app REPLICATION", Remedy;

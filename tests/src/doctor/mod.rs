@@ -3,6 +3,8 @@
 mod description;
 mod faults;
 pub mod fixture;
+mod hostile;
+mod intrusions;
 mod planted;
 mod servers;
 mod setups;

@@ -1,5 +1,6 @@
 //! Additions that the operator allows.
 
+use super::text::escaped;
 use super::{Code, Finding, Severity};
 
 /// A list of objects that are no findings although they are not part of the trail.
@@ -32,6 +33,8 @@ impl AllowList {
     /// # Errors
     /// When a line has no name.
     pub fn parse(text: &str) -> Result<Self, AllowListError> {
+        // Some editors begin a file with it.
+        let text = text.trim_start_matches('\u{FEFF}');
         let lines = text.lines().map(str::trim).enumerate();
         let entries = lines.filter(|(_, text)| !text.is_empty() && !text.starts_with('#'));
         let entries = entries.map(|(at, text)| match text.split_once(char::is_whitespace) {
@@ -63,17 +66,18 @@ impl Allowed {
         }
     }
 
-    /// Whether one of these extras, kind and name, is in the list. `found` is for the report.
+    /// Whether each of these extras, kind and name, is in the list. `found` is for the report.
     pub(super) fn allows(&mut self, extras: &[(String, String)], found: &str) -> bool {
-        let entry = self.entries.iter_mut().find(|(entry, _)| {
-            extras
-                .iter()
-                .any(|(kind, name)| (&entry.kind, &entry.name) == (kind, name))
-        });
-        let Some((_, used)) = entry else {
-            return false;
+        let is = |entry: &Entry, (kind, name): &(String, String)| {
+            entry.kind == *kind && entry.name == escaped(name)
         };
-        *used = true;
+        let is_listed = |extra| self.entries.iter().any(|(entry, _)| is(entry, extra));
+        if extras.is_empty() || !extras.iter().all(is_listed) {
+            return false;
+        }
+        for (entry, used) in &mut self.entries {
+            *used |= extras.iter().any(|extra| is(entry, extra));
+        }
         self.allowed.push(found.to_owned());
         true
     }
@@ -130,6 +134,21 @@ mod tests {
                 "allowed by the operator: a function"
             ]
         );
+    }
+
+    #[test]
+    fn what_concerns_several_objects_needs_a_line_for_each() {
+        let list = AllowList::parse("\u{FEFF}trigger t on a\ntrigger t on b").unwrap();
+        let of = |tables: &[&str]| {
+            let extras = tables
+                .iter()
+                .map(|table| ("trigger".to_owned(), format!("t on {table}")));
+            extras.collect::<Vec<_>>()
+        };
+        let mut allowed = Allowed::new(&list);
+        assert!(!allowed.allows(&of(&["a", "c"]), "two, of which one is listed"));
+        assert!(!allowed.allows(&[], "something that cannot be allowed"));
+        assert!(allowed.allows(&of(&["a", "b"]), "both"));
     }
 
     #[test]

@@ -88,6 +88,8 @@ codes! {
         ["SOC 2 CC6.1", "ISO 27001 A.8.15", "PCI DSS 10.3.1", "PCI DSS 10.3.2", "HIPAA 164.312(b)", "NIST AU-9"];
     Settings = "SETTINGS", "no setting of the database or of a role changes the trail",
         ["SOC 2 CC6.8", "ISO 27001 A.8.15", "PCI DSS 10.3.2", "NIST AU-9"];
+    Locks = "LOCKS", "no other session stops the trail's readers and writers with a lock",
+        ["SOC 2 CC7.2", "PCI DSS 10.7.2", "NIST AU-5"];
     PreparedTransactions = "PREPARED_TRANSACTIONS", "no prepared transaction holds locks on the trail",
         ["SOC 2 CC7.2", "PCI DSS 10.7.2", "NIST AU-5"];
     IdleTransactions = "IDLE_TRANSACTIONS", "no session that is idle in a transaction holds locks on the trail",

@@ -3,6 +3,7 @@
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::Code;
+use super::text::{escaped, printable_sql};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -10,7 +11,7 @@ use super::Code;
 pub enum Severity {
     /// As intended.
     Ok,
-    /// Worth knowing, or a check that could not be run.
+    /// Worth knowing, or a check that this user may not run.
     Info,
     /// To be fixed: one of two protections is missing, or entries will be delayed.
     Warning,
@@ -38,7 +39,7 @@ pub struct Finding {
     pub code: Code,
     /// How bad it is.
     pub severity: Severity,
-    /// What was found, as a sentence.
+    /// What was found, as a sentence. Harmful characters of names are escaped.
     pub found: String,
     /// The remedy: SQL to run as the table's owner, a command, or advice. Lines that begin with `--` are
     /// comments. None if there is nothing to do.
@@ -50,18 +51,31 @@ impl Finding {
         Self {
             code,
             severity: Severity::Ok,
-            found: found.into(),
+            found: escaped(&found.into()),
             remedy: None,
         }
     }
 
-    /// A check that could not be run, and why.
+    /// A check that this user may not run, or that does not apply, and why.
     pub(super) fn unchecked(code: Code, why: impl Into<String>) -> Self {
         Self {
             code,
             severity: Severity::Info,
-            found: format!("not checked: {}", why.into()),
+            found: escaped(&format!("not checked: {}", why.into())),
             remedy: None,
+        }
+    }
+
+    /// A check that could not be run although this user may run it: another session holds a lock, for example. What
+    /// it would have found is unknown, so this is no success.
+    pub(super) fn not_run(code: Code, why: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            remedy: Some(
+                "-- see what the checks LOCKS and PREPARED_TRANSACTIONS found; then run the doctor again"
+                    .to_owned(),
+            ),
+            ..Self::unchecked(code, why)
         }
     }
 
@@ -71,11 +85,11 @@ impl Finding {
         found: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        let remedy = Some(remedy.into()).filter(|text| !text.is_empty());
+        let remedy = Some(printable_sql(&remedy.into())).filter(|text| !text.is_empty());
         Self {
             code,
             severity,
-            found: found.into(),
+            found: escaped(&found.into()),
             remedy,
         }
     }

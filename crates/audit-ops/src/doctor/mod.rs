@@ -7,7 +7,8 @@
 //! 200 ms.
 //!
 //! A [`Finding`] has a [`Code`], which `docs/doctor.md` explains, a [`Severity`] and a remedy. A check that
-//! passes is a finding too ([`Severity::Ok`]), and so is one that could not be run ([`Severity::Info`]).
+//! passes is a finding too ([`Severity::Ok`]), and so is one that this user may not run ([`Severity::Info`]) or
+//! that failed ([`Severity::Warning`]).
 
 mod allow;
 mod checks;
@@ -16,6 +17,7 @@ mod finding;
 mod postgres;
 mod report;
 mod sqlite;
+mod text;
 
 use chrono::Utc;
 use db_services::client::Database;

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{Finding, Options, Severity};
+use crate::is_harmful;
 
 /// The result of an examination: its circumstances and its findings.
 #[derive(Clone, Debug)]
@@ -159,7 +160,7 @@ fn detail(text: &mut String, finding: &Finding) {
     if let Some(remedy) = &finding.remedy {
         text.push_str("\nRemedy:\n\n");
         for row in remedy.lines() {
-            let _ = writeln!(text, "    {}", row.replace(char::is_control, "\u{FFFD}"));
+            let _ = writeln!(text, "    {}", row.replace(is_harmful, "\u{FFFD}"));
         }
     }
     let _ = write!(text, "\nControls: {}.\n", finding.code.controls().join(", "));
@@ -187,7 +188,7 @@ fn escape(text: &str) -> String {
                 out.push(c);
             }
             '\n' => out.push(' '),
-            c if c.is_control() => out.push('\u{FFFD}'),
+            c if is_harmful(c) => out.push('\u{FFFD}'),
             '|' | '\\' | '`' | '*' | '_' | '<' | '>' | '[' | ']' | '#' | '&' => out.extend(['\\', c]),
             c => out.push(c),
         }
@@ -222,7 +223,7 @@ mod tests {
         let order: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
         assert_eq!(order, [Code::Triggers, Code::Grants, Code::Clock]);
         let text = report.markdown();
-        assert!(text.contains("a\\|b \\<script\\>"), "{text}");
+        assert!(text.contains(r"a\|b\\u{a}\<script\>"), "{text}");
         assert!(text.contains("    REVOKE x;\n    \u{FFFD}[2J\n"), "{text}");
         assert!(text.contains("| ok | CLOCK |"), "{text}");
         assert!(text.contains("### TRIGGERS (critical)"), "{text}");

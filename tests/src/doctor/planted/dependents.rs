@@ -6,6 +6,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     // Views.
     Dependents Warning "the view public.recent depends on the trail", "CREATE VIEW recent AS SELECT * FROM audit_logs";
     Dependents Critical "it shows the rows of every tenant", "CREATE VIEW everything AS SELECT * FROM audit_logs; ALTER VIEW everything OWNER TO trail_owner; GRANT SELECT ON everything TO PUBLIC";
+    Dependents Critical "the view public.of_auditor depends on the trail (PUBLIC may read it)", "CREATE VIEW of_auditor AS SELECT * FROM audit_logs; ALTER VIEW of_auditor OWNER TO audit_auditor; GRANT SELECT ON of_auditor TO PUBLIC";
     Dependents Warning "the view public.careful depends on the trail", "CREATE VIEW careful WITH (security_invoker = true) AS SELECT * FROM audit_logs; GRANT SELECT ON careful TO PUBLIC" since 15;
     Dependents Warning "the materialized view public.copied depends on the trail", "CREATE MATERIALIZED VIEW copied AS SELECT * FROM audit_logs";
     Dependents Critical "the materialized view public.readable depends on the trail (PUBLIC may read it)", "CREATE MATERIALIZED VIEW readable AS SELECT * FROM $month; GRANT SELECT ON readable TO PUBLIC";
@@ -21,6 +22,8 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Dependents Warning "the table constraint points_fk on public.points depends", "CREATE TABLE points (id uuid, at timestamptz, CONSTRAINT points_fk FOREIGN KEY (id, at) REFERENCES audit_logs)";
     Dependents Critical "its rows appear as rows of the table", "CREATE TABLE forged () INHERITS (audit_legal_holds)";
     Dependents Warning "the table column public.typed.entry depends", "CREATE TABLE typed (entry audit_legal_holds)";
+    Dependents Warning "the composite type column public.composed.entry depends", "CREATE TYPE composed AS (entry audit_legal_holds)";
+    Functions Info "the function public.audit_extra() is not part of the trail", "CREATE FUNCTION audit_extra() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE VIEW uses_extra AS SELECT audit_extra()";
     Dependents Info "default value", "CREATE TABLE with_ids (id uuid DEFAULT audit_uuid_v7())";
     Dependents Info "the trigger guarded on public.guarded depends", "CREATE TABLE guarded (x int); CREATE TRIGGER guarded BEFORE DELETE ON guarded FOR EACH ROW EXECUTE FUNCTION audit_logs_refuse_change()";
     Dependents Info "the statistics object public.correlated depends", "CREATE STATISTICS correlated ON tenant_id, actor_id FROM audit_logs";

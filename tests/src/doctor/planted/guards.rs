@@ -33,6 +33,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     OtherTriggers Critical "the trigger swallow on", "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER swallow BEFORE INSERT ON audit_logs FOR EACH ROW EXECUTE FUNCTION swallow()";
     OtherTriggers Critical "the trigger early on public.audit_legal_holds", "CREATE TRIGGER early BEFORE INSERT ON audit_legal_holds FOR EACH ROW EXECUTE FUNCTION swallow()";
     OtherTriggers Critical "the trigger early on public.audit_retention_ledger", "CREATE TRIGGER early BEFORE INSERT ON audit_retention_ledger FOR EACH ROW EXECUTE FUNCTION swallow()";
+    OtherTriggers Critical "the trigger later on public.__diesel_schema_migrations", "CREATE TRIGGER later AFTER INSERT ON __diesel_schema_migrations FOR EACH ROW EXECUTE FUNCTION swallow()";
     OtherTriggers Warning "the trigger note on public.audit_logs_2", "CREATE TRIGGER note AFTER INSERT ON $month FOR EACH ROW EXECUTE FUNCTION swallow()";
     OtherTriggers Warning "the trigger changes on public.audit_roles", "CREATE TRIGGER changes BEFORE UPDATE ON audit_roles FOR EACH ROW EXECUTE FUNCTION swallow()";
     OtherTriggers Warning "the trigger statements on public.audit_logs", "CREATE TRIGGER statements AFTER INSERT ON audit_logs FOR EACH STATEMENT EXECUTE FUNCTION swallow()";

@@ -41,6 +41,9 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Grants Warning "audit_auditor may not SELECT on public.audit_roles", "REVOKE SELECT ON audit_roles FROM audit_auditor";
     Grants Warning "audit_maintainer may not SELECT on public.audit_retention_ledger", "REVOKE SELECT ON audit_retention_ledger FROM audit_maintainer";
 
+    Grants Critical "$app may TRIGGER on public.__diesel_schema_migrations", "GRANT TRIGGER ON __diesel_schema_migrations TO $app";
+    Grants Critical "$app may INSERT on public.__diesel_schema_migrations", "GRANT INSERT ON __diesel_schema_migrations TO $app";
+
     // On functions.
     Grants Critical "audit_writer may EXECUTE on FUNCTION public.audit_logs_drop_month(", "GRANT EXECUTE ON FUNCTION audit_logs_drop_month TO audit_writer";
     Grants Critical "PUBLIC may EXECUTE on FUNCTION public.audit_hold_release(", "GRANT EXECUTE ON FUNCTION audit_hold_release TO PUBLIC";

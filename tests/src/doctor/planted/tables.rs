@@ -5,8 +5,6 @@ use super::faults;
 pub(super) const FAULTS: &[super::Fault] = faults! {
     // Columns.
     Tables Warning "the column note on", "ALTER TABLE audit_logs ADD COLUMN note text";
-    Tables Critical "the column trace_id on", "ALTER TABLE audit_logs DROP COLUMN trace_id";
-    Tables Critical "the column done_by on public.audit_retention_ledger is missing", "ALTER TABLE audit_retention_ledger DROP COLUMN done_by";
     Tables Critical "is character varying instead of text", "ALTER TABLE audit_logs ALTER COLUMN outcome TYPE varchar";
     Tables Critical "is integer instead of bigint", "ALTER TABLE audit_retention_ledger ALTER COLUMN row_count TYPE integer";
     Tables Warning "has no default ('success'::text)", "ALTER TABLE audit_logs ALTER COLUMN outcome DROP DEFAULT";
@@ -46,9 +44,11 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Tables Info "has the toast options toast.autovacuum_enabled=false", "ALTER TABLE $month SET (toast.autovacuum_enabled = false)";
     Tables Info "has the replica identity full", "ALTER TABLE $month REPLICA IDENTITY FULL";
     Tables Critical "is postgres instead of trail_owner", "ALTER TABLE $month OWNER TO postgres";
-    Tables Critical "the owner of public.audit_logs is postgres", "ALTER TABLE audit_logs OWNER TO postgres";
+    Tables Critical "the owner of public.__diesel_schema_migrations is postgres instead of trail_owner: what its owner adds", "ALTER TABLE __diesel_schema_migrations OWNER TO postgres";
+    Migrations Warning "public.__diesel_schema_migrations is missing", "DROP TABLE __diesel_schema_migrations";
     Tables Critical "the owner of public.audit_retention_ledger is postgres", "ALTER TABLE audit_retention_ledger OWNER TO postgres";
     Tables Warning "has the parents public.older", "CREATE TABLE older (tenant_id text); ALTER TABLE audit_legal_holds INHERIT older";
+    Tables Warning "has the partition of public.parts", "CREATE TABLE parts (LIKE audit_roles) PARTITION BY LIST (kind); ALTER TABLE parts ATTACH PARTITION audit_roles DEFAULT";
     Tables Warning "has the type public.kind_of", "CREATE TYPE kind_of AS (entry bigint, writer_id uuid, part bigint, row_count bigint, numbers int8multirange); ALTER TABLE audit_retention_writers OF kind_of";
     Tables Critical "belongs to the extension plpgsql", "ALTER EXTENSION plpgsql ADD TABLE audit_roles";
     Tables Warning "has the access method other_heap", "CREATE ACCESS METHOD other_heap TYPE TABLE HANDLER heap_tableam_handler; ALTER TABLE $month SET ACCESS METHOD other_heap" since 15;
@@ -68,12 +68,19 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Indexes Critical "it can refuse rows, or leave them out", "CREATE UNIQUE INDEX all_once ON audit_logs (created_at, actor_id)";
     Indexes Warning "run as the user who inserts", "CREATE INDEX lowered ON $month (lower(action))";
     Indexes Warning "is not valid", "UPDATE pg_index SET indisvalid = false WHERE indrelid = '$month'::regclass AND indexrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs_time'::regclass)";
+    Indexes Warning "is not valid", "UPDATE pg_index SET indisready = false WHERE indrelid = '$month'::regclass AND indexrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs_tx_id_brin'::regclass)";
     Indexes Warning "queries do not use its index", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$month_pkey'::regclass";
     Indexes Warning "audit_logs_time on", "DROP INDEX audit_logs_time; CREATE INDEX audit_logs_time ON ONLY audit_logs (created_at, name(actor_id COLLATE \"C\"), name(resource_id COLLATE \"C\"), \
         name(request_id COLLATE \"C\"), name(tenant_id COLLATE \"C\"))";
     Indexes Warning "USING btree (action) instead of", "SELECT audit_logs_ensure_partitions(now() - interval '3 months', now()); SELECT audit_logs_index_closed_months(); DO $do$ DECLARE \
         month text := 'audit_logs_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') - interval '3 months', 'YYYY_MM'); BEGIN \
         EXECUTE format('DROP INDEX %I', month || '_by_actor'); EXECUTE format('CREATE INDEX %I ON %I (action)', month || '_by_actor', month); END $do$";
+
+    Indexes Info "the options of the index audit_logs_tx_id_brin on public.audit_logs_2", "DO $do$ BEGIN EXECUTE format('ALTER INDEX %s SET (autosummarize = off)', (SELECT i.indexrelid::regclass \
+        FROM pg_index i JOIN pg_inherits h ON h.inhrelid = i.indexrelid WHERE i.indrelid = '$month'::regclass AND h.inhparent = 'audit_logs_tx_id_brin'::regclass)); END $do$";
+    Indexes Info "has the options fillfactor='50'", "DO $do$ BEGIN EXECUTE format('ALTER INDEX %s SET (fillfactor = 50)', (SELECT i.indexrelid::regclass \
+        FROM pg_index i JOIN pg_inherits h ON h.inhrelid = i.indexrelid WHERE i.indrelid = 'audit_logs_default'::regclass AND h.inhparent = 'audit_logs_time'::regclass)); END $do$";
+    Indexes Info "has the options fillfactor='40'", "ALTER INDEX audit_retention_declarations_entry SET (fillfactor = 40)";
 
     // The last: it renames a partition.
     UnattachedTables Info "a partition has the name public.mine instead of $month", "CREATE TABLE mine (LIKE audit_logs INCLUDING DEFAULTS); ALTER TABLE mine ENABLE ROW LEVEL SECURITY; ALTER TABLE mine OWNER TO trail_owner; \

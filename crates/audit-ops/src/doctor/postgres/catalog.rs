@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::comparison::{self, Names};
 use super::session::{Row, Session};
-use super::{continuity, migrations};
+use super::{continuity, locks, migrations};
 use crate::doctor::Code::{self, *};
 use crate::doctor::allow::Allowed;
 use crate::doctor::{DoctorError, Finding, Severity};
@@ -13,6 +13,16 @@ use crate::doctor::{DoctorError, Finding, Severity};
 type Check<'a> = (Code, &'a str, &'a str);
 
 const CHECKS: [Check<'static>; 5] = [
+    (
+        PreparedTransactions,
+        include_str!("checks/prepared_transactions.sql"),
+        "none",
+    ),
+    (
+        IdleTransactions,
+        include_str!("checks/idle_transactions.sql"),
+        "none among the sessions whose state this user may see",
+    ),
     (
         User,
         include_str!("checks/user.sql"),
@@ -23,16 +33,10 @@ const CHECKS: [Check<'static>; 5] = [
         include_str!("checks/membership.sql"),
         "its roles are compatible",
     ),
-    (Roles, include_str!("checks/roles.sql"), ""),
     (
         UpcomingPartitions,
         include_str!("checks/upcoming_partitions.sql"),
         "for three months or more",
-    ),
-    (
-        IdleTransactions,
-        include_str!("checks/idle_transactions.sql"),
-        "none among the sessions whose state this user may see",
     ),
 ];
 
@@ -58,18 +62,19 @@ pub(super) async fn examine(
     session: &Session,
     names: &Names,
     allowed: &mut Allowed,
-) -> Result<Vec<Finding>, DoctorError> {
-    let mut findings = Vec::new();
+    findings: &mut Vec<Finding>,
+) -> Result<(), DoctorError> {
+    // Locks first: they can prevent every other check.
+    findings.extend(locks::examine(session, names).await?);
     for (code, sql, ok_text) in CHECKS {
         findings.extend(run(session, &(code, &names.sql(sql), ok_text)).await?);
     }
-    // The comparison reports the roles that exist.
-    findings.retain(|finding| finding.code != Roles || finding.severity > Severity::Ok);
-    findings.extend(migrations::examine(session, names).await?);
+    findings.extend(names.role_findings.iter().cloned());
     findings.extend(comparison::examine(session, names, allowed).await?);
+    findings.extend(migrations::examine(session, names).await?);
     findings.extend(default_partition(session, names).await?);
     findings.extend(continuity::examine(session, names, allowed).await?);
-    Ok(findings)
+    Ok(())
 }
 
 /// Checks pg_hba.conf. Does not need the table.
@@ -79,7 +84,9 @@ pub(super) async fn host_rules(session: &Session) -> Result<Vec<Finding>, Doctor
 
 async fn run(session: &Session, &(code, sql, ok_text): &Check<'_>) -> Result<Vec<Finding>, DoctorError> {
     Ok(match session.query_in_savepoint(sql).await? {
-        Err(message) => vec![Finding::unchecked(code, message)],
+        // Only superusers may read the server's files.
+        Err(refused) if code == HostRules => vec![refused.needs_a_right(code)],
+        Err(refused) => vec![Finding::not_run(code, refused.message)],
         Ok(rows) if rows.is_empty() => vec![Finding::ok(code, ok_text)],
         Ok(rows) => rows.into_iter().map(|row| finding(code, row)).collect(),
     })
@@ -107,7 +114,7 @@ const DEFAULT_PARTITION: &str = "SELECT p.partdefid::text, pg_relation_size(c.oi
 /// it.
 async fn default_partition(session: &Session, names: &Names) -> Result<Vec<Finding>, DoctorError> {
     let row = match session.query_in_savepoint(&names.sql(DEFAULT_PARTITION)).await? {
-        Err(message) => return Ok(vec![Finding::unchecked(DefaultPartition, message)]),
+        Err(refused) => return Ok(vec![Finding::not_run(DefaultPartition, refused.message)]),
         Ok(rows) => rows.into_iter().next().unwrap_or_default(),
     };
     let cells: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
@@ -126,6 +133,9 @@ async fn default_partition(session: &Session, names: &Names) -> Result<Vec<Findi
             .first()
             .and_then(|row| row.first().cloned().flatten())
             .unwrap_or_default(),
+        Err(refused) if !refused.lacks_right() => {
+            return Ok(vec![Finding::not_run(DefaultPartition, refused.message)]);
+        }
         // Never vacuumed, or not empty at the last vacuum.
         Err(_) if size != "0" && planned != "0" => {
             let reason = format!("its file has {size} bytes, so it may hold rows; this user cannot read it");

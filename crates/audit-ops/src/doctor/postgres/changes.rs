@@ -61,7 +61,7 @@ pub(super) async fn examine(
     let Change { code, verb, .. } = *change;
     Ok(match gather(session, privileges, probe, change).await? {
         Evidence::Refused(how) => Finding::ok(code, format!("{verb} {how}")),
-        Evidence::Inconclusive(why) => Finding::unchecked(code, why),
+        Evidence::Inconclusive(why) => Finding::not_run(code, why),
         Evidence::Done(how) => Finding::new(
             code,
             Severity::Critical,
@@ -73,8 +73,8 @@ pub(super) async fn examine(
             Severity::Warning,
             format!("this user may {verb}; {why}"),
             format!(
-                "REVOKE {verb} ON audit_logs FROM {};\n-- or from the role that grants it, see GRANTS",
-                privileges.user
+                "REVOKE {verb} ON TABLE {}.audit_logs FROM {};\n-- or from the role that grants it, see GRANTS",
+                privileges.schema, privileges.user
             ),
         ),
     })

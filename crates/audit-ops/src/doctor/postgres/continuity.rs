@@ -1,7 +1,7 @@
 //! Checks that nothing is missing between the first entry and the last, and that nothing is dated in the future.
 
 use super::comparison::Names;
-use super::session::{Row, Session};
+use super::session::{Refusal, Row, Session};
 use crate::doctor::Code::{Continuity, Indexes};
 use crate::doctor::allow::Allowed;
 use crate::doctor::{DoctorError, Finding, Severity};
@@ -35,56 +35,92 @@ pub(super) async fn examine(
 ) -> Result<Vec<Finding>, DoctorError> {
     let mut findings = Vec::new();
     let query = async |sql: &str| session.query_in_savepoint(&names.sql(sql)).await;
-    let mut unchecked: Vec<String> = Vec::new();
+    let mut reasons = Reasons::default();
     match query(MISSING_MONTHS).await? {
         Ok(rows) => findings.extend(rows.into_iter().filter_map(|row| missing_months(row, allowed))),
-        Err(message) => unchecked.push(message),
+        Err(refused) => reasons.refused("", refused),
     }
     match query(MISSING_NUMBERS).await? {
         Ok(rows) => findings.extend(rows.into_iter().map(missing_numbers)),
-        Err(message) => unchecked.push(message),
+        Err(refused) => reasons.refused("", refused),
     }
     match query(FUTURE_RECORDS).await? {
         Ok(rows) => findings.extend(rows.into_iter().map(future_record)),
-        Err(message) => unchecked.push(message),
+        Err(refused) => reasons.refused("", refused),
     }
     if sees_all_rows(session, names).await? {
         session.execute("SET LOCAL statement_timeout = '2s'").await?;
         for (column, sql) in [("created_at", FUTURE_CREATED), ("recorded_at", FUTURE_RECORDED)] {
             match query(sql).await? {
                 Ok(rows) => findings.extend(future_rows(column, &rows)),
-                Err(message) => unchecked.push(format!("the entries' {column}: {message}")),
+                // Its time is limited on purpose.
+                Err(refused) if refused.sqlstate == "57014" => {
+                    reasons
+                        .missing
+                        .push(format!("the entries' {column}: {}", refused.message));
+                }
+                Err(refused) => reasons.refused(&format!("the entries' {column}: "), refused),
             }
         }
         session.execute("SET LOCAL statement_timeout = '10s'").await?;
     } else {
-        unchecked.push("this user does not see every row".to_owned());
+        reasons
+            .missing
+            .push("this user does not see every row".to_owned());
     }
-    if let Some(reasons) = reasons(unchecked) {
-        findings.push(Finding::unchecked(Continuity, reasons));
+    let unchecked = reasons.findings();
+    if !unchecked.is_empty() {
+        findings.extend(unchecked);
     } else if findings.is_empty() {
         findings.push(Finding::ok(
             Continuity,
             "nothing is missing or dated in the future",
         ));
     }
-    if let Ok(rows) = query(WITHOUT_INDEXES).await? {
-        findings.extend(rows.into_iter().map(without_indexes));
+    match query(WITHOUT_INDEXES).await? {
+        Ok(rows) => findings.extend(rows.into_iter().map(without_indexes)),
+        Err(refused) => findings.push(Finding::not_run(Indexes, refused.message)),
     }
     Ok(findings)
 }
 
-fn reasons(mut unchecked: Vec<String>) -> Option<String> {
-    unchecked.sort();
-    unchecked.dedup();
-    (!unchecked.is_empty()).then(|| unchecked.join("; "))
+/// Why parts of the check could not be run.
+#[derive(Default)]
+struct Reasons {
+    /// This user lacks a right, or the time was too short.
+    missing: Vec<String>,
+    /// Anything else.
+    failed: Vec<String>,
+}
+
+impl Reasons {
+    fn refused(&mut self, what: &str, refused: Refusal) {
+        let list = if refused.lacks_right() {
+            &mut self.missing
+        } else {
+            &mut self.failed
+        };
+        list.push(format!("{what}{}", refused.message));
+    }
+
+    fn findings(self) -> Vec<Finding> {
+        let joined = |mut reasons: Vec<String>| {
+            reasons.sort();
+            reasons.dedup();
+            (!reasons.is_empty()).then(|| reasons.join("; "))
+        };
+        let missing = joined(self.missing).map(|reasons| Finding::unchecked(Continuity, reasons));
+        let failed = joined(self.failed).map(|reasons| Finding::not_run(Continuity, reasons));
+        missing.into_iter().chain(failed).collect()
+    }
 }
 
 async fn sees_all_rows(session: &Session, names: &Names) -> Result<bool, DoctorError> {
     let sql = "SELECT (has_table_privilege(@trail@, 'SELECT') AND (NOT row_security_active(@trail@) OR EXISTS ( \
          SELECT FROM pg_policy p, unnest(p.polroles) r WHERE p.polrelid = @trail@ AND p.polname = 'audit_logs_read_all' \
            AND r <> 0 AND pg_has_role(r, 'USAGE'))))::text";
-    Ok(session.value(&names.sql(sql)).await?.as_deref() == Some("true"))
+    let rows = session.query_in_savepoint(&names.sql(sql)).await?;
+    Ok(rows.is_ok_and(|rows| rows.first().and_then(|row| row.first()?.as_deref()) == Some("true")))
 }
 
 fn cells<const N: usize>(row: Row) -> [String; N] {

@@ -22,7 +22,7 @@ const STATEMENTS: &str = "WITH part AS ( \
 pub(super) async fn examine(session: &Session) -> Result<Vec<Finding>, DoctorError> {
     let statements = match session.query_in_savepoint(STATEMENTS).await? {
         Ok(rows) => rows,
-        Err(message) => return Ok(vec![Finding::unchecked(OwnerStatements, message)]),
+        Err(refused) => return Ok(vec![Finding::not_run(OwnerStatements, refused.message)]),
     };
     let (mut done, mut refused, mut inconclusive) = (Vec::new(), Vec::new(), Vec::new());
     for statement in statements.into_iter().flatten().flatten() {

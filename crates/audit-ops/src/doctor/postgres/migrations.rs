@@ -29,9 +29,11 @@ pub(super) async fn examine(session: &Session, names: &Names) -> Result<Vec<Find
         .await?
     {
         Ok(rows) => rows,
-        Err(message) => {
-            let reason = format!("{message}; other checks look for what the migrations create");
-            return Ok(vec![Finding::unchecked(Code::Migrations, reason)]);
+        Err(mut refused) => {
+            refused
+                .message
+                .push_str("; other checks look for what the migrations create");
+            return Ok(vec![refused.needs_a_right(Code::Migrations)]);
         }
     };
     let recorded: BTreeSet<String> = recorded.into_iter().flatten().flatten().collect();

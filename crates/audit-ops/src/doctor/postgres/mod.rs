@@ -4,7 +4,9 @@ mod catalog;
 mod changes;
 mod comparison;
 mod continuity;
+mod harmful;
 mod invasive;
+mod locks;
 mod migrations;
 mod pooler;
 mod privileges;
@@ -19,7 +21,7 @@ use tokio_postgres::Client;
 
 use self::comparison::Names;
 use self::server::Server;
-use self::session::{Session, answered};
+use self::session::{Session, answered, refusal};
 use super::allow::Allowed;
 use super::report::RawFindings;
 use super::{Code, DoctorError, Finding, Options, Severity};
@@ -35,8 +37,13 @@ pub(super) async fn examine(
     let mut findings = server.findings();
     findings.extend(connection_path(database, &session).await?);
     let mut allowed = Allowed::new(&options.allow);
-    if examine_catalog(&session, &mut allowed, &mut findings).await? {
-        try_statements(&session, &server, options, &mut findings).await?;
+    let examined = examine_catalog(&session, &mut allowed, &mut findings).await;
+    // An error shows that the trail could not be looked for, not that there is none.
+    let exists = matches!(examined, Ok(true) | Err(_));
+    complete(&session, examined.map(drop), &OF_CATALOG, &mut findings).await?;
+    if exists {
+        let tried = try_statements(&session, &server, options, &mut findings).await;
+        complete(&session, tried, &OF_STATEMENTS, &mut findings).await?;
     }
     findings.extend(allowed.findings());
     Ok(RawFindings {
@@ -44,6 +51,63 @@ pub(super) async fn examine(
         user: server.user,
         findings,
     })
+}
+
+/// The checks of the catalog.
+const OF_CATALOG: [Code; 20] = [
+    Code::Locks,
+    Code::PreparedTransactions,
+    Code::IdleTransactions,
+    Code::User,
+    Code::Membership,
+    Code::Roles,
+    Code::Grants,
+    Code::RowSecurity,
+    Code::Migrations,
+    Code::Triggers,
+    Code::OtherTriggers,
+    Code::Tables,
+    Code::Functions,
+    Code::Indexes,
+    Code::UpcomingPartitions,
+    Code::DefaultPartition,
+    Code::UnattachedTables,
+    Code::Continuity,
+    Code::Dependents,
+    Code::Settings,
+];
+
+/// The checks that try statements.
+const OF_STATEMENTS: [Code; 8] = [
+    Code::Writable,
+    Code::RowUpdate,
+    Code::RowDelete,
+    Code::Forgery,
+    Code::TenantRead,
+    Code::PartitionAccess,
+    Code::CreateTable,
+    Code::OwnerStatements,
+];
+
+/// If the server refused something that no check expects, each of these checks that has no finding yet has one now. Only
+/// the end of the connection ends the examination.
+async fn complete(
+    session: &Session,
+    result: Result<(), DoctorError>,
+    codes: &[Code],
+    findings: &mut Vec<Finding>,
+) -> Result<(), DoctorError> {
+    let Err(error) = result else {
+        return Ok(());
+    };
+    let refused = refusal(error)?;
+    session.roll_back().await?;
+    for code in codes {
+        if !findings.iter().any(|finding| finding.code == *code) {
+            findings.push(Finding::not_run(*code, refused.message.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// Checks for a pooler between this client and the server.
@@ -54,7 +118,10 @@ async fn connection_path(database: &Database, session: &Session) -> Result<Vec<F
             "a second connection could not be opened",
         )]);
     };
-    answered(pooler::examine(session.client(), &other)).await
+    match answered(pooler::examine(session.client(), &other)).await {
+        Ok(findings) => Ok(findings),
+        Err(error) => Ok(vec![Finding::not_run(Code::Pooler, refusal(error)?.message)]),
+    }
 }
 
 /// Runs the checks of the catalog. Returns false if the table does not exist.
@@ -67,7 +134,7 @@ async fn examine_catalog(
     findings.extend(catalog::host_rules(session).await?);
     let names = Names::query(session).await?;
     match &names {
-        Some(names) => findings.extend(catalog::examine(session, names, allowed).await?),
+        Some(names) => catalog::examine(session, names, allowed, findings).await?,
         None => findings.push(Finding::new(
             Code::Migrations,
             Severity::Critical,
@@ -121,9 +188,14 @@ async fn try_statements(
 
 /// The finding for a standby, or for a user whose transactions are read-only: no statement can be tried.
 async fn read_only(session: &Session) -> Result<Finding, DoctorError> {
+    // Outside a transaction, so that a refusal has no effect.
     let may_write = session
         .value("SELECT has_any_column_privilege('audit_logs', 'INSERT')::text")
-        .await?;
+        .await;
+    let may_write = match may_write {
+        Ok(may_write) => may_write,
+        Err(error) => return Ok(Finding::not_run(Code::Writable, refusal(error)?.message)),
+    };
     Ok(match may_write.as_deref() {
         Some("true") => Finding::new(
             Code::Writable,

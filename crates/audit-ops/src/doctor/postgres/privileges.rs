@@ -22,7 +22,8 @@ pub(super) struct Privileges {
 }
 
 const QUERY: &str = "SELECT \
-     (SELECT bool_and(has_column_privilege(c.oid, name, 'INSERT')) FROM unnest(ARRAY['id', 'created_at', 'tenant_id', 'actor_id', 'actor_type', 'action']) name)::text, \
+     (SELECT bool_and(has_column_privilege(c.oid, attnum, 'INSERT')) FROM pg_attribute WHERE attrelid = c.oid \
+      AND attname IN ('id', 'created_at', 'tenant_id', 'actor_id', 'actor_type', 'action'))::text, \
      has_table_privilege(c.oid, 'SELECT')::text, \
      row_security_active(c.oid)::text, \
      EXISTS (SELECT FROM pg_policy p, unnest(p.polroles) r WHERE p.polrelid = c.oid AND p.polname = 'audit_logs_read_all' AND r <> 0 AND pg_has_role(r, 'USAGE'))::text, \

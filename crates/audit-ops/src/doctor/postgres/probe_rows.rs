@@ -47,7 +47,7 @@ pub(super) async fn insert_probe_rows(
             None,
             not_stored(format!("rows are refused: {message} ({sqlstate})")),
         ),
-        Attempt::LockTimeout => (None, Finding::unchecked(Writable, LOCK_TIMEOUT_REASON)),
+        Attempt::LockTimeout => (None, Finding::not_run(Writable, LOCK_TIMEOUT_REASON)),
     })
 }
 

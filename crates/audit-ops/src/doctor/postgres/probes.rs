@@ -7,6 +7,7 @@ use super::probe_rows::insert_probe_rows;
 use super::session::{Attempt, LOCK_TIMEOUT_REASON, Session};
 use super::{changes, tenants};
 use crate::doctor::Code::*;
+use crate::doctor::text::comment;
 use crate::doctor::{DoctorError, Finding, Options, Severity};
 
 /// Tries every statement whose locks no writer would notice. The caller has pinned the search_path and rolls
@@ -21,7 +22,7 @@ pub(super) async fn examine(session: &Session, options: &Options) -> Result<Vec<
     }
     findings.extend(probe_forgery(session).await?);
     findings.extend(tenants::examine(session, &privileges, probe, options.tenant.as_deref()).await?);
-    findings.push(probe_partitions(session).await?);
+    findings.push(probe_partitions(session, &privileges.schema).await?);
     findings.push(probe_create_table(session, &privileges).await?);
     Ok(findings)
 }
@@ -44,10 +45,10 @@ async fn probe_forgery(session: &Session) -> Result<Vec<Finding>, DoctorError> {
                 Finding::ok(Forgery, format!("setting {column} is refused: no right (42501)"))
             }
             Attempt::Refused { sqlstate, message } => {
-                Finding::unchecked(Forgery, format!("{column}: {message} ({sqlstate})"))
+                Finding::not_run(Forgery, format!("{column}: {message} ({sqlstate})"))
             }
             Attempt::Done { rows: 0 } => {
-                Finding::unchecked(Forgery, format!("{column}: the row was not stored"))
+                Finding::not_run(Forgery, format!("{column}: the row was not stored"))
             }
             Attempt::Done { .. } => Finding::new(
                 Forgery,
@@ -55,7 +56,7 @@ async fn probe_forgery(session: &Session) -> Result<Vec<Finding>, DoctorError> {
                 format!("a row with a {column} of this user's choice was stored"),
                 "-- expected of a superuser or the owner; otherwise see what the check GRANTS found",
             ),
-            Attempt::LockTimeout => Finding::unchecked(Forgery, LOCK_TIMEOUT_REASON),
+            Attempt::LockTimeout => Finding::not_run(Forgery, LOCK_TIMEOUT_REASON),
         });
     }
     Ok(findings)
@@ -76,10 +77,10 @@ const PARTITION_STATEMENTS: &str = "SELECT c.oid::regclass::text, what, \
             OR has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE') OR has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE')) \
      ORDER BY c.relname, nth LIMIT 80";
 
-async fn probe_partitions(session: &Session) -> Result<Finding, DoctorError> {
+async fn probe_partitions(session: &Session, schema: &str) -> Result<Finding, DoctorError> {
     let statements = match session.query_in_savepoint(PARTITION_STATEMENTS).await? {
         Ok(rows) => rows,
-        Err(message) => return Ok(Finding::unchecked(PartitionAccess, message)),
+        Err(refused) => return Ok(Finding::not_run(PartitionAccess, refused.message)),
     };
     let (mut accessible, mut severity, mut refused) =
         (BTreeMap::<String, Vec<String>>::new(), Severity::Warning, 0);
@@ -104,7 +105,7 @@ async fn probe_partitions(session: &Session) -> Result<Finding, DoctorError> {
         }
     }
     if accessible.is_empty() && refused == 0 {
-        return Ok(Finding::unchecked(PartitionAccess, "no partition could be tried"));
+        return Ok(Finding::not_run(PartitionAccess, "no partition could be tried"));
     }
     if accessible.is_empty() {
         return Ok(Finding::ok(
@@ -119,7 +120,9 @@ async fn probe_partitions(session: &Session) -> Result<Finding, DoctorError> {
             "bypassing the rights and policies of audit_logs, this user may {}",
             list_rights(accessible)
         ),
-        "-- expected of a superuser or the owner; otherwise: SELECT audit_lock_down_table('…'); for each of them",
+        comment(&format!(
+            "expected of a superuser or the owner; otherwise, for each of them: SELECT {schema}.audit_lock_down_table('…');"
+        )),
     ))
 }
 
@@ -146,9 +149,9 @@ async fn probe_create_table(session: &Session, privileges: &Privileges) -> Resul
             Finding::ok(CreateTable, "refused: no right (42501)")
         }
         Attempt::Refused { sqlstate, message } => {
-            Finding::unchecked(CreateTable, format!("{message} ({sqlstate})"))
+            Finding::not_run(CreateTable, format!("{message} ({sqlstate})"))
         }
-        Attempt::LockTimeout => Finding::unchecked(
+        Attempt::LockTimeout => Finding::not_run(
             CreateTable,
             "another session held the schema for longer than 200 ms",
         ),

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use super::catalog::Settings;
-use super::session::Session;
+use super::harmful;
+use super::session::{Row, Session, refusal};
 use crate::doctor::Code::*;
 use crate::doctor::{DoctorError, Finding, Severity};
 
@@ -14,15 +15,16 @@ const MAX_SKEW_SECS: f64 = 5.0;
 
 /// Queried outside a transaction, before the doctor changes settings.
 const SETTINGS: &str = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN ( \
-     'default_transaction_read_only', 'fsync', 'full_page_writes', 'idle_session_timeout', 'lock_timeout', \
+     'allow_system_table_mods', 'autovacuum', 'default_transaction_read_only', 'fsync', 'full_page_writes', 'idle_session_timeout', 'ignore_checksum_failure', 'lock_timeout', \
      'log_duration', 'log_min_duration_sample', 'log_min_duration_statement', 'log_parameter_max_length', \
      'log_parameter_max_length_on_error', 'log_statement', 'server_version', 'server_version_num', \
      'session_replication_role', 'ssl', 'statement_timeout', 'synchronous_commit', 'synchronous_standby_names', \
-     'transaction_timeout')";
+     'track_counts', 'transaction_timeout', 'zero_damaged_pages')";
 
 /// This connection, and the server's clock.
 const CONNECTION: &str = "SELECT s.ssl::text, s.version, host(pg_catalog.inet_client_addr()), \
-     extract(epoch FROM pg_catalog.clock_timestamp())::text, pg_catalog.pg_is_in_recovery()::text, current_user::text, pg_catalog.quote_ident(current_user) \
+     extract(epoch FROM pg_catalog.clock_timestamp())::text, pg_catalog.pg_is_in_recovery()::text, current_user::text, pg_catalog.quote_ident(current_user), \
+     pg_catalog.current_setting('audit.tenant_id', true) \
      FROM pg_catalog.pg_stat_ssl s WHERE s.pid = pg_catalog.pg_backend_pid()";
 
 /// The server, as this user's session sees it.
@@ -34,11 +36,13 @@ pub(super) struct Server {
     findings: Vec<Finding>,
     /// The user's name, quoted for SQL.
     quoted_user: String,
+    /// The tenant that a session of this user begins with.
+    tenant: String,
 }
 
 impl Server {
     pub(super) async fn query(session: &Session) -> Result<Self, DoctorError> {
-        let rows = session.rows(SETTINGS).await?;
+        let rows = or_none(session.rows(SETTINGS).await)?;
         let pairs = rows
             .into_iter()
             .filter_map(|row| match <[Option<String>; 2]>::try_from(row) {
@@ -47,9 +51,7 @@ impl Server {
             });
         let settings: Settings = pairs.collect();
         let before = Utc::now();
-        let connection = session
-            .rows(CONNECTION)
-            .await?
+        let connection = or_none(session.rows(CONNECTION).await)?
             .into_iter()
             .next()
             .unwrap_or_default();
@@ -57,12 +59,16 @@ impl Server {
         let cell = |at: usize| connection.get(at).cloned().flatten();
         let standby = cell(4).as_deref() == Some("true");
         let read_only = standby || is_on(&settings, "default_transaction_read_only");
-        let findings = vec![
-            transport(
+        let transport = match connection.is_empty() {
+            true => Finding::not_run(Tls, "this user may not read pg_stat_ssl"),
+            false => transport(
                 cell(0).as_deref() == Some("true"),
                 cell(1).as_deref(),
                 cell(2).as_deref(),
             ),
+        };
+        let findings = vec![
+            transport,
             clock(before, cell(3).and_then(|text| text.parse().ok()), after),
         ];
         Ok(Self {
@@ -71,6 +77,7 @@ impl Server {
             read_only,
             findings,
             quoted_user: cell(6).unwrap_or_default(),
+            tenant: cell(7).unwrap_or_default(),
         })
     }
 
@@ -83,13 +90,23 @@ impl Server {
 
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut all = self.findings.clone();
+        if self.settings.is_empty() {
+            all.push(Finding::not_run(Durability, "this user may not read pg_settings"));
+            return all;
+        }
         all.push(version(&self.settings, &self.name()));
         all.extend(durability(&self.settings, &self.quoted_user));
         all.push(replica_mode(&self.settings, &self.quoted_user));
         all.extend(server_log(&self.settings));
+        all.extend(harmful::examine(&self.settings, &self.tenant));
         all.extend(timeouts(&self.settings, &self.quoted_user));
         all
     }
+}
+
+/// No rows if the server refuses to show them: the checks that need them say so.
+fn or_none(rows: Result<Vec<Row>, DoctorError>) -> Result<Vec<Row>, DoctorError> {
+    rows.or_else(|error| refusal(error).map(|_| Vec::new()))
 }
 
 fn is_on(settings: &Settings, name: &str) -> bool {
@@ -148,7 +165,10 @@ fn transport(ssl: bool, version: Option<&str>, client: Option<&str>) -> Finding 
 /// Compares the server's time, in seconds since 1970, with this machine's before and after the query.
 fn clock(before: DateTime<Utc>, server: Option<f64>, after: DateTime<Utc>) -> Finding {
     let Some(server) = server else {
-        return Finding::unchecked(Clock, "the server returned no time");
+        return Finding::not_run(
+            Clock,
+            "the server does not show this user its connection and its clock",
+        );
     };
     let seconds = |time: DateTime<Utc>| time.timestamp_micros() as f64 / 1e6;
     // The time that the query took limits the precision.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::doctor::DoctorError;
+use crate::doctor::{Code, DoctorError, Finding};
 
 /// A row as text, the format of PostgreSQL's simple query protocol.
 pub(super) type Row = Vec<Option<String>>;
@@ -26,6 +26,27 @@ const BEGIN: &str = "BEGIN; \
      SET LOCAL intervalstyle = 'postgres'; \
      SET LOCAL quote_all_identifiers = off; \
      SET LOCAL jit = off";
+
+/// The server refused a statement, and the session continues.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) sqlstate: String,
+    pub(super) message: String,
+}
+
+impl Refusal {
+    /// The finding of a check for which some users lack a right. Any other reason hides faults.
+    pub(super) fn needs_a_right(self, code: Code) -> Finding {
+        match self.lacks_right() {
+            true => Finding::unchecked(code, self.message),
+            false => Finding::not_run(code, self.message),
+        }
+    }
+
+    pub(super) fn lacks_right(&self) -> bool {
+        self.sqlstate == "42501"
+    }
+}
 
 /// The result of trying a statement.
 pub(super) enum Attempt {
@@ -98,12 +119,11 @@ impl Session {
             .and_then(|row| row.into_iter().next().flatten()))
     }
 
-    /// Runs a query in a savepoint, so that the transaction continues after a refusal. Returns the rows, or
-    /// the server's message.
+    /// Runs a query in a savepoint, so that the transaction continues after a refusal.
     pub(super) async fn query_in_savepoint(
         &self,
         sql: &str,
-    ) -> Result<Result<Vec<Row>, String>, DoctorError> {
+    ) -> Result<Result<Vec<Row>, Refusal>, DoctorError> {
         self.execute("SAVEPOINT doctor").await?;
         match self.rows(sql).await {
             Ok(rows) => {
@@ -111,9 +131,9 @@ impl Session {
                 Ok(Ok(rows))
             }
             Err(error) => {
-                let message = refusal(error)?.1;
+                let refused = refusal(error)?;
                 self.execute("ROLLBACK TO doctor; RELEASE doctor").await?;
-                Ok(Err(message))
+                Ok(Err(refused))
             }
         }
     }
@@ -143,7 +163,7 @@ impl Session {
         match result {
             Ok(messages) => Ok(done(&messages)),
             Err(error) => {
-                let (sqlstate, message) = refusal(error)?;
+                let Refusal { sqlstate, message } = refusal(error)?;
                 match sqlstate.as_str() {
                     "55P03" | "40P01" => Ok(Attempt::LockTimeout),
                     _ => Ok(Attempt::Refused { sqlstate, message }),
@@ -163,16 +183,17 @@ fn done(messages: &[SimpleQueryMessage]) -> Attempt {
     }
 }
 
-/// The SQLSTATE and the server's message, unless the error ended the session.
-fn refusal(error: DoctorError) -> Result<(String, String), DoctorError> {
+/// The server's refusal, unless the error ended the session.
+pub(super) fn refusal(error: DoctorError) -> Result<Refusal, DoctorError> {
     let refused = match &error {
         DoctorError::Postgres(error) => error.as_db_error(),
         _ => None,
     };
     match refused {
-        Some(refused) if !ends_session(refused.code()) => {
-            Ok((refused.code().code().to_owned(), refused.message().to_owned()))
-        }
+        Some(refused) if !ends_session(refused.code()) => Ok(Refusal {
+            sqlstate: refused.code().code().to_owned(),
+            message: refused.message().to_owned(),
+        }),
         _ => Err(error),
     }
 }

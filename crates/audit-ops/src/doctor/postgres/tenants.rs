@@ -4,7 +4,7 @@ use tokio_postgres::types::Type;
 
 use super::privileges::Privileges;
 use super::probe_rows::ProbeRows;
-use super::session::{Attempt, LOCK_TIMEOUT_REASON, Session, answered};
+use super::session::{Attempt, LOCK_TIMEOUT_REASON, Refusal, Session, answered};
 use crate::doctor::Code::TenantRead;
 use crate::doctor::{DoctorError, Finding, Severity};
 
@@ -47,10 +47,10 @@ async fn cannot_read(session: &Session) -> Result<Finding, DoctorError> {
                 Finding::ok(TenantRead, "this user may not read: refused (42501)")
             }
             Attempt::Refused { sqlstate, message } => {
-                Finding::unchecked(TenantRead, format!("{message} ({sqlstate})"))
+                Finding::not_run(TenantRead, format!("{message} ({sqlstate})"))
             }
             Attempt::Done { .. } => Finding::unchecked(TenantRead, "this user may read some columns only"),
-            Attempt::LockTimeout => Finding::unchecked(TenantRead, LOCK_TIMEOUT_REASON),
+            Attempt::LockTimeout => Finding::not_run(TenantRead, LOCK_TIMEOUT_REASON),
         },
     )
 }
@@ -63,6 +63,8 @@ enum Visibility {
     Others(&'static str),
     /// No row, not even its own, so the result is inconclusive.
     Nothing(String),
+    /// The server refused to show any.
+    Unknown(Refusal),
 }
 
 impl Visibility {
@@ -70,6 +72,7 @@ impl Visibility {
         match self {
             Self::OwnOnly(how) => Finding::ok(TenantRead, how),
             Self::Nothing(why) => Finding::unchecked(TenantRead, why),
+            Self::Unknown(refused) => refused.needs_a_right(TenantRead),
             Self::Others(how) if privileges.row_security_applies && privileges.is_auditor => Finding {
                 code: TenantRead,
                 severity: Severity::Info,
@@ -94,8 +97,8 @@ impl Visibility {
 
 /// Why the visibility could not be determined.
 enum ProbeError {
-    /// The server refused the query, with this message.
-    Refused(String),
+    /// The server refused the query.
+    Refused(Refusal),
     /// The examination cannot continue.
     Fatal(DoctorError),
 }
@@ -110,7 +113,7 @@ impl From<DoctorError> for ProbeError {
 fn or_inconclusive(result: Result<Visibility, ProbeError>) -> Result<Visibility, DoctorError> {
     match result {
         Ok(visibility) => Ok(visibility),
-        Err(ProbeError::Refused(message)) => Ok(Visibility::Nothing(message)),
+        Err(ProbeError::Refused(refused)) => Ok(Visibility::Unknown(refused)),
         Err(ProbeError::Fatal(error)) => Err(error),
     }
 }
@@ -225,6 +228,7 @@ async fn as_reader(session: &Session, probe: &ProbeRows) -> Result<Option<Findin
             TenantRead,
             "in the reader's role, a tenant sees its own row and no other",
         ),
+        Visibility::Unknown(refused) => refused.needs_a_right(TenantRead),
         Visibility::Nothing(_) => Finding::new(
             TenantRead,
             Severity::Warning,

@@ -4,18 +4,23 @@ use diesel::connection::SimpleConnection;
 use diesel::sql_types::Text;
 use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 
-use super::{MIGRATIONS, value};
+use super::{MIGRATIONS, value, values};
 use crate::doctor::allow::Allowed;
+use crate::doctor::text::comment;
 use crate::doctor::{
     Code::{self, *},
     Finding, Severity,
 };
+use crate::is_harmful;
 
 /// The trail's objects, and those whose text names it: SQLite records no dependencies. Objects without a text belong to
 /// constraints.
 const OBJECTS: &str = "SELECT type AS kind, name, tbl_name AS on_table, sql AS text FROM sqlite_master \
      WHERE sql IS NOT NULL AND (tbl_name = 'audit_logs' COLLATE NOCASE OR instr(lower(sql), 'audit_logs') > 0) \
      ORDER BY type, name";
+
+/// The columns of audit_logs. One that is missing or differs has lost values, or lets a row be stored without them.
+const COLUMNS: &str = "SELECT name || ' ' || type || ' ' || \"notnull\" || ' ' || coalesce(dflt_value, '') || ' ' || pk AS value FROM pragma_table_info('audit_logs')";
 
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 struct Object {
@@ -35,7 +40,15 @@ pub(super) fn examine(
     allowed: &mut Allowed,
 ) -> diesel::QueryResult<Vec<Finding>> {
     let existing = sql_query(OBJECTS).load::<Object>(conn)?;
-    let mut findings = compare(&expected()?, &existing, allowed);
+    let (expected, columns) = expected()?;
+    let mut findings = compare(&expected, &existing, allowed);
+    let existing_columns = values(conn, COLUMNS)?;
+    if !columns.iter().all(|column| existing_columns.contains(column)) {
+        findings
+            .iter_mut()
+            .filter(|finding| finding.code == Tables)
+            .for_each(|finding| finding.severity = Severity::Critical);
+    }
     for (code, ok) in [
         (Triggers, "as the migrations created them"),
         (OtherTriggers, "none"),
@@ -52,17 +65,17 @@ pub(super) fn examine(
 
 /// The objects of a new database. SQLite rewrites the statement of a table with each ALTER TABLE, so the text of the
 /// migrations does not tell.
-fn expected() -> diesel::QueryResult<Vec<Object>> {
+fn expected() -> diesel::QueryResult<(Vec<Object>, Vec<String>)> {
     let conn = SqliteConnection::establish(":memory:");
     let mut conn = conn.map_err(|error| diesel::result::Error::QueryBuilderError(error.into()))?;
     for (_, sql) in MIGRATIONS {
         conn.batch_execute(sql)?;
     }
-    sql_query(OBJECTS).load(&mut conn)
+    Ok((sql_query(OBJECTS).load(&mut conn)?, values(&mut conn, COLUMNS)?))
 }
 
 fn compare(expected: &[Object], existing: &[Object], allowed: &mut Allowed) -> Vec<Finding> {
-    let same = |a: &&Object, b: &Object| (&a.kind, &a.name) == (&b.kind, &b.name);
+    let same = |a: &&Object, b: &Object| a.kind == b.kind && a.name.eq_ignore_ascii_case(&b.name);
     let mut findings = Vec::new();
     for object in expected.iter().filter(|object| !existing.contains(object)) {
         let changed = existing.iter().any(|other| same(&object, other));
@@ -80,11 +93,12 @@ fn compare(expected: &[Object], existing: &[Object], allowed: &mut Allowed) -> V
         );
         if !allowed.allows(&[(object.kind.clone(), object.name.clone())], &found) {
             let remedy = format!(
-                "DROP {} {};\n-- or, if it is intended, allow it (--allow): {} {}",
-                object.kind.to_uppercase(),
-                quoted(&object.name),
-                object.kind,
-                object.name
+                "{}\n{}",
+                drop_statement(object),
+                comment(&format!(
+                    "or, if it is intended, allow it (--allow): {} {}",
+                    object.kind, object.name
+                ))
             );
             findings.push(Finding::new(code, severity, found, remedy));
         }
@@ -120,7 +134,7 @@ fn additional_object(object: &Object) -> (Code, Severity) {
     let of_trail = object.on_table.eq_ignore_ascii_case("audit_logs");
     match object.kind.as_str() {
         // It can change what is inserted, or leave it out.
-        "trigger" if of_trail && !text.contains(" AFTER ") => (OtherTriggers, Severity::Critical),
+        "trigger" if of_trail && !runs_after(object) => (OtherTriggers, Severity::Critical),
         "trigger" if of_trail => (OtherTriggers, Severity::Warning),
         "index" if of_trail && text.contains(" UNIQUE ") => (Indexes, Severity::Critical),
         "index" if of_trail => (Indexes, Severity::Info),
@@ -128,8 +142,29 @@ fn additional_object(object: &Object) -> (Code, Severity) {
     }
 }
 
+/// Whether a trigger runs after the row is stored. Its name, quoted or not, precedes that word; if it cannot be found,
+/// the trigger may be one that runs before.
+fn runs_after(object: &Object) -> bool {
+    let after_name = |name: &str| {
+        let (_, rest) = object.text.split_once(name)?;
+        let rest = rest.trim_start_matches(['"', '\'', '`', ']']).trim_start();
+        Some(rest.get(..5)?.eq_ignore_ascii_case("AFTER"))
+    };
+    let found = after_name(&quoted(&object.name)).or_else(|| after_name(&object.name));
+    found.unwrap_or(false)
+}
+
 fn first_line(sql: &str) -> &str {
     sql.lines().next().unwrap_or_default()
+}
+
+/// SQLite has no escapes for identifiers, so a name that cannot be printed is only described.
+fn drop_statement(object: &Object) -> String {
+    if object.name.contains(is_harmful) {
+        let advice = "look at it, and drop it with a program that quotes its name, which cannot be printed:";
+        return comment(&format!("{advice} {} {}", object.kind, object.name));
+    }
+    format!("DROP {} {};", object.kind.to_uppercase(), quoted(&object.name))
 }
 
 /// A name as an SQL identifier.
@@ -206,6 +241,21 @@ mod tests {
                 OtherTriggers,
                 Warning,
             ),
+            (
+                "CREATE TRIGGER \"x AFTER y\" BEFORE INSERT ON audit_logs BEGIN SELECT RAISE(IGNORE); END",
+                OtherTriggers,
+                Critical,
+            ),
+            (
+                "CREATE TRIGGER 'x' AFTER INSERT ON audit_logs BEGIN SELECT ' BEFORE '; END",
+                OtherTriggers,
+                Warning,
+            ),
+            (
+                "DROP TRIGGER audit_logs_no_update; CREATE TRIGGER AUDIT_LOGS_NO_UPDATE AFTER UPDATE ON audit_logs BEGIN SELECT 1; END",
+                Triggers,
+                Critical,
+            ),
             ("DROP INDEX audit_logs_time", Indexes, Warning),
             (
                 "DROP INDEX audit_logs_time; CREATE INDEX audit_logs_time ON audit_logs (action)",
@@ -242,17 +292,50 @@ mod tests {
     }
 
     #[test]
+    fn a_name_with_a_line_break_is_no_part_of_the_remedy() {
+        let mut conn = migrated();
+        conn.batch_execute(
+            "CREATE TABLE important (a); CREATE VIEW \"v\nDROP TABLE important; --\" AS SELECT * FROM audit_logs",
+        )
+        .unwrap();
+        let differences = found(&mut conn);
+        assert!(
+            differences[0].2.contains("view v\\u{a}DROP TABLE important"),
+            "{differences:?}"
+        );
+        // Comments alone are no statement.
+        conn.batch_execute(&format!("{}\nSELECT 1 FROM important", differences[0].2))
+            .unwrap();
+        let mut allowed = Allowed::new(&AllowList::parse("view v\\u{a}DROP TABLE important; --").unwrap());
+        let findings = examine(&mut conn, &mut allowed).unwrap();
+        assert!(
+            findings.iter().all(|finding| finding.severity == Severity::Ok),
+            "{findings:#?}"
+        );
+    }
+
+    #[test]
     fn a_table_that_was_altered_is_found() {
-        for alter in [
-            "ALTER TABLE audit_logs ADD COLUMN session_id TEXT",
-            "ALTER TABLE audit_logs RENAME COLUMN writer_seq TO seq",
+        for (alter, severity) in [
+            (
+                "ALTER TABLE audit_logs ADD COLUMN session_id TEXT",
+                Severity::Warning,
+            ),
+            (
+                "ALTER TABLE audit_logs RENAME COLUMN writer_seq TO seq",
+                Severity::Critical,
+            ),
+            (
+                "ALTER TABLE audit_logs DROP COLUMN user_agent",
+                Severity::Critical,
+            ),
         ] {
             let mut conn = migrated();
             conn.batch_execute(alter).unwrap();
             let differences = found(&mut conn);
             assert_eq!(
                 (differences[0].0, differences[0].1),
-                (Tables, Severity::Warning),
+                (Tables, severity),
                 "{alter}"
             );
         }

@@ -4,7 +4,7 @@ WITH tables AS (
          SELECT @trail@::oid AS oid UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = @trail@
          UNION ALL
          SELECT c.oid FROM pg_class c JOIN pg_class trail ON trail.relnamespace = c.relnamespace
-         WHERE trail.oid = @trail@ AND c.relname ~ '^audit_(legal_holds|retention_|roles)'),
+         WHERE trail.oid = @trail@ AND c.relname ~ '^(audit_legal_holds|audit_retention_|audit_roles|__diesel_schema_migrations$)' AND c.relkind IN ('r', 'p')),
      idle AS (
          SELECT a.pid, a.usename, a.xact_start, a.state_change FROM pg_stat_activity a
          WHERE a.state LIKE 'idle in transaction%' AND a.state_change < clock_timestamp() - interval '5 seconds'

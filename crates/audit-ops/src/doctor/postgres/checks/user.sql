@@ -1,6 +1,8 @@
--- This user must not be able to bypass the rights on the trail. The owner of its schema may drop the tables in it.
+-- This user must not be able to bypass the rights on the trail. The owner of its schema may drop the tables in it, and the
+-- owner of the database all of it.
 WITH me AS (SELECT * FROM pg_roles WHERE rolname = current_user),
-     trail AS (SELECT c.relowner, n.nspowner, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = @trail@)
+     trail AS (SELECT c.relowner, n.nspowner, n.nspname, b.datdba, b.datname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+               JOIN pg_database b ON b.datname = current_database() WHERE c.oid = @trail@)
 SELECT 'critical',
        format('%s is a superuser: it can remove the protection of the rows, and sees every tenant', rolname),
        'CREATE ROLE app LOGIN PASSWORD ''…''; GRANT audit_writer TO app;' || E'\n-- and put that user into the application''s URL'
@@ -16,6 +18,11 @@ SELECT 'critical',
        format('%s is, or may become, the owner of the schema %s: it can drop audit_logs', rolname, nspname),
        format('ALTER SCHEMA %I OWNER TO %I;', nspname, pg_get_userbyid(relowner))
 FROM me, trail WHERE NOT rolsuper AND NOT pg_has_role(me.oid, relowner, 'MEMBER') AND pg_has_role(me.oid, nspowner, 'MEMBER')
+UNION ALL
+SELECT 'critical',
+       format('%s is, or may become, the owner of the database %s: it can drop it, and the trail with it', rolname, datname),
+       format('ALTER DATABASE %I OWNER TO %I;', datname, pg_get_userbyid(relowner))
+FROM me, trail WHERE NOT rolsuper AND NOT pg_has_role(me.oid, relowner, 'MEMBER') AND pg_has_role(me.oid, datdba, 'MEMBER')
 UNION ALL
 SELECT 'critical', format('%s has BYPASSRLS: it sees every tenant', rolname), format('ALTER ROLE %I NOBYPASSRLS;', rolname)
 FROM me WHERE rolbypassrls AND NOT rolsuper

@@ -1,41 +1,16 @@
 //! The names that differ between databases: of the trail's schema, its owner and its roles.
 
 use super::description::{Key, Objects};
-use crate::doctor::DoctorError;
 use crate::doctor::postgres::session::Session;
+use crate::doctor::{DoctorError, Finding};
 
 /// Finds the table by the user's search_path.
 const TRAIL: &str = "SELECT c.oid::text, pg_catalog.quote_ident(n.nspname) \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.oid = pg_catalog.to_regclass('audit_logs')";
 
-/// The owner of most of the trail's tables and functions: somebody else may own one of them now.
-const OWNER: &str = "SELECT o.oid::text, quote_ident(o.rolname) FROM pg_roles o WHERE o.oid = ( \
-     SELECT mode() WITHIN GROUP (ORDER BY owner) FROM ( \
-         SELECT c.relowner AS owner FROM pg_class c JOIN pg_class t ON t.relnamespace = c.relnamespace \
-         WHERE t.oid = @trail@ AND c.relname LIKE 'audit!_%' ESCAPE '!' AND c.relkind IN ('r', 'p') \
-         UNION ALL SELECT p.proowner FROM pg_proc p JOIN pg_class t ON t.relnamespace = p.pronamespace \
-         WHERE t.oid = @trail@ AND p.proname LIKE 'audit!_%' ESCAPE '!') owners)";
-
-/// The roles as audit_roles names them. If the role of a policy has the rights of the part and the one that is named
-/// has none, then audit_roles was changed (a finding of `checks/roles.sql`), and that role is meant.
-const ROLES: &str = "SELECT a.kind, r.oid::text, quote_ident(r.rolname) FROM @schema@.audit_roles a \
-     LEFT JOIN (VALUES ('writer', 'audit_logs_insert', 'audit_logs_lookup'), ('auditor', 'audit_logs_read_all', 'audit_logs_digest')) \
-         w (kind, policy, function) ON w.kind = a.kind \
-     LEFT JOIN pg_policy p ON p.polrelid = @trail@ AND p.polname = w.policy AND array_length(p.polroles, 1) = 1 \
-     LEFT JOIN pg_proc f ON f.proname = w.function AND f.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = @trail@) \
-     JOIN pg_roles r ON r.oid = CASE WHEN EXISTS (SELECT FROM aclexplode(f.proacl) e WHERE e.grantee = p.polroles[1]) \
-         AND NOT EXISTS (SELECT FROM aclexplode(f.proacl) e WHERE e.grantee = a.role) THEN p.polroles[1] ELSE a.role END";
-
-/// The same for a user who may not read that table: by the policies and rights that each role has.
-const ROLES_BY_RIGHTS: &str = "SELECT k.part, r.oid::text, quote_ident(r.rolname) FROM ( \
-         SELECT CASE p.polname WHEN 'audit_logs_insert' THEN 'writer' WHEN 'audit_logs_read_tenant' THEN 'reader' \
-                               WHEN 'audit_logs_read_all' THEN 'auditor' END AS part, p.polroles[1] AS role \
-         FROM pg_policy p WHERE p.polrelid = @trail@ AND array_length(p.polroles, 1) = 1 \
-         UNION ALL \
-         SELECT 'maintainer', min(a.grantee::text)::oid FROM pg_proc p, aclexplode(p.proacl) a \
-         WHERE p.proname = 'audit_logs_index_closed_months' AND p.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = @trail@) AND a.grantee NOT IN (0, p.proowner) \
-         HAVING count(*) = 1) k JOIN pg_roles r ON r.oid = k.role WHERE k.part IS NOT NULL";
+/// The owner of audit_logs. Other objects do not decide: anybody who may create some could outnumber the trail's.
+const OWNER: &str = "SELECT o.oid::text, quote_ident(o.rolname) FROM pg_roles o JOIN pg_class c ON c.relowner = o.oid WHERE c.oid = @trail@";
 
 /// The trail's identity in one database. Names are quoted by the server.
 pub(in crate::doctor::postgres) struct Names {
@@ -45,6 +20,8 @@ pub(in crate::doctor::postgres) struct Names {
     pub(super) owner: String,
     /// Part, oid, name.
     roles: Vec<[String; 3]>,
+    /// What is wrong with the roles themselves.
+    pub(in crate::doctor::postgres) role_findings: Vec<Finding>,
 }
 
 impl Names {
@@ -63,15 +40,13 @@ impl Names {
             owner_oid: String::new(),
             owner: String::new(),
             roles: Vec::new(),
+            role_findings: Vec::new(),
         };
         if let Some([oid, name]) = first(session.rows(&names.sql(OWNER)).await?) {
             (names.owner_oid, names.owner) = (oid, name);
         }
-        let rows = match session.query_in_savepoint(&names.sql(ROLES)).await? {
-            Ok(rows) => rows,
-            Err(_) => session.rows(&names.sql(ROLES_BY_RIGHTS)).await?,
-        };
-        names.roles = rows.into_iter().filter_map(cells).collect();
+        let expected = super::description::parse(super::EXPECTED);
+        (names.roles, names.role_findings) = super::parts::query(session, &names, &expected).await?;
         Ok(Some(names))
     }
 
@@ -95,7 +70,16 @@ impl Names {
 
     /// Puts the names into a description. Objects of a role that does not exist are left out.
     pub(super) fn fill(&self, objects: Objects) -> Objects {
-        let filled = objects.into_iter().map(|(key, attributes)| {
+        let unknown: Vec<String> = ["writer", "reader", "auditor", "maintainer"]
+            .iter()
+            .filter(|part| self.role(part).is_none())
+            .map(|part| format!("@{part}@"))
+            .collect();
+        let is_unknown = |text: &String| unknown.iter().any(|role| text.contains(role));
+        let known = objects
+            .into_iter()
+            .filter(|(key, attributes)| !is_unknown(&key.name) && !attributes.values().any(is_unknown));
+        let filled = known.map(|(key, attributes)| {
             let key = Key {
                 relation: self.put(&key.relation),
                 name: self.put(&key.name),
@@ -106,26 +90,26 @@ impl Names {
                 .map(|(attribute, value)| (attribute, self.put(&value)));
             (key, attributes.collect())
         });
-        filled
-            .filter(
-                |(key, attributes): &(Key, std::collections::BTreeMap<String, String>)| {
-                    let unknown = |text: &String| {
-                        ["@writer@", "@reader@", "@auditor@", "@maintainer@"]
-                            .iter()
-                            .any(|role| text.contains(role))
-                    };
-                    !unknown(&key.name) && !attributes.values().any(unknown)
-                },
-            )
-            .collect()
+        filled.collect()
     }
 
+    /// Replaces the placeholders in one pass: a name may look like one.
     fn put(&self, text: &str) -> String {
-        self.placeholders()
-            .iter()
-            .fold(text.to_owned(), |text, (placeholder, name)| {
-                text.replace(placeholder, name)
-            })
+        let placeholders = self.placeholders();
+        let (mut filled, mut rest) = (String::with_capacity(text.len()), text);
+        while let Some(at) = rest.find('@') {
+            filled.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let found = placeholders
+                .iter()
+                .find(|(placeholder, _)| rest.starts_with(placeholder.as_str()));
+            let (placeholder, name) = found.map_or(("@", "@"), |(placeholder, name)| {
+                (placeholder.as_str(), name.as_str())
+            });
+            filled.push_str(name);
+            rest = &rest[placeholder.len()..];
+        }
+        filled + rest
     }
 
     /// Replaces the names by the placeholders.
@@ -153,6 +137,22 @@ impl Names {
     pub(super) fn role(&self, part: &str) -> Option<&str> {
         let role = self.roles.iter().find(|[of, _, _]| of == part)?;
         Some(&role[2])
+    }
+}
+
+#[cfg(test)]
+impl Names {
+    /// Names for tests.
+    pub(super) fn of(schema: &str, owner: &str, roles: &[(&str, &str)]) -> Self {
+        let role = |(part, name): &(&str, &str)| [(*part).to_owned(), "1".to_owned(), (*name).to_owned()];
+        Self {
+            trail: "1".to_owned(),
+            schema: schema.to_owned(),
+            owner_oid: "1".to_owned(),
+            owner: owner.to_owned(),
+            roles: roles.iter().map(role).collect(),
+            role_findings: Vec::new(),
+        }
     }
 }
 

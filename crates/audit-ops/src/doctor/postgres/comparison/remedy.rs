@@ -7,6 +7,7 @@ mod tables;
 use super::description::{Attributes, Key, MONTH, Objects};
 use super::difference::Difference;
 use super::names::Names;
+use crate::is_harmful;
 
 /// More tables than these are handled in a loop.
 const SINGLE: usize = 3;
@@ -24,13 +25,13 @@ pub(super) fn of(difference: &Difference, expected: &Objects, names: &Names) -> 
         "constraint" => context.constraint(),
         "index" => context.index(),
         "trigger" => context.trigger(),
-        "rule" => context.each(&format!("DROP RULE {} ON $table", difference.name)),
+        "rule" => context.each(&format!("DROP RULE {} ON \0", difference.name)),
         "policy" => context.policy(),
         "function" => context.function(),
         "grant" => context.grant(),
-        "usage" => context.each(&format!("GRANT USAGE ON SCHEMA $table TO {}", difference.name)),
+        "usage" => context.each(&format!("GRANT USAGE ON SCHEMA \0 TO {}", difference.name)),
         "default privileges" => context.each(&format!(
-            "ALTER DEFAULT PRIVILEGES $table REVOKE ALL ON {} FROM {}",
+            "ALTER DEFAULT PRIVILEGES \0 REVOKE ALL ON {} FROM {}",
             difference.attribute, difference.name
         )),
         "role" if difference.attribute == "SUPERUSER" && context.found() == "the first superuser" => {
@@ -40,8 +41,15 @@ pub(super) fn of(difference: &Difference, expected: &Objects, names: &Names) -> 
         "member" => format!("{};", difference.object.get("remove").map_or("", String::as_str)),
         "combination" => context.combination(),
         "schema" => format!("ALTER SCHEMA {} OWNER TO {};", difference.name, names.owner),
-        "setting" => context.each(&format!("ALTER $table RESET {}", difference.name)),
-        "prepared" => format!("ROLLBACK PREPARED {};", difference.name),
+        "setting" => context.each(&format!("ALTER \0 RESET {}", difference.name)),
+        "database" => format!("ALTER DATABASE {} OWNER TO {};", difference.name, names.owner),
+        "login" if difference.relations == ["predefined"] => {
+            format!(
+                "REVOKE {} FROM {} CASCADE;",
+                difference.attribute, difference.name
+            )
+        }
+        "login" => format!("ALTER ROLE {} NO{};", difference.name, difference.attribute),
         "dependent" => format!("{};", difference.object.get("remove").map_or("", String::as_str)),
         "relation" => format!(
             "-- attach it to audit_logs; or look at its content, then:\nDROP {} {};",
@@ -101,7 +109,7 @@ impl Context<'_> {
         own.or_else(|| self.expected.get(&key(format!("of {name}"))))
     }
 
-    /// The statement for each table that differs; `$table` is its name.
+    /// The statement for each table that differs. NUL, which no name contains, is replaced by its name.
     fn each(&self, statement: &str) -> String {
         for_each(&self.difference.relations, statement)
     }
@@ -144,19 +152,19 @@ fn privileges(text: &str) -> Vec<String> {
 /// The statement for each table, in a loop if there are many.
 fn for_each(relations: &[String], statement: &str) -> String {
     // A name with a dollar sign could end the loop's text, and one with a percent sign its format.
-    let special = |text: &str| text.contains(['$', '%', '\n']);
+    let special = |text: &str| text.contains(['$', '%']) || text.contains(is_harmful);
     let in_loop = relations.len() > SINGLE
         && !relations.iter().any(|relation| special(relation))
-        && !special(&statement.replace("$table", ""));
+        && !special(&statement.replace("\0", ""));
     if !in_loop {
         let lines: Vec<String> = relations
             .iter()
-            .map(|relation| statement.replace("$table", relation) + ";")
+            .map(|relation| statement.replace("\0", relation) + ";")
             .collect();
         return lines.join("\n");
     }
     let names: Vec<String> = relations.iter().map(|relation| literal(relation)).collect();
-    let statement = literal(&statement.replace("$table", "%1$s"));
+    let statement = literal(&statement.replace("\0", "%1$s"));
     format!(
         "DO $do$\nDECLARE part text;\nBEGIN\n  FOREACH part IN ARRAY ARRAY[\n    {}\n  ]::text[] LOOP\n    \
          EXECUTE pg_catalog.format({statement}, part);\n  END LOOP;\nEND $do$;",
@@ -165,7 +173,7 @@ fn for_each(relations: &[String], statement: &str) -> String {
 }
 
 /// A text as an SQL literal, whatever standard_conforming_strings is.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if text.contains('\\') {
         format!("E'{}'", quoted.replace('\\', "\\\\"))
@@ -190,10 +198,10 @@ mod tests {
     fn a_few_tables_have_a_statement_each_and_many_a_loop() {
         let tables: Vec<String> = (1..=4).map(|n| format!("public.t{n}")).collect();
         assert_eq!(
-            for_each(&tables[..2], "ALTER TABLE $table NOT OF"),
+            for_each(&tables[..2], "ALTER TABLE \0 NOT OF"),
             "ALTER TABLE public.t1 NOT OF;\nALTER TABLE public.t2 NOT OF;"
         );
-        let looped = for_each(&tables, "ALTER TABLE $table ALTER COLUMN a SET DEFAULT 'x'");
+        let looped = for_each(&tables, "ALTER TABLE \0 ALTER COLUMN a SET DEFAULT 'x'");
         assert!(
             looped.starts_with("DO $do$") && looped.contains("'public.t4'"),
             "{looped}"
@@ -203,7 +211,7 @@ mod tests {
             "{looped}"
         );
         let odd = ["a", "b", "c", "\"$do$\""].map(str::to_owned);
-        assert!(!for_each(&odd, "DROP TABLE $table").contains("EXECUTE"));
+        assert!(!for_each(&odd, "DROP TABLE \0").contains("EXECUTE"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod rights;
 #[cfg(test)]
 mod tests;
 
-use self::rights::{grant, member, role, setting};
+use self::rights::{grant, login, member, role, setting};
 use super::difference::Change::{self, Changed, Missing, Unexpected};
 use super::difference::Place::{self, Partition, Trail};
 use super::difference::Single;
@@ -33,6 +33,9 @@ pub(super) fn judge(single: &Single) -> Option<Judgement> {
     let (change, place) = (single.change(), single.place);
     let (attribute, found) = (single.attribute, single.found.unwrap_or_default());
     match single.key.kind.as_str() {
+        "table" if single.key.table().ends_with(".__diesel_schema_migrations") => {
+            migrations(attribute, change)
+        }
         "table" => table(attribute, change, place, found),
         "column" => column(&single.key.name, attribute, change),
         "constraint" => constraint(single, attribute, change),
@@ -61,6 +64,8 @@ pub(super) fn judge(single: &Single) -> Option<Judgement> {
             "as the schema's owner it can drop the trail's tables",
         ),
         "schema" => verdict(Roles, Critical, "it can drop the trail's tables"),
+        "database" => verdict(Roles, Warning, "it can drop the database, and the trail with it"),
+        "login" => login(&single.key.relation, attribute, found),
         "setting" => setting(&single.key.name, found),
         "prepared" => verdict(
             PreparedTransactions,
@@ -112,6 +117,13 @@ fn table(attribute: &str, change: Change, place: Place, found: &str) -> Option<J
         ),
         ("rights that the owner lacks", ..) => verdict(Grants, Warning, "the trail's functions need them"),
         ("foreign key triggers", ..) => verdict(Triggers, Warning, "references are not checked"),
+        ("name", ..)
+            if found
+                .split_once(" instead of ")
+                .is_some_and(|(table, name)| table.ends_with(&format!(".{name}"))) =>
+        {
+            verdict(UnattachedTables, Warning, "it is in another schema")
+        }
         ("name", ..) => verdict(UnattachedTables, Info, "it was created manually"),
         ("bounds", ..) => verdict(
             UnattachedTables,
@@ -121,6 +133,24 @@ fn table(attribute: &str, change: Change, place: Place, found: &str) -> Option<J
         ("detachment", ..) => verdict(UnattachedTables, Warning, "queries do not find its rows"),
         ("tablespace" | "options" | "toast options" | "replica identity", ..) => verdict(Tables, Info, ""),
         ("extension", ..) => verdict(Tables, Critical, "dropping the extension drops it"),
+        _ => verdict(Tables, Warning, ""),
+    }
+}
+
+/// The list of migrations belongs to the tool that runs them, as the owner: so do the triggers on it.
+fn migrations(attribute: &str, change: Change) -> Option<Judgement> {
+    match (attribute, change) {
+        ("", Missing) => verdict(
+            Migrations,
+            Warning,
+            "the next migration would run all of them again",
+        ),
+        ("owner", _) => verdict(
+            Tables,
+            Critical,
+            "what its owner adds to it runs as the trail's owner",
+        ),
+        ("options" | "toast options" | "replica identity" | "tablespace", _) => verdict(Tables, Info, ""),
         _ => verdict(Tables, Warning, ""),
     }
 }
@@ -138,6 +168,11 @@ fn column(name: &str, attribute: &str, change: Change) -> Option<Judgement> {
             "the stored values may have been rewritten, and programs cannot use it",
         ),
         ("", Unexpected) => verdict(Tables, Warning, ""),
+        ("position", _) => verdict(
+            Tables,
+            Critical,
+            "it was dropped and created again, so that it has not the values that were written",
+        ),
         ("generated" | "identity", _) => verdict(Tables, Critical, "the database replaces what is inserted"),
         ("default", _) if is_evidence => verdict(Tables, Critical, "the database records other values"),
         ("default", _) => verdict(Tables, Warning, ""),
@@ -182,6 +217,7 @@ fn index(single: &Single, attribute: &str, change: Change) -> Option<Judgement> 
         ),
         ("", Unexpected) => verdict(Indexes, Info, "it slows down every insert"),
         ("unique", _) => verdict(Indexes, Critical, SWALLOWS),
+        ("options" | "tablespace", _) => verdict(Indexes, Info, ""),
         ("validity", _) => verdict(Indexes, Warning, "queries do not use it"),
         _ => verdict(Indexes, Warning, ""),
     }
@@ -195,6 +231,11 @@ fn trigger(single: &Single, attribute: &str, change: Change, found: &str) -> Opt
             verdict(Triggers, Critical, "nothing refuses a change of its rows")
         }
         ("enabled", _) => verdict(Triggers, Warning, "a session in replica mode can change its rows"),
+        ("", Unexpected) if single.key.table().ends_with(".__diesel_schema_migrations") => verdict(
+            OtherTriggers,
+            Critical,
+            "it runs with the rights of the trail's owner",
+        ),
         ("", Unexpected) => {
             let enabled = single.object.get("enabled").is_some_and(|text| !disabled(text));
             if enabled && found.contains(" BEFORE ") && found.contains("INSERT") {

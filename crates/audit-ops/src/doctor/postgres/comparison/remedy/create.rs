@@ -23,7 +23,11 @@ pub(super) fn table(relation: &str, root: &str, expected: &Objects) -> String {
             .filter(move |(key, _)| key.kind == kind && key.relation == relation)
     };
     let attribute = |name: &str| of("table").find_map(|(_, attributes)| attributes.get(name));
-    let columns: Vec<String> = of("column")
+    let position = |attributes: &Attributes| attributes.get("position").and_then(|at| at.parse::<u16>().ok());
+    let mut columns: Vec<_> = of("column").collect();
+    columns.sort_by_key(|(_, attributes)| position(attributes));
+    let columns: Vec<String> = columns
+        .into_iter()
         .map(|(key, attributes)| column(&key.name, attributes))
         .collect();
     let mut lines = vec!["-- its rows can only come from a backup".to_owned()];
@@ -43,7 +47,8 @@ pub(super) fn table(relation: &str, root: &str, expected: &Objects) -> String {
     for (key, attributes) in of("index").filter(|(key, _)| own(key)) {
         lines.push(format!(
             "CREATE INDEX {} ON {relation} {};",
-            key.name, attributes[""]
+            key.name,
+            index(attributes)
         ));
     }
     for (key, attributes) in of("trigger") {
@@ -63,6 +68,15 @@ pub(super) fn table(relation: &str, root: &str, expected: &Objects) -> String {
     }
     lines.extend(grants(&format!("TABLE {relation}"), expected));
     lines.join("\n")
+}
+
+/// What follows the table's name in CREATE INDEX.
+pub(super) fn index(attributes: &Attributes) -> String {
+    let of = |attribute: &str| attributes.get(attribute).map_or("", String::as_str);
+    match of("options") {
+        "" => of("").to_owned(),
+        options => format!("{} WITH ({options})", of("")),
+    }
 }
 
 /// The rights on an object, and no others.

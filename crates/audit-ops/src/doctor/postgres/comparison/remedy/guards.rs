@@ -7,7 +7,7 @@ use super::{Context, create, privileges};
 impl Context<'_> {
     pub(super) fn trigger(&self) -> String {
         let Difference { name, attribute, .. } = self.difference;
-        let drop = format!("DROP TRIGGER IF EXISTS {name} ON $table");
+        let drop = format!("DROP TRIGGER IF EXISTS {name} ON \0");
         match (attribute.as_str(), self.difference.change()) {
             ("", Change::Unexpected) => {
                 // A trigger for each row is cloned to the partitions.
@@ -25,25 +25,25 @@ impl Context<'_> {
                     };
                     let is_clone = trigger.contains_key("cloned");
                     if !(is_clone && self.difference.relations.contains(&self.root())) {
-                        lines.push(drop.replace("$table", relation) + ";");
+                        lines.push(drop.replace("\0", relation) + ";");
                         lines.push(self.wanted().replace("@table@", relation) + ";");
                     }
                 }
-                lines.push(self.each(&format!("ALTER TABLE $table ENABLE ALWAYS TRIGGER {name}")));
+                lines.push(self.each(&format!("ALTER TABLE \0 ENABLE ALWAYS TRIGGER {name}")));
                 lines.join("\n")
             }
-            _ => self.each(&format!("ALTER TABLE $table ENABLE ALWAYS TRIGGER {name}")),
+            _ => self.each(&format!("ALTER TABLE \0 ENABLE ALWAYS TRIGGER {name}")),
         }
     }
 
     pub(super) fn policy(&self) -> String {
         let name = &self.difference.name;
-        let drop = self.each(&format!("DROP POLICY IF EXISTS {name} ON $table"));
+        let drop = self.each(&format!("DROP POLICY IF EXISTS {name} ON \0"));
         match self.difference.change() {
             Change::Unexpected => drop,
             _ => format!(
                 "{drop}\n{}",
-                self.each(&format!("CREATE POLICY {name} ON $table {}", self.wanted()))
+                self.each(&format!("CREATE POLICY {name} ON \0 {}", self.wanted()))
             ),
         }
     }
@@ -70,15 +70,18 @@ impl Context<'_> {
         } else {
             "TABLE "
         };
-        let grant = |one: &String| format!("GRANT {one} ON {table}$table TO {name}");
-        let revoke = |one: &String| format!("REVOKE {one} ON {table}$table FROM {name} CASCADE");
+        let grant = |one: &String| format!("GRANT {one} ON {table}\0 TO {name}");
+        let revoke = |one: &String| format!("REVOKE {one} ON {table}\0 FROM {name} CASCADE");
         let privileges = privileges(&self.difference.attribute);
         if self.difference.change() == Change::Missing {
             return self.lines(privileges.iter().map(grant));
         }
+        let relation = self.difference.relations.first().map_or("", String::as_str);
+        if name == "PUBLIC" && privileges == ["USAGE"] && relation.starts_with("SCHEMA ") {
+            return self.usage_of_public(relation);
+        }
         let mut statements: Vec<String> = privileges.iter().map(revoke).collect();
         // A right on the table takes those on its columns with it.
-        let relation = self.difference.relations.first().map_or("", String::as_str);
         let key = Key {
             kind: "grant".to_owned(),
             relation: format!("{table}{relation}"),
@@ -99,6 +102,21 @@ impl Context<'_> {
         self.lines(statements.into_iter())
     }
 
+    /// The trail's roles need the right themselves before PUBLIC loses it.
+    fn usage_of_public(&self, relation: &str) -> String {
+        let parts = ["writer", "reader", "auditor", "maintainer"].map(|part| self.names.role(part));
+        let roles: Vec<&str> = parts
+            .into_iter()
+            .flatten()
+            .chain([self.names.owner.as_str()])
+            .collect();
+        format!(
+            "-- programs that use other objects of this schema need the right, too; better give the trail a schema of its own\n\
+             GRANT USAGE ON {relation} TO {};\nREVOKE USAGE ON {relation} FROM PUBLIC CASCADE;",
+            roles.join(", ")
+        )
+    }
+
     fn lines(&self, statements: impl Iterator<Item = String>) -> String {
         let lines: Vec<String> = statements.map(|statement| self.each(&statement)).collect();
         lines.join("\n")
@@ -114,7 +132,8 @@ impl Context<'_> {
         let wanted = self.expected.get(&key);
         let kind = self.difference.object.get("").map_or("FUNCTION", String::as_str);
         match (attribute.as_str(), wanted) {
-            ("", None) => format!("DROP {kind} {name};"),
+            // The list has its dependents, too.
+            ("", None) => format!("DROP {kind} {name} CASCADE;"),
             ("owner", Some(_)) => format!("ALTER ROUTINE {name} OWNER TO {};", self.wanted()),
             ("extension", Some(_)) => format!("ALTER EXTENSION {} DROP ROUTINE {name};", self.found()),
             ("rights that the owner lacks", Some(_)) => {

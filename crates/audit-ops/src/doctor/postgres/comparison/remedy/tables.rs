@@ -3,7 +3,7 @@
 use super::super::description::MONTH;
 use super::super::difference::{Change, Difference};
 use super::super::finding::schema_of;
-use super::{Context, create};
+use super::{Context, create, literal};
 
 impl Context<'_> {
     pub(super) fn table(&self) -> String {
@@ -12,33 +12,37 @@ impl Context<'_> {
             ("", Change::Missing) => self.recreate_tables(),
             ("", Change::Unexpected) => self.each(
                 "-- look at its rows, then detach it: it must not be the default partition under another name\n\
-                 ALTER TABLE @root@ DETACH PARTITION $table",
+                 ALTER TABLE @root@ DETACH PARTITION \0",
             ),
-            ("", _) => self.each("-- look at its rows, then detach it\nALTER TABLE @root@ DETACH PARTITION $table"),
-            ("owner", _) => self.each(&format!("ALTER TABLE $table OWNER TO {wanted}")),
-            ("persistence", _) => self.each("ALTER TABLE $table SET LOGGED"),
-            ("access method", _) => self.each("ALTER TABLE $table SET ACCESS METHOD heap"),
-            ("tablespace", _) => self.each("ALTER TABLE $table SET TABLESPACE pg_default"),
+            ("", _) => self.each("-- look at its rows, then detach it\nALTER TABLE @root@ DETACH PARTITION \0"),
+            ("owner", _) => self.each(&format!("ALTER TABLE \0 OWNER TO {wanted}")),
+            ("persistence", _) => self.each("ALTER TABLE \0 SET LOGGED"),
+            ("access method", _) => self.each("ALTER TABLE \0 SET ACCESS METHOD heap"),
+            ("tablespace", _) => self.each("ALTER TABLE \0 SET TABLESPACE pg_default"),
             ("options" | "toast options", _) => {
-                self.each(&format!("ALTER TABLE $table RESET ({})", option_names(found)))
+                self.each(&format!("ALTER TABLE \0 RESET ({})", option_names(found)))
             }
-            ("replica identity", _) => self.each("ALTER TABLE $table REPLICA IDENTITY DEFAULT"),
-            ("row security", Change::Missing) => self.each("ALTER TABLE $table ENABLE ROW LEVEL SECURITY"),
-            ("row security", _) => self.each("ALTER TABLE $table DISABLE ROW LEVEL SECURITY"),
-            ("forced row security", _) => self.each("ALTER TABLE $table NO FORCE ROW LEVEL SECURITY"),
-            ("detachment", _) => self.each("ALTER TABLE @root@ DETACH PARTITION $table FINALIZE"),
-            ("type", _) => self.each("ALTER TABLE $table NOT OF"),
-            ("parents", _) => self.each(&format!("ALTER TABLE $table NO INHERIT {found}")),
-            ("extension", _) => self.each(&format!("ALTER EXTENSION {found} DROP TABLE $table")),
+            ("replica identity", _) => self.each("ALTER TABLE \0 REPLICA IDENTITY DEFAULT"),
+            ("row security", Change::Missing) => self.each("ALTER TABLE \0 ENABLE ROW LEVEL SECURITY"),
+            ("row security", _) => self.each("ALTER TABLE \0 DISABLE ROW LEVEL SECURITY"),
+            ("forced row security", _) => self.each("ALTER TABLE \0 NO FORCE ROW LEVEL SECURITY"),
+            ("detachment", _) => self.each("ALTER TABLE @root@ DETACH PARTITION \0 FINALIZE"),
+            ("type", _) => self.each("ALTER TABLE \0 NOT OF"),
+            ("partition of", _) => self.each(&format!("ALTER TABLE {found} DETACH PARTITION \0")),
+            ("parents", _) => self.each(&format!("ALTER TABLE \0 NO INHERIT {found}")),
+            ("extension", _) => self.each(&format!("ALTER EXTENSION {found} DROP TABLE \0")),
             ("rights that the owner lacks", _) => {
-                self.each(&format!("GRANT ALL ON TABLE $table TO {}", self.names.owner))
+                self.each(&format!("GRANT ALL ON TABLE \0 TO {}", self.names.owner))
             }
             ("foreign key triggers", _) => format!(
                 "{}\n{}",
-                self.each("ALTER TABLE $table ENABLE TRIGGER ALL"),
+                self.each("ALTER TABLE \0 ENABLE TRIGGER ALL"),
                 self.always()
             ),
             ("name", _) => match found.split_once(" instead of ") {
+                Some((table, name)) if table.ends_with(&format!(".{name}")) => {
+                    format!("ALTER TABLE {table} SET SCHEMA {};", self.names.schema)
+                }
                 Some((table, name)) => format!("ALTER TABLE {table} RENAME TO {name};"),
                 None => String::new(),
             },
@@ -72,20 +76,22 @@ impl Context<'_> {
     pub(super) fn column(&self) -> String {
         let Difference { name, attribute, .. } = self.difference;
         let (found, wanted) = (self.found(), self.wanted());
-        let alter =
-            |action: &str| self.root_or_each(&format!("ALTER TABLE $table ALTER COLUMN {name} {action}"));
+        let alter = |action: &str| self.root_or_each(&format!("ALTER TABLE \0 ALTER COLUMN {name} {action}"));
         match (attribute.as_str(), self.difference.change()) {
             ("", Change::Missing) => self.root_or_each(&format!(
-                "-- its values can only come from a backup\nALTER TABLE $table ADD COLUMN {}",
+                "-- its values can only come from a backup\nALTER TABLE \0 ADD COLUMN {}",
                 create::column(name, &self.difference.object)
             )),
-            ("", Change::Unexpected) => self.root_or_each(&format!("ALTER TABLE $table DROP COLUMN {name}")),
+            ("", Change::Unexpected) => self.root_or_each(&format!("ALTER TABLE \0 DROP COLUMN {name}")),
             ("", _) => alter(&format!("TYPE {wanted} USING {name}::{wanted}")),
+            ("position", _) => {
+                "-- compare its values with a backup or an archive; nothing restores the position".to_owned()
+            }
             ("default", _) if wanted.is_empty() => {
-                self.each(&format!("ALTER TABLE $table ALTER COLUMN {name} DROP DEFAULT"))
+                self.each(&format!("ALTER TABLE \0 ALTER COLUMN {name} DROP DEFAULT"))
             }
             ("default", _) => self.each(&format!(
-                "ALTER TABLE $table ALTER COLUMN {name} SET DEFAULT {wanted}"
+                "ALTER TABLE \0 ALTER COLUMN {name} SET DEFAULT {wanted}"
             )),
             ("NOT NULL", _) if wanted.is_empty() => alter("DROP NOT NULL"),
             ("NOT NULL", _) => alter("SET NOT NULL"),
@@ -107,18 +113,16 @@ impl Context<'_> {
                     .map_or("", String::as_str);
                 // The storage of a type as PostgreSQL defines it.
                 self.each(&format!(
-                    "ALTER TABLE $table ALTER COLUMN {name} SET STORAGE {}",
+                    "ALTER TABLE \0 ALTER COLUMN {name} SET STORAGE {}",
                     if of_type == "inet" { "MAIN" } else { "EXTENDED" }
                 ))
             }
             ("compression", _) => self.each(&format!(
-                "ALTER TABLE $table ALTER COLUMN {name} SET COMPRESSION default"
+                "ALTER TABLE \0 ALTER COLUMN {name} SET COMPRESSION default"
             )),
-            ("statistics", _) => self.each(&format!(
-                "ALTER TABLE $table ALTER COLUMN {name} SET STATISTICS -1"
-            )),
+            ("statistics", _) => self.each(&format!("ALTER TABLE \0 ALTER COLUMN {name} SET STATISTICS -1")),
             ("options", _) => self.each(&format!(
-                "ALTER TABLE $table ALTER COLUMN {name} RESET ({})",
+                "ALTER TABLE \0 ALTER COLUMN {name} RESET ({})",
                 option_names(found)
             )),
             _ => String::new(),
@@ -128,10 +132,10 @@ impl Context<'_> {
     pub(super) fn constraint(&self) -> String {
         let Difference { name, attribute, .. } = self.difference;
         if attribute == "index" {
-            return self.each("REINDEX TABLE $table");
+            return self.each("REINDEX TABLE \0");
         }
-        let drop = format!("ALTER TABLE $table DROP CONSTRAINT {name}");
-        let add = format!("ALTER TABLE $table ADD CONSTRAINT {name} {}", self.wanted());
+        let drop = format!("ALTER TABLE \0 DROP CONSTRAINT {name}");
+        let add = format!("ALTER TABLE \0 ADD CONSTRAINT {name} {}", self.wanted());
         match self.difference.change() {
             Change::Missing => self.root_or_each(&add),
             Change::Unexpected => self.root_or_each(&drop),
@@ -159,7 +163,7 @@ impl Context<'_> {
             relations.iter().map(|relation| {
                 let described = name.replace("@table@", MONTH);
                 let index = self.expected_in("index", relation, &described);
-                let body = index.and_then(|index| index.get("")).map_or("", String::as_str);
+                let body = index.map(create::index).unwrap_or_default();
                 format!("CREATE INDEX {} ON {relation} {body};", of_table(relation))
             })
         };
@@ -172,8 +176,27 @@ impl Context<'_> {
             }
             ("", Change::Missing) => creates().collect(),
             ("", Change::Unexpected) => drops().collect(),
+            // An index of a partition belongs to that of audit_logs, which must not be dropped for it.
+            (attribute, _)
+                if !name.starts_with('@') && relations.iter().all(is_part) && self.is_clone(relations) =>
+            {
+                return self.alter_clones(attribute, relations);
+            }
+            // PostgreSQL cannot alter the options of the index of a partitioned table.
+            ("options" | "tablespace", _) if relations != [self.root()] => {
+                let action = self.index_action(attribute).unwrap_or_default();
+                let each = relations.iter();
+                each.map(|relation| {
+                    format!(
+                        "ALTER INDEX {}.{} {action};",
+                        schema_of(relation),
+                        of_table(relation)
+                    )
+                })
+                .collect()
+            }
             // An index of audit_logs is not valid while one of a partition is missing.
-            ("validity", _) if relations != [self.root()] => return self.each("REINDEX TABLE $table"),
+            ("validity", _) if relations != [self.root()] => return self.each("REINDEX TABLE \0"),
             _ => drops().chain(creates()).collect(),
         };
         lines.join("\n")
@@ -185,7 +208,7 @@ impl Context<'_> {
         let suffix = name.strip_prefix("audit_logs").unwrap_or(name);
         let each = relations.iter().map(|relation| {
             let index = self.expected_in("index", relation, &format!("of {name}"));
-            let body = index.and_then(|index| index.get("")).map_or("", String::as_str);
+            let body = index.map(create::index).unwrap_or_default();
             let schema = schema_of(relation);
             let table = relation.get(schema.len() + 1..).unwrap_or_default();
             format!(
@@ -200,6 +223,45 @@ impl Context<'_> {
         )
     }
 
+    /// Whether the index of these partitions is one of audit_logs.
+    fn is_clone(&self, relations: &[String]) -> bool {
+        let name = format!("of {}", self.difference.name);
+        let label = relations.first().map_or("", |relation| self.label(relation));
+        self.expected
+            .keys()
+            .any(|key| key.kind == "index" && key.relation == label && key.name == name)
+    }
+
+    /// Changes indexes of partitions, which have names of their own.
+    fn alter_clones(&self, attribute: &str, relations: &[String]) -> String {
+        let Some(action) = self.index_action(attribute) else {
+            return self.each("REINDEX TABLE \0");
+        };
+        let parent = format!("{}.{}", self.names.schema, self.difference.name);
+        let each = relations.iter().map(|relation| {
+            format!(
+                "SELECT pg_catalog.format({}, i.indexrelid::pg_catalog.regclass) FROM pg_catalog.pg_index i \
+                 JOIN pg_catalog.pg_inherits h ON h.inhrelid = i.indexrelid WHERE i.indrelid = {}::pg_catalog.regclass \
+                 AND h.inhparent = {}::pg_catalog.regclass",
+                literal(&format!("ALTER INDEX %s {}", action.replace('%', "%%"))),
+                literal(relation),
+                literal(&parent)
+            )
+        });
+        let lines: Vec<String> = each.map(|query| in_block(&query)).collect();
+        lines.join("\n")
+    }
+
+    /// What ALTER INDEX does about an attribute that does not need a new index.
+    fn index_action(&self, attribute: &str) -> Option<String> {
+        match attribute {
+            "options" if self.wanted().is_empty() => Some(format!("RESET ({})", option_names(self.found()))),
+            "options" => Some(format!("SET ({})", self.wanted())),
+            "tablespace" => Some("SET TABLESPACE pg_default".to_owned()),
+            _ => None,
+        }
+    }
+
     fn recreate_tables(&self) -> String {
         let tables = self.difference.relations.iter();
         let lines: Vec<String> = tables
@@ -207,6 +269,15 @@ impl Context<'_> {
             .collect();
         lines.join("\n")
     }
+}
+
+/// Runs the statement that a query returns.
+fn in_block(query: &str) -> String {
+    let mut tag = "$do$".to_owned();
+    while query.contains(&tag) {
+        tag.insert(1, 'x');
+    }
+    format!("DO {tag}\nBEGIN\n  EXECUTE ({query});\nEND {tag};")
 }
 
 /// The names in `a=1, b=2`.

@@ -34,7 +34,18 @@ pub(super) fn grant(single: &Single, attribute: &str, change: Change, place: Pla
     }
     let on_roles = single.key.relation.ends_with(".audit_roles");
     match (privilege, place) {
-        ("USAGE", _) => verdict(Grants, Info, ""),
+        // Everybody has it on public, unless somebody has revoked it.
+        ("USAGE", _) if single.key.relation == "SCHEMA public" => verdict(Grants, Info, HOLDS_LOCKS),
+        ("USAGE", _) => verdict(Grants, Warning, HOLDS_LOCKS),
+        ("TRIGGER" | "INSERT" | "UPDATE", Other)
+            if single.key.relation.ends_with(".__diesel_schema_migrations") =>
+        {
+            verdict(
+                Grants,
+                Critical,
+                "what it adds there decides what runs as the trail's owner",
+            )
+        }
         ("CREATE", _) => verdict(
             Grants,
             Warning,
@@ -53,6 +64,10 @@ pub(super) fn grant(single: &Single, attribute: &str, change: Change, place: Pla
         _ => verdict(Grants, Warning, ""),
     }
 }
+
+/// PostgreSQL takes the lock that a statement needs before it looks at the rights on the table.
+const HOLDS_LOCKS: &str =
+    "it can hold locks on the trail's tables, and stop writers and readers, without a right on them";
 
 fn forges(attribute: &str) -> bool {
     ["(recorded_at)", "(tx_id)"]
@@ -86,6 +101,35 @@ const PREDEFINED: [&str; 6] = [
     "pg_read_all_data",
     "pg_maintain",
 ];
+
+/// Attributes and roles of a login, beside its part of the trail.
+pub(super) fn login(how: &str, attribute: &str, found: &str) -> Option<Judgement> {
+    let of_trail = found == "of the trail";
+    match (how, attribute) {
+        ("member", "SUPERUSER") => verdict(Roles, Critical, "it can remove the protection of the rows"),
+        ("member", "BYPASSRLS") if found == "reads all" => {
+            verdict(Roles, Info, "it sees every tenant in any case")
+        }
+        ("member", "BYPASSRLS") => verdict(Roles, Critical, "it sees every tenant"),
+        ("member", "REPLICATION") => verdict(Roles, Warning, "it can copy the whole server"),
+        ("member", "CREATEROLE") if found == "any role" => {
+            verdict(Roles, Warning, "it can give itself any role")
+        }
+        ("member", _) => verdict(Roles, Info, ""),
+        (_, "pg_write_all_data") => verdict(Roles, Critical, "it can forge holds and entries of the ledger"),
+        (_, "pg_execute_server_program" | "pg_write_server_files") if of_trail => {
+            verdict(Roles, Critical, "it can do what the server's superuser can")
+        }
+        (_, "pg_execute_server_program" | "pg_write_server_files") => {
+            verdict(Roles, Warning, "it can do what the server's superuser can")
+        }
+        (_, "pg_read_server_files") => verdict(Roles, Warning, "it can read the files of every table"),
+        (_, "pg_maintain") => verdict(Roles, Warning, "it can lock every table"),
+        (_, "pg_read_all_data") if of_trail => verdict(Roles, Warning, "it reads the holds and the ledger"),
+        (_, "pg_read_all_data") => verdict(Roles, Info, "it reads the holds and the ledger"),
+        _ => verdict(Roles, Info, "it can end the sessions of writers"),
+    }
+}
 
 pub(super) fn member(single: &Single) -> Option<Judgement> {
     let text = |attribute| single.object.get(attribute).map_or("", String::as_str);

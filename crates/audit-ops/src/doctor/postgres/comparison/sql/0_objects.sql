@@ -5,15 +5,14 @@ WITH RECURSIVE trail AS (
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = @trail@),
 known (oid, part) AS (VALUES @roles@),
 partitions AS (
-    SELECT i.inhrelid AS oid, p.partdefid = i.inhrelid AS is_default, i.inhdetachpending,
-           pg_get_expr(c.relpartbound, c.oid) AS bound
-    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_partitioned_table p ON p.partrelid = i.inhparent
+    SELECT i.inhrelid AS oid, p.partdefid = i.inhrelid AS is_default, i.inhdetachpending
+    FROM pg_inherits i JOIN pg_partitioned_table p ON p.partrelid = i.inhparent
     WHERE i.inhparent = @trail@),
 -- A partition of a month is described as @month@, so that all months have the same description.
 tables AS (
     SELECT c.*, CASE WHEN p.is_default IS FALSE THEN c.oid ELSE 0 END AS month,
            CASE WHEN p.is_default IS FALSE THEN '@month@' ELSE c.oid::regclass::text END AS label,
-           p.oid IS NOT NULL AS in_trail, p.is_default, p.inhdetachpending, p.bound
+           p.oid IS NOT NULL AS in_trail, p.is_default, p.inhdetachpending
     FROM pg_class c CROSS JOIN trail LEFT JOIN partitions p ON p.oid = c.oid
     WHERE p.oid IS NOT NULL
        OR c.relnamespace = trail.relnamespace AND c.relkind IN ('r', 'p', 'f') AND @tables@),

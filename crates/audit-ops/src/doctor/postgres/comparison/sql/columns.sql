@@ -5,6 +5,8 @@ JOIN pg_type y ON y.oid = a.atttypid LEFT JOIN pg_collation k ON k.oid = a.attco
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 CROSS JOIN LATERAL (VALUES
     ('', format_type(a.atttypid, a.atttypmod)),
+    -- A column that was dropped and created again has another position, and lost its values.
+    ('position', CASE WHEN NOT t.in_trail THEN a.attnum::text END),
     ('collation', k.oid::regcollation::text),
     ('NOT NULL', CASE WHEN EXISTS (SELECT FROM pg_constraint n WHERE n.conrelid = t.oid AND n.contype = 'n' AND n.conkey[1] = a.attnum AND NOT n.convalidated) THEN 'not validated'
                       WHEN a.attnotnull THEN 'yes' END),
@@ -38,8 +40,12 @@ FROM tables t JOIN pg_index i ON i.indrelid = t.oid JOIN pg_class x ON x.oid = i
 LEFT JOIN pg_inherits h ON h.inhrelid = x.oid LEFT JOIN pg_class p ON p.oid = h.inhparent
 CROSS JOIN LATERAL (VALUES
     -- What follows the names of index and table.
-    ('', substr(pg_get_indexdef(x.oid), length(format('CREATE %sINDEX %I ON %s%s ', CASE WHEN i.indisunique THEN 'UNIQUE ' END, x.relname,
-                                                         CASE WHEN x.relkind = 'I' THEN 'ONLY ' END, t.oid::regclass)) + 1)),
+    ('', regexp_replace(substr(pg_get_indexdef(x.oid), length(format('CREATE %sINDEX %I ON %s%s ', CASE WHEN i.indisunique THEN 'UNIQUE ' END, x.relname,
+                                                         CASE WHEN x.relkind = 'I' THEN 'ONLY ' END, t.oid::regclass)) + 1),
+                        -- The options are an attribute.
+                        ' WITH \([^)]*\)', '')),
+    ('options', (SELECT string_agg(format('%s=%L', split_part(o, '=', 1), split_part(o, '=', 2)), ', ' ORDER BY o) FROM unnest(x.reloptions) o)),
+    ('tablespace', (SELECT quote_ident(spcname) FROM pg_tablespace WHERE oid = x.reltablespace)),
     ('unique', CASE WHEN i.indisunique THEN 'yes' END),
     ('expressions', CASE WHEN i.indexprs IS NOT NULL THEN 'yes' END),
     ('validity', CASE WHEN NOT (i.indisvalid AND i.indisready AND i.indislive) THEN 'not valid' END)

@@ -12,10 +12,13 @@ LEFT JOIN pg_inherits h ON d.classid = 'pg_class'::regclass AND h.inhrelid = d.o
 CROSS JOIN LATERAL (VALUES
     ('', CASE WHEN h.inhrelid IS NOT NULL THEN 'child table' ELSE i.type END),
     ('remove', CASE
+        WHEN c.relispartition AND h.inhrelid IS NOT NULL THEN format('ALTER TABLE %s DETACH PARTITION %s', h.inhparent::regclass, i.identity)
         WHEN h.inhrelid IS NOT NULL THEN format('ALTER TABLE %s NO INHERIT %s', i.identity, h.inhparent::regclass)
         WHEN k.oid IS NOT NULL AND k.conrelid <> 0 THEN format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname)
         WHEN a.oid IS NOT NULL THEN format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT', a.adrelid::regclass, (SELECT attname FROM pg_attribute WHERE attrelid = a.adrelid AND attnum = a.adnum))
         WHEN i.type = 'table column' THEN format('ALTER TABLE %s DROP COLUMN %I', c.oid::regclass, (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND attnum = d.objsubid))
+        WHEN i.type = 'composite type column' THEN format('ALTER TYPE %s DROP ATTRIBUTE %I', c.oid::regclass, (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND attnum = d.objsubid))
+        WHEN i.type = 'foreign table column' THEN format('ALTER FOREIGN TABLE %s DROP COLUMN %I', c.oid::regclass, (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND attnum = d.objsubid))
         -- The dependents of a view are in this list too.
         WHEN c.relkind IN ('v', 'm') THEN format('DROP %s IF EXISTS %s CASCADE', upper(i.type), i.identity)
         ELSE format('DROP %s IF EXISTS %s', CASE i.type WHEN 'statistics object' THEN 'STATISTICS' WHEN 'composite type' THEN 'TYPE' ELSE upper(i.type) END, i.identity) END),

@@ -13,11 +13,11 @@ FROM functions f CROSS JOIN LATERAL aclexplode(coalesce(f.proacl, acldefault('f'
 WHERE a.grantee <> f.proowner
 GROUP BY f.prokind, f.label, g.name, a.privilege_type
 UNION ALL
--- The schema: USAGE of its own roles is needed, and everybody has it on public.
+-- The schema: USAGE of its own roles and their members is needed.
 SELECT 0, 'grant', 'SCHEMA ' || quote_ident(n.nspname), g.name, a.privilege_type, CASE WHEN bool_or(a.is_grantable) THEN 'with grant option' ELSE 'yes' END
 FROM trail JOIN pg_namespace n ON n.oid = trail.relnamespace CROSS JOIN LATERAL aclexplode(n.nspacl) a JOIN grantee g ON g.oid = a.grantee
 WHERE a.grantee <> n.nspowner AND a.grantee <> trail.owner
-  AND NOT (a.privilege_type = 'USAGE' AND NOT a.is_grantable AND (a.grantee IN (SELECT oid FROM known) OR a.grantee = 0 AND n.nspname = 'public'))
+  AND NOT (a.privilege_type = 'USAGE' AND NOT a.is_grantable AND (a.grantee IN (SELECT oid FROM known) OR a.grantee IN (SELECT oid FROM members)))
 GROUP BY n.nspname, g.name, a.privilege_type
 UNION ALL
 SELECT 0, 'usage', trail.schema, quote_ident(r.rolname), '', 'yes'

@@ -3,8 +3,9 @@ SELECT t.month, 'table', t.label, '', v.attribute, v.value
 FROM tables t CROSS JOIN trail JOIN grantee o ON o.oid = t.relowner
 LEFT JOIN pg_am am ON am.oid = t.relam LEFT JOIN pg_tablespace ts ON ts.oid = t.reltablespace
 LEFT JOIN pg_class toast ON toast.oid = t.reltoastrelid
+CROSS JOIN LATERAL (SELECT pg_get_expr(t.relpartbound, t.oid) AS bound) x
 CROSS JOIN LATERAL (
-    SELECT substring(t.bound FROM 'FROM [(]''([^'']+)''[)]')::timestamptz AS starts, substring(t.bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz AS ends) b
+    SELECT substring(x.bound FROM 'FROM [(]''([^'']+)''[)]')::timestamptz AS starts, substring(x.bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz AS ends) b
 CROSS JOIN LATERAL (SELECT 'audit_logs_' || to_char(b.starts, 'YYYY_MM') || CASE WHEN b.starts < '0001-01-01' THEN '_bc' ELSE '' END AS name) m
 CROSS JOIN LATERAL (VALUES
     ('', CASE t.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' END),
@@ -21,13 +22,14 @@ CROSS JOIN LATERAL (VALUES
     ('partition', CASE WHEN t.is_default THEN 'DEFAULT' WHEN t.month <> 0 THEN 'of a month' END),
     ('detachment', CASE WHEN t.inhdetachpending THEN 'incomplete' END),
     ('type', CASE WHEN t.reloftype <> 0 THEN format_type(t.reloftype, NULL) END),
-    ('parents', (SELECT string_agg(i.inhparent::regclass::text, ', ') FROM pg_inherits i WHERE i.inhrelid = t.oid AND NOT t.in_trail)),
+    ('partition of', CASE WHEN NOT t.in_trail AND t.relispartition THEN (SELECT i.inhparent::regclass::text FROM pg_inherits i WHERE i.inhrelid = t.oid) END),
+    ('parents', (SELECT string_agg(i.inhparent::regclass::text, ', ') FROM pg_inherits i WHERE i.inhrelid = t.oid AND NOT t.in_trail AND NOT t.relispartition)),
     ('name', CASE WHEN t.month <> 0 AND (t.relnamespace <> trail.relnamespace OR t.relname !~ '^audit_logs_[0-9]{4,}_[0-9]{2}(_bc)?(_[0-9]+)?$') THEN concat_ws(' instead of ', t.oid::regclass, m.name) END),
     -- A segment of a month has a number at the end of its name, except the first.
     ('bounds', CASE WHEN t.month <> 0 AND (b.starts IS NULL OR b.ends IS NULL OR b.ends > date_trunc('month', b.starts) + interval '1 month'
                       OR b.starts <> date_trunc('month', b.starts) AND t.relname !~ ('^' || m.name || '_[0-9]+$')
                       OR t.relname ~ '^audit_logs_[0-9]{4,}_[0-9]{2}(_bc)?(_[0-9]+)?$' AND t.relname <> m.name AND t.relname !~ ('^' || m.name || '_[0-9]+$'))
-                    THEN t.bound END),
+                    THEN x.bound END),
     ('column order', CASE WHEN t.in_trail AND (SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = t.oid AND attnum > 0 AND NOT attisdropped)
                        <> (SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = trail.oid AND attnum > 0 AND NOT attisdropped) THEN 'not that of audit_logs' END),
     ('foreign key triggers', CASE WHEN EXISTS (SELECT FROM pg_trigger g JOIN pg_constraint k ON k.oid = g.tgconstraint

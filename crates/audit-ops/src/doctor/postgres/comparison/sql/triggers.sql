@@ -11,10 +11,3 @@ UNION ALL
 SELECT t.month, 'rule', t.label, quote_ident(r.rulename), '', replace(pg_get_ruledef(r.oid), t.oid::regclass::text, '@table@')
 FROM tables t JOIN pg_rewrite r ON r.ev_class = t.oid
 WHERE t.relkind IN ('r', 'p', 'f')
-UNION ALL
-SELECT t.month, 'policy', t.label, quote_ident(p.polname), '',
-       format('%s FOR %s TO %s', CASE WHEN p.polpermissive THEN 'AS PERMISSIVE' ELSE 'AS RESTRICTIVE' END,
-              CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
-              (SELECT string_agg(coalesce(g.name, r::text), ', ' ORDER BY g.name) FROM unnest(p.polroles) r LEFT JOIN grantee g ON g.oid = r))
-           || coalesce(' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')', '') || coalesce(' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '')
-FROM tables t JOIN pg_policy p ON p.polrelid = t.oid
