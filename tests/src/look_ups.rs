@@ -202,7 +202,10 @@ async fn where_a_partition_is_cut_depends_on_its_rows_and_the_time() {
         ("11-10", "11-17", 0, "11-20 00:00"),
         ("11-10", "11-18", 0, "none"),
         // A remainder is no segment.
-        ("11-26", "11-28", 0, "none"),
+        ("11-26", "11-27 18:00", 0, "none"),
+        // It would be cut in the past, or at once.
+        ("11-04 00:00", "11-01", 10, "none"),
+        ("11-03 23:49", "11-01", 10, "11-04 00:00"),
         ("11-25", "11-26", 0, "11-29 00:00"),
         // The month is about to end.
         ("11-30 23:00", "11-01", 2_000, "none"),
@@ -292,8 +295,23 @@ async fn a_partition_is_not_cut_if_writers_would_wait_for_long() {
         "the default partition is read as well"
     );
     assert_eq!(segments(&db, "2001-02-01").await.len(), 1);
+    let above = "SELECT audit_logs_cut('audit_logs_2001_02', '2001-02-25Z', 20)::text AS value";
+    assert_eq!(db.text(above).await, "false", "there are more partitions");
+    // Rights that everybody gets by default are not those of a segment.
+    db.sql("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
+        .await
+        .unwrap();
     assert_eq!(db.text(&cut("2001-02-25", "1 << 30")).await, "true");
     assert_eq!(segments(&db, "2001-02-01").await.len(), 2);
+    let guarded = "SELECT (relrowsecurity AND NOT has_table_privilege('audit_auditor', oid, 'SELECT'))::text AS value FROM pg_class WHERE relname = 'audit_logs_2001_02_2'";
+    assert_eq!(db.text(guarded).await, "true");
+    // Without one of its segments it is no whole month, and is not dropped as one.
+    let whole = "SELECT string_agg(whole_month::text, ',') AS value FROM audit_logs_months() WHERE partition::text LIKE 'audit_logs_2001_02%'";
+    assert_eq!(db.text(whole).await, "true");
+    db.sql("ALTER TABLE audit_logs DETACH PARTITION audit_logs_2001_02_2")
+        .await
+        .unwrap();
+    assert_eq!(db.text(whole).await, "false");
 }
 
 /// Segments are planned a week ahead, by the rate of the time before.
@@ -392,9 +410,18 @@ async fn the_doctor_finds_nothing_in_a_trail_with_segments() {
         .filter(|finding| finding.severity > Severity::Info)
         .collect();
     assert!(bad.is_empty(), "{bad:#?}");
-    // A segment that is missing is a gap.
-    let gap = "ALTER TABLE audit_logs DETACH PARTITION $month_2; DROP TABLE $month_2";
-    fixture.admin(gap).await;
+    // A segment that is missing is a gap, also the first one.
+    fixture
+        .admin("SET ROLE trail_owner; SELECT audit_logs_ensure_partitions('2001-01-01', now()); SELECT audit_logs_cut('audit_logs_2001_01', '2001-01-20Z', 1000)")
+        .await;
+    let findings = fixture.findings().await;
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.code != Code::Continuity || finding.severity <= Severity::Info),
+        "{findings:#?}"
+    );
+    fixture.admin("DROP TABLE audit_logs_2001_01").await;
     let findings = fixture.findings().await;
     assert!(
         findings.iter().any(|finding| finding.code == Code::Continuity

@@ -164,15 +164,19 @@ pub async fn maintain(
     if bounded(conn, async |conn| number(conn, MAY_MAINTAIN).await).await? == 0 {
         return Ok(done);
     }
-    while bounded(conn, async |conn| cut_one(conn, kept_months).await).await? > 0 {
-        done.segments += 1;
+    let cut = loop {
+        match bounded(conn, async |conn| cut_one(conn, kept_months).await).await {
+            Ok(1..) => done.segments += 1,
+            other => break other,
+        }
         progress(done);
-    }
+    };
+    // A reader who prevents a cut, such as a backup, does not prevent an index.
     while bounded_long(conn, async |conn| number(conn, INDEX_ONE).await).await? > 0 {
         done.indexes += 1;
         progress(done);
     }
-    Ok(done)
+    cut.map(|_| done)
 }
 
 const MAY_MAINTAIN: &str = "SELECT (has_function_privilege('audit_logs_segment_months(bigint, integer, integer, integer)', 'EXECUTE') \
@@ -248,6 +252,7 @@ pub async fn build_time_indexes(
         }
         attach(conn, &partition.attach).await?;
     }
+    conn.batch_execute("RESET statement_timeout").await?;
     Ok(missing.len() as u64)
 }
 

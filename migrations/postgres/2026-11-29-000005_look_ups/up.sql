@@ -368,8 +368,9 @@ BEGIN
                     EXECUTE format('CREATE INDEX %I ON %s %s', leaf.name || wanted.suffix, leaf.partition, wanted.body);
                     EXECUTE format('COMMENT ON INDEX %s.%I IS %L', leaf.schema, leaf.name || wanted.suffix,
                                    'Serves: ' || wanted.serves || '.');
-                    IF wanted.replaces IS NOT NULL THEN
-                        EXECUTE format('DROP INDEX IF EXISTS %s.%I', leaf.schema, leaf.name || wanted.replaces);
+                    IF wanted.replaces IS NOT NULL
+                       AND to_regclass(format('%s.%I', leaf.schema, leaf.name || wanted.replaces)) IS NOT NULL THEN
+                        EXECUTE format('DROP INDEX %s.%I', leaf.schema, leaf.name || wanted.replaces);
                     END IF;
                 END IF;
                 created := created + 1;
@@ -518,7 +519,7 @@ $$;
 -- rows stays one partition. There are never more than max_partitions because of this: planning a query over all of them
 -- would take longer than it saves. Each of the kept_months gets an equal share, so that later months have theirs.
 CREATE FUNCTION audit_logs_segment_months(
-    segment_rows bigint DEFAULT 750000, max_cuts integer DEFAULT NULL, kept_months integer DEFAULT 13,
+    segment_rows bigint DEFAULT 750000, max_cuts integer DEFAULT 4, kept_months integer DEFAULT 13,
     max_partitions integer DEFAULT 150
 ) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER

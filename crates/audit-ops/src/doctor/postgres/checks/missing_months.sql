@@ -6,10 +6,15 @@ WITH bounds AS (
          SELECT substring(bound FROM 'FROM [(]''([^'']+)''[)]')::timestamptz AS starts, substring(bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz AS ends FROM bounds
          UNION ALL
          SELECT from_time, to_time FROM @schema@.audit_retention_ledger WHERE event = 'dropped'),
+     -- The first month has a beginning, too.
+     bounded AS (
+         SELECT starts, ends FROM covered
+         UNION ALL
+         SELECT date_trunc('month', min(starts)), date_trunc('month', min(starts)) FROM covered WHERE isfinite(starts)),
      -- The end of what is covered before each range.
      ordered AS (
          SELECT starts, max(ends) OVER (ORDER BY starts, ends ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-         FROM covered WHERE starts IS NOT NULL AND isfinite(starts) AND isfinite(ends)),
+         FROM bounded WHERE starts IS NOT NULL AND isfinite(starts) AND isfinite(ends)),
      gaps AS (
          SELECT before, starts, starts - interval '1 microsecond' AS last,
                 before <> date_trunc('month', before) OR starts <> date_trunc('month', starts) AS is_partial

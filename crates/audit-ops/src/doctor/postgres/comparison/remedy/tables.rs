@@ -5,6 +5,9 @@ use super::super::difference::{Change, Difference};
 use super::super::finding::schema_of;
 use super::{Context, create, literal};
 
+/// Indexes of audit_logs that the migration 2026-11-29-000005 replaces, on an existing trail step by step.
+const REPLACED: [&str; 2] = ["audit_logs_tenant_timeline", "audit_logs_created_at_brin"];
+
 impl Context<'_> {
     pub(super) fn table(&self) -> String {
         let (found, wanted) = (self.found(), self.wanted());
@@ -175,6 +178,10 @@ impl Context<'_> {
                 return self.attach_indexes(relations);
             }
             ("", Change::Missing) => creates().collect(),
+            // Ended partitions may need it until they have their own.
+            ("", Change::Unexpected) if REPLACED.contains(&name.as_str()) => {
+                return "-- auditlog partitions ensure drops it once no partition needs it".to_owned();
+            }
             ("", Change::Unexpected) => drops().collect(),
             // An index of a partition belongs to that of audit_logs, which must not be dropped for it.
             (attribute, _)
@@ -197,6 +204,12 @@ impl Context<'_> {
             }
             // An index of audit_logs is not valid while one of a partition is missing.
             ("validity", _) if relations != [self.root()] => return self.each("REINDEX TABLE \0"),
+            ("validity", _) => {
+                let first =
+                    "-- auditlog migrate completes it without blocking writers. Only if that does not help:";
+                let first = std::iter::once(first.to_owned());
+                first.chain(drops()).chain(creates()).collect()
+            }
             _ => drops().chain(creates()).collect(),
         };
         lines.join("\n")
