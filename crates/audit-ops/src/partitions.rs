@@ -238,8 +238,12 @@ pub async fn build_time_indexes(
     conn: &mut Connection,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<u64, OpsError> {
+    let missing: Vec<Unindexed> = bounded(conn, async |conn| {
+        let missing = diesel::sql_query(UNINDEXED).load(postgres(conn)?).await?;
+        Ok::<_, OpsError>(missing)
+    })
+    .await?;
     let conn = postgres(conn)?;
-    let missing: Vec<Unindexed> = diesel::sql_query(UNINDEXED).load(conn).await?;
     if missing.is_empty() {
         return Ok(0);
     }

@@ -68,13 +68,7 @@ use Cell::{AsUsual, Ends, NotApplicable};
 use Condition::*;
 
 /// The verbs that use no database with these arguments.
-const WITHOUT_DATABASE: [&str; 5] = [
-    "actions",
-    "hash",
-    "spool status",
-    "spool quarantine",
-    "restore --check",
-];
+const WITHOUT_DATABASE: [&str; 4] = ["actions", "hash", "spool status", "spool quarantine"];
 
 /// The first words of the verbs that are for PostgreSQL only.
 const MAINTENANCE: [&str; 4] = ["partitions", "retention", "hold", "restore"];
@@ -122,6 +116,11 @@ fn exception(verb: &Verb, condition: Condition) -> Option<Cell> {
         "doctor",
     ];
     Some(match (condition, verb.name) {
+        // It reads the archives in any case.
+        (NoServer | Silent | BlackHole | NoRight | Locked | Terminated, "restore --check") => {
+            Ends(3, &["no archive was compared with the ledger: "])
+        }
+        (_, "restore --check") => AsUsual,
         // Its findings are the answer, on standard output.
         (NoRight | ReadOnly | Locked, "doctor") => AsUsual,
         (Terminated, "doctor") => NotApplicable("no statement of it waits for longer than 200 ms"),

@@ -6,9 +6,10 @@ use db_test::Bouncer;
 use super::world::server;
 use super::{Session, VERBS, Verb, World};
 
-/// The settings of a session that a command could change, with their values in a new session.
+/// The settings of a session that a command could change, with their values in a new session. The isolation is
+/// that of a transaction, whatever was chosen for one before.
 const SETTINGS: &str = "SELECT count(*) AS value FROM pg_settings \
-    WHERE source = 'session' AND name NOT IN ('application_name', 'client_encoding', 'DateStyle', 'TimeZone')";
+    WHERE source = 'session' AND name NOT IN ('application_name', 'client_encoding', 'DateStyle', 'TimeZone', 'transaction_isolation')";
 
 /// What a session holds that its next user would meet: settings, prepared statements, locks, temporary tables. PgBouncer
 /// itself sets the parameters of the start of a connection, and takes care of them.

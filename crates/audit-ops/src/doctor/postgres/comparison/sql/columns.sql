@@ -43,7 +43,7 @@ CROSS JOIN LATERAL (VALUES
     ('', regexp_replace(substr(pg_get_indexdef(x.oid), length(format('CREATE %sINDEX %I ON %s%s ', CASE WHEN i.indisunique THEN 'UNIQUE ' END, x.relname,
                                                          CASE WHEN x.relkind = 'I' THEN 'ONLY ' END, t.oid::regclass)) + 1),
                         -- The options are an attribute.
-                        ' WITH \([^)]*\)', '')),
+                        ' WITH [(][^)]*[)]', '')),
     ('options', (SELECT string_agg(format('%s=%L', split_part(o, '=', 1), split_part(o, '=', 2)), ', ' ORDER BY o) FROM unnest(x.reloptions) o)),
     ('tablespace', (SELECT quote_ident(spcname) FROM pg_tablespace WHERE oid = x.reltablespace)),
     ('unique', CASE WHEN i.indisunique THEN 'yes' END),
