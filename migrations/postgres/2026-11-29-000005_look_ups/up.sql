@@ -412,7 +412,7 @@ CREATE FUNCTION audit_logs_next_cut(
             THEN from_time + segment_time END AS cut) AS planned
     $$;
 
--- Cuts a partition at a time: rows from then on get a partition of their own, also those that are there already. Returns
+-- Cuts a partition at a time: rows from then on get a partition of their own, also those that it holds by now. Returns
 -- whether it did. Everybody waits while PostgreSQL reads the partition, and the default partition twice: 0.3 s for a
 -- million rows of 380 bytes in memory. So it does not, with a warning, if they are larger than max_bytes together, or if
 -- more than 1,000 rows would move; nor if the trail has max_partitions.

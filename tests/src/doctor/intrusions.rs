@@ -1,4 +1,4 @@
-//! What somebody with few rights can do to the trail, or to the doctor.
+//! Attacks of somebody with few rights on the trail, or on the doctor.
 
 use audit_ops::doctor::{Code, Finding, Options, Severity};
 use tokio_postgres::Client;
@@ -105,7 +105,7 @@ async fn a_lock_hides_nothing_that_can_be_seen_without_it() {
                 Code::Locks
             };
             assert_eq!(worst(&findings, code), Severity::Warning, "{role} {lock}");
-            // What could not be examined is no success.
+            // A check that could not be made is no success.
             for finding in findings
                 .iter()
                 .filter(|finding| finding.found.contains("lock timeout"))

@@ -16,7 +16,7 @@ const LOCKS: &str = include_str!("checks/locks.sql");
 /// Writers, readers and monthly jobs hold and await locks briefly. Only what is there twice is a finding.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a session does about the trail.
+/// How a session concerns the trail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Lock {
     pid: String,

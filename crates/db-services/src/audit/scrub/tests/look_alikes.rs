@@ -1,4 +1,4 @@
-//! What looks like a secret and is none.
+//! Texts that look like a secret and are none.
 
 use super::*;
 
