@@ -323,8 +323,11 @@ $$;
 -- random place costs an insert a third of its time. Late rows for a partition wait until the transaction ends: about
 -- a second for an index of a million rows. All other partitions are unaffected.
 DROP FUNCTION audit_logs_index_closed_months();
+--
+-- lock_timeout: autovacuum gives way after deadlock_timeout, which is a second; with less, a partition that it works on
+-- would get no index.
 CREATE FUNCTION audit_logs_index_closed_months(max_indexes integer DEFAULT NULL) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '400ms'
+    LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '1500ms'
     AS $$
 DECLARE
     leaf    record;
