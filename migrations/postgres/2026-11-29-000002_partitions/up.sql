@@ -18,6 +18,32 @@ BEGIN
 END
 $$;
 
+-- The partitions. from_time and to_time are null for the default partition, and infinite for a partition without a
+-- bound. qualified_name is that of the snapshot, also if the partition was dropped since. live_rows is what the planner
+-- would estimate: from the size of the table, also before it was analyzed. table_bytes is that size, without indexes and
+-- long values.
+CREATE FUNCTION audit_logs_partitions() RETURNS TABLE (
+        partition regclass, partition_name name, from_time timestamptz, to_time timestamptz, live_rows bigint,
+        table_bytes bigint, qualified_name text)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT c.oid::regclass, c.relname, bounds.from_time, bounds.to_time,
+           (size.bytes / current_setting('block_size')::integer
+            * CASE WHEN c.relpages > 0 AND c.reltuples > 0 THEN c.reltuples / c.relpages ELSE 20 END)::bigint,
+           size.bytes, format('%I.%I', n.nspname, c.relname)
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS text) AS bound
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN bound.text LIKE '%FROM (MINVALUE)%' THEN '-infinity'
+                    ELSE substring(bound.text FROM 'FROM [(]''([^'']+)''[)]')::timestamptz END AS from_time,
+               CASE WHEN bound.text LIKE '%TO (MAXVALUE)%' THEN 'infinity'
+                    ELSE substring(bound.text FROM 'TO [(]''([^'']+)''[)]')::timestamptz END AS to_time) AS bounds
+    CROSS JOIN LATERAL (SELECT coalesce(pg_relation_size(c.oid), 0) AS bytes) AS size
+    WHERE i.inhparent = '@schema@.audit_logs'::regclass
+    $$;
+
 CREATE FUNCTION audit_logs_partition_name(month_start timestamp) RETURNS name
     LANGUAGE plpgsql IMMUTABLE
     AS $$
@@ -307,6 +333,7 @@ SELECT audit_qualify_functions();
 SELECT audit_revoke_all('FUNCTION', f)
 FROM unnest(ARRAY[
     'audit_logs_lock_partitions()',
+    'audit_logs_partitions()',
     'audit_logs_create_partition(timestamp)',
     'audit_logs_partition_name(timestamp)',
     'audit_logs_check_limit(timestamp, integer)',
@@ -319,6 +346,7 @@ FROM unnest(ARRAY[
 
 COMMENT ON FUNCTION audit_logs_create_partition(timestamp) IS
     'Creates the partition of audit_logs for the month that begins at this UTC time.';
+COMMENT ON FUNCTION audit_logs_partitions() IS 'The partitions of audit_logs, with their bounds.';
 COMMENT ON FUNCTION audit_logs_lock_partitions() IS 'One session at a time changes the partitions of audit_logs.';
 COMMENT ON FUNCTION audit_logs_partition_name(timestamp) IS
     'The name of the partition of audit_logs for the month that begins at this UTC time.';

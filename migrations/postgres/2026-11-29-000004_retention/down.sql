@@ -38,5 +38,6 @@ DROP FUNCTION audit_logs_drop_month(name, integer, text, boolean, integer, boole
 DROP AGGREGATE audit_digest(bytea);
 DROP FUNCTION audit_digest_step(bytea, bytea), audit_retention_plan(integer, boolean), audit_logs_months(),
     audit_holds_on(regclass, timestamptz, timestamptz), audit_hold_coverage(text, timestamptz, timestamptz),
+    audit_tenant_condition(text),
     audit_hold_release(bigint, text), audit_hold_add(text, text, timestamptz, timestamptz);
 DROP TABLE audit_retention_declarations, audit_retention_writers, audit_retention_ledger, audit_legal_holds;

@@ -124,6 +124,11 @@ BEGIN
 END
 $$;
 
+-- The condition for a tenant, as text: the second half is what an index can answer.
+CREATE FUNCTION audit_tenant_condition(parameter text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$ SELECT format('tenant_id = %1$s AND pg_catalog.name(tenant_id COLLATE "C") = pg_catalog.name(%1$s)', parameter) $$;
+
 -- How many rows a hold with these restrictions would cover now, and in how many months. Counts up to 100,000 rows
 -- exactly; from there on, whether a month has one.
 CREATE FUNCTION audit_hold_coverage(
@@ -133,28 +138,25 @@ CREATE FUNCTION audit_hold_coverage(
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET enable_seqscan = off
     AS $$
 DECLARE
-    partition text;
-    found     bigint;
+    month record;
+    found bigint;
 BEGIN
     months := 0;
     row_count := 0;
-    FOR partition IN
-        SELECT format('%I.%I', n.nspname, c.relname)
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE i.inhparent = '@schema@.audit_logs'::regclass ORDER BY i.inhrelid
-    LOOP
-        BEGIN
-            EXECUTE format(
-                'SELECT count(*) FROM (
-                     SELECT FROM %s WHERE ($1 IS NULL OR tenant_id = $1) AND created_at >= $2
-                     AND ($3 IS NULL OR created_at < $3) LIMIT $4) AS found',
-                partition)
-                INTO found
-                USING tenant_id, coalesce(from_time, '-infinity'), to_time, greatest(100000 - row_count, 1);
-        EXCEPTION WHEN undefined_table THEN
-            -- It was dropped meanwhile.
-            CONTINUE;
-        END;
+    FOR month IN SELECT m.from_time, m.to_time FROM @schema@.audit_logs_months() m WHERE m.has_rows ORDER BY 1 LOOP
+        -- The default partition has no bounds. Its rows are in no other partition.
+        EXECUTE format(
+            'SELECT count(*) FROM (
+                 SELECT FROM %s WHERE %s AND created_at >= $2 AND ($3 IS NULL OR created_at < $3)
+                 LIMIT $4) AS found',
+            CASE WHEN month.from_time IS NULL
+                 THEN (SELECT partdefid::regclass FROM pg_partitioned_table
+                       WHERE partrelid = '@schema@.audit_logs'::regclass)
+                 ELSE '@schema@.audit_logs'::regclass END,
+            CASE WHEN tenant_id IS NULL THEN '$1 IS NULL' ELSE @schema@.audit_tenant_condition('$1') END)
+            INTO found
+            USING tenant_id, greatest(coalesce(from_time, '-infinity'), month.from_time),
+                  nullif(least(to_time, month.to_time), 'infinity'), greatest(100000 - row_count, 1);
         months := months + (found > 0)::integer;
         row_count := row_count + found;
     END LOOP;
@@ -178,8 +180,9 @@ BEGIN
     LOOP
         covers := hold.tenant_id IS NULL;
         IF NOT covers THEN
-            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE tenant_id = $1 AND created_at >= $2
-                            AND ($3 IS NULL OR created_at < $3))', partition)
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %s AND created_at >= $2
+                            AND ($3 IS NULL OR created_at < $3))',
+                           partition, @schema@.audit_tenant_condition('$1'))
                 INTO covers
                 USING hold.tenant_id, coalesce(greatest(hold.from_time, starts), '-infinity'),
                       least(hold.to_time, ends);
@@ -192,41 +195,60 @@ BEGIN
 END
 $$;
 
--- The partitions. row_count is exact for a partition that was not analyzed yet, otherwise the planner's estimate.
+-- The months. A month in segments is one row, with the name of its first partition; any other partition is a row of its
+-- own. row_count is exact where no partition of a row was analyzed yet, otherwise the planner's estimate.
 CREATE FUNCTION audit_logs_months() RETURNS TABLE (
         partition name, month text, from_time timestamptz, to_time timestamptz, whole_month boolean,
-        has_rows boolean, row_count bigint, bytes bigint, relation regclass)
+        has_rows boolean, row_count bigint, bytes bigint, segments bigint, relation regclass)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
 DECLARE
-    p record;
+    part  text;
+    parts text[];
+    found boolean;
+    rows  bigint;
 BEGIN
-    FOR p IN
-        SELECT c.oid, c.relname, c.reltuples, pg_get_expr(c.relpartbound, c.oid) AS bound,
-               format('%I.%I', n.nspname, c.relname) AS qualified_name
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE i.inhparent = '@schema@.audit_logs'::regclass
+    FOR partition, relation, from_time, to_time, whole_month, parts, bytes IN
+        WITH all_parts AS (
+            SELECT p.*, date_trunc('month', p.from_time) AS month_start FROM @schema@.audit_logs_partitions() p),
+        -- Partitions of one month that together are all of it.
+        complete AS (
+            SELECT a.month_start FROM all_parts a
+            WHERE isfinite(a.from_time) AND isfinite(a.to_time) AND a.to_time <= a.month_start + interval '1 month'
+            GROUP BY a.month_start
+            HAVING sum(a.to_time - a.from_time) = a.month_start + interval '1 month' - a.month_start)
+        SELECT (array_agg(a.partition_name ORDER BY a.from_time))[1],
+               (array_agg(a.partition ORDER BY a.from_time))[1], min(a.from_time), max(a.to_time),
+               bool_and(c.month_start IS NOT NULL), array_agg(a.qualified_name ORDER BY a.from_time),
+               sum(pg_total_relation_size(a.partition))::bigint
+        FROM all_parts a
+        LEFT JOIN complete c ON c.month_start = a.month_start AND a.to_time <= c.month_start + interval '1 month'
+        GROUP BY coalesce(c.month_start::text, a.partition::oid::text)
     LOOP
-        partition := p.relname;
-        relation := p.oid;
-        from_time := substring(p.bound FROM 'FROM [(]''([^'']+)''[)]')::timestamptz;
-        to_time := substring(p.bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz;
-        whole_month := coalesce(
-            from_time = date_trunc('month', from_time) AND to_time = from_time + interval '1 month', false);
         month := CASE WHEN whole_month THEN
             to_char(from_time, 'YYYY-MM') || CASE WHEN from_time < '0001-01-01' THEN ' BC' ELSE '' END END;
-        BEGIN
-            EXECUTE format('SELECT EXISTS (SELECT FROM %s)', p.qualified_name) INTO has_rows;
-        EXCEPTION WHEN undefined_table THEN
-            -- It was dropped meanwhile.
-            CONTINUE;
-        END;
-        row_count := CASE WHEN has_rows THEN p.reltuples ELSE 0 END;
-        IF has_rows AND row_count <= 0 THEN
-            EXECUTE format('SELECT count(*) FROM %s', p.qualified_name) INTO row_count;
+        segments := 0;
+        has_rows := false;
+        row_count := 0;
+        FOREACH part IN ARRAY parts LOOP
+            BEGIN
+                EXECUTE format('SELECT EXISTS (SELECT FROM %s)', part) INTO found;
+            EXCEPTION WHEN undefined_table THEN
+                -- It was dropped meanwhile.
+                CONTINUE;
+            END;
+            segments := segments + 1;
+            CONTINUE WHEN NOT found;
+            has_rows := true;
+            rows := (SELECT c.reltuples FROM pg_class c WHERE c.oid = part::regclass);
+            IF rows <= 0 THEN
+                EXECUTE format('SELECT count(*) FROM %s', part) INTO rows;
+            END IF;
+            row_count := row_count + rows;
+        END LOOP;
+        IF segments > 0 THEN
+            RETURN NEXT;
         END IF;
-        bytes := pg_total_relation_size(p.oid);
-        RETURN NEXT;
     END LOOP;
 END
 $$;
@@ -249,7 +271,7 @@ BEGIN
     RETURN QUERY
         WITH months AS MATERIALIZED (
             SELECT m.*, @schema@.audit_holds_on(
-                -- The default partition, which has no bounds, alone.
+                -- All segments of the month; the default partition, which has no bounds, alone.
                 CASE WHEN m.from_time IS NULL THEN m.relation ELSE '@schema@.audit_logs'::regclass END,
                 m.from_time, m.to_time) AS holds
             FROM @schema@.audit_logs_months() m
@@ -673,9 +695,10 @@ BEGIN
 END
 $$;
 
--- Drops a partition, unless a hold covers it by now or rows were inserted since the snapshot. In every attempt
--- the waits for locks take less than half a second in all, then the locks are released: that is how long a
--- reader in the way can delay a writer. audit_logs before its partitions, the order in which writers lock.
+-- Drops the partitions of a month, of which this is the first, unless a hold covers it by now or rows were inserted
+-- since the snapshot. In every attempt the waits for locks take less than half a second in all for a month of one
+-- partition, then the locks are released: that is how long a reader in the way can delay a writer. audit_logs before
+-- its partitions, the order in which writers lock.
 CREATE FUNCTION audit_retention_drop(
     partition regclass, starts timestamptz, ends timestamptz, before pg_snapshot
 ) RETURNS void
@@ -685,6 +708,8 @@ DECLARE
     parent            constant regclass := '@schema@.audit_logs'::regclass;
     default_partition constant oid := (SELECT partdefid FROM pg_partitioned_table WHERE partrelid = parent);
     attempts          int := 0;
+    segments          regclass[];
+    segment           regclass;
     late              boolean;
     holds             bigint[];
 BEGIN
@@ -692,6 +717,12 @@ BEGIN
         BEGIN
             -- As audit_logs_lock_partitions(). Nobody waits behind this lock but maintenance.
             LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
+            segments := (SELECT array_agg(p.partition ORDER BY p.from_time) FROM @schema@.audit_logs_partitions() p
+                         WHERE p.from_time >= starts AND p.to_time <= ends);
+            IF partition = ANY (segments) IS NOT TRUE THEN
+                RAISE EXCEPTION 'audit_logs: % is no partition between % and %', partition, starts, ends
+                    USING ERRCODE = 'UA003', HINT = 'Repeat it.';
+            END IF;
             -- Waits for a hold that is being added.
             LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '250ms', true);
@@ -700,24 +731,27 @@ BEGIN
             IF default_partition <> 0 THEN
                 EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition::regclass);
             END IF;
-            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', partition);
-            -- By the BRIN index on tx_id: milliseconds. Rows of another cluster may have any tx_id.
-            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE tx_id >= $1 AND tx_id < $2
-                            AND NOT pg_visible_in_snapshot(tx_id::text::xid8, $3))', partition)
-                INTO late
-                USING pg_snapshot_xmin(before)::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
-                      before;
-            IF late THEN
-                RAISE EXCEPTION 'audit_logs: rows were inserted into % while it was being read; nothing was dropped',
-                    partition
-                    USING ERRCODE = 'UA003', HINT = 'Repeat it; an archive of it as well.';
-            END IF;
-            holds := @schema@.audit_holds_on(partition, starts, ends);
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', array_to_string(segments, ', '));
+            FOREACH segment IN ARRAY segments LOOP
+                -- By the BRIN index on tx_id: milliseconds, also without statistics, as no other index has a condition.
+                -- Rows of another cluster may have any tx_id.
+                EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE tx_id >= $1 AND tx_id < $2
+                                AND NOT pg_visible_in_snapshot(tx_id::text::xid8, $3))', segment)
+                    INTO late
+                    USING pg_snapshot_xmin(before)::text::bigint,
+                          pg_snapshot_xmax(pg_current_snapshot())::text::bigint, before;
+                IF late THEN
+                    RAISE EXCEPTION 'audit_logs: rows were inserted into % while it was being read; nothing was dropped',
+                        segment
+                        USING ERRCODE = 'UA003', HINT = 'Repeat it; an archive of it as well.';
+                END IF;
+            END LOOP;
+            holds := @schema@.audit_holds_on(parent, starts, ends);
             IF holds <> '{}' THEN
                 RAISE EXCEPTION 'audit_logs: % is under the legal holds %', partition, holds
                     USING ERRCODE = 'UA002';
             END IF;
-            PERFORM @schema@.audit_retention_drop_tables(ARRAY[partition]);
+            PERFORM @schema@.audit_retention_drop_tables(segments);
             RETURN;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             attempts := attempts + 1;
@@ -813,6 +847,7 @@ SELECT audit_revoke_all('FUNCTION', f)
 FROM unnest(ARRAY[
     'audit_hold_add(text, text, timestamptz, timestamptz)',
     'audit_hold_release(bigint, text)',
+    'audit_tenant_condition(text)',
     'audit_hold_coverage(text, timestamptz, timestamptz)',
     'audit_holds_on(regclass, timestamptz, timestamptz)',
     'audit_logs_months()',
@@ -894,7 +929,8 @@ COMMENT ON FUNCTION audit_hold_add(text, text, timestamptz, timestamptz) IS
 COMMENT ON FUNCTION audit_hold_coverage(text, timestamptz, timestamptz) IS
     'How many rows and months a hold with these restrictions would cover now.';
 COMMENT ON FUNCTION audit_hold_release(bigint, text) IS 'Ends a hold.';
-COMMENT ON FUNCTION audit_logs_months() IS 'The partitions of audit_logs.';
+COMMENT ON FUNCTION audit_tenant_condition(text) IS 'A condition for the rows of a tenant, as text.';
+COMMENT ON FUNCTION audit_logs_months() IS 'The months of audit_logs, each of one or more partitions.';
 COMMENT ON FUNCTION audit_retention_plan(integer, boolean) IS
     'What would become of each partition of audit_logs if this number of months were kept.';
 COMMENT ON FUNCTION audit_logs_line_query() IS 'A query for the lines of rows of audit_logs.';
