@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use audit_ops::holds::{self, Evidence};
-use audit_ops::{partitions, session};
+use audit_ops::{indexes, session};
 use db_services::audit;
 use db_services::client::{Database, MigrationState};
 
@@ -58,7 +58,7 @@ async fn build_indexes(database: &Database) -> Result<(), CliError> {
     }
     let mut conn = session::connect(database).await?;
     let bar = output::progress(None, "building indexes");
-    let built = partitions::build_time_indexes(&mut conn, |done, total| {
+    let built = indexes::build_time_indexes(&mut conn, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })

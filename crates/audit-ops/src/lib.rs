@@ -24,6 +24,7 @@ pub mod archive;
 pub mod doctor;
 mod error;
 pub mod holds;
+pub mod indexes;
 pub mod partitions;
 mod postgres;
 pub mod retention;

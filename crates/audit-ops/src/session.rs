@@ -252,7 +252,7 @@ async fn holders_of(conn: &mut AsyncPgConnection, in_the_way: InTheWay) -> Optio
 
 /// Whether a wait for a lock ended it. Diesel has no SQLSTATE, so this is the text of a server that speaks English, or of
 /// one of the trail's functions.
-fn is_lock_timeout(error: &Error) -> bool {
+pub(crate) fn is_lock_timeout(error: &Error) -> bool {
     let message = message(error);
     message.ends_with("due to lock timeout")
         || message.contains(", other sessions locked the table during ")
