@@ -124,31 +124,26 @@ async fn a_hold_on_a_tenant_covers_the_months_with_rows_of_it() {
 /// The end of time is in no month, and no range of times ends after it.
 #[tokio::test]
 async fn a_hold_on_a_tenant_covers_rows_at_infinity_and_in_the_default_partition() {
-    for look_ups in [true, false] {
-        let db = TestDb::postgres().await;
-        if !look_ups {
-            assert!(db.database.revert_migration().await.unwrap().ends_with("000005"));
-        }
-        db.sql("INSERT INTO audit_logs (created_at, action, tenant_id) VALUES ('infinity', 'x', 'acme'), ('1999-01-01', 'x', 'globex')")
+    let db = TestDb::postgres().await;
+    db.sql("INSERT INTO audit_logs (created_at, action, tenant_id) VALUES ('infinity', 'x', 'acme'), ('1999-01-01', 'x', 'globex')")
             .await
             .unwrap();
-        let mut conn = db.connection().await;
-        for tenant in ["acme", "globex"] {
-            let scope = HoldScope {
-                tenant_id: Some(tenant.to_owned()),
-                ..HoldScope::default()
-            };
-            hold(&db, scope.clone()).await;
-            let covered = holds::coverage(&mut conn, &scope).await.unwrap();
-            assert_eq!((covered.row_count, covered.months), (1, 1), "{tenant} {look_ups}");
-        }
-        let plan = retention::plan(&mut conn, &rule()).await.unwrap();
-        let rest = plan
-            .iter()
-            .find(|part| part.name == "audit_logs_default")
-            .unwrap();
-        assert_eq!(rest.holds, [1, 2], "{look_ups}");
+    let mut conn = db.connection().await;
+    for tenant in ["acme", "globex"] {
+        let scope = HoldScope {
+            tenant_id: Some(tenant.to_owned()),
+            ..HoldScope::default()
+        };
+        hold(&db, scope.clone()).await;
+        let covered = holds::coverage(&mut conn, &scope).await.unwrap();
+        assert_eq!((covered.row_count, covered.months), (1, 1), "{tenant}");
     }
+    let plan = retention::plan(&mut conn, &rule()).await.unwrap();
+    let rest = plan
+        .iter()
+        .find(|part| part.name == "audit_logs_default")
+        .unwrap();
+    assert_eq!(rest.holds, [1, 2]);
 }
 
 /// A drop waits for a transaction that adds a hold.

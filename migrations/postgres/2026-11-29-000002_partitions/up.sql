@@ -57,6 +57,53 @@ BEGIN
 END
 $$;
 
+-- Creates a table that can become a partition of audit_logs, without rights for others. The name is qualified and quoted.
+CREATE FUNCTION audit_logs_create_table(qualified_name text) RETURNS regclass
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS)',
+                   qualified_name, '@schema@.audit_logs'::regclass);
+    EXECUTE format('CREATE TRIGGER audit_logs_no_truncate BEFORE TRUNCATE ON %s
+                    FOR EACH STATEMENT EXECUTE FUNCTION %s()',
+                   qualified_name, '@schema@.audit_logs_refuse_change'::regproc);
+    PERFORM @schema@.audit_lock_down_table(qualified_name::regclass);
+    RETURN qualified_name::regclass;
+END
+$$;
+
+-- Makes a table a partition of audit_logs, with its triggers always enabled. Locks the default partition for a moment,
+-- hence the lock_timeout: its callers try again.
+CREATE FUNCTION audit_logs_attach(partition regclass, starts timestamptz, ends timestamptz) RETURNS void
+    LANGUAGE plpgsql SET lock_timeout = '400ms'
+    AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
+                   '@schema@.audit_logs'::regclass, partition, starts, ends);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER audit_logs_no_truncate,
+                        ENABLE ALWAYS TRIGGER audit_logs_append_only', partition);
+END
+$$;
+
+-- Locks audit_logs, its default partition and these partitions against everybody, in the order in which writers lock.
+-- Until an attempt has all locks it waits for less than half a second for one partition, and 0.1 s more for each further
+-- one: that is how long a reader in the way can delay a writer.
+CREATE FUNCTION audit_logs_lock_exclusively(partitions regclass[]) RETURNS void
+    LANGUAGE plpgsql SET lock_timeout = '250ms'
+    AS $$
+DECLARE
+    default_partition constant oid := (
+        SELECT partdefid FROM pg_partitioned_table WHERE partrelid = '@schema@.audit_logs'::regclass);
+BEGIN
+    LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
+    PERFORM set_config('lock_timeout', '100ms', true);
+    IF default_partition <> 0 THEN
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition::regclass);
+    END IF;
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', array_to_string(partitions, ', '));
+END
+$$;
+
 -- Creates the partition of one month. True: created now. False: it existed already, or it cannot be created (reported
 -- by a warning): the default partition has rows of that month, which stay readable there, or something else has its
 -- name.
@@ -68,34 +115,22 @@ CREATE FUNCTION audit_logs_create_partition(month_start timestamp) RETURNS boole
     LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '400ms'
     AS $$
 DECLARE
-    parent    constant regclass := '@schema@.audit_logs'::regclass;
-    schema    constant name := (
-        SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = parent);
     partition constant name := @schema@.audit_logs_partition_name(month_start);
-    starts    constant timestamptz := month_start AT TIME ZONE 'UTC';
-    ends      constant timestamptz := (month_start + interval '1 month') AT TIME ZONE 'UTC';
     attempts  int := 0;
 BEGIN
     -- Once without and once with the lock: a month that exists locks nothing.
     FOR attempt IN 1..2 LOOP
         IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-                   WHERE i.inhparent = parent AND c.relname = partition) THEN
+                   WHERE i.inhparent = '@schema@.audit_logs'::regclass AND c.relname = partition) THEN
             RETURN false;
         END IF;
         PERFORM @schema@.audit_logs_lock_partitions();
     END LOOP;
     LOOP
         BEGIN
-            EXECUTE format('CREATE TABLE %I.%I (LIKE %s INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS)',
-                           schema, partition, parent);
-            EXECUTE format('CREATE TRIGGER audit_logs_no_truncate BEFORE TRUNCATE ON %I.%I
-                            FOR EACH STATEMENT EXECUTE FUNCTION %I.audit_logs_refuse_change()',
-                           schema, partition, schema);
-            PERFORM @schema@.audit_lock_down_table(format('%I.%I', schema, partition)::regclass);
-            EXECUTE format('ALTER TABLE %s ATTACH PARTITION %I.%I FOR VALUES FROM (%L) TO (%L)',
-                           parent, schema, partition, starts, ends);
-            EXECUTE format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER audit_logs_no_truncate', schema, partition);
-            EXECUTE format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER audit_logs_append_only', schema, partition);
+            PERFORM @schema@.audit_logs_attach(
+                @schema@.audit_logs_create_table(format('%s.%I', '@schema@', partition)),
+                month_start AT TIME ZONE 'UTC', (month_start + interval '1 month') AT TIME ZONE 'UTC');
             RETURN true;
         EXCEPTION
             WHEN check_violation THEN
@@ -279,14 +314,13 @@ CREATE FUNCTION audit_logs_move_month(month_start timestamp, max_partitions inte
     LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '400ms'
     AS $$
 DECLARE
-    parent            constant regclass := '@schema@.audit_logs'::regclass;
-    schema            constant name := (
-        SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = parent);
-    default_partition constant regclass := (SELECT partdefid FROM pg_partitioned_table WHERE partrelid = parent);
+    default_partition constant regclass := (
+        SELECT partdefid FROM pg_partitioned_table WHERE partrelid = '@schema@.audit_logs'::regclass);
     partition         constant name := @schema@.audit_logs_partition_name(month_start);
     starts            constant timestamptz := month_start AT TIME ZONE 'UTC';
     ends              constant timestamptz := (month_start + interval '1 month') AT TIME ZONE 'UTC';
     attempts          int := 0;
+    moving            regclass;
     moved             bigint;
 BEGIN
     PERFORM @schema@.audit_logs_check_limit(month_start, max_partitions);
@@ -294,25 +328,18 @@ BEGIN
         BEGIN
             LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition);
-            EXECUTE format('CREATE TABLE %I.audit_logs_moving
-                            (LIKE %s INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS)', schema, parent);
-            EXECUTE format('CREATE TRIGGER audit_logs_no_truncate BEFORE TRUNCATE ON %I.audit_logs_moving
-                            FOR EACH STATEMENT EXECUTE FUNCTION %I.audit_logs_refuse_change()', schema, schema);
-            PERFORM @schema@.audit_lock_down_table(format('%I.audit_logs_moving', schema)::regclass);
-            EXECUTE format('INSERT INTO %I.audit_logs_moving SELECT * FROM %s
-                            WHERE created_at >= $1 AND created_at < $2 ORDER BY created_at',
-                           schema, default_partition)
+            -- The name by which audit_logs_refuse_change() knows it.
+            moving := @schema@.audit_logs_create_table('@schema@.audit_logs_moving');
+            EXECUTE format('INSERT INTO %s SELECT * FROM %s
+                            WHERE created_at >= $1 AND created_at < $2 ORDER BY created_at', moving, default_partition)
                 USING starts, ends;
-            EXECUTE format('ALTER TABLE %I.audit_logs_moving ADD CONSTRAINT %I PRIMARY KEY (id, created_at)',
-                           schema, partition || '_pkey');
+            EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I PRIMARY KEY (id, created_at)',
+                           moving, partition || '_pkey');
             EXECUTE format('DELETE FROM %s WHERE created_at >= $1 AND created_at < $2', default_partition)
                 USING starts, ends;
             GET DIAGNOSTICS moved = ROW_COUNT;
-            EXECUTE format('ALTER TABLE %I.audit_logs_moving RENAME TO %I', schema, partition);
-            EXECUTE format('ALTER TABLE %s ATTACH PARTITION %I.%I FOR VALUES FROM (%L) TO (%L)',
-                           parent, schema, partition, starts, ends);
-            EXECUTE format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER audit_logs_no_truncate', schema, partition);
-            EXECUTE format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER audit_logs_append_only', schema, partition);
+            EXECUTE format('ALTER TABLE %s RENAME TO %I', moving, partition);
+            PERFORM @schema@.audit_logs_attach(moving, starts, ends);
             RETURN moved;
         EXCEPTION WHEN lock_not_available THEN
             attempts := attempts + 1;
@@ -334,6 +361,9 @@ SELECT audit_revoke_all('FUNCTION', f)
 FROM unnest(ARRAY[
     'audit_logs_lock_partitions()',
     'audit_logs_partitions()',
+    'audit_logs_create_table(text)',
+    'audit_logs_attach(regclass, timestamptz, timestamptz)',
+    'audit_logs_lock_exclusively(regclass[])',
     'audit_logs_create_partition(timestamp)',
     'audit_logs_partition_name(timestamp)',
     'audit_logs_check_limit(timestamp, integer)',
@@ -347,6 +377,10 @@ FROM unnest(ARRAY[
 COMMENT ON FUNCTION audit_logs_create_partition(timestamp) IS
     'Creates the partition of audit_logs for the month that begins at this UTC time.';
 COMMENT ON FUNCTION audit_logs_partitions() IS 'The partitions of audit_logs, with their bounds.';
+COMMENT ON FUNCTION audit_logs_create_table(text) IS 'Creates a table that can become a partition of audit_logs.';
+COMMENT ON FUNCTION audit_logs_attach(regclass, timestamptz, timestamptz) IS 'Makes a table a partition of audit_logs.';
+COMMENT ON FUNCTION audit_logs_lock_exclusively(regclass[]) IS
+    'Locks audit_logs, its default partition and these partitions against everybody.';
 COMMENT ON FUNCTION audit_logs_lock_partitions() IS 'One session at a time changes the partitions of audit_logs.';
 COMMENT ON FUNCTION audit_logs_partition_name(timestamp) IS
     'The name of the partition of audit_logs for the month that begins at this UTC time.';

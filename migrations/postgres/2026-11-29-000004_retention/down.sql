@@ -28,7 +28,7 @@ END
 $do$;
 
 DROP FUNCTION audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea, boolean),
-    audit_retention_drop(regclass, timestamptz, timestamptz, pg_snapshot),
+    audit_retention_drop(timestamptz, timestamptz, pg_snapshot),
     audit_retention_drop_tables(regclass[]), audit_retention_dependents(regclass[]),
     audit_retention_log(audit_retention_ledger), audit_retention_check(integer, boolean, integer, boolean),
     audit_retention_lock(), audit_logs_restore_row(json, name[], text[], jsonb),

@@ -695,23 +695,17 @@ BEGIN
 END
 $$;
 
--- Drops the partitions of a month, of which this is the first, unless a hold covers it by now or rows were inserted
--- since the snapshot. In every attempt the waits for locks take less than half a second in all for a month of one
--- partition, then the locks are released: that is how long a reader in the way can delay a writer. audit_logs before
--- its partitions, the order in which writers lock.
-CREATE FUNCTION audit_retention_drop(
-    partition regclass, starts timestamptz, ends timestamptz, before pg_snapshot
-) RETURNS void
+-- Drops the partitions of a month, unless a hold covers it by now or rows were inserted since the snapshot. An attempt
+-- that does not get its locks at once releases them: audit_logs_lock_exclusively().
+CREATE FUNCTION audit_retention_drop(starts timestamptz, ends timestamptz, before pg_snapshot) RETURNS void
     LANGUAGE plpgsql SET lock_timeout = '100ms' SET enable_seqscan = off
     AS $$
 DECLARE
-    parent            constant regclass := '@schema@.audit_logs'::regclass;
-    default_partition constant oid := (SELECT partdefid FROM pg_partitioned_table WHERE partrelid = parent);
-    attempts          int := 0;
-    segments          regclass[];
-    segment           regclass;
-    late              boolean;
-    holds             bigint[];
+    attempts int := 0;
+    segments regclass[];
+    segment  regclass;
+    late     boolean;
+    holds    bigint[];
 BEGIN
     LOOP
         BEGIN
@@ -719,19 +713,13 @@ BEGIN
             LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
             segments := (SELECT array_agg(p.partition ORDER BY p.from_time) FROM @schema@.audit_logs_partitions() p
                          WHERE p.from_time >= starts AND p.to_time <= ends);
-            IF partition = ANY (segments) IS NOT TRUE THEN
-                RAISE EXCEPTION 'audit_logs: % is no partition between % and %', partition, starts, ends
+            IF segments IS NULL THEN
+                RAISE EXCEPTION 'audit_logs: there is no partition from % to %', starts, ends
                     USING ERRCODE = 'UA003', HINT = 'Repeat it.';
             END IF;
             -- Waits for a hold that is being added.
             LOCK TABLE @schema@.audit_legal_holds IN SHARE UPDATE EXCLUSIVE MODE;
-            PERFORM set_config('lock_timeout', '250ms', true);
-            LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
-            PERFORM set_config('lock_timeout', '100ms', true);
-            IF default_partition <> 0 THEN
-                EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition::regclass);
-            END IF;
-            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', array_to_string(segments, ', '));
+            PERFORM @schema@.audit_logs_lock_exclusively(segments);
             FOREACH segment IN ARRAY segments LOOP
                 -- By the BRIN index on tx_id: milliseconds, also without statistics, as no other index has a condition.
                 -- Rows of another cluster may have any tx_id.
@@ -746,9 +734,9 @@ BEGIN
                         USING ERRCODE = 'UA003', HINT = 'Repeat it; an archive of it as well.';
                 END IF;
             END LOOP;
-            holds := @schema@.audit_holds_on(parent, starts, ends);
+            holds := @schema@.audit_holds_on('@schema@.audit_logs', starts, ends);
             IF holds <> '{}' THEN
-                RAISE EXCEPTION 'audit_logs: % is under the legal holds %', partition, holds
+                RAISE EXCEPTION 'audit_logs: % is under the legal holds %', segments[1], holds
                     USING ERRCODE = 'UA002';
             END IF;
             PERFORM @schema@.audit_retention_drop_tables(segments);
@@ -757,7 +745,7 @@ BEGIN
             attempts := attempts + 1;
             IF attempts >= 60 THEN
                 RAISE EXCEPTION 'audit_logs: % was not dropped, other sessions locked the table during % attempts',
-                    partition, attempts
+                    segments[1], attempts
                     USING ERRCODE = 'lock_not_available',
                           HINT = 'Repeat it when the long queries on audit_logs have ended.';
             END IF;
@@ -836,7 +824,7 @@ BEGIN
     entry.reason := reason;
     entry.id := @schema@.audit_retention_log(entry);
     -- By its oid: a table of another schema may have its name.
-    PERFORM @schema@.audit_retention_drop(planned.relation, planned.from_time, planned.to_time, before);
+    PERFORM @schema@.audit_retention_drop(planned.from_time, planned.to_time, before);
     RETURN entry.id;
 END
 $$;
@@ -864,7 +852,7 @@ FROM unnest(ARRAY[
     'audit_retention_log(audit_retention_ledger)',
     'audit_retention_dependents(regclass[])',
     'audit_retention_drop_tables(regclass[])',
-    'audit_retention_drop(regclass, timestamptz, timestamptz, pg_snapshot)',
+    'audit_retention_drop(timestamptz, timestamptz, pg_snapshot)',
     'audit_logs_drop_month(name, integer, text, boolean, integer, boolean, text, bytea, bytea, boolean)'
 ]::regprocedure[]) AS f;
 

@@ -28,7 +28,7 @@ COMMENT ON INDEX audit_logs_created_at_brin IS
     'Serves: WHERE created_at >= $1 AND created_at < $2, across tenants.';
 
 DROP FUNCTION audit_logs_segment_months(bigint, integer, integer, integer),
-    audit_logs_attach(regclass, timestamptz, timestamptz), audit_logs_cut(regclass, timestamptz, integer, bigint),
+    audit_logs_cut(regclass, timestamptz, integer, bigint),
     audit_logs_next_cut(timestamptz, timestamptz, timestamptz, bigint, bigint, interval),
     audit_logs_index_closed_months(integer), audit_logs_drop_replaced_indexes(), audit_logs_add_time_index(regclass);
 

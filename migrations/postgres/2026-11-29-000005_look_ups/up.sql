@@ -10,11 +10,11 @@ SET LOCAL check_function_bodies = off;
 -- Gives a partition the index audit_logs_time, and makes it a part of that of audit_logs. While it is built, rows for
 -- this partition wait. Returns false if `auditlog migrate` is building it concurrently, or was interrupted.
 CREATE FUNCTION audit_logs_add_time_index(partition regclass) RETURNS boolean
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SET lock_timeout = '1500ms'
     AS $$
 DECLARE
-    leaf   record;
-    wanted text;
+    leaf     record;
+    wanted   text;
     is_ready boolean;
 BEGIN
     SELECT n.nspname AS schema, c.relname AS name INTO leaf
@@ -35,38 +35,33 @@ BEGIN
 END
 $$;
 
--- Drops the indexes that audit_logs_time and those of the ended partitions replace, once nothing needs them. Returns
--- whether they are gone.
-CREATE FUNCTION audit_logs_drop_replaced_indexes() RETURNS boolean
+-- Drops the indexes that audit_logs_time and those of the ended partitions replace, once nothing needs them.
+CREATE FUNCTION audit_logs_drop_replaced_indexes() RETURNS void
     LANGUAGE plpgsql SET lock_timeout = '100ms'
     AS $$
 BEGIN
-    IF to_regclass('@schema@.audit_logs_tenant_timeline') IS NULL THEN
-        RETURN true;
-    END IF;
-    IF EXISTS (SELECT FROM pg_index WHERE indexrelid = '@schema@.audit_logs_time'::regclass AND NOT indisvalid)
+    IF to_regclass('@schema@.audit_logs_tenant_timeline') IS NULL
+       OR EXISTS (SELECT FROM pg_index WHERE indexrelid = '@schema@.audit_logs_time'::regclass AND NOT indisvalid)
        OR EXISTS (SELECT FROM @schema@.audit_logs_partitions() p
-                  WHERE p.to_time < now() - interval '1 hour' AND p.live_rows > 0
-                    AND to_regclass(format('%s.%I', '@schema@', p.partition_name || '_by_tenant')) IS NULL) THEN
-        RETURN false;
+                  WHERE p.to_time < now() - interval '1 hour' AND p.live_rows > 0 AND NOT EXISTS (
+                      SELECT FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
+                      WHERE x.indrelid = p.partition AND c.relname = p.partition_name || '_by_tenant')) THEN
+        RETURN;
     END IF;
-    BEGIN
-        LOCK TABLE @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
-        DROP INDEX @schema@.audit_logs_tenant_timeline, @schema@.audit_logs_created_at_brin;
-        RETURN true;
-    EXCEPTION WHEN lock_not_available THEN
-        RAISE WARNING 'audit_logs: the replaced indexes were not dropped, other sessions have locked a partition; '
-            'repeat it later';
-        RETURN false;
-    END;
+    LOCK TABLE @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
+    DROP INDEX @schema@.audit_logs_tenant_timeline, @schema@.audit_logs_created_at_brin;
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    RAISE WARNING 'audit_logs: the replaced indexes were not dropped, other sessions have locked a partition; '
+        'repeat it later';
 END
 $$;
+
+DROP FUNCTION audit_logs_index_closed_months();
 
 -- Creates the indexes for look-ups on the partitions that ended more than an hour ago, at most max_indexes in one
 -- transaction. Returns how many it created. A partition that is still written to has none of them: each b-tree at a
 -- random place costs an insert a third of its time. Late rows for a partition wait until the transaction ends: about
 -- a second for an index of a million rows. All other partitions are unaffected.
-DROP FUNCTION audit_logs_index_closed_months();
 --
 -- lock_timeout: autovacuum gives way after deadlock_timeout, which is a second; with less, a partition that it works on
 -- would get no index.
@@ -128,9 +123,11 @@ BEGIN
                     EXECUTE format('COMMENT ON TABLE %s IS %L', leaf.partition, concat_ws(' ',
                         obj_description(leaf.partition, 'pg_class'),
                         'There is no ' || leaf.name || wanted.suffix || ': a value is too long for it.'));
-                WHEN lock_not_available THEN
+                WHEN lock_not_available OR deadlock_detected THEN
                     RAISE WARNING 'audit_logs: no index % on %, other sessions have locked it; repeat it later',
                         coalesce(wanted.body, 'audit_logs_time'), leaf.partition;
+                    -- Its other indexes would wait for the same session.
+                    EXIT;
             END;
         END LOOP;
     END LOOP;
@@ -160,8 +157,8 @@ CREATE FUNCTION audit_logs_next_cut(
     $$;
 
 -- Cuts a partition at a time: rows from then on get a partition of their own, also those that it holds by now. Returns
--- whether it did. Everybody waits while PostgreSQL reads the partition, and the default partition twice: 0.3 s for a
--- million rows of 380 bytes in memory. So it does not, with a warning, if they are larger than max_bytes together, or if
+-- whether it did. Everybody waits while PostgreSQL reads the partition, and the default partition twice: 0.3 s for
+-- 320 MiB in memory. So it does not, with a warning, if they are larger than max_bytes together, or if
 -- more than 1,000 rows would move; nor if the trail has max_partitions.
 CREATE FUNCTION audit_logs_cut(
     cut_partition regclass, cut_time timestamptz, max_partitions integer DEFAULT 150,
@@ -173,7 +170,8 @@ DECLARE
     parent            constant regclass := '@schema@.audit_logs'::regclass;
     default_partition constant oid := (SELECT partdefid FROM pg_partitioned_table WHERE partrelid = parent);
     month_name        name;
-    added             text;
+    added_name        text;
+    added             regclass;
     bounds            record;
     attempts          int := 0;
     moved             bigint;
@@ -197,17 +195,12 @@ BEGIN
         RETURN false;
     END IF;
     month_name := @schema@.audit_logs_partition_name(date_trunc('month', bounds.from_time AT TIME ZONE 'UTC'));
-    added := format('%s.%I', '@schema@', month_name || '_' || (
+    added_name := format('%s.%I', '@schema@', month_name || '_' || (
         SELECT coalesce(max(substring(c.relname FROM '^' || month_name || '_([0-9]{1,6})$')::integer), 1) + 1
         FROM pg_class c JOIN pg_class trail ON trail.relnamespace = c.relnamespace WHERE trail.oid = parent));
     LOOP
         BEGIN
-            LOCK TABLE ONLY @schema@.audit_logs IN ACCESS EXCLUSIVE MODE;
-            PERFORM set_config('lock_timeout', '100ms', true);
-            IF default_partition <> 0 THEN
-                EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition::regclass);
-            END IF;
-            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', cut_partition);
+            PERFORM @schema@.audit_logs_lock_exclusively(ARRAY[cut_partition]);
             EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE created_at >= $1 LIMIT 1001) AS few',
                            cut_partition)
                 INTO moved USING cut_time;
@@ -217,12 +210,7 @@ BEGIN
                 RETURN false;
             END IF;
             EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', parent, cut_partition);
-            EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS)',
-                           added, parent);
-            EXECUTE format('CREATE TRIGGER audit_logs_no_truncate BEFORE TRUNCATE ON %s
-                            FOR EACH STATEMENT EXECUTE FUNCTION %s()',
-                           added, '@schema@.audit_logs_refuse_change'::regproc);
-            PERFORM @schema@.audit_lock_down_table(added::regclass);
+            added := @schema@.audit_logs_create_table(added_name);
             IF moved > 0 THEN
                 EXECUTE format('INSERT INTO %s SELECT * FROM %s WHERE created_at >= $1', added, cut_partition)
                     USING cut_time;
@@ -233,7 +221,7 @@ BEGIN
                     USING cut_time;
             END IF;
             PERFORM @schema@.audit_logs_attach(cut_partition, bounds.from_time, cut_time);
-            PERFORM @schema@.audit_logs_attach(added::regclass, cut_time, bounds.to_time);
+            PERFORM @schema@.audit_logs_attach(added, cut_time, bounds.to_time);
             RETURN true;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             attempts := attempts + 1;
@@ -243,21 +231,10 @@ BEGIN
                     USING ERRCODE = 'lock_not_available',
                           HINT = 'Repeat it when the long queries on audit_logs have ended.';
             END IF;
-            PERFORM pg_sleep(0.1);
+            -- Writers waited for half a second: they need time to catch up.
+            PERFORM pg_sleep(least(0.25 * attempts, 1));
         END;
     END LOOP;
-END
-$$;
-
--- Makes a table a partition of audit_logs, with its triggers always enabled.
-CREATE FUNCTION audit_logs_attach(partition regclass, starts timestamptz, ends timestamptz) RETURNS void
-    LANGUAGE plpgsql
-    AS $$
-BEGIN
-    EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
-                   '@schema@.audit_logs'::regclass, partition, starts, ends);
-    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER audit_logs_no_truncate,
-                        ENABLE ALWAYS TRIGGER audit_logs_append_only', partition);
 END
 $$;
 
@@ -266,7 +243,7 @@ $$;
 -- rows stays one partition. There are never more than max_partitions because of this: planning a query over all of them
 -- would take longer than it saves. Each of the kept_months gets an equal share, so that later months have theirs.
 CREATE FUNCTION audit_logs_segment_months(
-    segment_rows bigint DEFAULT 750000, max_cuts integer DEFAULT 4, kept_months integer DEFAULT 13,
+    segment_rows bigint DEFAULT 750000, max_cuts integer DEFAULT 1, kept_months integer DEFAULT 13,
     max_partitions integer DEFAULT 150
 ) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -278,6 +255,7 @@ DECLARE
     rows_a_second double precision;
     share         bigint;
     segment_time  interval;
+    wanted_rows   bigint;
     added         integer := 0;
 BEGIN
     IF (segment_rows >= 1000 AND kept_months >= 1) IS NOT TRUE THEN
@@ -293,8 +271,14 @@ BEGIN
                        / greatest(kept_months, count(*) FILTER (
                              WHERE p.from_time <= now() AND p.from_time = date_trunc('month', p.from_time)))) INTO share
     FROM @schema@.audit_logs_partitions() p;
+    segment_time := make_interval(secs => least(greatest(
+        segment_rows / greatest(rows_a_second, 0.001), extract(epoch FROM interval '31 days') / share, 3600), 1e8));
+    -- With a small share a segment has more rows.
+    wanted_rows := greatest(segment_rows, (rows_a_second * extract(epoch FROM segment_time))::bigint);
     FOREACH month IN ARRAY ARRAY[date_trunc('month', now()), date_trunc('month', now()) + interval '1 month'] LOOP
         LOOP
+            EXIT WHEN share <= (SELECT count(*) FROM @schema@.audit_logs_partitions() p
+                                WHERE p.from_time >= month AND p.to_time <= month + interval '1 month');
             cut := NULL;
             -- The one that is written to now, in case it fills faster than was expected; then the last one.
             FOR part IN
@@ -303,12 +287,8 @@ BEGIN
                   AND (p.to_time = month + interval '1 month' OR p.from_time <= now() AND p.to_time > now())
                 ORDER BY p.from_time
             LOOP
-                segment_time := make_interval(secs => least(greatest(
-                    segment_rows / greatest(rows_a_second, 0.001), extract(epoch FROM interval '1 month') / share, 3600), 1e8));
                 cut := @schema@.audit_logs_next_cut(
-                    now(), part.from_time, part.to_time, part.live_rows,
-                    -- With a small share a segment has more rows.
-                    greatest(segment_rows, (rows_a_second * extract(epoch FROM segment_time))::bigint), segment_time);
+                    now(), part.from_time, part.to_time, part.live_rows, wanted_rows, segment_time);
                 EXIT WHEN cut IS NOT NULL;
             END LOOP;
             EXIT WHEN cut IS NULL OR added >= max_cuts
@@ -329,7 +309,6 @@ FROM unnest(ARRAY[
     'audit_logs_index_closed_months(integer)',
     'audit_logs_next_cut(timestamptz, timestamptz, timestamptz, bigint, bigint, interval)',
     'audit_logs_cut(regclass, timestamptz, integer, bigint)',
-    'audit_logs_attach(regclass, timestamptz, timestamptz)',
     'audit_logs_segment_months(bigint, integer, integer, integer)'
 ]::regprocedure[]) AS f;
 
@@ -378,10 +357,9 @@ COMMENT ON FUNCTION audit_logs_add_time_index(regclass) IS 'Gives a partition of
 COMMENT ON FUNCTION audit_logs_drop_replaced_indexes() IS
     'Drops the indexes of audit_logs that others have replaced.';
 COMMENT ON FUNCTION audit_logs_index_closed_months(integer) IS
-    'Creates the look-up indexes of the partitions of audit_logs that have ended; worth a call each hour or day.';
+    'Creates the look-up indexes of the partitions of audit_logs that have ended; worth a call each day.';
 COMMENT ON FUNCTION audit_logs_next_cut(timestamptz, timestamptz, timestamptz, bigint, bigint, interval) IS
     'Where a partition of audit_logs is to be cut.';
 COMMENT ON FUNCTION audit_logs_cut(regclass, timestamptz, integer, bigint) IS 'Cuts a partition of audit_logs at a time.';
-COMMENT ON FUNCTION audit_logs_attach(regclass, timestamptz, timestamptz) IS 'Makes a table a partition of audit_logs.';
 COMMENT ON FUNCTION audit_logs_segment_months(bigint, integer, integer, integer) IS
-    'Cuts months of audit_logs that outgrow about a million rows into segments; worth a call each week or day.';
+    'Cuts months of audit_logs that outgrow about a million rows into segments; worth calls each day, until it returns 0.';

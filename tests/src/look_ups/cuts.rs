@@ -55,7 +55,7 @@ async fn only_a_trail_that_outgrows_a_segment_is_cut() {
     let before = db
         .text("SELECT count(*)::text AS value FROM audit_logs_partitions()")
         .await;
-    let cut = |rows: usize| format!("SELECT audit_logs_segment_months({rows})::text AS value");
+    let cut = |rows: usize| format!("SELECT audit_logs_segment_months({rows}, max_cuts => 9)::text AS value");
     assert_eq!(db.text(&cut(1_000_000)).await, "0");
     assert_eq!(
         db.text("SELECT count(*)::text AS value FROM audit_logs_partitions()")
@@ -154,14 +154,42 @@ async fn a_segment_that_fills_faster_than_expected_is_cut_again() {
 async fn rows_from_the_future_do_not_prevent_a_cut() {
     let db = TestDb::postgres().await;
     busy(&db, 3_000).await;
-    db.sql("INSERT INTO audit_logs (created_at, action) SELECT date_trunc('month', now()) + interval '1 month' - interval '1 s', 'ahead' FROM generate_series(1, 3)").await.unwrap();
-    let added: i64 = db
+    db.sql("INSERT INTO audit_logs (created_at, action) SELECT date_trunc('month', now()) + interval '1 month' - interval '1 s', 'ahead' FROM generate_series(1, 3)")
+        .await
+        .unwrap();
+    // Nothing is cut in the last hours of a month.
+    let has_time = db
+        .text("SELECT (date_trunc('month', now()) + interval '1 month' - interval '2 hours' > now())::text AS value")
+        .await;
+    while db
         .text("SELECT audit_logs_segment_months(1000)::text AS value")
         .await
-        .parse()
-        .unwrap();
-    assert!(added > 0);
+        != "0"
+    {}
+    let apart = "SELECT bool_and(a.tableoid <> p.partition)::text AS value FROM audit_logs a, audit_logs_partitions() p \
+                 WHERE a.action = 'ahead' AND p.from_time <= now() AND p.to_time > now()";
+    assert_eq!(
+        db.text(apart).await,
+        has_time,
+        "the partition of now ends before them"
+    );
     assert_eq!(db.count().await, 3_003);
+}
+
+/// Each month that is kept has an equal share of the partitions: with one of two there are no segments.
+#[tokio::test]
+async fn the_more_months_are_kept_the_fewer_segments_a_month_has() {
+    let db = TestDb::postgres().await;
+    busy(&db, 3_000).await;
+    let cut = |kept: i32| {
+        format!("SELECT audit_logs_segment_months(1000, 9, kept_months => {kept})::text AS value")
+    };
+    assert_eq!(db.text(&cut(75)).await, "0");
+    assert_ne!(db.text(&cut(13)).await, "0");
+    let refused = db
+        .sql("SELECT audit_logs_segment_months(1000, kept_months => 0)")
+        .await;
+    assert!(refused.unwrap_err().contains("at least one month is kept"));
 }
 
 #[tokio::test]

@@ -274,7 +274,7 @@ async fn only_the_maintainer_can_run_the_retention_functions() {
             "INSERT INTO audit_legal_holds (id, reason) VALUES (9, 'x')",
             "INSERT INTO audit_retention_ledger (id, event, month, from_time, to_time, row_count, digest, reason) VALUES (9, 'dropped', 'x', now(), now(), 0, sha256(''), 'x')",
             "SELECT audit_holds_on('audit_logs', now(), now())",
-            "SELECT audit_retention_drop('audit_logs_default', now(), now(), pg_current_snapshot())",
+            "SELECT audit_retention_drop(now(), now(), pg_current_snapshot())",
             "SELECT audit_retention_log(NULL)",
             "SELECT audit_retention_check(13, true, 100, false)",
         ] {
