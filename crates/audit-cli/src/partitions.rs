@@ -16,7 +16,7 @@ use crate::output::{self, Cell, print_line, print_note};
 #[command(after_help = "\
 Examples:
   auditlog partitions list
-  auditlog partitions ensure                      for the next 24 months; each day or week
+  auditlog partitions ensure                      for the next 24 months; in a daily job
   auditlog partitions ensure --from 2019-01       before an import of old events
   auditlog partitions move-default                empties the default partition
 
@@ -35,8 +35,7 @@ pub(crate) enum Args {
     /// Create the missing partitions, cut months of more than about a million rows into segments, and create the look-up
     /// indexes of what has ended
     #[command(after_help = "\
-To be repeated each week, for a trail of more than a million rows a month each day. A writer's login only creates \
-partitions: segments and indexes require the table's owner or a member of audit_maintainer.
+To be repeated each day. A writer's login only creates partitions: segments and indexes require the table's owner or a member of audit_maintainer.
 
 Exit codes: 0 done, 2 invalid arguments, 3 the database failed.")]
     Ensure {

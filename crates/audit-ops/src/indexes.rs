@@ -61,33 +61,46 @@ pub async fn build_time_indexes(
     if missing.is_empty() {
         return Ok(0);
     }
-    // None of these statements can run in a transaction, so the limit is the session's.
-    conn.batch_execute("SET statement_timeout = '6h'").await?;
+    // None of these statements can run in a transaction, so the limit is the session's. One of the user's own stays.
+    let limit = "SELECT set_config('statement_timeout', '6h', false) WHERE current_setting('statement_timeout') = '0'";
+    conn.batch_execute(limit).await?;
+    let built = build(conn, &missing, &mut progress).await;
+    conn.batch_execute("RESET statement_timeout; RESET lock_timeout")
+        .await?;
+    built?;
+    Ok(missing.len() as u64)
+}
+
+async fn build(
+    conn: &mut AsyncPgConnection,
+    missing: &[Unindexed],
+    progress: &mut impl FnMut(u64, u64),
+) -> Result<(), OpsError> {
     for (done, partition) in missing.iter().enumerate() {
         progress(done as u64, missing.len() as u64);
-        for statement in [&partition.drop_invalid, &partition.create] {
-            conn.batch_execute(statement).await?;
-        }
+        conn.batch_execute(&partition.drop_invalid).await?;
+        conn.batch_execute(&partition.create).await?;
         attach(conn, &partition.attach).await?;
     }
-    conn.batch_execute("RESET statement_timeout").await?;
-    Ok(missing.len() as u64)
+    Ok(())
 }
 
 /// Attaching waits for readers whose query was planned with the index, and writers wait behind it: half a second at most.
 async fn attach(conn: &mut AsyncPgConnection, statement: &str) -> Result<(), OpsError> {
     const ATTEMPTS: u32 = 60;
     conn.batch_execute("SET lock_timeout = '500ms'").await?;
-    for attempt in 1..=ATTEMPTS {
+    let mut attempt = 1;
+    loop {
         match conn.batch_execute(statement).await {
             Err(error) if is_lock_timeout(&error) && attempt < ATTEMPTS => {
+                attempt += 1;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            other => {
+            done => {
+                // CREATE INDEX CONCURRENTLY of the next partition waits for old transactions.
                 conn.batch_execute("RESET lock_timeout").await?;
-                return Ok(other?);
+                return Ok(done?);
             }
         }
     }
-    Ok(())
 }

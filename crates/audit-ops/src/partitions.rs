@@ -140,12 +140,11 @@ pub struct Maintenance {
 }
 
 /// Cuts this month and the next one into segments if they outgrow about a million rows, and creates the look-up indexes
-/// of the partitions that ended more than an hour ago. Does nothing if this user may not. To be repeated at least each
-/// week, for a trail of more than a million rows a month each day. `kept_months` is how many months the trail keeps:
+/// of the partitions that ended more than an hour ago. Does nothing if this user may not. For a daily job. `kept_months` is how many months the trail keeps:
 /// each gets an equal share of at most 150 partitions.
 ///
-/// Writers wait while a partition is cut: milliseconds for one without rows, 0.3 s for one with a million. One that is
-/// larger than 320 MiB is not cut. While an index is built, late rows for that partition wait.
+/// Writers wait while a partition is cut: milliseconds for one without rows, 0.3 s for one of 320 MiB, and as long for a
+/// default partition of half the size. A larger one is not cut. While an index is built, late rows for that partition wait.
 ///
 /// # Errors
 /// When the database refuses, or other sessions hold the table for too long.
