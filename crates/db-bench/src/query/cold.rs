@@ -10,8 +10,7 @@ use crate::report::Report;
 use crate::result::Series;
 use crate::server::{BenchDatabase, BenchServer, connect};
 
-/// Their names begin with these.
-const ASKED: [&str; 4] = ["actor, ordinary", "resource", "request", "page across"];
+const ASKED: [&str; 4] = ["actor, ordinary", "resource", "request", "page across tenants"];
 
 /// Only on a private server: another one must not be restarted.
 pub(super) async fn measure(
@@ -25,9 +24,7 @@ pub(super) async fn measure(
         progress::skipped("look-ups, cold", "the server is not private");
         return Ok(());
     };
-    let others = QUESTIONS
-        .iter()
-        .filter(|question| ASKED.contains(&question.name) || question.name.starts_with("page across"));
+    let others = QUESTIONS.iter().filter(|question| ASKED.contains(&question.name));
     let questions: Vec<&Question> = [&TIMELINE, &IDEAL_TIMELINE].into_iter().chain(others).collect();
     let rounds = options.rounds.clamp(1, 3);
     let bar = progress::bar("query", questions.len() * rounds);

@@ -13,7 +13,7 @@ use crate::server::{BenchDatabase, BenchServer, Table, connect};
 /// Inserts rows. $1: the first time; $2: the time after the last; $3: how many; $4: the number of the first.
 const FILL: &str = include_str!("../../sql/fill.sql");
 
-/// Rows of a segment, as `audit_logs_segment_months` cuts months.
+/// Rows of a segment: more than the 750,000 of `audit_logs_segment_months`, as one that fills faster than expected has.
 const SEGMENT: usize = 1_000_000;
 
 /// A million of the newest rows with only the b-tree that serves a timeline.
