@@ -261,3 +261,77 @@ async fn every_row_is_stored_once_while_months_are_cut_and_indexed() {
         "0"
     );
 }
+
+/// The sessions of this database with this name.
+fn named(name: &str) -> String {
+    format!("FROM pg_stat_activity WHERE datname = current_database() AND application_name = '{name}'")
+}
+
+/// Ends the session with this name, and waits until it has ended.
+async fn end_session(db: &TestDb, name: &str) {
+    let ended = format!(
+        "SELECT count(pg_terminate_backend(pid, 60000))::text AS value {}",
+        named(name)
+    );
+    assert_eq!(db.text(&ended).await, "1");
+}
+
+#[tokio::test]
+async fn a_session_that_ends_within_a_cut_leaves_the_month_whole() {
+    use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+
+    const CUT: &str = "SELECT audit_logs_cut(partition, now() + interval '10 minutes') FROM audit_logs_partitions() \
+                       WHERE from_time <= now() AND to_time > now()";
+    let db = TestDb::postgres().await;
+    busy(&db, 3_000).await;
+    let partitions =
+        "SELECT string_agg(p::text, ' ' ORDER BY from_time) AS value FROM audit_logs_partitions() p";
+    let tables = "SELECT count(*)::text AS value FROM pg_class WHERE relname LIKE 'audit\\_logs%'";
+    let rows = "SELECT string_agg(id::text, ' ' ORDER BY id) AS value FROM audit_logs";
+    let before = [
+        db.text(partitions).await,
+        db.text(tables).await,
+        db.text(rows).await,
+    ];
+    // The cut waits for a writer; it has done everything but the commit; it has moved a row as well.
+    for step in ["waiting", "cut", "moved"] {
+        let mut writer = AsyncPgConnection::establish(&db.url).await.unwrap();
+        let mut cutter = AsyncPgConnection::establish(&db.url).await.unwrap();
+        cutter
+            .batch_execute(&format!("SET application_name = 'cut_{step}'; BEGIN"))
+            .await
+            .unwrap();
+        let name = format!("cut_{step}");
+        if step == "waiting" {
+            writer
+                .batch_execute("BEGIN; INSERT INTO audit_logs (action) VALUES ('in flight')")
+                .await
+                .unwrap();
+            let cut = tokio::spawn(async move { cutter.batch_execute(CUT).await });
+            let waits = format!(
+                "SELECT count(*)::text AS value {} AND wait_event_type = 'Lock'",
+                named(&name)
+            );
+            while db.text(&waits).await == "0" && !cut.is_finished() {}
+            end_session(&db, &name).await;
+            assert!(cut.await.unwrap().is_err());
+            writer.batch_execute("ROLLBACK").await.unwrap();
+        } else {
+            if step == "moved" {
+                let ahead = "INSERT INTO audit_logs (created_at, action) VALUES (now() + interval '15 minutes', 'ahead')";
+                cutter.batch_execute(ahead).await.unwrap();
+            }
+            cutter.batch_execute(CUT).await.unwrap();
+            end_session(&db, &name).await;
+        }
+        let after = [
+            db.text(partitions).await,
+            db.text(tables).await,
+            db.text(rows).await,
+        ];
+        assert_eq!(after, before, "{step}");
+    }
+    db.sql(CUT).await.unwrap();
+    assert_ne!(db.text(partitions).await, before[0], "the next cut is made");
+    assert_eq!(db.text(rows).await, before[2]);
+}
