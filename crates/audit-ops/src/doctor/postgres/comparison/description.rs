@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn every_table_of_the_trail_is_described() {
-        let condition = table_condition(&parse(super::super::EXPECTED));
+        let condition = table_condition(&super::super::EXPECTED);
         for table in [
             "audit_logs",
             "audit_logs_default",

@@ -1,6 +1,6 @@
 //! Remedies for objects whose names try to leave their quotes, or the comment that mentions them.
 
-use super::description::{Attributes, parse};
+use super::description::Attributes;
 use super::difference::Difference;
 use super::finding;
 use super::names::Names;
@@ -89,7 +89,6 @@ const KINDS: [(&str, &[&str]); 21] = [
 
 #[test]
 fn no_remedy_contains_a_name_outside_of_quotes() {
-    let expected = parse(super::EXPECTED);
     let mut with_name = 0;
     for name in NAMES {
         let names = Names::of("public", "own", &[("writer", "audit_writer"), ("auditor", name)]);
@@ -113,7 +112,7 @@ fn no_remedy_contains_a_name_outside_of_quotes() {
                             .map(|n| format!("{name}.{}", name.replace("EVIL", &format!("EVIL{n}"))))
                             .collect(),
                     };
-                    let finding = finding::of(&difference, &expected, &names);
+                    let finding = finding::of(&difference, &super::EXPECTED, &names);
                     assert!(!finding.found.contains(is_harmful), "{finding:?}");
                     let remedy = finding.remedy.unwrap_or_default();
                     let is_hidden = |c| is_harmful(c) && c != '\n';

@@ -14,6 +14,8 @@ mod query;
 mod remedy;
 mod severity;
 
+use std::sync::LazyLock;
+
 use self::difference::Difference;
 use super::session::Session;
 use crate::doctor::allow::Allowed;
@@ -23,7 +25,8 @@ use crate::doctor::{Code, DoctorError, Finding};
 pub(super) use names::Names;
 
 /// What the migrations make.
-const EXPECTED: &str = include_str!("expected.txt");
+static EXPECTED: LazyLock<description::Objects> =
+    LazyLock::new(|| description::parse(include_str!("expected.txt")));
 
 /// The checks that the comparison serves, with the text to report if it finds nothing.
 const CHECKS: [(Code, &str); 11] = [
@@ -49,10 +52,9 @@ pub(super) async fn examine(
     names: &Names,
     allowed: &mut Allowed,
 ) -> Result<Vec<Finding>, DoctorError> {
-    let expected = description::parse(EXPECTED);
-    let condition = description::table_condition(&expected);
+    let condition = description::table_condition(&EXPECTED);
     let answers = query::catalog(session, names, &condition).await?;
-    let expected = names.fill(expected);
+    let expected = names.fill(&EXPECTED);
     let described = |key: &description::Key| answers.kinds.contains(&key.kind.as_str());
     let comparable = expected.iter().filter(|(key, _)| described(key));
     let comparable = comparable.map(|(key, attributes)| (key.clone(), attributes.clone()));

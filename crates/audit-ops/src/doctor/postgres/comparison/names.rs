@@ -1,6 +1,7 @@
 //! The names that differ between databases: of the trail's schema, its owner and its roles.
 
 use super::description::{Key, Objects};
+use super::parts::{self, PARTS};
 use crate::doctor::postgres::session::Session;
 use crate::doctor::{DoctorError, Finding};
 
@@ -45,8 +46,7 @@ impl Names {
         if let Some([oid, name]) = first(session.rows(&names.sql(OWNER)).await?) {
             (names.owner_oid, names.owner) = (oid, name);
         }
-        let expected = super::description::parse(super::EXPECTED);
-        (names.roles, names.role_findings) = super::parts::query(session, &names, &expected).await?;
+        (names.roles, names.role_findings) = parts::query(session, &names, &super::EXPECTED).await?;
         Ok(Some(names))
     }
 
@@ -69,25 +69,25 @@ impl Names {
     }
 
     /// Puts the names into a description. Objects of a role that does not exist are left out.
-    pub(super) fn fill(&self, objects: Objects) -> Objects {
-        let unknown: Vec<String> = ["writer", "reader", "auditor", "maintainer"]
+    pub(super) fn fill(&self, objects: &Objects) -> Objects {
+        let unknown: Vec<String> = PARTS
             .iter()
             .filter(|part| self.role(part).is_none())
             .map(|part| format!("@{part}@"))
             .collect();
         let is_unknown = |text: &String| unknown.iter().any(|role| text.contains(role));
         let known = objects
-            .into_iter()
+            .iter()
             .filter(|(key, attributes)| !is_unknown(&key.name) && !attributes.values().any(is_unknown));
         let filled = known.map(|(key, attributes)| {
             let key = Key {
+                kind: key.kind.clone(),
                 relation: self.put(&key.relation),
                 name: self.put(&key.name),
-                ..key
             };
             let attributes = attributes
-                .into_iter()
-                .map(|(attribute, value)| (attribute, self.put(&value)));
+                .iter()
+                .map(|(attribute, value)| (attribute.clone(), self.put(value)));
             (key, attributes.collect())
         });
         filled.collect()

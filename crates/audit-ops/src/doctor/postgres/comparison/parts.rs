@@ -13,7 +13,7 @@ use crate::doctor::postgres::session::{Row, Session};
 use crate::doctor::{Code, DoctorError, Finding, Severity};
 
 /// The parts. A role has one of them at most; a part whose rights few others have comes first.
-const PARTS: [&str; 4] = ["writer", "maintainer", "auditor", "reader"];
+pub(super) const PARTS: [&str; 4] = ["writer", "maintainer", "auditor", "reader"];
 
 /// Counts for each part and role how many of the part's rights the role has. `@rights@` are the rights: part, kind,
 /// name of the object.
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_rights_of_every_part_are_known() {
-        let rights = rights(&super::super::description::parse(super::super::EXPECTED));
+        let rights = rights(&super::super::EXPECTED);
         for right in [
             "('writer', 'function', 'audit_logs_lookup')",
             "('maintainer', 'function', 'audit_hold_add')",

@@ -164,10 +164,8 @@ mod tests {
 
     #[test]
     fn no_name_of_a_month_is_left_in_a_created_table() {
-        let expected = crate::doctor::postgres::comparison::description::parse(
-            crate::doctor::postgres::comparison::EXPECTED,
-        );
-        let text = table("@schema@.audit_logs_default", "@schema@.audit_logs", &expected);
+        let expected = &crate::doctor::postgres::comparison::EXPECTED;
+        let text = table("@schema@.audit_logs_default", "@schema@.audit_logs", expected);
         assert!(!text.contains(MONTH), "{text}");
         assert!(
             text.contains("PARTITION OF @schema@.audit_logs DEFAULT;"),

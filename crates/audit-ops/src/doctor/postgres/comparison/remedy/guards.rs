@@ -2,6 +2,7 @@
 
 use super::super::description::Key;
 use super::super::difference::{Change, Difference};
+use super::super::parts::PARTS;
 use super::{Context, create, privileges};
 
 impl Context<'_> {
@@ -104,7 +105,7 @@ impl Context<'_> {
 
     /// The trail's roles need the right themselves before PUBLIC loses it.
     fn usage_of_public(&self, relation: &str) -> String {
-        let parts = ["writer", "reader", "auditor", "maintainer"].map(|part| self.names.role(part));
+        let parts = PARTS.map(|part| self.names.role(part));
         let roles: Vec<&str> = parts
             .into_iter()
             .flatten()

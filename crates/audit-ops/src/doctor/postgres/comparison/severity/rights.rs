@@ -3,6 +3,7 @@
 use super::super::difference::Change::{self, Missing};
 use super::super::difference::Place::{self, Other, Partition, Trail};
 use super::super::difference::Single;
+use super::super::parts::PARTS;
 use super::{Judgement, verdict};
 use crate::doctor::Code::*;
 use crate::doctor::Severity::{Critical, Info, Warning};
@@ -135,7 +136,6 @@ pub(super) fn member(single: &Single) -> Option<Judgement> {
     let text = |attribute| single.object.get(attribute).map_or("", String::as_str);
     let (of, member) = (single.found.unwrap_or_default(), text("member"));
     let (uses, admin) = (text("use") == "yes", text("admin") == "yes");
-    let is_trails = |part| matches!(part, "writer" | "reader" | "auditor" | "maintainer");
     match (of, member) {
         (_, "a superuser") => None,
         ("another role", "owner") if PREDEFINED.contains(&&*single.key.relation) => {
@@ -144,7 +144,7 @@ pub(super) fn member(single: &Single) -> Option<Judgement> {
         ("another role", "owner") => verdict(Roles, Info, ""),
         (_, "owner") if !uses => None,
         (_, "owner") => verdict(Roles, Info, ""),
-        (_, part) if is_trails(part) => verdict(Roles, Critical, "its members have the rights of both"),
+        (_, part) if PARTS.contains(&part) => verdict(Roles, Critical, "its members have the rights of both"),
         // The check of this user says so.
         ("owner", "this user") => None,
         ("owner", _) if uses => verdict(Roles, Critical, "it can remove the protection of the rows"),
