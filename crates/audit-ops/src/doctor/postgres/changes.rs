@@ -89,11 +89,11 @@ async fn gather(
 ) -> Result<Evidence, DoctorError> {
     let without_row = change.without_row.replace("$column", &privileges.column);
     match session.run_and_undo(&without_row).await? {
-        Attempt::Refused { sqlstate, .. } if sqlstate == "42501" => {
+        Attempt::Refused(reason) if reason.lacks_right() => {
             return Ok(Evidence::Refused("is refused: no right (42501)".to_owned()));
         }
-        Attempt::Refused { sqlstate, message } => {
-            return Ok(Evidence::Inconclusive(format!("{message} ({sqlstate})")));
+        Attempt::Refused(reason) => {
+            return Ok(Evidence::Inconclusive(reason.to_string()));
         }
         Attempt::LockTimeout => return Ok(Evidence::Inconclusive(LOCK_TIMEOUT_REASON.to_owned())),
         Attempt::Done { .. } => {}
@@ -110,12 +110,12 @@ async fn gather(
             .replace("$id", &probe.own.to_string())
             .replace("$column", &privileges.column);
         match session.run_and_undo(&sql).await? {
-            Attempt::Refused { sqlstate, .. } if sqlstate == "UA001" => refused_by_trigger = true,
+            Attempt::Refused(reason) if reason.sqlstate == "UA001" => refused_by_trigger = true,
             // The user lacks another right that this statement needs: replica mode, or a column.
-            Attempt::Refused { sqlstate, .. } if sqlstate == "42501" => {}
-            Attempt::Refused { sqlstate, message } => {
+            Attempt::Refused(reason) if reason.lacks_right() => {}
+            Attempt::Refused(reason) => {
                 return Ok(Evidence::RightOnly(format!(
-                    "it failed for another reason: {message} ({sqlstate})"
+                    "it failed for another reason: {reason}"
                 )));
             }
             Attempt::Done { rows: 0 } => return Ok(Evidence::RightOnly(HIDDEN.to_owned())),

@@ -28,13 +28,13 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Finding>, DoctorErr
     for statement in statements.into_iter().flatten().flatten() {
         match session.run_and_undo(&statement).await? {
             Attempt::Done { .. } => done.push(statement),
-            Attempt::Refused { sqlstate, .. } if sqlstate == "42501" || sqlstate == "UA001" => {
+            Attempt::Refused(reason) if reason.lacks_right() || reason.sqlstate == "UA001" => {
                 refused.push(statement)
             }
-            Attempt::Refused { sqlstate, message } => {
-                inconclusive.push(format!("{statement}: {message} ({sqlstate})"));
+            Attempt::Refused(reason) => {
+                inconclusive.push(format!("{statement}: {reason}"));
                 // It reached the statement timeout, and so would the next one.
-                if sqlstate == "57014" {
+                if reason.sqlstate == "57014" {
                     break;
                 }
             }

@@ -43,10 +43,7 @@ pub(super) async fn insert_probe_rows(
                 "of 2 rows inserted {rows} were stored: a trigger or a rule drops rows"
             )),
         ),
-        Attempt::Refused { sqlstate, message } => (
-            None,
-            not_stored(format!("rows are refused: {message} ({sqlstate})")),
-        ),
+        Attempt::Refused(reason) => (None, not_stored(format!("rows are refused: {reason}"))),
         Attempt::LockTimeout => (None, Finding::not_run(Writable, LOCK_TIMEOUT_REASON)),
     })
 }

@@ -41,12 +41,10 @@ async fn probe_forgery(session: &Session) -> Result<Vec<Finding>, DoctorError> {
         ),
     ] {
         findings.push(match session.run_and_undo(insert).await? {
-            Attempt::Refused { sqlstate, .. } if sqlstate == "42501" => {
+            Attempt::Refused(reason) if reason.lacks_right() => {
                 Finding::ok(Forgery, format!("setting {column} is refused: no right (42501)"))
             }
-            Attempt::Refused { sqlstate, message } => {
-                Finding::not_run(Forgery, format!("{column}: {message} ({sqlstate})"))
-            }
+            Attempt::Refused(reason) => Finding::not_run(Forgery, format!("{column}: {reason}")),
             Attempt::Done { rows: 0 } => {
                 Finding::not_run(Forgery, format!("{column}: the row was not stored"))
             }
@@ -99,9 +97,9 @@ async fn probe_partitions(session: &Session, schema: &str) -> Result<Finding, Do
                     .or_default()
                     .push(right.clone());
             }
-            Attempt::Refused { sqlstate, .. } if sqlstate == "42501" => refused += 1,
+            Attempt::Refused(reason) if reason.lacks_right() => refused += 1,
             // A lock: this month's partition can be busy briefly.
-            Attempt::Refused { .. } | Attempt::LockTimeout => {}
+            Attempt::Refused(_) | Attempt::LockTimeout => {}
         }
     }
     if accessible.is_empty() && refused == 0 {
@@ -145,12 +143,10 @@ fn list_rights(accessible: BTreeMap<String, Vec<String>>) -> String {
 
 async fn probe_create_table(session: &Session, privileges: &Privileges) -> Result<Finding, DoctorError> {
     Ok(match session.run_and_undo(&privileges.create_table).await? {
-        Attempt::Refused { sqlstate, .. } if sqlstate == "42501" => {
+        Attempt::Refused(reason) if reason.lacks_right() => {
             Finding::ok(CreateTable, "refused: no right (42501)")
         }
-        Attempt::Refused { sqlstate, message } => {
-            Finding::not_run(CreateTable, format!("{message} ({sqlstate})"))
-        }
+        Attempt::Refused(reason) => Finding::not_run(CreateTable, reason.to_string()),
         Attempt::LockTimeout => Finding::not_run(
             CreateTable,
             "another session held the schema for longer than 200 ms",

@@ -34,6 +34,13 @@ pub(super) struct Refusal {
     pub(super) message: String,
 }
 
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { sqlstate, message } = self;
+        write!(f, "{message} ({sqlstate})")
+    }
+}
+
 impl Refusal {
     /// The finding of a check for which some users lack a right. Any other reason hides faults.
     pub(super) fn needs_a_right(self, code: Code) -> Finding {
@@ -51,9 +58,10 @@ impl Refusal {
 /// The result of trying a statement.
 pub(super) enum Attempt {
     /// It was carried out, on this number of rows.
-    Done { rows: u64 },
-    /// It was refused.
-    Refused { sqlstate: String, message: String },
+    Done {
+        rows: u64,
+    },
+    Refused(Refusal),
     /// Another session held a lock for longer than the timeout.
     LockTimeout,
 }
@@ -163,10 +171,10 @@ impl Session {
         match result {
             Ok(messages) => Ok(done(&messages)),
             Err(error) => {
-                let Refusal { sqlstate, message } = refusal(error)?;
-                match sqlstate.as_str() {
+                let reason = refusal(error)?;
+                match reason.sqlstate.as_str() {
                     "55P03" | "40P01" => Ok(Attempt::LockTimeout),
-                    _ => Ok(Attempt::Refused { sqlstate, message }),
+                    _ => Ok(Attempt::Refused(reason)),
                 }
             }
         }

@@ -43,12 +43,10 @@ async fn cannot_read(session: &Session) -> Result<Finding, DoctorError> {
             .run_and_undo("SELECT count(*) FROM audit_logs WHERE false")
             .await?
         {
-            Attempt::Refused { sqlstate, .. } if sqlstate == "42501" => {
+            Attempt::Refused(reason) if reason.lacks_right() => {
                 Finding::ok(TenantRead, "this user may not read: refused (42501)")
             }
-            Attempt::Refused { sqlstate, message } => {
-                Finding::not_run(TenantRead, format!("{message} ({sqlstate})"))
-            }
+            Attempt::Refused(reason) => Finding::not_run(TenantRead, reason.to_string()),
             Attempt::Done { .. } => Finding::unchecked(TenantRead, "this user may read some columns only"),
             Attempt::LockTimeout => Finding::not_run(TenantRead, LOCK_TIMEOUT_REASON),
         },
