@@ -4,7 +4,6 @@ mod catalog;
 mod changes;
 mod comparison;
 mod continuity;
-mod harmful;
 mod invasive;
 mod locks;
 mod migrations;
@@ -13,6 +12,7 @@ mod privileges;
 mod probe_rows;
 mod probes;
 mod server;
+mod server_settings;
 mod session;
 mod tenants;
 

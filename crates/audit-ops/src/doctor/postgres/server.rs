@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::catalog::Settings;
-use super::harmful;
+use super::server_settings;
 use super::session::{Row, Session, refusal};
 use crate::doctor::Code::*;
 use crate::doctor::{DoctorError, Finding, Severity};
@@ -98,7 +98,7 @@ impl Server {
         all.extend(durability(&self.settings, &self.quoted_user));
         all.push(replica_mode(&self.settings, &self.quoted_user));
         all.extend(server_log(&self.settings));
-        all.extend(harmful::examine(&self.settings, &self.tenant));
+        all.extend(server_settings::examine(&self.settings, &self.tenant));
         all.extend(timeouts(&self.settings, &self.quoted_user));
         all
     }
