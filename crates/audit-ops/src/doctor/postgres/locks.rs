@@ -39,6 +39,13 @@ pub(super) async fn examine(session: &Session, names: &Names) -> Result<Vec<Find
         return Ok(vec![Finding::ok(Locks, "none")]);
     }
     tokio::time::sleep(PAUSE).await;
+    // PostgreSQL shows a transaction the same pg_stat_activity until then.
+    if let Err(refused) = session
+        .query_in_savepoint("SELECT pg_stat_clear_snapshot()")
+        .await?
+    {
+        return Ok(vec![Finding::not_run(Locks, refused.message)]);
+    }
     let second = match query().await? {
         Ok(rows) => locks(rows),
         Err(refused) => return Ok(vec![Finding::not_run(Locks, refused.message)]),
