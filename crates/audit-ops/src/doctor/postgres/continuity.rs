@@ -224,7 +224,7 @@ fn without_indexes(row: Row) -> Finding {
             ),
         },
         format!(
-            "SELECT {schema}.audit_logs_index_closed_months();\n-- each month; or with the command: auditlog partitions ensure"
+            "SELECT {schema}.audit_logs_index_closed_months();\n-- each day; or with the command: auditlog partitions ensure"
         ),
     )
 }

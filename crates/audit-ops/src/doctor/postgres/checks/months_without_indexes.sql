@@ -1,5 +1,5 @@
--- Partitions that ended more than 35 days ago, so that a monthly job has had its time, and lack a look-up index: the first
--- and the last of their months, how many months, and the schema.
+-- Partitions that ended more than 35 days ago, so that even a monthly job has had its time, and lack a look-up index: the
+-- first and the last of their months, how many months, and the schema.
 WITH parts AS (
          SELECT c.oid, c.relname, substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO [(]''([^'']+)''[)]')::timestamptz AS ends
          FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = @trail@ AND c.relkind = 'r'),

@@ -15,5 +15,5 @@ WITH bounds AS (
                < month_ends - month_starts)
 SELECT 'warning',
        CASE WHEN n = 0 THEN 'this month has no partition: its rows go into the default partition' ELSE format('partitions exist only up to %s', to_char(now() AT TIME ZONE 'UTC' + make_interval(months => n - 1), 'YYYY-MM')) END,
-       format(E'SELECT %s.audit_logs_ensure_partitions();\n-- each month; or with the command: auditlog partitions ensure', relnamespace::regnamespace)
+       format(E'SELECT %s.audit_logs_ensure_partitions();\n-- each day; or with the command: auditlog partitions ensure', relnamespace::regnamespace)
 FROM first_gap, pg_class c WHERE n <= 3 AND c.oid = @trail@
