@@ -29,7 +29,7 @@ pub(super) fn comment(text: &str) -> String {
     format!("-- {}", escaped(text))
 }
 
-/// SQL for PostgreSQL in which quoted identifiers and literals contain no harmful character: `U&"a\000ab"`. It means
+/// SQL for PostgreSQL in which quoted identifiers and literals contain no harmful character: `U&"a\+00000ab"`. It means
 /// the same. Each of its line breaks is outside quotes, except in the body of a function.
 pub(super) fn printable_sql(sql: &str) -> String {
     if !sql.contains(|c| is_harmful(c) && c != '\n') && !sql.contains(['"', '\'']) {

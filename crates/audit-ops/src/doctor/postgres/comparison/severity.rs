@@ -67,11 +67,6 @@ pub(super) fn judge(single: &Single) -> Option<Judgement> {
         "database" => verdict(Roles, Warning, "it can drop the database, and the trail with it"),
         "login" => login(&single.key.relation, attribute, found),
         "setting" => setting(&single.key.name, found),
-        "prepared" => verdict(
-            PreparedTransactions,
-            Warning,
-            "it outlasts every session and a restart, and stops months from being created and dropped",
-        ),
         "relation" => verdict(
             UnattachedTables,
             Warning,
@@ -171,7 +166,7 @@ fn column(name: &str, attribute: &str, change: Change) -> Option<Judgement> {
         ("position", _) => verdict(
             Tables,
             Critical,
-            "it was dropped and created again, so that it has not the values that were written",
+            "it was dropped and created again, so that the values that were written are lost",
         ),
         ("generated" | "identity", _) => verdict(Tables, Critical, "the database replaces what is inserted"),
         ("default", _) if is_evidence => verdict(Tables, Critical, "the database records other values"),
