@@ -1,10 +1,6 @@
 -- Sessions that have been idle in a transaction for five seconds and hold a lock on a table of the trail. Only their own
 -- user and a member of pg_read_all_stats see that they are idle.
-WITH tables AS (
-         SELECT @trail@::oid AS oid UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = @trail@
-         UNION ALL
-         SELECT c.oid FROM pg_class c JOIN pg_class trail ON trail.relnamespace = c.relnamespace
-         WHERE trail.oid = @trail@ AND c.relname ~ '^(audit_legal_holds|audit_retention_|audit_roles|__diesel_schema_migrations$)' AND c.relkind IN ('r', 'p')),
+WITH tables AS (@tables_of_trail@),
      idle AS (
          SELECT a.pid, a.usename, a.xact_start, a.state_change FROM pg_stat_activity a
          WHERE a.state LIKE 'idle in transaction%' AND a.state_change < clock_timestamp() - interval '5 seconds'

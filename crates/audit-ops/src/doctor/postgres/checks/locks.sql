@@ -3,11 +3,7 @@
 -- Everybody may see locks and the users of sessions.
 WITH RECURSIVE known (oid, part) AS (VALUES @roles@),
      members AS (SELECT oid FROM known UNION SELECT m.member FROM pg_auth_members m JOIN members ON members.oid = m.roleid),
-     tables AS (
-         SELECT @trail@::oid AS oid UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = @trail@
-         UNION ALL
-         SELECT c.oid FROM pg_class c JOIN pg_class trail ON trail.relnamespace = c.relnamespace
-         WHERE trail.oid = @trail@ AND c.relname ~ '^(audit_legal_holds|audit_retention_|audit_roles|__diesel_schema_migrations$)' AND c.relkind IN ('r', 'p')),
+     tables AS (@tables_of_trail@),
      locks AS (
          SELECT l.pid, l.virtualtransaction, a.usename, l.mode, l.relation,
                 CASE WHEN NOT l.granted THEN 'waits'

@@ -1,9 +1,5 @@
 -- Prepared transactions that hold locks on a table of the trail.
-WITH tables AS (
-         SELECT @trail@::oid AS oid UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = @trail@
-         UNION ALL
-         SELECT c.oid FROM pg_class c JOIN pg_class trail ON trail.relnamespace = c.relnamespace
-         WHERE trail.oid = @trail@ AND c.relname ~ '^(audit_legal_holds|audit_retention_|audit_roles|__diesel_schema_migrations$)' AND c.relkind IN ('r', 'p'))
+WITH tables AS (@tables_of_trail@)
 SELECT 'warning',
        format('the prepared transaction %L (%I, since %s) holds locks on the trail: it outlasts every session and a restart, and stops months from being created and dropped', x.gid, x.owner, date_trunc('second', x.prepared)),
        format('ROLLBACK PREPARED %L;', x.gid)

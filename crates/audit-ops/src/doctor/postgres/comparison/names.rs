@@ -1,6 +1,6 @@
 //! The names that differ between databases: of the trail's schema, its owner and its roles.
 
-use super::description::{Key, Objects};
+use super::description::{Key, Objects, table_condition};
 use super::parts::{self, PARTS};
 use crate::doctor::postgres::session::Session;
 use crate::doctor::{DoctorError, Finding};
@@ -12,6 +12,12 @@ const TRAIL: &str = "SELECT c.oid::text, pg_catalog.quote_ident(n.nspname) \
 
 /// The owner of audit_logs. Other objects do not decide: anybody who may create some could outnumber the trail's.
 const OWNER: &str = "SELECT o.oid::text, quote_ident(o.rolname) FROM pg_roles o JOIN pg_class c ON c.relowner = o.oid WHERE c.oid = @trail@";
+
+/// The oids of the trail's tables.
+const TABLES_OF_TRAIL: &str = "SELECT @trail@ AS oid UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = @trail@ \
+     UNION ALL \
+     SELECT c.oid FROM pg_class c JOIN pg_class trail ON trail.relnamespace = c.relnamespace \
+     WHERE trail.oid = @trail@ AND c.relkind IN ('r', 'p') AND @tables@";
 
 /// The trail's identity in one database. Names are quoted by the server.
 pub(in crate::doctor::postgres) struct Names {
@@ -51,21 +57,29 @@ impl Names {
     }
 
     /// Completes a query: `@trail@` is the oid of audit_logs, `@owner@` that of its owner, `@schema@` the quoted name
-    /// of its schema, `@roles@` the oids of the roles with their parts.
+    /// of its schema, `@roles@` the oids of the roles with their parts. `@tables_of_trail@` is a query for the oids of the
+    /// trail's tables, `@tables@` a condition for the names of those that are no partitions of months.
     pub(in crate::doctor::postgres) fn sql(&self, text: &str) -> String {
-        let owner = [self.owner_oid.clone(), "owner".to_owned()];
-        let roles = self
-            .roles
-            .iter()
-            .map(|[part, oid, _]| [oid.clone(), part.clone()]);
+        self.sql_with(text, &[])
+    }
+
+    /// The same with further placeholders.
+    pub(super) fn sql_with(&self, text: &str, more: &[(&'static str, String)]) -> String {
+        let owner = [self.owner_oid.as_str(), "owner"];
+        let roles = self.roles.iter().map(|[part, oid, _]| [oid.as_str(), part]);
         let known: Vec<String> = std::iter::once(owner)
             .chain(roles)
             .map(|[oid, part]| format!("({oid}::oid, '{part}')"))
             .collect();
-        text.replace("@trail@", &format!("{}::oid", self.trail))
-            .replace("@owner@", &self.owner_oid)
-            .replace("@roles@", &known.join(", "))
-            .replace("@schema@", &self.schema)
+        let mut placeholders = vec![
+            ("@trail@", format!("{}::oid", self.trail)),
+            ("@owner@", self.owner_oid.clone()),
+            ("@roles@", known.join(", ")),
+            ("@schema@", self.schema.clone()),
+            ("@tables@", table_condition(&super::EXPECTED)),
+        ];
+        placeholders.extend_from_slice(more);
+        fill_in(&text.replace("@tables_of_trail@", TABLES_OF_TRAIL), &placeholders)
     }
 
     /// Puts the names into a description. Objects of a role that does not exist are left out.
@@ -93,23 +107,9 @@ impl Names {
         filled.collect()
     }
 
-    /// Replaces the placeholders in one pass: a name may look like one.
+    /// Replaces the placeholders of a description.
     fn put(&self, text: &str) -> String {
-        let placeholders = self.placeholders();
-        let (mut filled, mut rest) = (String::with_capacity(text.len()), text);
-        while let Some(at) = rest.find('@') {
-            filled.push_str(&rest[..at]);
-            rest = &rest[at..];
-            let found = placeholders
-                .iter()
-                .find(|(placeholder, _)| rest.starts_with(placeholder.as_str()));
-            let (placeholder, name) = found.map_or(("@", "@"), |(placeholder, name)| {
-                (placeholder.as_str(), name.as_str())
-            });
-            filled.push_str(name);
-            rest = &rest[placeholder.len()..];
-        }
-        filled + rest
+        fill_in(text, &self.placeholders())
     }
 
     /// Replaces the names by the placeholders.
@@ -117,19 +117,19 @@ impl Names {
         self.placeholders()
             .iter()
             .fold(text.to_owned(), |text, (placeholder, name)| {
-                text.replace(name.as_str(), placeholder)
+                text.replace(name, placeholder)
             })
     }
 
-    fn placeholders(&self) -> Vec<(String, &String)> {
+    fn placeholders(&self) -> Vec<(String, String)> {
         let fixed = [
-            ("@schema@".to_owned(), &self.schema),
-            ("@owner@".to_owned(), &self.owner),
+            ("@schema@".to_owned(), self.schema.clone()),
+            ("@owner@".to_owned(), self.owner.clone()),
         ];
         let roles = self
             .roles
             .iter()
-            .map(|[part, _, name]| (format!("@{part}@"), name));
+            .map(|[part, _, name]| (format!("@{part}@"), name.clone()));
         fixed.into_iter().chain(roles).collect()
     }
 
@@ -154,6 +154,23 @@ impl Names {
             role_findings: Vec::new(),
         }
     }
+}
+
+/// Replaces placeholders in one pass: a name that replaces one may look like another.
+fn fill_in(text: &str, placeholders: &[(impl AsRef<str>, String)]) -> String {
+    let (mut filled, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('@') {
+        filled.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let found = placeholders
+            .iter()
+            .find(|(placeholder, _)| rest.starts_with(placeholder.as_ref()));
+        let (placeholder, name) =
+            found.map_or(("@", "@"), |(placeholder, name)| (placeholder.as_ref(), name));
+        filled.push_str(name);
+        rest = &rest[placeholder.len()..];
+    }
+    filled + rest
 }
 
 fn first<const N: usize>(rows: Vec<Vec<Option<String>>>) -> Option<[String; N]> {
