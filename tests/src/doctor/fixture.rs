@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use audit_ops::doctor::{Code, Finding, Options, Severity, examine};
 use db_services::client::Database;
 use db_test::Server;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::attacks::fixture::connect;
@@ -180,6 +181,21 @@ impl DoctorFixture {
         findings
     }
 
+    /// A login of the server that has nothing but CONNECT.
+    pub async fn plain(&self) -> String {
+        let plain = format!("{}_plain", self.app);
+        self.admin(&format!("CREATE ROLE {plain} LOGIN PASSWORD 'pw'"))
+            .await;
+        plain
+    }
+
+    /// A session of a login that has run the SQL.
+    pub async fn session(&self, login: &str, sql: &str) -> Client {
+        let client = connect(&self.url(login)).await;
+        client.batch_execute(&self.fill(sql)).await.unwrap();
+        client
+    }
+
     /// Runs a query as the superuser that returns a single text.
     pub async fn text(&self, sql: &str) -> String {
         let client = connect(&self.url("postgres")).await;
@@ -245,6 +261,14 @@ pub fn of(findings: &[Finding], code: Code) -> Vec<Finding> {
         .filter(|finding| finding.code == code)
         .cloned()
         .collect()
+}
+
+/// The severity of the worst finding with this code.
+pub fn worst(findings: &[Finding], code: Code) -> Severity {
+    let severities = of(findings, code).into_iter().map(|finding| finding.severity);
+    severities
+        .max()
+        .unwrap_or_else(|| panic!("{code:?} has no finding"))
 }
 
 /// Options with the invasive part. Other crates cannot use a struct expression.

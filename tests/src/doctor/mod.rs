@@ -5,6 +5,7 @@ mod faults;
 pub mod fixture;
 mod hostile;
 mod intrusions;
+mod owner;
 mod planted;
 mod servers;
 mod setups;

@@ -11,7 +11,10 @@ WITH me AS (
          UNION ALL
          SELECT me.rolname, NULL, part.rolname, 'maintainer'
          FROM me, pg_proc f, aclexplode(f.proacl) a, pg_roles part
-         WHERE f.proname = 'audit_logs_index_closed_months' AND f.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = @trail@) AND a.grantee <> f.proowner
+         -- Others may create functions of the same name with other arguments, or this one if it is missing.
+         WHERE f.proname = 'audit_logs_index_closed_months' AND oidvectortypes(f.proargtypes) = 'integer'
+           AND (@known_owner@ IS NULL OR f.proowner = @owner@)
+           AND f.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = @trail@) AND a.grantee <> f.proowner
            AND part.oid = a.grantee AND pg_has_role(me.oid, part.oid, 'MEMBER'))
 SELECT 'warning', format('%s is not a member of any of the trail''s roles', rolname), format('GRANT audit_writer TO %I;', rolname) || E'\n-- or audit_reader, audit_auditor, audit_maintainer, as it needs'
 FROM me WHERE NOT EXISTS (SELECT FROM memberships)

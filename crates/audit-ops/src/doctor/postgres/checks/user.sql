@@ -16,12 +16,12 @@ FROM me, trail WHERE NOT rolsuper AND pg_has_role(me.oid, relowner, 'MEMBER')
 UNION ALL
 SELECT 'critical',
        format('%s is, or may become, the owner of the schema %s: it can drop audit_logs', rolname, nspname),
-       format('ALTER SCHEMA %I OWNER TO %I;', nspname, pg_get_userbyid(relowner))
+       coalesce(format('ALTER SCHEMA %I OWNER TO ', nspname) || @known_owner@ || ';', @unclear@)
 FROM me, trail WHERE NOT rolsuper AND NOT pg_has_role(me.oid, relowner, 'MEMBER') AND pg_has_role(me.oid, nspowner, 'MEMBER')
 UNION ALL
 SELECT 'critical',
        format('%s is, or may become, the owner of the database %s: it can drop it, and the trail with it', rolname, datname),
-       format('ALTER DATABASE %I OWNER TO %I;', datname, pg_get_userbyid(relowner))
+       coalesce(format('ALTER DATABASE %I OWNER TO ', datname) || @known_owner@ || ';', @unclear@)
 FROM me, trail WHERE NOT rolsuper AND NOT pg_has_role(me.oid, relowner, 'MEMBER') AND pg_has_role(me.oid, datdba, 'MEMBER')
 UNION ALL
 SELECT 'critical', format('%s has BYPASSRLS: it sees every tenant', rolname), format('ALTER ROLE %I NOBYPASSRLS;', rolname)

@@ -72,13 +72,6 @@ pub(super) struct Difference {
     pub(super) relations: Vec<String>,
 }
 
-impl Difference {
-    /// Whether a table or function belongs to another role than audit_logs.
-    pub(super) fn is_of_owner(&self) -> bool {
-        matches!(self.kind.as_str(), "table" | "function") && self.attribute == "owner"
-    }
-}
-
 /// Kinds whose lines are separate facts rather than attributes of an object.
 const SEPARATE: [&str; 6] = [
     "grant",

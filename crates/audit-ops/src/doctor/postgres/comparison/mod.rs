@@ -16,10 +16,8 @@ mod severity;
 
 use std::sync::LazyLock;
 
-use self::difference::Difference;
 use super::session::Session;
 use crate::doctor::allow::Allowed;
-use crate::doctor::text::comment;
 use crate::doctor::{Code, DoctorError, Finding};
 
 pub(super) use names::Names;
@@ -60,19 +58,9 @@ pub(super) async fn examine(
     let comparable = comparable.map(|(key, attributes)| (key.clone(), attributes.clone()));
     let mut differences = difference::all(&comparable.collect(), &answers.catalog, names);
     differences.retain(|difference| !allowed.allows(&difference.extras(), &difference.sentence()));
-    let is_unclear = owner_is_unclear(&differences, &expected);
     let mut findings: Vec<Finding> = differences
         .iter()
-        .map(|difference| {
-            let mut finding = finding::of(difference, &expected, names);
-            if is_unclear && difference.is_of_owner() {
-                let owner = &names.owner;
-                finding.remedy = Some(comment(&format!(
-                    "audit_logs belongs to {owner}, and most of the trail does not: find out whose it is, and give all of it to that role"
-                )));
-            }
-            finding
-        })
+        .map(|difference| finding::of(difference, &expected, names))
         .collect();
     for (codes, refused) in &answers.refused {
         findings.extend(
@@ -87,19 +75,6 @@ pub(super) async fn examine(
         }
     }
     Ok(findings)
-}
-
-/// Whether most of the trail belongs to others than audit_logs does. Then audit_logs itself may have been given away,
-/// and no remedy must give its new owner the rest.
-fn owner_is_unclear(differences: &[Difference], expected: &description::Objects) -> bool {
-    let of_others = differences.iter().filter(|difference| difference.is_of_owner());
-    let of_others: usize = of_others
-        .map(|difference| difference.relations.len().max(1))
-        .sum();
-    let all = expected
-        .keys()
-        .filter(|key| ["table", "function"].contains(&key.kind.as_str()));
-    of_others * 2 > all.count()
 }
 
 /// Describes a trail as `expected.txt` does. The names of its schema and roles must occur nowhere else.

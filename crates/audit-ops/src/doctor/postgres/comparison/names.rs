@@ -1,7 +1,8 @@
 //! The names that differ between databases: of the trail's schema, its owner and its roles.
 
-use super::description::{Key, Objects, table_condition};
+use super::description::{Key, MONTH, Objects, table_condition};
 use super::parts::{self, PARTS};
+use super::remedy::literal;
 use crate::doctor::postgres::session::Session;
 use crate::doctor::{DoctorError, Finding};
 
@@ -13,18 +14,41 @@ const TRAIL: &str = "SELECT c.oid::text, pg_catalog.quote_ident(n.nspname) \
 /// The owner of audit_logs. Other objects do not decide: anybody who may create some could outnumber the trail's.
 const OWNER: &str = "SELECT o.oid::text, quote_ident(o.rolname) FROM pg_roles o JOIN pg_class c ON c.relowner = o.oid WHERE c.oid = @trail@";
 
+/// Whether most of the objects that are expected beside the months belong to others than audit_logs does. Functions of
+/// other names do not count, nor do the months, which are many.
+const BELONGS_TO_OTHERS: &str = "WITH expected (name) AS (VALUES @expected@), \
+     owned AS ( \
+         SELECT oid::regclass::text AS name, relowner AS owner, relnamespace AS schema FROM pg_class WHERE relkind IN ('r', 'p') \
+         UNION ALL \
+         SELECT oid::regprocedure::text, proowner, pronamespace FROM pg_proc) \
+     SELECT (2 * count(*) > (SELECT count(*) FROM expected))::text \
+     FROM pg_class t JOIN owned o ON o.schema = t.relnamespace AND o.owner <> t.relowner JOIN expected e ON e.name = o.name \
+     WHERE t.oid = @trail@";
+
 /// The oids of the trail's tables.
 const TABLES_OF_TRAIL: &str = "SELECT @trail@ AS oid UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = @trail@ \
      UNION ALL \
      SELECT c.oid FROM pg_class c JOIN pg_class trail ON trail.relnamespace = c.relnamespace \
      WHERE trail.oid = @trail@ AND c.relkind IN ('r', 'p') AND @tables@";
 
+/// What a remedy says instead of the name of an owner.
+const UNCLEAR: &str = "-- audit_logs may belong to another role than most of the trail: find out whose it is, and give all of it to that role";
+
+/// Whether the owner of audit_logs is the owner of the trail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ownership {
+    Clear,
+    /// audit_logs may have been given away. No remedy must give its new owner the rest.
+    Unclear,
+}
+
 /// The trail's identity in one database. Names are quoted by the server.
 pub(in crate::doctor::postgres) struct Names {
     trail: String,
     pub(super) schema: String,
     owner_oid: String,
-    pub(super) owner: String,
+    owner: String,
+    ownership: Ownership,
     /// Part, oid, name.
     roles: Vec<[String; 3]>,
     /// What is wrong with the roles themselves.
@@ -46,18 +70,50 @@ impl Names {
             schema,
             owner_oid: String::new(),
             owner: String::new(),
+            ownership: Ownership::Unclear,
             roles: Vec::new(),
             role_findings: Vec::new(),
         };
         if let Some([oid, name]) = first(session.rows(&names.sql(OWNER)).await?) {
             (names.owner_oid, names.owner) = (oid, name);
         }
+        names.ownership = names.query_ownership(session).await?;
         (names.roles, names.role_findings) = parts::query(session, &names, &super::EXPECTED).await?;
         Ok(Some(names))
     }
 
+    /// If the server refuses the query, it is unclear.
+    async fn query_ownership(&self, session: &Session) -> Result<Ownership, DoctorError> {
+        let sql = self.sql_with(BELONGS_TO_OTHERS, &[("@expected@", self.expected())]);
+        let rows = session.query_in_savepoint(&sql).await?.unwrap_or_default();
+        Ok(match first(rows) {
+            Some([of_others]) if of_others == "false" => Ownership::Clear,
+            _ => Ownership::Unclear,
+        })
+    }
+
+    /// The tables and functions that are expected, without months, as rows of SQL.
+    fn expected(&self) -> String {
+        let objects = super::EXPECTED.keys().filter_map(|key| match key.kind.as_str() {
+            "table" if key.relation != MONTH => Some(&key.relation),
+            "function" => Some(&key.name),
+            _ => None,
+        });
+        let rows = objects.map(|name| format!("({})", literal(&self.put(name))));
+        rows.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The remedy that names the trail's owner; if it is unclear who that is, a comment that says so.
+    pub(super) fn with_owner(&self, remedy: impl FnOnce(&str) -> String) -> String {
+        match self.ownership {
+            Ownership::Clear => remedy(&self.owner),
+            Ownership::Unclear => UNCLEAR.to_owned(),
+        }
+    }
+
     /// Completes a query: `@trail@` is the oid of audit_logs, `@owner@` that of its owner, `@schema@` the quoted name
-    /// of its schema, `@roles@` the oids of the roles with their parts. `@tables_of_trail@` is a query for the oids of the
+    /// of its schema, `@roles@` the oids of the roles with their parts. `@known_owner@` is a literal of the owner's quoted
+    /// name, or NULL if it is unclear; then `@unclear@` is a remedy. `@tables_of_trail@` is a query for the oids of the
     /// trail's tables, `@tables@` a condition for the names of those that are no partitions of months.
     pub(in crate::doctor::postgres) fn sql(&self, text: &str) -> String {
         self.sql_with(text, &[])
@@ -71,9 +127,15 @@ impl Names {
             .chain(roles)
             .map(|[oid, part]| format!("({oid}::oid, '{part}')"))
             .collect();
+        let known_owner = match self.ownership {
+            Ownership::Clear => literal(&self.owner),
+            Ownership::Unclear => "NULL".to_owned(),
+        };
         let mut placeholders = vec![
             ("@trail@", format!("{}::oid", self.trail)),
             ("@owner@", self.owner_oid.clone()),
+            ("@known_owner@", known_owner),
+            ("@unclear@", literal(UNCLEAR)),
             ("@roles@", known.join(", ")),
             ("@schema@", self.schema.clone()),
             ("@tables@", table_condition(&super::EXPECTED)),
@@ -108,7 +170,7 @@ impl Names {
     }
 
     /// Replaces the placeholders of a description.
-    fn put(&self, text: &str) -> String {
+    pub(super) fn put(&self, text: &str) -> String {
         fill_in(text, &self.placeholders())
     }
 
@@ -150,6 +212,7 @@ impl Names {
             schema: schema.to_owned(),
             owner_oid: "1".to_owned(),
             owner: owner.to_owned(),
+            ownership: Ownership::Clear,
             roles: roles.iter().map(role).collect(),
             role_findings: Vec::new(),
         }

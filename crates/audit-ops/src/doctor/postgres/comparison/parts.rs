@@ -15,15 +15,18 @@ use crate::doctor::{Code, DoctorError, Finding, Severity};
 /// The parts. A role has one of them at most; a part whose rights few others have comes first.
 pub(super) const PARTS: [&str; 4] = ["writer", "maintainer", "auditor", "reader"];
 
-/// Counts for each part and role how many of the part's rights the role has. `@rights@` are the rights: part, kind,
-/// name of the object.
+/// Counts for each part and role how many of the part's rights the role has. `@rights@` are the rights: part, kind, and the
+/// object as the server names it. A function counts with its arguments, and only if the owner has it: anybody who may
+/// create functions could create some of the same name. Its own rights on what it owns are no evidence.
 const EVIDENCE: &str = "WITH rights (part, kind, name) AS (VALUES @rights@), \
      facts (part, role) AS ( \
          SELECT w.part, a.grantee FROM pg_proc f JOIN pg_class t ON t.relnamespace = f.pronamespace AND t.oid = @trail@ \
-         JOIN rights w ON w.kind = 'function' AND w.name = f.proname, aclexplode(f.proacl) a \
+         JOIN rights w ON w.kind = 'function' AND w.name = f.oid::regprocedure::text, aclexplode(f.proacl) a \
+         WHERE (@known_owner@ IS NULL OR f.proowner = @owner@) AND a.grantee <> f.proowner \
          UNION ALL \
          SELECT w.part, a.grantee FROM pg_class c JOIN pg_class t ON t.relnamespace = c.relnamespace AND t.oid = @trail@ \
-         JOIN rights w ON w.kind = 'table' AND w.name = c.relname, aclexplode(c.relacl) a WHERE a.privilege_type = 'SELECT' \
+         JOIN rights w ON w.kind = 'table' AND w.name = c.oid::regclass::text, aclexplode(c.relacl) a \
+         WHERE a.privilege_type = 'SELECT' AND a.grantee <> c.relowner \
          UNION ALL \
          SELECT w.part, r FROM pg_policy p JOIN (VALUES ('writer', 'audit_logs_insert'), ('reader', 'audit_logs_read_tenant'), \
              ('auditor', 'audit_logs_read_all')) w (part, policy) ON w.policy = p.polname, unnest(p.polroles) r WHERE p.polrelid = @trail@) \
@@ -54,7 +57,7 @@ pub(super) async fn query(
     names: &Names,
     expected: &Objects,
 ) -> Result<(Vec<[String; 3]>, Vec<Finding>), DoctorError> {
-    let evidence = names.sql(EVIDENCE).replace("@rights@", &rights(expected));
+    let evidence = names.sql_with(EVIDENCE, &[("@rights@", rights(expected, names))]);
     let candidates = match session.query_in_savepoint(&evidence).await? {
         Ok(rows) => candidates(rows),
         Err(refused) => return Ok((Vec::new(), vec![Finding::not_run(Code::Roles, refused.message)])),
@@ -78,15 +81,15 @@ pub(super) async fn query(
 }
 
 /// The rights that the migrations grant to each part, as a list of SQL.
-fn rights(expected: &Objects) -> String {
+fn rights(expected: &Objects, names: &Names) -> String {
     let grants = expected.keys().filter(|key| key.kind == "grant");
     let rights = grants.filter_map(|key| {
         let part = key.name.strip_prefix('@')?.strip_suffix('@')?;
         let (kind, object) = key.relation.split_once(' ')?;
-        let name = object.strip_prefix("@schema@.")?.split('(').next()?;
+        let object = literal(&names.put(object));
         PARTS
             .contains(&part)
-            .then(|| format!("('{part}', '{}', '{name}')", kind.to_lowercase()))
+            .then(|| format!("('{part}', '{}', {object})", kind.to_lowercase()))
     });
     rights.collect::<Vec<_>>().join(", ")
 }
@@ -266,12 +269,12 @@ mod tests {
 
     #[test]
     fn the_rights_of_every_part_are_known() {
-        let rights = rights(&super::super::EXPECTED);
+        let rights = rights(&super::super::EXPECTED, &Names::of("s", "own", &[]));
         for right in [
-            "('writer', 'function', 'audit_logs_lookup')",
-            "('maintainer', 'function', 'audit_hold_add')",
-            "('reader', 'table', 'audit_logs')",
-            "('auditor', 'table', 'audit_retention_ledger')",
+            "('writer', 'function', 's.audit_logs_lookup(uuid[],timestamp with time zone[],uuid[],bigint[])')",
+            "('maintainer', 'function', 's.audit_hold_release(bigint,text)')",
+            "('reader', 'table', 's.audit_logs')",
+            "('auditor', 'table', 's.audit_retention_ledger')",
         ] {
             assert!(rights.contains(right), "{right}: {rights}");
         }

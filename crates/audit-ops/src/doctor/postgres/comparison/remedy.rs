@@ -40,9 +40,11 @@ pub(super) fn of(difference: &Difference, expected: &Objects, names: &Names) -> 
         "role" => format!("ALTER ROLE {} NO{};", difference.name, difference.attribute),
         "member" => format!("{};", difference.object.get("remove").map_or("", String::as_str)),
         "combination" => context.combination(),
-        "schema" => format!("ALTER SCHEMA {} OWNER TO {};", difference.name, names.owner),
+        "schema" => names.with_owner(|owner| format!("ALTER SCHEMA {} OWNER TO {owner};", difference.name)),
         "setting" => context.each(&format!("ALTER \0 RESET {}", difference.name)),
-        "database" => format!("ALTER DATABASE {} OWNER TO {};", difference.name, names.owner),
+        "database" => {
+            names.with_owner(|owner| format!("ALTER DATABASE {} OWNER TO {owner};", difference.name))
+        }
         "login" if difference.relations == ["predefined"] => {
             format!(
                 "REVOKE {} FROM {} CASCADE;",

@@ -16,7 +16,7 @@ pub(super) fn column(name: &str, attributes: &Attributes) -> String {
 }
 
 /// A table of the trail, or its default partition, with everything that belongs to it.
-pub(super) fn table(relation: &str, root: &str, expected: &Objects) -> String {
+pub(super) fn table(relation: &str, root: &str, owner: &str, expected: &Objects) -> String {
     let of = |kind: &'static str| {
         expected
             .iter()
@@ -63,9 +63,7 @@ pub(super) fn table(relation: &str, root: &str, expected: &Objects) -> String {
     if attribute("row security").is_some() {
         lines.push(format!("ALTER TABLE {relation} ENABLE ROW LEVEL SECURITY;"));
     }
-    if let Some(owner) = attribute("owner") {
-        lines.push(format!("ALTER TABLE {relation} OWNER TO {owner};"));
-    }
+    lines.push(format!("ALTER TABLE {relation} OWNER TO {owner};"));
     lines.extend(grants(&format!("TABLE {relation}"), expected));
     lines.join("\n")
 }
@@ -165,7 +163,12 @@ mod tests {
     #[test]
     fn no_name_of_a_month_is_left_in_a_created_table() {
         let expected = &crate::doctor::postgres::comparison::EXPECTED;
-        let text = table("@schema@.audit_logs_default", "@schema@.audit_logs", expected);
+        let text = table(
+            "@schema@.audit_logs_default",
+            "@schema@.audit_logs",
+            "own",
+            expected,
+        );
         assert!(!text.contains(MONTH), "{text}");
         assert!(
             text.contains("PARTITION OF @schema@.audit_logs DEFAULT;"),

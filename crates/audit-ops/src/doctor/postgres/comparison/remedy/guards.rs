@@ -105,17 +105,15 @@ impl Context<'_> {
 
     /// The trail's roles need the right themselves before PUBLIC loses it.
     fn usage_of_public(&self, relation: &str) -> String {
-        let parts = PARTS.map(|part| self.names.role(part));
-        let roles: Vec<&str> = parts
-            .into_iter()
-            .flatten()
-            .chain([self.names.owner.as_str()])
-            .collect();
-        format!(
-            "-- programs that use other objects of this schema need the right, too; better give the trail a schema of its own\n\
-             GRANT USAGE ON {relation} TO {};\nREVOKE USAGE ON {relation} FROM PUBLIC CASCADE;",
-            roles.join(", ")
-        )
+        self.names.with_owner(|owner| {
+            let roles = PARTS.iter().filter_map(|part| self.names.role(part));
+            let roles: Vec<&str> = roles.chain([owner]).collect();
+            format!(
+                "-- programs that use other objects of this schema need the right, too; better give the trail a schema of its own\n\
+                 GRANT USAGE ON {relation} TO {};\nREVOKE USAGE ON {relation} FROM PUBLIC CASCADE;",
+                roles.join(", ")
+            )
+        })
     }
 
     fn lines(&self, statements: impl Iterator<Item = String>) -> String {
@@ -135,17 +133,20 @@ impl Context<'_> {
         match (attribute.as_str(), wanted) {
             // The list has its dependents, too.
             ("", None) => format!("DROP {kind} {name} CASCADE;"),
-            ("owner", Some(_)) => format!("ALTER ROUTINE {name} OWNER TO {};", self.wanted()),
+            ("owner", Some(_)) => self
+                .names
+                .with_owner(|owner| format!("ALTER ROUTINE {name} OWNER TO {owner};")),
             ("extension", Some(_)) => format!("ALTER EXTENSION {} DROP ROUTINE {name};", self.found()),
-            ("rights that the owner lacks", Some(_)) => {
-                format!("GRANT EXECUTE ON ROUTINE {name} TO {};", self.names.owner)
-            }
-            ("", Some(wanted)) => {
+            ("rights that the owner lacks", Some(_)) => self
+                .names
+                .with_owner(|owner| format!("GRANT EXECUTE ON ROUTINE {name} TO {owner};")),
+            // Without its owner it would run with the rights of the role that creates it.
+            ("", Some(wanted)) => self.names.with_owner(|owner| {
                 let mut lines = vec![create::function(name, &self.names.schema, wanted)];
-                lines.push(format!("ALTER ROUTINE {name} OWNER TO {};", self.names.owner));
+                lines.push(format!("ALTER ROUTINE {name} OWNER TO {owner};"));
                 lines.extend(create::grants(&format!("FUNCTION {name}"), self.expected));
                 lines.join("\n")
-            }
+            }),
             ("security", Some(_)) if self.wanted().is_empty() => {
                 format!("ALTER ROUTINE {name} SECURITY INVOKER;")
             }

@@ -10,7 +10,7 @@ const REPLACED: [&str; 2] = ["audit_logs_tenant_timeline", "audit_logs_created_a
 
 impl Context<'_> {
     pub(super) fn table(&self) -> String {
-        let (found, wanted) = (self.found(), self.wanted());
+        let found = self.found();
         match (self.difference.attribute.as_str(), self.difference.change()) {
             ("", Change::Missing) => self.recreate_tables(),
             ("", Change::Unexpected) => self.each(
@@ -18,7 +18,7 @@ impl Context<'_> {
                  ALTER TABLE @root@ DETACH PARTITION \0",
             ),
             ("", _) => self.each("-- look at its rows, then detach it\nALTER TABLE @root@ DETACH PARTITION \0"),
-            ("owner", _) => self.each(&format!("ALTER TABLE \0 OWNER TO {wanted}")),
+            ("owner", _) => self.names.with_owner(|owner| self.each(&format!("ALTER TABLE \0 OWNER TO {owner}"))),
             ("persistence", _) => self.each("ALTER TABLE \0 SET LOGGED"),
             ("access method", _) => self.each("ALTER TABLE \0 SET ACCESS METHOD heap"),
             ("tablespace", _) => self.each("ALTER TABLE \0 SET TABLESPACE pg_default"),
@@ -35,7 +35,7 @@ impl Context<'_> {
             ("parents", _) => self.each(&format!("ALTER TABLE \0 NO INHERIT {found}")),
             ("extension", _) => self.each(&format!("ALTER EXTENSION {found} DROP TABLE \0")),
             ("rights that the owner lacks", _) => {
-                self.each(&format!("GRANT ALL ON TABLE \0 TO {}", self.names.owner))
+                self.names.with_owner(|owner| self.each(&format!("GRANT ALL ON TABLE \0 TO {owner}")))
             }
             ("foreign key triggers", _) => format!(
                 "{}\n{}",
@@ -276,11 +276,13 @@ impl Context<'_> {
     }
 
     fn recreate_tables(&self) -> String {
-        let tables = self.difference.relations.iter();
-        let lines: Vec<String> = tables
-            .map(|relation| create::table(relation, &self.root(), self.expected))
-            .collect();
-        lines.join("\n")
+        self.names.with_owner(|owner| {
+            let tables = self.difference.relations.iter();
+            let lines: Vec<String> = tables
+                .map(|relation| create::table(relation, &self.root(), owner, self.expected))
+                .collect();
+            lines.join("\n")
+        })
     }
 }
 
