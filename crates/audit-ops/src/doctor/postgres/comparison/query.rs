@@ -19,7 +19,7 @@ pub(super) struct Part {
     pub(super) codes: &'static [Code],
 }
 
-const PARTS: [Part; 8] = [
+pub(super) const PARTS: [Part; 8] = [
     Part {
         sql: include_str!("sql/tables.sql"),
         kinds: &["table", "label", "relation"],

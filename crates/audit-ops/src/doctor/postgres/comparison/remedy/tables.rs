@@ -4,6 +4,7 @@ use super::super::description::MONTH;
 use super::super::difference::{Change, Difference};
 use super::super::finding::schema_of;
 use super::{Context, create, literal};
+use crate::doctor::text::printable_sql;
 
 /// Indexes of audit_logs that the migration 2026-11-29-000005 replaces, on an existing trail step by step.
 const REPLACED: [&str; 2] = ["audit_logs_tenant_timeline", "audit_logs_created_at_brin"];
@@ -288,6 +289,8 @@ impl Context<'_> {
 
 /// Runs the statement that a query returns.
 fn in_block(query: &str) -> String {
+    // Nothing escapes later what is in dollar quotes.
+    let query = printable_sql(query);
     let mut tag = "$do$".to_owned();
     while query.contains(&tag) {
         tag.insert(1, 'x');
