@@ -8,7 +8,7 @@ use super::conditions::{name, push_where};
 use super::filter::Column;
 use super::run::dialect;
 use super::sql::{Dialect, Sql, Value};
-use super::{AuditQuery, QueryError};
+use super::{AuditQuery, Position, QueryError};
 use crate::client::Connection;
 
 /// The most buckets of a histogram that are not empty.
@@ -57,11 +57,11 @@ impl AuditQuery {
     /// # Cancel safety
     /// As [`page`](Self::page).
     pub async fn count(&self, conn: &mut Connection, bound: u32) -> Result<Count, QueryError> {
-        let mut sql = Sql::new(
+        let mut sql = self.sql(
             dialect(conn),
             "SELECT count(*) FROM (SELECT 1 AS one FROM audit_logs",
         );
-        push_where(&mut sql, self.filter());
+        push_where(&mut sql, self.filter(), &Position::Newest);
         sql.push(" LIMIT ")
             .bind(Value::Number(i64::from(bound) + 1))
             .push(") AS bounded");
@@ -105,7 +105,7 @@ impl AuditQuery {
         }
         // Of all moments at which a bucket begins one from 1970 on, so that no difference overflows.
         let origin = origin.timestamp_micros().rem_euclid(width).min(LAST);
-        let mut sql = Sql::new(dialect(conn), "SELECT bucket, count(*) FROM (SELECT micros / ");
+        let mut sql = self.sql(dialect(conn), "SELECT bucket, count(*) FROM (SELECT micros / ");
         sql.bind(Value::Number(width)).push(" - CASE WHEN micros % ");
         // The division cuts towards zero.
         sql.bind(Value::Number(width))
@@ -114,7 +114,7 @@ impl AuditQuery {
         sql.push(" - ")
             .bind(Value::Number(origin))
             .push(" AS micros FROM audit_logs");
-        push_where(&mut sql, self.filter());
+        push_where(&mut sql, self.filter(), &Position::Newest);
         sql.push(") AS times) AS buckets GROUP BY bucket ORDER BY bucket LIMIT ");
         sql.bind(Value::Number(i64::from(MAX_BUCKETS) + 1));
         let buckets = self.load::<(BigInt, BigInt), (i64, i64)>(conn, sql).await?;
@@ -171,9 +171,9 @@ impl AuditQuery {
         value: &'static str,
         limit: u32,
     ) -> Result<Vec<TopValue>, QueryError> {
-        let mut sql = Sql::new(dialect(conn), "SELECT value, count(*) FROM (SELECT ");
+        let mut sql = self.sql(dialect(conn), "SELECT value, count(*) FROM (SELECT ");
         sql.push(value).push(" AS value FROM audit_logs");
-        push_where(&mut sql, self.filter());
+        push_where(&mut sql, self.filter(), &Position::Newest);
         sql.push(") AS found GROUP BY value ORDER BY count(*) DESC, value IS NULL, value");
         sql.push_either(" COLLATE \"C\" LIMIT ", " LIMIT ");
         sql.bind(Value::Number(i64::from(limit)));

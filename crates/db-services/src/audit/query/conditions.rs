@@ -5,6 +5,7 @@ use db_schema::JsonText;
 
 use super::candidates::{candidates, is_comparable, path_json};
 use super::filter::{AuditFilter, Column, Condition, Test};
+use super::page::{Order, Position};
 use super::sql::{Dialect, Sql, Value};
 use super::terms::COLUMNS;
 use super::time::stored;
@@ -25,14 +26,74 @@ pub(super) fn name(column: Column) -> &'static str {
     }
 }
 
-/// Appends `WHERE` with all conditions, which [`and`](Sql::push) can follow.
-pub(super) fn push_where(sql: &mut Sql, filter: &AuditFilter) {
-    // On SQLite this ends the statement when its time is over: it is evaluated for each row, before the others.
-    sql.push_either(" WHERE TRUE", " WHERE audit_in_time(created_at)");
+/// Appends `WHERE` with the conditions of a filter, and that a row is after the cursor of a position, if it has one.
+/// `ORDER BY` can follow.
+pub(super) fn push_where(sql: &mut Sql, filter: &AuditFilter, position: &Position) {
+    // On SQLite a function ends the statement when its time limit is reached. It is evaluated for each row, before the
+    // other conditions.
+    let is_checked = sql.dialect == Dialect::Sqlite && sql.limit.is_some();
+    sql.push(match is_checked {
+        true => " WHERE audit_in_time(created_at)",
+        false => " WHERE TRUE",
+    });
     for condition in &filter.conditions {
         sql.push(" AND ");
         push_condition(sql, condition);
     }
+    if sql.dialect == Dialect::Sqlite && filter.conditions.iter().any(is_looked_up) {
+        push_look_up(sql, filter, position);
+    }
+    push_up_to_cursor(sql, position);
+    push_after_cursor(sql, position);
+}
+
+/// Whether `audit_logs_time` of SQLite has the column. The tenant has an index of its own.
+fn is_looked_up(condition: &Condition) -> bool {
+    use Column::{Actor, Request, ResourceId};
+    !condition.is_negated && matches!(condition.test, Test::Equals(Actor | Request | ResourceId, _))
+}
+
+/// Appends a condition that repeats what one pass over `audit_logs_time` of SQLite can decide: the index has these
+/// columns, but not the rest of the row. Only the times are compared, because SQLite would evaluate a subquery for
+/// several columns once for each of them, or sort the rows that it finds.
+fn push_look_up(sql: &mut Sql, filter: &AuditFilter, position: &Position) {
+    sql.push(" AND created_at IN (SELECT created_at FROM audit_logs WHERE TRUE");
+    if sql.limit.is_some() {
+        // The clock is read for one row in a thousand: a call for each would take longer than the rest.
+        sql.push(" AND (created_at % 1024 <> 0 OR audit_in_time(created_at))");
+    }
+    let is_time = |condition: &Condition| {
+        !condition.is_negated && matches!(condition.test, Test::Since(_) | Test::Until(_))
+    };
+    for condition in &filter.conditions {
+        if is_looked_up(condition) || is_time(condition) {
+            sql.push(" AND ");
+            push_test(sql, &condition.test, push_equals_any);
+        }
+    }
+    push_up_to_cursor(sql, position);
+    sql.push(")");
+}
+
+/// A comparison that an index and the bounds of partitions serve; of `(created_at, id) < ($1, $2)` partitions know
+/// nothing.
+fn push_up_to_cursor(sql: &mut Sql, position: &Position) {
+    let Some(cursor) = position.cursor() else { return };
+    sql.push(match position.order() {
+        Order::NewestFirst => " AND created_at <= ",
+        Order::OldestFirst => " AND created_at >= ",
+    });
+    sql.time(cursor.created_at);
+}
+
+fn push_after_cursor(sql: &mut Sql, position: &Position) {
+    let Some(cursor) = position.cursor() else { return };
+    let (time, id) = match position.order() {
+        Order::NewestFirst => (" AND (created_at < ", " OR id < "),
+        Order::OldestFirst => (" AND (created_at > ", " OR id > "),
+    };
+    sql.push(time).time(cursor.created_at);
+    sql.push(id).bind(Value::Id(cursor.id)).push(")");
 }
 
 fn push_condition(sql: &mut Sql, condition: &Condition) {
@@ -86,26 +147,13 @@ fn push_equals_any(sql: &mut Sql, column: Column, value: &str) {
     sql.push(name(column)).push(" = ").text(value);
 }
 
-/// Equality on a column that indexes serve. The second condition says the same in the form that they do: on PostgreSQL
-/// `audit_logs_time` has the first 63 bytes of a value, on SQLite it has the value, but not the rest of the row.
+/// Equality on a column that indexes serve. On PostgreSQL `audit_logs_time` has the first 63 bytes of a value: a second
+/// condition compares them.
 fn push_equals_indexed(sql: &mut Sql, column: Column, value: &str) {
-    let named = name(column);
-    sql.push(named).push(" = ").text(value);
-    match sql.dialect {
-        Dialect::Postgres => {
-            sql.push(" AND name(").push(named);
-            sql.push(" COLLATE \"C\") = name(").text(value).push(")");
-        }
-        // The tenant has an index of its own.
-        Dialect::Sqlite if column == Column::Tenant => {}
-        Dialect::Sqlite => {
-            // The time is looked at for a row in a thousand: a call for each would take longer than the rest.
-            sql.push(
-                " AND (id, created_at) IN (SELECT id, created_at FROM audit_logs \
-                 WHERE (created_at % 1024 <> 0 OR audit_in_time(created_at)) AND ",
-            );
-            sql.push(named).push(" = ").text(value).push(")");
-        }
+    push_equals_any(sql, column, value);
+    if sql.dialect == Dialect::Postgres {
+        sql.push(" AND name(").push(name(column));
+        sql.push(" COLLATE \"C\") = name(").text(value).push(")");
     }
 }
 

@@ -1,7 +1,8 @@
-//! The SQL functions that statements on SQLite use, registered on the connection before each statement.
+//! The SQL functions that statements with a time limit use on SQLite. They are registered on the connection before each of
+//! them, after which SQLite prepares the connection's other statements again.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
@@ -47,11 +48,9 @@ impl FromSql<Text, Sqlite> for AnyText {
     }
 }
 
-/// Registers the functions. From `deadline` on, statements end with an error at the next row.
-pub(super) fn register(conn: &mut SqliteConnection, deadline: Option<Instant>) -> QueryResult<()> {
-    audit_in_time_utils::register_nondeterministic_impl(conn, move |_: i64| {
-        InTime(deadline.is_none_or(|deadline| Instant::now() < deadline))
-    })?;
+/// Registers the functions. When `limit` has passed since `begun`, statements end with an error at the next row.
+pub(super) fn register(conn: &mut SqliteConnection, begun: Instant, limit: Duration) -> QueryResult<()> {
+    audit_in_time_utils::register_nondeterministic_impl(conn, move |_: i64| InTime(begun.elapsed() < limit))?;
     audit_address_within_utils::register_impl(conn, |address: Option<AnyText>, net: String| {
         address.is_some_and(|AnyText(address)| is_within(&address, &net))
     })?;

@@ -5,7 +5,6 @@ use diesel::sql_types::BigInt;
 
 use super::conditions::push_where;
 use super::run::dialect;
-use super::sql::Sql;
 use super::{AuditFilter, AuditQuery, Position};
 use crate::audit::AuditLog;
 use crate::client::Connection;
@@ -53,8 +52,7 @@ async fn newest(conn: &mut Connection, limit: u32, filter: AuditFilter) -> Query
 /// As [`latest`].
 pub async fn count(conn: &mut Connection) -> QueryResult<i64> {
     let query = AuditQuery::unlimited(AuditFilter::new().without_records());
-    let mut sql = Sql::new(dialect(conn), "SELECT count(*) FROM audit_logs");
-    push_where(&mut sql, query.filter());
-    sql.keep();
+    let mut sql = query.sql(dialect(conn), "SELECT count(*) FROM audit_logs");
+    push_where(&mut sql, query.filter(), &Position::Newest);
     Ok(query.load::<BigInt, i64>(conn, sql).await?.into_iter().sum())
 }

@@ -84,7 +84,7 @@ pub use parse_error::ParseError;
 use crate::client::Connection;
 use filter::Test;
 use run::Failure;
-use sql::Sql;
+use sql::{Dialect, Sql};
 
 /// The most conditions of a filter: SQLite nests a statement at most a thousand levels deep.
 const MAX_CONDITIONS: usize = 200;
@@ -128,8 +128,9 @@ impl AuditQuery {
         &self.filter
     }
 
-    fn limit(&self) -> Option<Duration> {
-        self.limit
+    /// Begins a statement.
+    fn sql(&self, dialect: Dialect, text: &'static str) -> Sql {
+        Sql::new(dialect, self.limit, text)
     }
 
     fn check(&self) -> Result<(), QueryError> {
@@ -141,6 +142,7 @@ impl AuditQuery {
         Ok(())
     }
 
+    /// Runs a statement whose rows have the same type on both databases.
     async fn load<ST, U>(&self, conn: &mut Connection, sql: Sql) -> Result<Vec<U>, QueryError>
     where
         sql::Statement<ST>: diesel_async::methods::LoadQuery<'static, diesel_async::AsyncPgConnection, U>
@@ -150,9 +152,12 @@ impl AuditQuery {
         U: Send + 'static,
     {
         self.check()?;
-        run::load::<ST, U>(conn, sql, self.limit)
-            .await
-            .map_err(|failure| self.error(failure))
+        let statement = sql.returning::<ST>();
+        let loaded = match conn {
+            Connection::Postgres(conn) => run::postgres(conn, statement).await,
+            Connection::Sqlite(conn) => run::sqlite(conn, statement).await,
+        };
+        loaded.map_err(|failure| self.error(failure))
     }
 
     fn error(&self, failure: Failure) -> QueryError {

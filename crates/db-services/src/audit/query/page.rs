@@ -1,7 +1,5 @@
 //! Pages of rows by keyset, and a stream of them.
 
-use std::time::Duration;
-
 use db_schema::{schema, sqlite};
 use diesel::data_types::PgTimestamp;
 use diesel::query_builder::AsQuery;
@@ -10,7 +8,6 @@ use futures_util::{Stream, TryStreamExt, stream};
 
 use super::conditions::push_where;
 use super::cursor::{Cursor, fingerprint};
-use super::filter::AuditFilter;
 use super::run::{self, Failure, dialect};
 use super::sql::{Dialect, Sql, Value};
 use super::{AuditQuery, QueryError};
@@ -57,14 +54,14 @@ pub struct Page {
 }
 
 impl Position {
-    fn order(&self) -> Order {
+    pub(super) fn order(&self) -> Order {
         match self {
             Self::Newest | Self::OlderThan(_) => Order::NewestFirst,
             Self::Oldest | Self::NewerThan(_) => Order::OldestFirst,
         }
     }
 
-    fn cursor(&self) -> Option<&Cursor> {
+    pub(super) fn cursor(&self) -> Option<&Cursor> {
         match self {
             Self::Newest | Self::Oldest => None,
             Self::OlderThan(cursor) | Self::NewerThan(cursor) => Some(cursor),
@@ -103,19 +100,26 @@ impl AuditQuery {
         }
         let wanted = limit as usize;
         let order = position.order();
-        let mut sql = select(dialect, self.filter(), position, i64::from(limit) + 1);
-        if self.limit().is_none() {
-            sql.keep();
-        }
-        let mut rows = load(conn, sql, self.limit())
-            .await
-            .map_err(|failure| self.error(failure))?;
+        let sql = self.select(dialect, position, i64::from(limit) + 1);
+        let mut rows = load(conn, sql).await.map_err(|failure| self.error(failure))?;
         let has_more = rows.len() > wanted;
         rows.truncate(wanted);
         if order == Order::OldestFirst {
             rows.reverse();
         }
         Ok(self.to_page(dialect, rows, has_more))
+    }
+
+    pub(super) fn select(&self, dialect: Dialect, position: &Position, limit: i64) -> Sql {
+        let mut sql = self.sql(dialect, "SELECT ");
+        sql.push_columns().push(", created_at FROM audit_logs");
+        push_where(&mut sql, self.filter(), position);
+        sql.push(match position.order() {
+            Order::NewestFirst => " ORDER BY created_at DESC, id DESC LIMIT ",
+            Order::OldestFirst => " ORDER BY created_at, id LIMIT ",
+        });
+        sql.bind(Value::Number(limit));
+        sql
     }
 
     fn to_page(&self, dialect: Dialect, rows: Vec<Keyed>, has_more: bool) -> Page {
@@ -187,42 +191,15 @@ impl AuditQuery {
     }
 }
 
-pub(super) fn select(dialect: Dialect, filter: &AuditFilter, position: &Position, limit: i64) -> Sql {
-    let mut sql = Sql::new(dialect, "SELECT ");
-    sql.push_columns().push(", created_at FROM audit_logs");
-    push_where(&mut sql, filter);
-    if let Some(cursor) = position.cursor() {
-        push_behind(&mut sql, cursor, position.order());
-    }
-    sql.push(match position.order() {
-        Order::NewestFirst => " ORDER BY created_at DESC, id DESC LIMIT ",
-        Order::OldestFirst => " ORDER BY created_at, id LIMIT ",
-    });
-    sql.bind(Value::Number(limit));
-    sql
-}
-
-/// The rows behind a cursor. The first comparison is one that an index and the bounds of partitions serve; of
-/// `(created_at, id) < ($1, $2)` partitions know nothing.
-fn push_behind(sql: &mut Sql, cursor: &Cursor, order: Order) {
-    let (within, beyond, after) = match order {
-        Order::NewestFirst => (" AND created_at <= ", " AND (created_at < ", " OR id < "),
-        Order::OldestFirst => (" AND created_at >= ", " AND (created_at > ", " OR id > "),
-    };
-    sql.push(within).time(cursor.created_at);
-    sql.push(beyond).time(cursor.created_at);
-    sql.push(after).bind(Value::Id(cursor.id)).push(")");
-}
-
-async fn load(conn: &mut Connection, sql: Sql, limit: Option<Duration>) -> Result<Vec<Keyed>, Failure> {
+async fn load(conn: &mut Connection, sql: Sql) -> Result<Vec<Keyed>, Failure> {
     type OnPostgres = (<schema::audit_logs::table as AsQuery>::SqlType, Timestamptz);
     type OnSqlite = (<sqlite::schema::audit_logs::table as AsQuery>::SqlType, BigInt);
     match conn {
         Connection::Postgres(conn) => {
             let rows: Vec<(AuditLog, PgTimestamp)> =
-                run::postgres(conn, sql.returning::<OnPostgres>(), limit).await?;
+                run::postgres(conn, sql.returning::<OnPostgres>()).await?;
             Ok(rows.into_iter().map(|(row, time)| (row, time.0)).collect())
         }
-        Connection::Sqlite(conn) => run::sqlite(conn, sql.returning::<OnSqlite>(), limit).await,
+        Connection::Sqlite(conn) => run::sqlite(conn, sql.returning::<OnSqlite>()).await,
     }
 }

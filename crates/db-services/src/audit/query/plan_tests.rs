@@ -1,16 +1,19 @@
 //! The indexes serve pages: a page reads the rows that it returns, not the trail.
 
 use db_test::Postgres;
+use diesel::pg::Pg;
+use diesel::query_builder::QueryFragment;
 use diesel::sql_types::{Integer, Text};
+use diesel::sqlite::Sqlite;
 use diesel_async::SimpleAsyncConnection;
 use uuid::Uuid;
 
-use super::AuditQuery;
 use super::cursor::Cursor;
 use super::filter::{AuditFilter, Condition};
-use super::page::{Position, select};
+use super::page::Position;
 use super::run;
 use super::sql::Dialect;
+use super::{AuditQuery, count, latest};
 use crate::client::{Connection, Database};
 
 /// A cursor in the middle of 2026-11-02, where the rows below are.
@@ -36,19 +39,17 @@ async fn plans(database: &Database, filter: AuditFilter) -> Vec<String> {
     let mut conn = database.connection().await.unwrap();
     let dialect = run::dialect(&conn);
     for position in positions(dialect) {
-        let sql = select(dialect, &filter, &position, 51);
+        // With the settings that a query has.
+        let sql = AuditQuery::new(filter.clone()).select(dialect, &position, 51);
         let lines: Vec<String> = match &mut conn {
             Connection::Postgres(conn) => {
                 let sql = sql.explained("EXPLAIN ").returning::<Text>();
-                // With the settings that a query has.
-                run::postgres(conn, sql, Some(AuditQuery::TIME_LIMIT))
-                    .await
-                    .unwrap()
+                run::postgres(conn, sql).await.unwrap()
             }
             Connection::Sqlite(conn) => {
                 let sql = sql.explained("EXPLAIN QUERY PLAN ");
                 let sql = sql.returning::<(Integer, Integer, Integer, Text)>();
-                let lines: Vec<(i32, i32, i32, String)> = run::sqlite(conn, sql, None).await.unwrap();
+                let lines: Vec<(i32, i32, i32, String)> = run::sqlite(conn, sql).await.unwrap();
                 lines.into_iter().map(|(.., line)| line).collect()
             }
         };
@@ -64,17 +65,23 @@ async fn run_sql(database: &Database, sql: &str) {
     }
 }
 
-#[tokio::test]
-async fn a_page_on_sqlite_is_a_range_of_an_index_in_its_order() {
+/// A trail on SQLite, with what `ANALYZE` tells the planner.
+async fn on_sqlite() -> Database {
     let database = Database::from_url("sqlite::memory:").unwrap();
     database.migrate().await.unwrap();
     run_sql(
         &database,
         "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000) \
-         INSERT INTO audit_logs (action, tenant_id, created_at) \
-         SELECT 'a', 't' || (n % 100), 1793577600000000 + n * 4320000 FROM n; ANALYZE",
+         INSERT INTO audit_logs (action, tenant_id, actor_id, created_at) \
+         SELECT 'a', 't' || (n % 100), 'actor' || (n % 1000), 1793577600000000 + n * 4320000 FROM n; ANALYZE",
     )
     .await;
+    database
+}
+
+#[tokio::test]
+async fn a_page_on_sqlite_is_a_range_of_an_index_in_its_order() {
+    let database = on_sqlite().await;
     let tenant = AuditFilter::new().and(Condition::tenant("t7"));
     for (filter, index) in [
         (AuditFilter::new().without_records(), "audit_logs_time"),
@@ -99,21 +106,79 @@ async fn a_page_on_sqlite_is_a_range_of_an_index_in_its_order() {
 }
 
 #[tokio::test]
-async fn an_actor_on_sqlite_is_looked_up_in_the_index_alone() {
-    let database = Database::from_url("sqlite::memory:").unwrap();
-    database.migrate().await.unwrap();
+async fn an_actor_on_sqlite_is_looked_up_in_one_pass_over_the_index_alone() {
+    let database = on_sqlite().await;
+    let since = Condition::since("2026-11-02T00:00:00Z".parse().unwrap());
     for condition in [
         Condition::actor("alice"),
         Condition::request("r"),
         Condition::resource_id("r"),
     ] {
-        for plan in plans(&database, AuditFilter::new().and(condition.clone())).await {
-            assert!(plan.contains("USING COVERING INDEX audit_logs_time"), "{plan}");
+        let filter = AuditFilter::new().and(condition.clone());
+        let several = filter.clone().and(Condition::actor("bob"));
+        for filter in [filter.clone(), several, filter.and(since.clone())] {
+            for plan in plans(&database, filter).await {
+                assert!(plan.contains("USING COVERING INDEX audit_logs_time"), "{plan}");
+                assert_eq!(plan.matches("SUBQUERY").count(), 1, "{plan}");
+                assert!(!plan.contains("TEMP B-TREE"), "in the order of the index: {plan}");
+            }
         }
         // A negation keeps most rows.
         for plan in plans(&database, AuditFilter::new().and(!condition)).await {
             assert!(!plan.contains("COVERING"), "{plan}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_pass_over_the_index_on_sqlite_reads_the_times_of_the_query_alone() {
+    let database = on_sqlite().await;
+    let alice = AuditFilter::new().and(Condition::actor("alice"));
+    let time = "2026-11-02T00:00:00Z".parse().unwrap();
+    let within =
+        |range: &str| format!("SEARCH audit_logs USING COVERING INDEX audit_logs_time (created_at{range}");
+    let assert_ranges = async |filter: AuditFilter, ranges: [&str; 4]| {
+        for (plan, range) in plans(&database, filter).await.iter().zip(ranges) {
+            let pass = match range {
+                "" => "SCAN audit_logs USING COVERING INDEX audit_logs_time".to_owned(),
+                range => within(range),
+            };
+            assert!(plan.contains(&pass), "{range}: {plan}");
+        }
+    };
+    let (since, until) = (Condition::since(time), Condition::until(time));
+    let both = ">? AND created_at<?)";
+    assert_ranges(alice.clone(), ["", "", "<?)", ">?)"]).await;
+    assert_ranges(alice.clone().and(since.clone()), [">?)", ">?)", both, ">?)"]).await;
+    assert_ranges(alice.clone().and(until.clone()), ["<?)", "<?)", "<?)", both]).await;
+    // A negated one would be right as well, and is not needed.
+    assert_ranges(alice.and(!since).and(!until), ["", "", "<?)", ">?)"]).await;
+}
+
+#[tokio::test]
+async fn statements_without_a_time_limit_stay_prepared_and_need_no_function() {
+    let database = Database::from_url("sqlite::memory:").unwrap();
+    database.migrate().await.unwrap();
+    let mut conn = database.connection().await.unwrap();
+    latest(&mut conn, 5).await.unwrap();
+    count(&mut conn).await.unwrap();
+    let function = "SELECT audit_in_time(0)";
+    let Connection::Sqlite(sqlite) = &mut conn else {
+        panic!("PostgreSQL")
+    };
+    let error = sqlite.batch_execute(function).await.unwrap_err();
+    assert!(error.to_string().contains("no such function"), "{error}");
+    let query = AuditQuery::new(AuditFilter::new());
+    query.count(&mut conn, 5).await.unwrap();
+    let Connection::Sqlite(sqlite) = &mut conn else {
+        panic!("PostgreSQL")
+    };
+    sqlite.batch_execute(function).await.unwrap();
+    for (query, is_kept) in [(AuditQuery::unlimited(AuditFilter::new()), true), (query, false)] {
+        let sql = |dialect| query.select(dialect, &Position::Newest, 51).returning::<Text>();
+        let on_sqlite = QueryFragment::<Sqlite>::is_safe_to_cache_prepared(&sql(Dialect::Sqlite), &Sqlite);
+        let on_postgres = QueryFragment::<Pg>::is_safe_to_cache_prepared(&sql(Dialect::Postgres), &Pg);
+        assert_eq!((on_sqlite.unwrap(), on_postgres.unwrap()), (is_kept, is_kept));
     }
 }
 

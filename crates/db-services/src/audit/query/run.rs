@@ -10,7 +10,7 @@ use diesel_async::{
 };
 
 use super::functions;
-use super::sql::{Dialect, Sql, Statement};
+use super::sql::{Dialect, Statement};
 use crate::client::{AsyncSqliteConnection, Connection};
 
 /// Why a statement returned nothing.
@@ -29,8 +29,8 @@ impl From<Error> for Failure {
 
 impl Failure {
     /// The server ends a statement with an error that diesel knows no kind of. It began to count after `begun`.
-    fn of(error: Error, begun: Instant, limit: Option<Duration>) -> Self {
-        let is_late = limit.is_some_and(|limit| begun.elapsed() >= limit);
+    fn of(error: Error, begun: Instant, limit: Duration) -> Self {
+        let is_late = begun.elapsed() >= limit;
         match error {
             Error::DatabaseError(DatabaseErrorKind::Unknown, _) if is_late => Self::Late,
             other => Self::Database(other),
@@ -45,38 +45,21 @@ pub(super) fn dialect(conn: &Connection) -> Dialect {
     }
 }
 
-/// Runs a statement whose rows have the same type on both databases.
-pub(super) async fn load<ST, U>(
-    conn: &mut Connection,
-    sql: Sql,
-    limit: Option<Duration>,
-) -> Result<Vec<U>, Failure>
-where
-    Statement<ST>: LoadQuery<'static, AsyncPgConnection, U>
-        + diesel::query_dsl::LoadQuery<'static, SqliteConnection, U>
-        + Send
-        + 'static,
-    U: Send + 'static,
-{
-    let statement = sql.returning::<ST>();
-    match conn {
-        Connection::Postgres(conn) => postgres(conn, statement, limit).await,
-        Connection::Sqlite(conn) => sqlite(conn, statement, limit).await,
-    }
-}
-
 pub(super) async fn sqlite<ST, U>(
     conn: &mut AsyncSqliteConnection,
     statement: Statement<ST>,
-    limit: Option<Duration>,
 ) -> Result<Vec<U>, Failure>
 where
     Statement<ST>: diesel::query_dsl::LoadQuery<'static, SqliteConnection, U> + Send + 'static,
     U: Send + 'static,
 {
+    let Some(limit) = statement.limit() else {
+        let loaded = conn.spawn_blocking(|conn| diesel::RunQueryDsl::load(statement, conn));
+        return Ok(loaded.await?);
+    };
     let begun = Instant::now();
     let loaded = conn.spawn_blocking(move |conn| {
-        functions::register(conn, limit.and_then(|limit| begun.checked_add(limit)))?;
+        functions::register(conn, begun, limit)?;
         diesel::RunQueryDsl::load(statement, conn)
     });
     loaded.await.map_err(|error| Failure::of(error, begun, limit))
@@ -85,19 +68,18 @@ where
 pub(super) async fn postgres<ST, U>(
     conn: &mut AsyncPgConnection,
     statement: Statement<ST>,
-    limit: Option<Duration>,
 ) -> Result<Vec<U>, Failure>
 where
     Statement<ST>: LoadQuery<'static, AsyncPgConnection, U> + Send + 'static,
     U: Send,
 {
-    let Some(limit) = limit else {
+    let Some(limit) = statement.limit() else {
         return Ok(statement.load(conn).await?);
     };
     let scope = begin(conn, limit).await?;
     let begun = Instant::now();
     let loaded = statement.load(conn).await;
-    let loaded = loaded.map_err(|error| Failure::of(error, begun, Some(limit)));
+    let loaded = loaded.map_err(|error| Failure::of(error, begun, limit));
     match (loaded, end(conn, scope).await) {
         (Ok(rows), Ok(())) => Ok(rows),
         (Err(failure), _) => Err(failure),
@@ -113,8 +95,9 @@ enum Scope {
     Savepoint,
 }
 
-/// Limits the statements that follow, and lets the planner choose an index over the table as on an SSD, for as long as the transaction or the savepoint lasts: a pooled session is left
-/// as it was. A shorter limit of the server or the user stays.
+/// Limits the statements that follow, for as long as the transaction or the savepoint lasts: a pooled session is left as
+/// it was. A shorter limit of the server or the user stays. The planner prefers an index to the table, as on an SSD. It
+/// does not compile the statement (`jit`), which can take longer than a page does.
 async fn begin(conn: &mut AsyncPgConnection, limit: Duration) -> QueryResult<Scope> {
     let status = AnsiTransactionManager::transaction_manager_status_mut(conn);
     let is_nested = status.transaction_depth()?.is_some();

@@ -1,6 +1,7 @@
 //! A statement in parts: fixed text, and values that are bound to it. Input cannot become text.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use db_schema::{schema, sqlite};
 use diesel::data_types::PgTimestamp;
@@ -47,19 +48,19 @@ enum Piece {
 #[derive(Debug)]
 pub(super) struct Sql {
     pub(super) dialect: Dialect,
+    /// How long it may take. A statement without a limit is one of the few whose form and values are fixed: its
+    /// connection keeps it prepared, and it uses no [functions](super::functions).
+    pub(super) limit: Option<Duration>,
     pieces: Vec<Piece>,
-    /// Whether the connection keeps it prepared: not if filters give it any number of forms, and the planner should
-    /// see the values.
-    is_kept: bool,
 }
 
 impl Sql {
-    pub(super) fn new(dialect: Dialect, text: &'static str) -> Self {
+    pub(super) fn new(dialect: Dialect, limit: Option<Duration>, text: &'static str) -> Self {
         let pieces = vec![Piece::Text(text)];
         Self {
             dialect,
+            limit,
             pieces,
-            is_kept: false,
         }
     }
 
@@ -108,12 +109,6 @@ impl Sql {
         self
     }
 
-    /// Lets the connection keep the statement prepared. For those of one form.
-    pub(super) fn keep(&mut self) -> &mut Self {
-        self.is_kept = true;
-        self
-    }
-
     /// Types the statement by its result.
     pub(super) fn returning<ST>(self) -> Statement<ST> {
         Statement(self, PhantomData)
@@ -122,6 +117,12 @@ impl Sql {
 
 /// A statement whose rows have the type `ST`.
 pub(super) struct Statement<ST>(Sql, PhantomData<ST>);
+
+impl<ST> Statement<ST> {
+    pub(super) fn limit(&self) -> Option<Duration> {
+        self.0.limit
+    }
+}
 
 impl<ST: SqlType> Query for Statement<ST> {
     type SqlType = ST;
@@ -136,7 +137,8 @@ impl<ST> QueryId for Statement<ST> {
 
 impl<ST> QueryFragment<Pg> for Statement<ST> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        if !self.0.is_kept {
+        // Filters give it any number of forms, and the planner should see the values.
+        if self.0.limit.is_some() {
             out.unsafe_to_cache_prepared();
         }
         for piece in &self.0.pieces {
@@ -163,7 +165,8 @@ fn push_postgres<'b>(value: &'b Value, mut out: AstPass<'_, 'b, Pg>) -> QueryRes
 
 impl<ST> QueryFragment<Sqlite> for Statement<ST> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        if !self.0.is_kept {
+        // Filters give it any number of forms, and the planner should see the values.
+        if self.0.limit.is_some() {
             out.unsafe_to_cache_prepared();
         }
         for piece in &self.0.pieces {
