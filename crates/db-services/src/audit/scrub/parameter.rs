@@ -190,8 +190,10 @@ fn word_around(text: &[u8], place: usize) -> Range<usize> {
         .rposition(|byte| !is_part(*byte))
         .map_or(0, |at| at + 1);
     // Of an encoded `[` only the sign is no part of a word.
-    let is_encoded =
-        text[..start].ends_with(b"%") && text[start..place].to_ascii_uppercase().starts_with(b"5B");
+    let is_encoded = text[..start].ends_with(b"%")
+        && text[start..place]
+            .get(..2)
+            .is_some_and(|digits| digits.eq_ignore_ascii_case(b"5B"));
     let start = start + if is_encoded { 2 } else { 0 };
     count_work(place - start);
     start..end_while(text, place, is_part)
