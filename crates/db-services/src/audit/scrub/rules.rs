@@ -19,7 +19,6 @@ static CURRENT: OnceLock<Current> = OnceLock::new();
 struct Current {
     scrubber: Option<Scrubber>,
     hash_key: Result<HashKey, HashKeyError>,
-    problems: Vec<Problem>,
 }
 
 /// What is wrong with the settings.
@@ -193,7 +192,8 @@ impl ScrubRules {
         self
     }
 
-    fn compile(self) -> Current {
+    /// The rules, and what is wrong with the settings.
+    fn compile(self) -> (Current, Vec<Problem>) {
         let mut problems = self.problems;
         let mut names = NameList::default();
         let words = self
@@ -210,11 +210,11 @@ impl ScrubRules {
                 .map_err(|error| problems.push(Problem::Lists(error)))
                 .ok(),
         };
-        Current {
+        let current = Current {
             scrubber,
             hash_key: self.hash_key.unwrap_or(Err(HashKeyError::Missing)),
-            problems,
-        }
+        };
+        (current, problems)
     }
 }
 
@@ -237,7 +237,7 @@ impl Problem {
 #[cfg(test)]
 impl ScrubRules {
     pub(super) fn compile_for_tests(self) -> Scrubber {
-        self.compile().scrubber.unwrap()
+        self.compile().0.scrubber.unwrap()
     }
 }
 
@@ -269,11 +269,11 @@ pub fn install(rules: ScrubRules) -> Result<(), RulesInUse> {
 
 /// Sets the rules and logs what is wrong with them; false if others are in use.
 fn set(rules: ScrubRules) -> bool {
-    let compiled = rules.with_environment(|name| std::env::var_os(name)).compile();
-    let is_set = CURRENT.set(compiled).is_ok();
+    let (current, problems) = rules.with_environment(|name| std::env::var_os(name)).compile();
+    let is_set = CURRENT.set(current).is_ok();
     // Not before: a logger may write an entry, which needs the rules.
-    if let Some(current) = CURRENT.get().filter(|_| is_set) {
-        for problem in &current.problems {
+    if is_set {
+        for problem in problems {
             contained(|| problem.log());
         }
     }
@@ -306,7 +306,7 @@ fn in_use() -> &'static Current {
     if CURRENT.get().is_none() {
         set(ScrubRules::new());
     }
-    CURRENT.get_or_init(|| ScrubRules::new().compile())
+    CURRENT.get_or_init(|| ScrubRules::new().compile().0)
 }
 
 #[cfg(test)]
