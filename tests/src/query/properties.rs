@@ -294,6 +294,15 @@ on_both! {
         assert!(after.iter().eq(rows.iter().map(|known| &known.row)));
     }
 
+    async fn an_address_is_one_value_however_it_is_written(db: TestDb) {
+        let addresses = "('a', '2001:DB8::1'), ('b', '2001:db8:0::1/128'), ('c', '10.0.0.0/8'), ('d', NULL)";
+        db.sql(&format!("INSERT INTO audit_logs (action, ip_address) VALUES {addresses}")).await.unwrap();
+        let mut conn = db.connection().await;
+        let top = AuditQuery::new(AuditFilter::new()).top_addresses(&mut conn, 9).await.unwrap();
+        let top: Vec<_> = top.iter().map(|top| (top.value.as_deref(), top.rows)).collect();
+        assert_eq!(top, [(Some("2001:db8::1"), 2), (Some("10.0.0.0/8"), 1), (None, 1)]);
+    }
+
     async fn the_most_frequent_addresses_are_counted(db: TestDb) {
         import(&db).await;
         let mut conn = db.connection().await;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::JsonText;
-use super::stored::{StoredIp, StoredText, StoredTime, StoredUuid};
+use super::stored::{StoredIp, StoredText, StoredTime, StoredUuid, network_text};
 
 /// A row of `audit_logs`, from either database.
 ///
@@ -63,7 +63,7 @@ pub struct AuditLog {
 
 /// One host without its prefix, as PostgreSQL prints it.
 fn address<S: Serializer>(net: &Option<IpNet>, serializer: S) -> Result<S::Ok, S::Error> {
-    net.map(StoredIp::text).serialize(serializer)
+    net.map(network_text).serialize(serializer)
 }
 
 /// A row as diesel reads it; `From` turns it into an [`AuditLog`].

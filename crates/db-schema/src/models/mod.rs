@@ -9,3 +9,6 @@ pub(crate) mod stored;
 
 pub use audit_log::{AuditLog, NewAuditLog};
 pub use json_text::JsonText;
+/// For `db-services`, which reads values as rows have them.
+#[doc(hidden)]
+pub use stored::{StoredText, network_text, parse_network};

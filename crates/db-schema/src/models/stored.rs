@@ -3,7 +3,6 @@
 //! Reading is lenient: a row is never hidden because another client wrote a value that the Rust
 //! type cannot hold.
 
-#[cfg(feature = "sqlite")]
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
@@ -22,7 +21,7 @@ pub struct StoredUuid(pub(crate) Uuid);
 
 /// Text. SQLite keeps any bytes in a column of text: what is no UTF-8 becomes U+FFFD.
 #[derive(Clone, Debug, FromSqlRow)]
-pub struct StoredText(pub(crate) String);
+pub struct StoredText(pub String);
 
 /// A network address; none where SQLite holds a text that is no address.
 #[derive(Clone, Copy, Debug, FromSqlRow)]
@@ -39,23 +38,18 @@ impl StoredTime {
     }
 }
 
-impl StoredIp {
-    #[cfg(feature = "sqlite")]
-    fn parse(text: &str) -> Self {
-        Self(
-            text.parse()
-                .ok()
-                .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)),
-        )
-    }
+/// Reads an address or a network.
+pub fn parse_network(text: &str) -> Option<IpNet> {
+    let network = text.parse().ok();
+    network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
 
-    /// An address without a prefix when it names one host, as PostgreSQL prints `inet`.
-    pub(crate) fn text(net: IpNet) -> String {
-        if net.prefix_len() == net.max_prefix_len() {
-            net.addr().to_string()
-        } else {
-            net.to_string()
-        }
+/// An address without a prefix when it names one host, as PostgreSQL prints `inet`.
+pub fn network_text(net: IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() {
+        net.addr().to_string()
+    } else {
+        net.to_string()
     }
 }
 
@@ -104,7 +98,7 @@ mod sqlite {
     use diesel::sqlite::{Sqlite, SqliteValue};
     use uuid::Uuid;
 
-    use super::{StoredIp, StoredText, StoredTime, StoredUuid};
+    use super::{StoredIp, StoredText, StoredTime, StoredUuid, parse_network};
 
     impl FromSql<BigInt, Sqlite> for StoredTime {
         fn from_sql(value: SqliteValue<'_, '_, '_>) -> Result<Self> {
@@ -127,7 +121,7 @@ mod sqlite {
 
     impl FromSql<Text, Sqlite> for StoredIp {
         fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> Result<Self> {
-            Ok(Self::parse(value.read_text()))
+            Ok(Self(parse_network(value.read_text())))
         }
     }
 }
@@ -145,7 +139,7 @@ mod tests {
 
     #[test]
     fn addresses_print_as_postgresql_prints_them() {
-        let text = |s: &str| StoredIp::parse(s).0.map(StoredIp::text);
+        let text = |s: &str| parse_network(s).map(network_text);
         assert_eq!(text("192.168.0.1").as_deref(), Some("192.168.0.1"));
         assert_eq!(text("192.168.0.1/24").as_deref(), Some("192.168.0.1/24"));
         assert_eq!(text("2001:db8::1/128").as_deref(), Some("2001:db8::1"));

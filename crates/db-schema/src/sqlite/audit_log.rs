@@ -4,7 +4,7 @@ use diesel::Insertable;
 use uuid::Uuid;
 
 use super::schema::audit_logs;
-use crate::models::stored::StoredIp;
+use crate::models::stored::network_text;
 
 /// A row to insert into SQLite, borrowed from a [`crate::NewAuditLog`].
 #[derive(Debug, Insertable)]
@@ -50,7 +50,7 @@ impl<'a> From<&'a crate::NewAuditLog> for NewAuditLog<'a> {
             outcome: &row.outcome,
             resource_type: row.resource_type.as_deref(),
             resource_id: row.resource_id.as_deref(),
-            ip_address: row.ip_address.map(StoredIp::text),
+            ip_address: row.ip_address.map(network_text),
             user_agent: row.user_agent.as_deref(),
             request_id: row.request_id.as_deref(),
             trace_id: row.trace_id.as_deref(),

@@ -146,7 +146,8 @@ impl AuditQuery {
         self.top_of(conn, name(column), limit).await
     }
 
-    /// As [`top`](Self::top), of the addresses. A network of several hosts has its prefix: `10.0.0.0/8`.
+    /// As [`top`](Self::top), of the addresses. A network of several hosts has its prefix: `10.0.0.0/8`. In
+    /// SQLite a text that is not an address counts as it is.
     ///
     /// # Errors
     /// As [`page`](Self::page).
@@ -160,7 +161,7 @@ impl AuditQuery {
     ) -> Result<Vec<TopValue>, QueryError> {
         let shown = match dialect(conn) {
             Dialect::Postgres => "abbrev(ip_address)",
-            Dialect::Sqlite => "ip_address",
+            Dialect::Sqlite => "audit_address_text(ip_address)",
         };
         self.top_of(conn, shown, limit).await
     }

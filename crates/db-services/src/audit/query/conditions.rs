@@ -3,11 +3,11 @@
 
 use db_schema::JsonText;
 
-use super::candidates::{candidates, is_comparable, path_json};
+use super::candidates::{candidates, path_json};
 use super::filter::{AuditFilter, Column, Condition, Test};
+use super::json_match::is_comparable;
 use super::page::{Order, Position};
 use super::sql::{Dialect, Sql, Value};
-use super::terms::COLUMNS;
 use super::time::stored;
 
 pub(super) fn name(column: Column) -> &'static str {
@@ -213,7 +213,7 @@ fn push_contains(sql: &mut Sql, object: &str) {
 /// `COLLATE "C"`, because then `lower` changes A to Z alone, as SQLite's does.
 fn push_free_text(sql: &mut Sql, text: &str) {
     sql.push("(");
-    for column in COLUMNS {
+    for column in Column::ALL {
         sql.push_either("strpos(lower(", "instr(lower(");
         sql.push(name(column));
         sql.push_either(" COLLATE \"C\"), ", "), ").text(text);

@@ -37,6 +37,23 @@ pub enum Column {
     Trace,
 }
 
+impl Column {
+    /// All of them.
+    pub(super) const ALL: [Self; 11] = [
+        Self::Tenant,
+        Self::Actor,
+        Self::ActorType,
+        Self::OnBehalfOf,
+        Self::Action,
+        Self::Outcome,
+        Self::ResourceType,
+        Self::ResourceId,
+        Self::UserAgent,
+        Self::Request,
+        Self::Trace,
+    ];
+}
+
 /// A condition on one row. `!condition` keeps exactly the rows that `condition` leaves out, so also those in which
 /// the column or member that it names is absent.
 ///

@@ -1,16 +1,15 @@
 //! The SQL functions that statements with a time limit use on SQLite. They are registered on the connection before each of
 //! them, after which SQLite prepares the connection's other statements again.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use diesel::deserialize::{self, FromSql, FromSqlRow};
+use db_schema::models::{StoredText, network_text, parse_network};
+use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
 use diesel::prelude::*;
 use diesel::serialize::{self, IsNull, Output, ToSql};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
-use diesel::sqlite::{Sqlite, SqliteValue};
-use ipnet::IpNet;
+use diesel::sqlite::Sqlite;
 
 use super::json_match;
 
@@ -18,6 +17,7 @@ use super::json_match;
 extern "SQL" {
     fn audit_in_time(created_at: BigInt) -> Bool;
     fn audit_address_within(address: Nullable<Text>, net: Text) -> Bool;
+    fn audit_address_text(address: Nullable<Text>) -> Nullable<Text>;
     fn audit_member_is(metadata: Nullable<Text>, path: Text, text: Text) -> Bool;
     fn audit_metadata_contains(metadata: Nullable<Text>, object: Text) -> Bool;
     fn audit_metadata_has_text(metadata: Nullable<Text>, text: Text) -> Bool;
@@ -38,41 +38,32 @@ impl ToSql<Bool, Sqlite> for InTime {
     }
 }
 
-/// A text as the reading of rows has it: SQLite keeps any bytes in a column of text.
-#[derive(Debug, FromSqlRow)]
-struct AnyText(String);
-
-impl FromSql<Text, Sqlite> for AnyText {
-    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
-        Ok(Self(value.read_text().to_owned()))
-    }
-}
-
 /// Registers the functions. When `limit` has passed since `begun`, statements end with an error at the next row.
 pub(super) fn register(conn: &mut SqliteConnection, begun: Instant, limit: Duration) -> QueryResult<()> {
     audit_in_time_utils::register_nondeterministic_impl(conn, move |_: i64| InTime(begun.elapsed() < limit))?;
-    audit_address_within_utils::register_impl(conn, |address: Option<AnyText>, net: String| {
-        address.is_some_and(|AnyText(address)| is_within(&address, &net))
+    audit_address_within_utils::register_impl(conn, |address: Option<StoredText>, net: String| {
+        address.is_some_and(|StoredText(address)| is_within(&address, &net))
     })?;
-    audit_member_is_utils::register_impl(conn, |metadata: Option<AnyText>, path: String, text: String| {
-        metadata.is_some_and(|AnyText(metadata)| json_match::member_is(&metadata, &path, &text))
+    audit_address_text_utils::register_impl(conn, |address: Option<StoredText>| {
+        address.map(|StoredText(address)| parse_network(&address).map_or(address, network_text))
     })?;
-    audit_metadata_contains_utils::register_impl(conn, |metadata: Option<AnyText>, object: String| {
-        metadata.is_some_and(|AnyText(metadata)| json_match::contains(&metadata, &object))
+    audit_member_is_utils::register_impl(
+        conn,
+        |metadata: Option<StoredText>, path: String, text: String| {
+            metadata.is_some_and(|StoredText(metadata)| json_match::member_is(&metadata, &path, &text))
+        },
+    )?;
+    audit_metadata_contains_utils::register_impl(conn, |metadata: Option<StoredText>, object: String| {
+        metadata.is_some_and(|StoredText(metadata)| json_match::contains(&metadata, &object))
     })?;
-    audit_metadata_has_text_utils::register_impl(conn, |metadata: Option<AnyText>, text: String| {
-        metadata.is_some_and(|AnyText(metadata)| json_match::has_text(&metadata, &text))
+    audit_metadata_has_text_utils::register_impl(conn, |metadata: Option<StoredText>, text: String| {
+        metadata.is_some_and(|StoredText(metadata)| json_match::has_text(&metadata, &text))
     })
 }
 
 /// Whether a text is an address or a network within another one.
 fn is_within(address: &str, net: &str) -> bool {
-    let read = |text: &str| {
-        text.parse()
-            .ok()
-            .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-    };
-    match (read(address), read(net)) {
+    match (parse_network(address), parse_network(net)) {
         (Some(address), Some(net)) => net.contains(&address),
         _ => false,
     }

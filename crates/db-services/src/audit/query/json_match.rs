@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::candidates::{Number, candidates};
+use super::candidates::candidates;
+use super::number::Number;
 
 /// The members of an object; of two with the same name the last one, as jsonb has it.
 fn members(object: &str) -> Option<BTreeMap<String, &RawValue>> {
@@ -111,6 +113,17 @@ fn end_of_string(json: &str) -> Option<usize> {
     end.map(|end| end + 2)
 }
 
+/// Whether both databases can compare this object with others. One with a NUL character, or with a number beyond
+/// what they store, is in no row.
+pub(super) fn is_comparable(object: &str) -> bool {
+    matches!(serde_json::from_str(object), Ok(Value::Object(_)))
+        && tokens(object).all(|token| match token.as_bytes().first() {
+            Some(b'"') => serde_json::from_str(token).is_ok_and(|text: String| !text.contains('\0')),
+            Some(b'-' | b'0'..=b'9') => Number::read(token).is_some(),
+            _ => true,
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,5 +190,23 @@ mod tests {
         assert!(contains(&deep, r#"{"b":"Needle"}"#));
         assert!(has_text(&deep, "needle"));
         assert!(!has_text(&deep, "[["));
+    }
+
+    #[test]
+    fn an_object_that_a_database_refuses_is_not_comparable() {
+        assert!(is_comparable(r#"{"a": [1, "x", {"b": null}]}"#));
+        for object in [
+            "[]",
+            "1",
+            "{",
+            r#"{"a":1E9999}"#,
+            r#"{"a":1e-99999}"#,
+            "{\"a\\u0000\":1}",
+            "{\"a\":\"\\u0000\"}",
+        ] {
+            assert!(!is_comparable(object), "{object}");
+        }
+        let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
+        assert!(!is_comparable(&deep));
     }
 }

@@ -61,6 +61,7 @@ mod filter;
 mod functions;
 mod json_match;
 mod latest;
+mod number;
 mod page;
 mod parse;
 mod parse_error;

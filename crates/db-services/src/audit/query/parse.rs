@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeZone, Utc};
 use serde_json::value::RawValue;
 
 use super::MAX_CONDITIONS;
-use super::candidates::is_comparable;
 use super::filter::{AuditFilter, Condition, Test};
+use super::json_match::is_comparable;
 use super::parse_error::ParseError;
 use super::parse_time::{self, Clock};
 use super::parser::Parser;

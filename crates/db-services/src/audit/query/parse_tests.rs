@@ -3,7 +3,6 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::super::filter::Column;
-use super::super::terms::COLUMNS;
 use super::*;
 
 fn read(query: &str) -> Result<AuditFilter, ParseError> {
@@ -169,7 +168,7 @@ fn any_text() -> impl Strategy<Value = String> {
 }
 
 fn any_condition() -> impl Strategy<Value = Condition> {
-    let column = || prop::sample::select(COLUMNS.to_vec());
+    let column = || prop::sample::select(Column::ALL.to_vec());
     let path = prop::collection::vec(any_text(), 1..4);
     let object = prop::collection::btree_map(
         any_text().prop_filter("NUL", |text| !text.contains('\0')),

@@ -1,8 +1,6 @@
 //! The terms of the query language: what each key means.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
+use db_schema::models::parse_network;
 
 use super::filter::{Column, Condition};
 use super::parse_time::{self, Clock};
@@ -28,21 +26,6 @@ pub(super) fn key(column: Column) -> &'static str {
     }
 }
 
-/// All columns of text.
-pub(super) const COLUMNS: [Column; 11] = [
-    Column::Tenant,
-    Column::Actor,
-    Column::ActorType,
-    Column::OnBehalfOf,
-    Column::Action,
-    Column::Outcome,
-    Column::ResourceType,
-    Column::ResourceId,
-    Column::UserAgent,
-    Column::Request,
-    Column::Trace,
-];
-
 /// The value of a term, without its quotes.
 pub(super) struct Given {
     pub(super) text: String,
@@ -56,7 +39,7 @@ pub(super) fn condition(
     value: Given,
     clock: &Clock<'_>,
 ) -> Result<Option<Condition>, &'static str> {
-    if let Some(column) = COLUMNS.into_iter().find(|column| self::key(*column) == key) {
+    if let Some(column) = Column::ALL.into_iter().find(|column| self::key(*column) == key) {
         return Ok(Some(match value.is_prefix {
             true => Condition::begins_with(column, value.text),
             false => Condition::equals(column, value.text),
@@ -78,11 +61,8 @@ pub(super) fn condition(
 pub(super) const NO_PREFIX: &str = "cannot end with *: this key needs a whole value";
 
 fn network(text: &str) -> Result<Condition, &'static str> {
-    let net: Option<IpNet> = text
-        .parse()
-        .ok()
-        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    net.map(Condition::address)
+    parse_network(text)
+        .map(Condition::address)
         .ok_or("is no address and no network: 10.1.2.3, 10.0.0.0/8, 2001:db8::/32")
 }
 
