@@ -20,7 +20,7 @@ const LENGTH: usize = 1 + 1 + 8 + 16 + 4 + 4;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CursorError {
-    /// It is no cursor, or was changed.
+    /// It is not a cursor, or was changed.
     #[error("the cursor is damaged: pass it on exactly as it was returned, or begin at the first page")]
     Damaged,
     /// It is of another version of this program.
@@ -36,7 +36,7 @@ pub enum CursorError {
     Database,
 }
 
-/// A place between two rows of one query: behind a row, whichever way the next page goes.
+/// A place between two rows of one query: after a row, in the direction of the next page.
 ///
 /// Its text ([`Display`](fmt::Display), [`FromStr`]) is opaque and safe in a URL. It names a time and an id, no more
 /// than the row itself. It has a version and a checksum. It stays valid while rows arrive, and also if `since` and

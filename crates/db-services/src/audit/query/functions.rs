@@ -31,7 +31,7 @@ struct InTime(bool);
 impl ToSql<Bool, Sqlite> for InTime {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
         if !self.0 {
-            return Err("the time of the query is over".into());
+            return Err("the query's time limit was reached".into());
         }
         out.set_value(1_i32);
         Ok(IsNull::No)

@@ -102,7 +102,7 @@ pub(super) fn tokens(json: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Behind the quote that ends the string at the beginning.
+/// The place after the quote that ends the string at the beginning.
 fn end_of_string(json: &str) -> Option<usize> {
     let mut is_escaped = false;
     let end = json.bytes().skip(1).position(|byte| {

@@ -24,9 +24,9 @@ pub enum Position {
     Newest,
     /// At the oldest row.
     Oldest,
-    /// Behind a cursor, towards older rows.
+    /// After a cursor, towards older rows.
     OlderThan(Cursor),
-    /// Behind a cursor, towards newer rows.
+    /// After a cursor, towards newer rows.
     NewerThan(Cursor),
 }
 
@@ -47,7 +47,7 @@ pub struct Page {
     pub rows: Vec<AuditLog>,
     /// Before the first row. It can be kept to ask for rows that arrive later. None for an empty page.
     pub newer: Option<Cursor>,
-    /// Behind the last row. None for an empty page.
+    /// After the last row. None for an empty page.
     pub older: Option<Cursor>,
     /// Whether the query has further rows in the direction in which the page was read.
     pub has_more: bool,

@@ -106,7 +106,7 @@ impl Parser<'_> {
         if OPERATORS.contains(&text) {
             return self.fail(
                 word,
-                "is no operator: all terms must hold, and - negates one; put it in quotes to search for it",
+                "is not an operator: all terms must hold, and - negates one; put it in quotes to search for it",
             );
         }
         if text.contains('*') {
@@ -120,7 +120,7 @@ impl Parser<'_> {
         let begin = self.at;
         let value = self.value("")?;
         match value.is_prefix {
-            true => self.fail(begin..self.at, "needs no *: text is found within words"),
+            true => self.fail(begin..self.at, "does not need a *: text is found within words"),
             false => Ok(Condition::text(value.text)),
         }
     }
@@ -141,7 +141,7 @@ impl Parser<'_> {
             Ok(Some(condition)) => Ok(condition),
             Ok(None) => self.fail(
                 key,
-                format!("is no key: {KEYS}; put the term in quotes to search for it"),
+                format!("is not a key: {KEYS}; put the term in quotes to search for it"),
             ),
             Err(problem) => self.fail(begin..self.at, problem),
         }
@@ -184,15 +184,15 @@ impl Parser<'_> {
         if !self.rest().starts_with('{') {
             return self.fail(
                 word,
-                "is no JSON object, as in meta:{\"NAME\": 1}; or name a member: meta.NAME:VALUE",
+                "is not a JSON object, as in meta:{\"NAME\": 1}; or name a member: meta.NAME:VALUE",
             );
         }
         let mut values = serde_json::Deserializer::from_str(self.rest()).into_iter::<&RawValue>();
         let (read, length) = (values.next(), values.byte_offset());
         let object = match read {
             Some(Ok(object)) => object.get(),
-            Some(Err(error)) => return self.fail(word, format!("begins no JSON object: {error}")),
-            None => return self.fail(word, "begins no JSON object"),
+            Some(Err(error)) => return self.fail(word, format!("does not begin a JSON object: {error}")),
+            None => return self.fail(word, "does not begin a JSON object"),
         };
         let begin = self.at;
         self.at += length;

@@ -46,7 +46,7 @@ impl ParseError {
     /// assert_eq!(error.pointed(), "\
     /// actor:alice ip:10.0.0.256
     ///                ^^^^^^^^^^
-    /// is no address and no network: 10.1.2.3, 10.0.0.0/8, 2001:db8::/32");
+    /// is not an address or a network: 10.1.2.3, 10.0.0.0/8, 2001:db8::/32");
     /// ```
     pub fn pointed(&self) -> String {
         let (before, marked) = self.columns();

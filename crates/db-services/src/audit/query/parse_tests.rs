@@ -71,12 +71,12 @@ fn what_has_a_meaning_is_literal_in_quotes() {
 #[test]
 fn an_error_points_at_its_place() {
     for (query, marked, message) in [
-        ("actor:a acotr:bob", "acotr", "is no key: tenant, actor"),
-        ("é actor:", "", "a value is missing behind actor:"),
-        ("actor: bob", "", "a value is missing behind actor:"),
+        ("actor:a acotr:bob", "acotr", "is not a key: tenant, actor"),
+        ("é actor:", "", "a value is missing after actor:"),
+        ("actor: bob", "", "a value is missing after actor:"),
         ("- a", "-", "followed by nothing"),
-        ("--a:b", "-a", "is no key"),
-        (":b", "", "is no key"),
+        ("--a:b", "-a", "is not a key"),
+        (":b", "", "is not a key"),
         ("a \"b c", "\"", "is not closed"),
         (r#""a\n""#, "\\", "in quotes must precede"),
         (r#""a\"#, "\\", "in quotes must precede"),
@@ -85,18 +85,18 @@ fn an_error_points_at_its_place() {
         (r#"actor:al"ice"#, "\"", "has a meaning at the end"),
         ("actor:a*b", "*", "has a meaning at the end"),
         ("actor:**", "*", "has a meaning at the end"),
-        ("ip:10.0.0.0/33 x", "10.0.0.0/33", "is no address"),
+        ("ip:10.0.0.0/33 x", "10.0.0.0/33", "is not an address"),
         ("ip:10.*", "10.*", "cannot end with *"),
-        ("operation:1", "1", "is no UUID"),
-        ("since:soon", "soon", "is no time"),
-        ("until:2026-13-01", "2026-13-01", "is no time"),
-        ("a OR b", "OR", "is no operator"),
+        ("operation:1", "1", "is not a UUID"),
+        ("since:soon", "soon", "is not a time"),
+        ("until:2026-13-01", "2026-13-01", "is not a time"),
+        ("a OR b", "OR", "is not an operator"),
         ("foo*", "foo*", "has a *"),
-        (r#""foo"*"#, r#""foo"*"#, "needs no *"),
-        ("meta:5", "5", "is no JSON object"),
-        ("meta:", "", "is no JSON object"),
-        (r#"meta:{"a":}"#, r#"{"a":}"#, "begins no JSON object"),
-        (r#"meta:{"a":1"#, r#"{"a":1"#, "begins no JSON object"),
+        (r#""foo"*"#, r#""foo"*"#, "does not need a *"),
+        ("meta:5", "5", "is not a JSON object"),
+        ("meta:", "", "is not a JSON object"),
+        (r#"meta:{"a":}"#, r#"{"a":}"#, "does not begin a JSON object"),
+        (r#"meta:{"a":1"#, r#"{"a":1"#, "does not begin a JSON object"),
         (r#"meta:{"a":1}b"#, "b", "follows without a space"),
         (r#"meta:{"a":1E9999}"#, r#"{"a":1E9999}"#, "is in no row"),
         ("meta..a:1", "", "name is missing"),
@@ -118,14 +118,14 @@ fn a_place_is_shown_in_characters() {
     assert!(
         error
             .pointed()
-            .starts_with("\"äö \" ip:x\n         ^\nis no address"),
+            .starts_with("\"äö \" ip:x\n         ^\nis not an address"),
         "{}",
         error.pointed()
     );
     assert!(
         error
             .to_string()
-            .starts_with("at character 10: \"x\" is no address"),
+            .starts_with("at character 10: \"x\" is not an address"),
         "{error}"
     );
 }

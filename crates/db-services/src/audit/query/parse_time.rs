@@ -11,7 +11,7 @@ pub(super) struct Clock<'a> {
     pub(super) to_utc: &'a dyn Fn(NaiveDateTime) -> Option<DateTime<Utc>>,
 }
 
-pub(super) const EXPECTED: &str = "is no time: 30m, 12h, 7d, 2w, today, yesterday, now, 2026-11-01, 2026-11-01T08:30, \
+pub(super) const EXPECTED: &str = "is not a time: 30m, 12h, 7d, 2w, today, yesterday, now, 2026-11-01, 2026-11-01T08:30, \
      2026-11-01T08:30:00Z or …+01:00";
 
 /// Finds the moment of a local time. Of two, when clocks were set back, the first; in the gap when they were set

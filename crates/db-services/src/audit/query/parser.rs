@@ -66,7 +66,7 @@ impl<'a> Parser<'a> {
         if text.is_empty() {
             return self.fail(
                 word,
-                format!("a value is missing behind {key}: (\"\" is an empty one)"),
+                format!("a value is missing after {key}: (\"\" is an empty one)"),
             );
         }
         self.at = word.end;

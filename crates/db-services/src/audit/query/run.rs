@@ -16,7 +16,7 @@ use crate::client::{AsyncSqliteConnection, Connection};
 /// Why a statement returned nothing.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Its time was over.
+    /// Its time limit was reached.
     Late,
     Database(Error),
 }

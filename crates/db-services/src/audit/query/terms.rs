@@ -47,7 +47,7 @@ pub(super) fn condition(
     }
     let read: fn(&str, &Clock<'_>) -> Result<Condition, &'static str> = match key {
         "ip" => |text, _| network(text),
-        "operation" => |text, _| Ok(Condition::operation(text.parse().map_err(|_| "is no UUID")?)),
+        "operation" => |text, _| Ok(Condition::operation(text.parse().map_err(|_| "is not a UUID")?)),
         "since" => |text, clock| time(text, clock).map(Condition::since),
         "until" => |text, clock| time(text, clock).map(Condition::until),
         _ => return Ok(None),
@@ -63,7 +63,7 @@ pub(super) const NO_PREFIX: &str = "cannot end with *: this key needs a whole va
 fn network(text: &str) -> Result<Condition, &'static str> {
     parse_network(text)
         .map(Condition::address)
-        .ok_or("is no address and no network: 10.1.2.3, 10.0.0.0/8, 2001:db8::/32")
+        .ok_or("is not an address or a network: 10.1.2.3, 10.0.0.0/8, 2001:db8::/32")
 }
 
 fn time(text: &str, clock: &Clock<'_>) -> Result<chrono::DateTime<chrono::Utc>, &'static str> {

@@ -20,7 +20,7 @@
 //! **Names.** The name of a secret ends with a word such as password, token, secret, authorization, cookie,
 //! credentials, or with a compound such as API key, private key, signing key. Case and separators do not matter:
 //! `apiKey`, `api_key` and `X-Api-Key` are one. Names that only look alike stay (`token_count`, `next_token`,
-//! `password_changed_at`), and so do true, false and null. `key` alone is no secret: it names too many other things.
+//! `password_changed_at`), and so do true, false and null. `key` alone is not a secret: it names too many other things.
 //! Of a pair such as `{"name": "password", "value": "…"}`, and of a [change](super::Changes) with such a path, the
 //! value is replaced. [`ScrubRules`] adds and removes names.
 //!

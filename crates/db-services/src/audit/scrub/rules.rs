@@ -49,7 +49,7 @@ enum Problem {
 /// | variable | effect |
 /// | --- | --- |
 /// | `AUDIT_SCRUB_NAMES` | further names of secrets, separated by commas |
-/// | `AUDIT_SCRUB_ALLOW` | names that are no secrets, separated by commas |
+/// | `AUDIT_SCRUB_ALLOW` | names that are not secrets, separated by commas |
 /// | `AUDIT_SCRUB=off` | nothing is scrubbed |
 /// | `AUDIT_HASH_KEY` | the key of [`Hashed`](super::Hashed), at least 16 bytes |
 #[derive(Clone, Default)]
@@ -135,7 +135,7 @@ impl ScrubRules {
         self
     }
 
-    /// Adds a name that is no secret, although it ends like one. It applies to whole names.
+    /// Adds a name that is not a secret, although it ends like one. It applies to whole names.
     pub fn allowed_name(mut self, name: impl Into<String>) -> Self {
         self.allowed_names.push(name.into());
         self
