@@ -1,8 +1,7 @@
 //! A walk over the pages returns each row that was there at its start once, while others insert.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use chrono::{TimeDelta, Utc};
 use db_services::audit::query::{
@@ -14,10 +13,13 @@ use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use super::events::{EVENTS, import};
-use crate::support::{TestDb, on_both};
+use crate::support::{TIMEOUT, TestDb, on_both};
 
 const WRITERS: usize = 8;
 const ROWS_EACH: usize = 40;
+
+/// The events, what is imported with them, and what the writers insert.
+const ALL_ROWS: usize = 1_285 + 3 + WRITERS * ROWS_EACH;
 
 /// What the end of a page leads to.
 fn next(page: &Page, order: Order) -> Option<Position> {
@@ -38,6 +40,10 @@ async fn walk(conn: &mut Connection, query: &AuditQuery, order: Order, size: u32
     loop {
         let page = query.page(conn, &position, size).await.unwrap();
         assert!(
+            !(page.has_more && page.rows.is_empty()),
+            "a page that is not the last has rows"
+        );
+        assert!(
             page.rows
                 .is_sorted_by_key(|row| std::cmp::Reverse((row.created_at, row.id)))
         );
@@ -46,6 +52,7 @@ async fn walk(conn: &mut Connection, query: &AuditQuery, order: Order, size: u32
             Order::NewestFirst => ids.extend(page_ids),
             Order::OldestFirst => ids.extend(page_ids.rev()),
         }
+        assert!(ids.len() <= ALL_ROWS, "no row comes twice");
         match next(&page, order) {
             Some(next) if page.has_more => position = next,
             _ => return ids,
@@ -60,7 +67,7 @@ fn assert_complete(ids: &[Uuid], start: &HashSet<Uuid>) {
 }
 
 /// Inserts rows whose times are those of the events or later ones.
-async fn write(database: Database, writer: usize, written: Arc<AtomicUsize>) {
+async fn write(database: Database, writer: usize) {
     let mut conn = database.connection().await.unwrap();
     for n in 0..ROWS_EACH {
         let time = match n % 3 {
@@ -70,8 +77,10 @@ async fn write(database: Database, writer: usize, written: Arc<AtomicUsize>) {
         };
         let entry = AuditEntry::new("test.write").created_at(time);
         // SQLite has one writer at a time, and does not serve them in order.
-        while insert(&mut conn, &entry).await.is_err() {}
-        written.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
+        while let Err(error) = insert(&mut conn, &entry).await {
+            assert!(begun.elapsed() < TIMEOUT, "{error}");
+        }
     }
 }
 
@@ -79,14 +88,13 @@ on_both! {
     async fn walks_are_complete_while_writers_insert(db: TestDb) {
         import(&db).await;
         let start: HashSet<_> = db_rows(&db).await.iter().map(|row| row.id).collect();
-        let written = Arc::new(AtomicUsize::new(0));
         let writers: Vec<_> = (0..WRITERS)
-            .map(|n| tokio::spawn(write(db.database.clone(), n, Arc::clone(&written))))
+            .map(|n| tokio::spawn(write(db.database.clone(), n)))
             .collect();
         let query = AuditQuery::new(AuditFilter::new());
         let mut conn = db.connection().await;
         let mut walks = 0;
-        while written.load(Ordering::Relaxed) < WRITERS * ROWS_EACH || walks == 0 {
+        while walks == 0 || !writers.iter().all(|writer| writer.is_finished()) {
             for order in [Order::NewestFirst, Order::OldestFirst] {
                 assert_complete(&walk(&mut conn, &query, order, 23).await, &start);
             }
@@ -98,7 +106,7 @@ on_both! {
             writer.await.unwrap();
         }
         let all = db_rows(&db).await;
-        assert_eq!(all.len(), start.len() + WRITERS * ROWS_EACH);
+        assert_eq!(all.len(), ALL_ROWS);
         let newest_first: Vec<_> = all.iter().map(|row| row.id).collect();
         assert_eq!(walk(&mut conn, &query, Order::NewestFirst, 100).await, newest_first);
         let mut oldest_first = walk(&mut conn, &query, Order::OldestFirst, 7).await;
