@@ -8,14 +8,14 @@ use db_services::audit::{AuditEntry, AuditLog, insert_many};
 use db_services::client::Connection;
 use flate2::read::GzDecoder;
 use futures_util::TryStreamExt;
+use uuid::Uuid;
 
 use crate::support::TestDb;
 
-#[allow(dead_code)]
 #[path = "../../../crates/audit-cli/src/cloudtrail.rs"]
 mod cloudtrail;
 
-/// The events as the command imports them.
+/// The events as the command imports them. One in three is of an operation, four of each.
 pub static EVENTS: LazyLock<Vec<AuditEntry>> = LazyLock::new(|| {
     let mut lines = String::new();
     GzDecoder::new(&include_bytes!("../../data/cloudtrail.ndjson.gz")[..])
@@ -24,6 +24,11 @@ pub static EVENTS: LazyLock<Vec<AuditEntry>> = LazyLock::new(|| {
     let events: Vec<_> = lines
         .lines()
         .map(|line| cloudtrail::entry(line.as_bytes()).unwrap())
+        .enumerate()
+        .map(|(nth, event)| match nth % 3 {
+            0 => event.operation_id(Uuid::from_u128(1 + nth as u128 / 12)),
+            _ => event,
+        })
         .collect();
     assert_eq!(events.len(), 1_285);
     events

@@ -1,5 +1,6 @@
 //! Queries find exactly the rows that a scan in memory finds, on both databases alike.
 
+mod columns;
 mod events;
 mod naive;
 mod pages;
