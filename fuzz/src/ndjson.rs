@@ -4,24 +4,11 @@ use std::sync::LazyLock;
 
 use db_schema::NewAuditLog;
 use db_services::audit::{self, AuditEntry, limits};
-use db_services::client::Database;
-use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-struct Storage {
-    runtime: Runtime,
-    database: Database,
-}
+use super::storage::Storage;
 
-static STORAGE: LazyLock<Storage> = LazyLock::new(|| {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let database = Database::from_url("sqlite::memory:").unwrap();
-    runtime.block_on(database.migrate()).unwrap();
-    Storage { runtime, database }
-});
+static STORAGE: LazyLock<Storage> = LazyLock::new(Storage::migrated);
 
 /// Panics if a promise is broken. `input` is lines of JSON.
 pub fn check(input: &[u8]) {

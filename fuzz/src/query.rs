@@ -5,31 +5,21 @@ use std::sync::LazyLock;
 use chrono::{DateTime, Utc};
 use db_services::audit::query::{AuditFilter, AuditQuery, Condition, Count};
 use db_services::audit::{self, AuditEntry};
-use db_services::client::Database;
-use tokio::runtime::Runtime;
 
-struct Storage {
-    runtime: Runtime,
-    database: Database,
-}
+use super::storage::Storage;
 
 /// A database with one row.
 static STORAGE: LazyLock<Storage> = LazyLock::new(|| {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let database = Database::from_url("sqlite::memory:").unwrap();
-    runtime.block_on(async {
-        database.migrate().await.unwrap();
+    let storage = Storage::migrated();
+    storage.runtime.block_on(async {
         let entry = AuditEntry::new("a.b")
             .actor("a")
             .detail("a", 1)
             .ip_text("10.0.0.1");
-        let mut conn = database.connection().await.unwrap();
+        let mut conn = storage.database.connection().await.unwrap();
         audit::insert(&mut conn, &entry).await.unwrap();
     });
-    Storage { runtime, database }
+    storage
 });
 
 /// Panics if a promise is broken. `input` is a query.

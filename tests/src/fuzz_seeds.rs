@@ -9,6 +9,8 @@ mod ndjson;
 mod query;
 #[path = "../../fuzz/src/spool_recovery.rs"]
 mod spool_recovery;
+#[path = "../../fuzz/src/storage.rs"]
+mod storage;
 
 fn replay_seeds(target: &str, check: fn(&[u8])) {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR"))
