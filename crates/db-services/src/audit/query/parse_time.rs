@@ -68,11 +68,47 @@ fn relative(text: &str) -> Option<TimeDelta> {
 
 #[cfg(test)]
 mod tests {
-    use chrono::FixedOffset;
+    use chrono::{FixedOffset, MappedLocalTime};
 
     use super::*;
 
-    fn read_at(now: DateTime<FixedOffset>, text: &str) -> Option<String> {
+    /// The clocks of Cairo in 2026: they were set forward at the beginning of 24 April, and back at the end of 29 October.
+    #[derive(Clone, Copy)]
+    struct Cairo;
+
+    impl TimeZone for Cairo {
+        type Offset = FixedOffset;
+
+        fn from_offset(_: &FixedOffset) -> Self {
+            Self
+        }
+
+        fn offset_from_utc_datetime(&self, utc: &NaiveDateTime) -> FixedOffset {
+            let summer = "2026-04-23T22:00:00".parse().unwrap().."2026-10-29T21:00:00".parse().unwrap();
+            FixedOffset::east_opt(3600 * if summer.contains(utc) { 3 } else { 2 }).unwrap()
+        }
+
+        fn offset_from_local_datetime(&self, local: &NaiveDateTime) -> MappedLocalTime<FixedOffset> {
+            let offsets = [3, 2].map(|hours| FixedOffset::east_opt(hours * 3600).unwrap());
+            let shown = offsets.map(|offset| self.offset_from_utc_datetime(&(*local - offset)) == offset);
+            match shown {
+                [true, true] => MappedLocalTime::Ambiguous(offsets[0], offsets[1]),
+                [true, false] => MappedLocalTime::Single(offsets[0]),
+                [false, true] => MappedLocalTime::Single(offsets[1]),
+                [false, false] => MappedLocalTime::None,
+            }
+        }
+
+        fn offset_from_utc_date(&self, day: &NaiveDate) -> FixedOffset {
+            self.offset_from_utc_datetime(&day.and_time(NaiveTime::MIN))
+        }
+
+        fn offset_from_local_date(&self, day: &NaiveDate) -> MappedLocalTime<FixedOffset> {
+            self.offset_from_local_datetime(&day.and_time(NaiveTime::MIN))
+        }
+    }
+
+    fn read_at<Tz: TimeZone>(now: DateTime<Tz>, text: &str) -> Option<String> {
         let zone = now.timezone();
         let to_utc = move |local| to_utc(&zone, local);
         let clock = Clock {
@@ -85,7 +121,7 @@ mod tests {
 
     #[test]
     fn times_without_an_offset_are_those_of_the_callers_zone() {
-        let now = "2026-11-29T00:30:00+02:00".parse().unwrap();
+        let now: DateTime<FixedOffset> = "2026-11-29T00:30:00+02:00".parse().unwrap();
         for (text, expected) in [
             ("now", "2026-11-28T22:30:00+00:00"),
             ("0s", "2026-11-28T22:30:00+00:00"),
@@ -106,8 +142,30 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_the_clocks_skipped_or_showed_twice_is_one_moment() {
+        let now = Cairo.with_ymd_and_hms(2026, 4, 24, 12, 0, 0).unwrap();
+        let skipped = NaiveDate::from_ymd_opt(2026, 4, 24)
+            .unwrap()
+            .and_time(NaiveTime::MIN);
+        assert_eq!(Cairo.from_local_datetime(&skipped), MappedLocalTime::None);
+        for (text, expected) in [
+            ("2026-04-23T23:59", "2026-04-23T21:59:00+00:00"),
+            ("2026-04-24T00:00", "2026-04-23T22:00:00+00:00"),
+            ("2026-04-24T00:30", "2026-04-23T22:30:00+00:00"),
+            ("2026-04-24T01:00", "2026-04-23T22:00:00+00:00"),
+            ("2026-04-24", "2026-04-23T22:00:00+00:00"),
+            ("today", "2026-04-23T22:00:00+00:00"),
+            ("yesterday", "2026-04-22T22:00:00+00:00"),
+            ("2026-10-29T23:30", "2026-10-29T20:30:00+00:00"),
+            ("2026-10-30", "2026-10-29T22:00:00+00:00"),
+        ] {
+            assert_eq!(read_at(now, text).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_time_is_refused() {
-        let now = "2026-11-29T00:30:00+02:00".parse().unwrap();
+        let now: DateTime<FixedOffset> = "2026-11-29T00:30:00+02:00".parse().unwrap();
         for text in [
             "",
             "d",
