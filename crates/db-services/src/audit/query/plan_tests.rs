@@ -1,19 +1,22 @@
 //! The indexes serve pages: a page reads the rows that it returns, not the trail.
 
+use std::time::Duration;
+
 use db_test::Postgres;
 use diesel::pg::Pg;
 use diesel::query_builder::QueryFragment;
 use diesel::sql_types::{Integer, Text};
 use diesel::sqlite::Sqlite;
-use diesel_async::SimpleAsyncConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use uuid::Uuid;
 
 use super::cursor::Cursor;
 use super::filter::{AuditFilter, Condition};
 use super::page::Position;
 use super::run;
-use super::sql::Dialect;
+use super::sql::{Dialect, Sql};
 use super::{AuditQuery, count, latest};
+use crate::audit::for_tenant;
 use crate::client::{Connection, Database};
 
 /// A cursor in the middle of 2026-11-02, where the rows below are.
@@ -116,7 +119,8 @@ async fn an_actor_on_sqlite_is_looked_up_in_one_pass_over_the_index_alone() {
     ] {
         let filter = AuditFilter::new().and(condition.clone());
         let several = filter.clone().and(Condition::actor("bob"));
-        for filter in [filter.clone(), several, filter.and(since.clone())] {
+        let of_tenant = filter.clone().and(Condition::tenant("t7"));
+        for filter in [filter.clone(), several, of_tenant, filter.and(since.clone())] {
             for plan in plans(&database, filter).await {
                 assert!(plan.contains("USING COVERING INDEX audit_logs_time"), "{plan}");
                 assert_eq!(plan.matches("SUBQUERY").count(), 1, "{plan}");
@@ -238,4 +242,45 @@ async fn a_page_on_postgres_reads_an_index_of_the_months_that_it_may_need() {
         newer.contains("audit_logs_2026_12") && !newer.contains("audit_logs_2026_10"),
         "{newer}"
     );
+}
+
+/// The settings of the planner that a statement with or without a time limit has.
+async fn settings(conn: &mut AsyncPgConnection, limit: Option<Duration>) -> String {
+    let shown = "SELECT current_setting('random_page_cost') || ' ' || current_setting('jit')";
+    let sql = Sql::new(Dialect::Postgres, limit, shown);
+    let found: Vec<String> = run::postgres(conn, sql.returning::<Text>()).await.unwrap();
+    found.concat()
+}
+
+#[tokio::test]
+async fn the_planner_of_postgres_prefers_an_index_in_a_query_and_for_a_tenant_alone() {
+    let postgres = Postgres::migrated().unwrap();
+    let database = Database::from_url(postgres.url()).unwrap();
+    let limit = Some(AuditQuery::TIME_LIMIT);
+    let mut conn = database.connection().await.unwrap();
+    let Connection::Postgres(pg) = &mut conn else {
+        panic!("SQLite")
+    };
+    pg.batch_execute("SET random_page_cost = 4; SET jit = on")
+        .await
+        .unwrap();
+    assert_eq!(settings(pg, limit).await, "1.1 off");
+    assert_eq!(settings(pg, None).await, "4 on");
+    drop(conn);
+    let in_tenant = for_tenant(&database, "acme", async |conn| {
+        let Connection::Postgres(pg) = conn else {
+            panic!("SQLite")
+        };
+        Ok([
+            settings(pg, None).await,
+            settings(pg, limit).await,
+            settings(pg, None).await,
+        ])
+    });
+    assert_eq!(in_tenant.await.unwrap(), ["1.1 on", "1.1 off", "1.1 on"]);
+    let mut conn = database.connection().await.unwrap();
+    let Connection::Postgres(pg) = &mut conn else {
+        panic!("SQLite")
+    };
+    assert_eq!(settings(pg, None).await, "4 on", "the session is left as it was");
 }
