@@ -48,7 +48,7 @@ CREATE FUNCTION audit_logs_partition_name(month_start timestamp) RETURNS name
     LANGUAGE plpgsql IMMUTABLE
     AS $$
 BEGIN
-    IF month_start IS NULL OR month_start <> date_trunc('month', month_start) THEN
+    IF month_start IS NULL OR NOT isfinite(month_start) OR month_start <> date_trunc('month', month_start) THEN
         RAISE EXCEPTION 'audit_logs: % is not the beginning of a month', month_start
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -56,6 +56,38 @@ BEGIN
         || CASE WHEN month_start < '0001-01-01' THEN '_bc' ELSE '' END;
 END
 $$;
+
+-- A name for one more partition of a month.
+CREATE FUNCTION audit_logs_segment_name(month_start timestamp) RETURNS name
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT (month.name || '_' || (
+        SELECT coalesce(max(substring(c.relname FROM '^' || month.name || '_([0-9]{1,6})$')::integer), 1) + 1
+        FROM pg_class c WHERE c.relnamespace = (
+            SELECT relnamespace FROM pg_class WHERE oid = '@schema@.audit_logs'::regclass)))::name
+    FROM (SELECT @schema@.audit_logs_partition_name(month_start) AS name) AS month
+    $$;
+
+-- The first part of a month that no partition covers, with the name of a partition for it. No row if there is none.
+CREATE FUNCTION audit_logs_first_gap(month_start timestamp) RETURNS TABLE (
+        from_time timestamptz, to_time timestamptz, partition_name name)
+    LANGUAGE sql STABLE
+    AS $$
+    WITH month AS (
+        SELECT month_start AT TIME ZONE 'UTC' AS starts, (month_start + interval '1 month') AT TIME ZONE 'UTC' AS ends,
+               @schema@.audit_logs_partition_name(month_start) AS name),
+    parts AS MATERIALIZED (
+        SELECT p.from_time, p.to_time FROM @schema@.audit_logs_partitions() p, month
+        WHERE p.from_time < month.ends AND p.to_time > month.starts)
+    SELECT gap.starts, coalesce((SELECT min(p.from_time) FROM parts p WHERE p.from_time > gap.starts), month.ends),
+           -- The whole month has its own name or none, another part of it the next one that is free.
+           CASE WHEN (SELECT count(*) FROM parts) = 0 OR to_regclass(format('%s.%I', '@schema@', month.name)) IS NULL
+                THEN month.name ELSE @schema@.audit_logs_segment_name(month_start) END
+    FROM month, LATERAL (SELECT month.starts UNION SELECT p.to_time FROM parts p) AS gap (starts)
+    WHERE gap.starts < month.ends
+      AND NOT EXISTS (SELECT FROM parts p WHERE p.from_time <= gap.starts AND p.to_time > gap.starts)
+    ORDER BY gap.starts LIMIT 1
+    $$;
 
 -- Creates a table that can become a partition of audit_logs, without rights for others. The name is qualified and quoted.
 CREATE FUNCTION audit_logs_create_table(qualified_name text) RETURNS regclass
@@ -104,9 +136,9 @@ BEGIN
 END
 $$;
 
--- Creates the partition of one month. True: created now. False: it existed already, or it cannot be created (reported
--- by a warning): the default partition has rows of that month, which stay readable there, or something else has its
--- name.
+-- Creates the partition of one month, or of the first part of it that has none. True: created now. False: there is nothing
+-- to create, or it cannot be created (reported by a warning): the default partition has rows of that time, which stay
+-- readable there, or something else has its name.
 --
 -- CREATE … LIKE and ATTACH instead of PARTITION OF, which would lock the whole table against inserts. ATTACH
 -- locks the default partition for a moment, hence the lock_timeout and the retries: a long reader delays the
@@ -115,13 +147,14 @@ CREATE FUNCTION audit_logs_create_partition(month_start timestamp) RETURNS boole
     LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '400ms'
     AS $$
 DECLARE
-    partition constant name := @schema@.audit_logs_partition_name(month_start);
-    attempts  int := 0;
+    gap      record;
+    attempts int := 0;
 BEGIN
+    PERFORM @schema@.audit_logs_partition_name(month_start);
     -- Once without and once with the lock: a month that exists locks nothing.
     FOR attempt IN 1..2 LOOP
-        IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-                   WHERE i.inhparent = '@schema@.audit_logs'::regclass AND c.relname = partition) THEN
+        SELECT * INTO gap FROM @schema@.audit_logs_first_gap(month_start);
+        IF gap.from_time IS NULL THEN
             RETURN false;
         END IF;
         PERFORM @schema@.audit_logs_lock_partitions();
@@ -129,8 +162,8 @@ BEGIN
     LOOP
         BEGIN
             PERFORM @schema@.audit_logs_attach(
-                @schema@.audit_logs_create_table(format('%s.%I', '@schema@', partition)),
-                month_start AT TIME ZONE 'UTC', (month_start + interval '1 month') AT TIME ZONE 'UTC');
+                @schema@.audit_logs_create_table(format('%s.%I', '@schema@', gap.partition_name)),
+                gap.from_time, gap.to_time);
             RETURN true;
         EXCEPTION
             WHEN check_violation THEN
@@ -155,21 +188,18 @@ BEGIN
 END
 $$;
 
--- Raises an error if the partition of a month does not exist and there are that many others. Each one costs every
+-- Raises an error if a part of a month has no partition and there are that many. Each one costs every
 -- query over all months time and about eight locks, of max_locks_per_transaction * max_connections for all sessions
 -- together: at some number no query over all months runs any longer.
 CREATE FUNCTION audit_logs_check_limit(month_start timestamp, max_partitions integer) RETURNS void
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
 DECLARE
-    wanted constant name := @schema@.audit_logs_partition_name(month_start);
-    others constant name[] := (
-        SELECT coalesce(array_agg(c.relname), '{}') FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = '@schema@.audit_logs'::regclass);
+    others constant bigint := (SELECT count(*) FROM pg_inherits WHERE inhparent = '@schema@.audit_logs'::regclass);
 BEGIN
-    IF (cardinality(others) < max_partitions OR wanted = ANY (others)) IS NOT TRUE THEN
+    IF (others < max_partitions) IS NOT TRUE AND EXISTS (SELECT FROM @schema@.audit_logs_first_gap(month_start)) THEN
         RAISE EXCEPTION 'audit_logs: there is no partition of % and none is created, as there are % '
-            'already and the limit is %', to_char(month_start, 'YYYY-MM'), cardinality(others), max_partitions
+            'already and the limit is %', to_char(month_start, 'YYYY-MM'), others, max_partitions
             USING ERRCODE = 'configuration_limit_exceeded',
                   HINT = 'The default partition takes its rows. A maintainer may repeat it with a higher '
                          'max_partitions.';
@@ -233,8 +263,12 @@ BEGIN
         ELSE
             is_new := @schema@.audit_logs_create_upcoming_partition(month_start);
         END IF;
-        created := created + is_new::integer;
-        month_start := month_start + interval '1 month';
+        -- A month may lack more than one part.
+        IF is_new THEN
+            created := created + 1;
+        ELSE
+            month_start := month_start + interval '1 month';
+        END IF;
     END LOOP;
     RETURN created;
 END
@@ -307,8 +341,8 @@ BEGIN
 END
 $$;
 
--- Moves the rows of a month from the default partition into a partition of their own. Returns how many it
--- moved. Readers of the table, and writers into the default partition, wait meanwhile, about 3 s for 100,000
+-- Moves the rows of a month, or of the first part of it that has no partition, from the default partition into a
+-- partition of their own. Returns how many it moved. Readers of the table, and writers into the default partition, wait meanwhile, about 3 s for 100,000
 -- rows; writers of all other months are unaffected.
 CREATE FUNCTION audit_logs_move_month(month_start timestamp, max_partitions integer DEFAULT 480) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '400ms'
@@ -316,30 +350,33 @@ CREATE FUNCTION audit_logs_move_month(month_start timestamp, max_partitions inte
 DECLARE
     default_partition constant regclass := (
         SELECT partdefid FROM pg_partitioned_table WHERE partrelid = '@schema@.audit_logs'::regclass);
-    partition         constant name := @schema@.audit_logs_partition_name(month_start);
-    starts            constant timestamptz := month_start AT TIME ZONE 'UTC';
-    ends              constant timestamptz := (month_start + interval '1 month') AT TIME ZONE 'UTC';
+    gap               record;
     attempts          int := 0;
     moving            regclass;
     moved             bigint;
 BEGIN
+    PERFORM @schema@.audit_logs_partition_name(month_start);
     PERFORM @schema@.audit_logs_check_limit(month_start, max_partitions);
     LOOP
         BEGIN
             LOCK TABLE ONLY @schema@.audit_logs IN SHARE UPDATE EXCLUSIVE MODE;
+            SELECT * INTO gap FROM @schema@.audit_logs_first_gap(month_start);
+            IF gap.from_time IS NULL THEN
+                RETURN 0;
+            END IF;
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_partition);
             -- The name by which audit_logs_refuse_change() knows it.
             moving := @schema@.audit_logs_create_table('@schema@.audit_logs_moving');
             EXECUTE format('INSERT INTO %s SELECT * FROM %s
                             WHERE created_at >= $1 AND created_at < $2 ORDER BY created_at', moving, default_partition)
-                USING starts, ends;
+                USING gap.from_time, gap.to_time;
             EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I PRIMARY KEY (id, created_at)',
-                           moving, partition || '_pkey');
+                           moving, gap.partition_name || '_pkey');
             EXECUTE format('DELETE FROM %s WHERE created_at >= $1 AND created_at < $2', default_partition)
-                USING starts, ends;
+                USING gap.from_time, gap.to_time;
             GET DIAGNOSTICS moved = ROW_COUNT;
-            EXECUTE format('ALTER TABLE %s RENAME TO %I', moving, partition);
-            PERFORM @schema@.audit_logs_attach(moving, starts, ends);
+            EXECUTE format('ALTER TABLE %s RENAME TO %I', moving, gap.partition_name);
+            PERFORM @schema@.audit_logs_attach(moving, gap.from_time, gap.to_time);
             RETURN moved;
         EXCEPTION WHEN lock_not_available THEN
             attempts := attempts + 1;
@@ -366,6 +403,8 @@ FROM unnest(ARRAY[
     'audit_logs_lock_exclusively(regclass[])',
     'audit_logs_create_partition(timestamp)',
     'audit_logs_partition_name(timestamp)',
+    'audit_logs_segment_name(timestamp)',
+    'audit_logs_first_gap(timestamp)',
     'audit_logs_check_limit(timestamp, integer)',
     'audit_logs_create_upcoming_partition(timestamp)',
     'audit_logs_ensure_partitions(timestamptz, timestamptz, integer)',
@@ -384,6 +423,9 @@ COMMENT ON FUNCTION audit_logs_lock_exclusively(regclass[]) IS
 COMMENT ON FUNCTION audit_logs_lock_partitions() IS 'One session at a time changes the partitions of audit_logs.';
 COMMENT ON FUNCTION audit_logs_partition_name(timestamp) IS
     'The name of the partition of audit_logs for the month that begins at this UTC time.';
+COMMENT ON FUNCTION audit_logs_segment_name(timestamp) IS 'A name for one more partition of a month of audit_logs.';
+COMMENT ON FUNCTION audit_logs_first_gap(timestamp) IS
+    'The first part of a month that no partition of audit_logs covers.';
 COMMENT ON FUNCTION audit_logs_check_limit(timestamp, integer) IS
     'Refuses a new partition of audit_logs if there are this many.';
 COMMENT ON FUNCTION audit_logs_create_upcoming_partition(timestamp) IS

@@ -169,7 +169,6 @@ CREATE FUNCTION audit_logs_cut(
 DECLARE
     parent            constant regclass := '@schema@.audit_logs'::regclass;
     default_partition constant oid := (SELECT partdefid FROM pg_partitioned_table WHERE partrelid = parent);
-    month_name        name;
     added_name        text;
     added             regclass;
     bounds            record;
@@ -194,10 +193,8 @@ BEGIN
             cut_partition;
         RETURN false;
     END IF;
-    month_name := @schema@.audit_logs_partition_name(date_trunc('month', bounds.from_time AT TIME ZONE 'UTC'));
-    added_name := format('%s.%I', '@schema@', month_name || '_' || (
-        SELECT coalesce(max(substring(c.relname FROM '^' || month_name || '_([0-9]{1,6})$')::integer), 1) + 1
-        FROM pg_class c JOIN pg_class trail ON trail.relnamespace = c.relnamespace WHERE trail.oid = parent));
+    added_name := format('%s.%I', '@schema@', @schema@.audit_logs_segment_name(
+        date_trunc('month', bounds.from_time AT TIME ZONE 'UTC')));
     LOOP
         BEGIN
             PERFORM @schema@.audit_logs_lock_exclusively(ARRAY[cut_partition]);

@@ -99,6 +99,12 @@ impl DoctorFixture {
              AND inhrelid <> 'audit_logs_default'::regclass ORDER BY inhrelid::regclass::text OFFSET 6 LOOP EXECUTE format('DROP TABLE %s', part); END LOOP; END $do$",
         )
         .await;
+        // This month and the next one have two segments.
+        self.admin(
+            "SET ROLE trail_owner; SELECT audit_logs_cut(partition, from_time + interval '10 days') FROM audit_logs_partitions() \
+             WHERE from_time >= date_trunc('month', now()) AND from_time < now() + interval '1 month'",
+        )
+        .await;
         self
     }
 

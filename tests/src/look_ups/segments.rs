@@ -225,3 +225,45 @@ async fn the_doctor_finds_nothing_in_a_trail_with_segments() {
         "{findings:#?}"
     );
 }
+
+#[tokio::test]
+async fn a_segment_that_is_missing_is_created_again_and_gets_its_rows() {
+    let db = TestDb::postgres().await;
+    db.sql(
+        "SELECT audit_logs_ensure_partitions('2001-01-01', '2001-02-01'); \
+         SELECT audit_logs_cut('audit_logs_2001_01', '2001-01-10Z', 1000); SELECT audit_logs_cut('audit_logs_2001_01_2', '2001-01-20Z', 1000); \
+         ALTER TABLE audit_logs DETACH PARTITION audit_logs_2001_01_2; ALTER TABLE audit_logs DETACH PARTITION audit_logs_2001_01; \
+         INSERT INTO audit_logs (created_at, action) VALUES ('2001-01-09Z', 'first'), ('2001-01-15Z', 'middle')",
+    )
+    .await
+    .unwrap();
+    let parts = "SELECT string_agg(partition::text || ' ' || to_char(from_time AT TIME ZONE 'UTC', 'DD'), ', ' ORDER BY from_time) AS value \
+                 FROM audit_logs_partitions() WHERE from_time < '2001-02-01Z'";
+    assert_eq!(db.text(parts).await, "audit_logs_2001_01_3 20");
+    // The rows of this time are in the default partition, so that nothing can be created beside them.
+    let ensure = "SELECT audit_logs_ensure_partitions('2001-01-01', '2001-01-01')::text AS value";
+    assert_eq!(db.text(ensure).await, "0");
+    let moved = "SELECT audit_logs_move_month('2001-01-01')::text AS value";
+    assert_eq!(db.text(moved).await, "2");
+    assert_eq!(db.text(moved).await, "0");
+    // The old tables still have their names.
+    assert_eq!(
+        db.text(parts).await,
+        "audit_logs_2001_01_4 01, audit_logs_2001_01_3 20"
+    );
+    assert_eq!(
+        db.text("SELECT string_agg(DISTINCT tableoid::regclass::text, ' ') AS value FROM audit_logs")
+            .await,
+        "audit_logs_2001_01_4"
+    );
+    let months =
+        "SELECT month || ' ' || segments AS value FROM audit_logs_months() WHERE from_time < '2001-02-01Z'";
+    assert_eq!(db.text(months).await, "2001-01 2");
+    // Two parts are missing.
+    db.sql("DROP TABLE audit_logs_2001_02; CREATE TABLE audit_logs_middle PARTITION OF audit_logs FOR VALUES FROM ('2001-02-10Z') TO ('2001-02-20Z')")
+        .await
+        .unwrap();
+    let ensure = "SELECT audit_logs_ensure_partitions('2001-02-01', '2001-02-01')::text AS value";
+    assert_eq!(db.text(ensure).await, "2");
+    assert_eq!(db.text(ensure).await, "0");
+}

@@ -50,5 +50,5 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Indexes Warning "closed months, ", "SELECT audit_logs_ensure_partitions(now() - interval '4 months', now())";
     Continuity Warning "has neither a partition nor an entry in the ledger", "DO $do$ BEGIN EXECUTE format('DROP TABLE %I', 'audit_logs_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '2 months', 'YYYY_MM')); END $do$";
     Continuity Warning "(3 months) have neither", "DO $do$ BEGIN FOR n IN 9 .. 11 LOOP EXECUTE format('DROP TABLE %I', 'audit_logs_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n), 'YYYY_MM')); END LOOP; END $do$";
-    UpcomingPartitions Warning "this month has no partition", "DROP TABLE $month";
+    UpcomingPartitions Warning "this month, or a part of it, has no partition", "DROP TABLE $month";
 };

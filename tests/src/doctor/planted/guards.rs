@@ -4,7 +4,7 @@ use super::faults;
 
 pub(super) const FAULTS: &[super::Fault] = faults! {
     // Triggers of the trail.
-    Triggers Critical "the trigger audit_logs_append_only on 8 tables (public.audit_logs to", "DROP TRIGGER audit_logs_append_only ON audit_logs";
+    Triggers Critical "the trigger audit_logs_append_only on 10 tables (public.audit_logs to", "DROP TRIGGER audit_logs_append_only ON audit_logs";
     Triggers Critical "audit_logs_no_truncate on public.audit_logs_default is missing", "DROP TRIGGER audit_logs_no_truncate ON audit_logs_default";
     Triggers Critical "audit_logs_no_truncate on public.audit_logs is missing", "DROP TRIGGER audit_logs_no_truncate ON audit_logs";
     Triggers Critical "audit_logs_moved_only on public.audit_logs_default is missing", "DROP TRIGGER audit_logs_moved_only ON audit_logs_default";
@@ -15,7 +15,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Triggers Critical "is disabled", "ALTER TABLE audit_logs DISABLE TRIGGER ALL";
     Triggers Warning "is disabled in replica mode", "ALTER TABLE $month ENABLE TRIGGER audit_logs_no_truncate";
     Triggers Critical "is disabled except in replica mode", "ALTER TABLE audit_logs_default ENABLE REPLICA TRIGGER audit_logs_append_only";
-    Triggers Critical "the trigger audit_logs_no_truncate on 6 tables", "DO $do$ DECLARE p regclass; BEGIN FOR p IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass \
+    Triggers Critical "the trigger audit_logs_no_truncate on 8 tables", "DO $do$ DECLARE p regclass; BEGIN FOR p IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass \
         AND inhrelid <> 'audit_logs_default'::regclass LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER audit_logs_no_truncate', p); END LOOP; END $do$";
     Triggers Critical "the definition of the trigger audit_logs_append_only on", "DROP TRIGGER audit_logs_append_only ON audit_logs; \
         CREATE TRIGGER audit_logs_append_only BEFORE UPDATE OR DELETE ON audit_logs FOR EACH ROW WHEN (OLD.action <> 'x') EXECUTE FUNCTION audit_logs_refuse_change(); \
@@ -45,7 +45,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     // Row security.
     RowSecurity Critical "row security is off for public.audit_logs: a reader", "ALTER TABLE audit_logs DISABLE ROW LEVEL SECURITY";
     RowSecurity Warning "row security is off for public.audit_logs_default", "ALTER TABLE audit_logs_default DISABLE ROW LEVEL SECURITY";
-    RowSecurity Warning "row security is off for 6 tables", "DO $do$ DECLARE p regclass; BEGIN FOR p IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass \
+    RowSecurity Warning "row security is off for 8 tables", "DO $do$ DECLARE p regclass; BEGIN FOR p IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass \
         AND inhrelid <> 'audit_logs_default'::regclass LOOP EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', p); END LOOP; END $do$";
     RowSecurity Warning "row security is forced for public.audit_logs:", "ALTER TABLE audit_logs FORCE ROW LEVEL SECURITY";
     RowSecurity Warning "row security is forced for public.audit_logs_2", "ALTER TABLE $month FORCE ROW LEVEL SECURITY";

@@ -27,7 +27,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Grants Critical "audit_writer may INSERT on public.audit_logs_default", "GRANT INSERT ON audit_logs_default TO audit_writer";
     Grants Critical "audit_writer may INSERT (id) on public.audit_logs_2", "GRANT INSERT (id) ON $month TO audit_writer";
     Grants Warning "audit_reader may SELECT on public.audit_logs_2", "GRANT SELECT ON $month TO audit_reader";
-    Grants Warning "PUBLIC may SELECT on 7 tables", "DO $do$ DECLARE p regclass; BEGIN FOR p IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass LOOP EXECUTE format('GRANT SELECT ON %s TO PUBLIC', p); END LOOP; END $do$";
+    Grants Warning "PUBLIC may SELECT on 9 tables", "DO $do$ DECLARE p regclass; BEGIN FOR p IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit_logs'::regclass LOOP EXECUTE format('GRANT SELECT ON %s TO PUBLIC', p); END LOOP; END $do$";
     Grants Warning "$app may DELETE; UPDATE", "GRANT DELETE, UPDATE ON audit_logs_default TO $app";
 
     // On the other tables.

@@ -12,7 +12,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     Tables Critical "the default of the column recorded_at on", "ALTER TABLE audit_logs ALTER COLUMN recorded_at SET DEFAULT '2000-01-01'";
     Tables Critical "the default of the column tx_id on public.audit_logs_2", "ALTER TABLE $month ALTER COLUMN tx_id SET DEFAULT 1";
     Tables Critical "the default of the column created_by on public.audit_legal_holds", "ALTER TABLE audit_legal_holds ALTER COLUMN created_by SET DEFAULT 'nobody'";
-    Tables Warning "the column action on 8 tables", "ALTER TABLE audit_logs ALTER COLUMN action DROP NOT NULL";
+    Tables Warning "the column action on 10 tables", "ALTER TABLE audit_logs ALTER COLUMN action DROP NOT NULL";
     Tables Warning "has NOT NULL", "ALTER TABLE audit_logs ALTER COLUMN tenant_id SET NOT NULL";
     Tables Critical "has the identity always", "ALTER TABLE audit_legal_holds ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY";
     Tables Warning "has the collation", "ALTER TABLE audit_legal_holds ALTER COLUMN tenant_id TYPE text COLLATE \"C\"";
@@ -85,7 +85,7 @@ pub(super) const FAULTS: &[super::Fault] = faults! {
     // The last: it renames a partition.
     UnattachedTables Info "a partition has the name public.mine instead of $month", "CREATE TABLE mine (LIKE audit_logs INCLUDING DEFAULTS); ALTER TABLE mine ENABLE ROW LEVEL SECURITY; ALTER TABLE mine OWNER TO trail_owner; \
         DROP TABLE $month; DO $do$ DECLARE m timestamptz := date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'; BEGIN \
-        EXECUTE format('ALTER TABLE audit_logs ATTACH PARTITION mine FOR VALUES FROM (%L) TO (%L)', m, m + interval '1 month'); END $do$; \
+        EXECUTE format('ALTER TABLE audit_logs ATTACH PARTITION mine FOR VALUES FROM (%L) TO (%L)', m, m + interval '10 days'); END $do$; \
         CREATE TRIGGER audit_logs_no_truncate BEFORE TRUNCATE ON mine FOR EACH STATEMENT EXECUTE FUNCTION audit_logs_refuse_change(); \
         ALTER TABLE mine ENABLE ALWAYS TRIGGER audit_logs_no_truncate; ALTER TABLE mine ENABLE ALWAYS TRIGGER audit_logs_append_only";
 };

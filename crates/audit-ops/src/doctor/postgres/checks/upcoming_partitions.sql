@@ -14,6 +14,6 @@ WITH bounds AS (
          WHERE coalesce((SELECT sum(least(ends, month_ends) - greatest(starts, month_starts)) FROM ranges WHERE starts < month_ends AND ends > month_starts), '0')
                < month_ends - month_starts)
 SELECT 'warning',
-       CASE WHEN n = 0 THEN 'this month has no partition: its rows go into the default partition' ELSE format('partitions exist only up to %s', to_char(now() AT TIME ZONE 'UTC' + make_interval(months => n - 1), 'YYYY-MM')) END,
+       CASE WHEN n = 0 THEN 'this month, or a part of it, has no partition: rows of that time go into the default partition' ELSE format('partitions exist only up to %s', to_char(now() AT TIME ZONE 'UTC' + make_interval(months => n - 1), 'YYYY-MM')) END,
        format(E'SELECT %s.audit_logs_ensure_partitions();\n-- each day; or with the command: auditlog partitions ensure', relnamespace::regnamespace)
 FROM first_gap, pg_class c WHERE n <= 3 AND c.oid = @trail@
