@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use chrono::{TimeDelta, Utc};
 use db_services::audit::query::{
-    AuditFilter, AuditQuery, Condition, Cursor, CursorError, Order, Page, Position, QueryError,
+    AuditFilter, AuditQuery, Condition, Count, Cursor, CursorError, Order, Page, Position, QueryError,
 };
 use db_services::audit::{AuditEntry, AuditLog, insert};
 use db_services::client::{Connection, Database};
@@ -131,6 +131,32 @@ on_both! {
         insert(&mut conn, &AuditEntry::new("other.Later")).await.unwrap();
         let later = query.page(&mut conn, &at_the_top, 10).await.unwrap();
         assert_eq!(later.rows.iter().map(|row| row.action.as_str()).collect::<Vec<_>>(), ["s3.Later"]);
+    }
+
+    async fn rows_of_one_moment_are_divided_between_pages(db: TestDb) {
+        let mut conn = db.connection().await;
+        let time: chrono::DateTime<Utc> = "2026-11-02T00:00:00Z".parse().unwrap();
+        for nth in 0..60 {
+            // Ten before, thirty at once, and those of another actor between them.
+            let later = TimeDelta::seconds(match nth { 0..20 => nth, 20..50 => 30, _ => nth });
+            let actor = if nth % 3 == 0 { "bob" } else { "alice" };
+            let entry = AuditEntry::new("look.up").actor(actor).created_at(time + later);
+            insert(&mut conn, &entry).await.unwrap();
+        }
+        let alice = AuditFilter::new().and(Condition::actor("alice"));
+        // With a condition that the index on SQLite cannot decide as well.
+        for filter in [alice.clone(), alice.and(Condition::action("look.up"))] {
+            let query = AuditQuery::new(filter);
+            for size in [1, 7, 29] {
+                let newest_first = walk(&mut conn, &query, Order::NewestFirst, size).await;
+                let mut oldest_first = walk(&mut conn, &query, Order::OldestFirst, size).await;
+                oldest_first.reverse();
+                assert_eq!(newest_first.len(), 40, "pages of {size}");
+                assert_eq!(oldest_first, newest_first, "pages of {size}");
+            }
+            assert_eq!(query.count(&mut conn, 40).await.unwrap(), Count::Exactly(40));
+            assert_eq!(query.count(&mut conn, 39).await.unwrap(), Count::MoreThan(39));
+        }
     }
 
     async fn a_cursor_of_another_filter_is_refused(db: TestDb) {

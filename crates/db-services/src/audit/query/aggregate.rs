@@ -61,7 +61,12 @@ impl AuditQuery {
             dialect(conn),
             "SELECT count(*) FROM (SELECT 1 AS one FROM audit_logs",
         );
-        push_where(&mut sql, self.filter(), &Position::Newest);
+        push_where(
+            &mut sql,
+            self.filter(),
+            &Position::Newest,
+            Some(i64::from(bound) + 1),
+        );
         sql.push(" LIMIT ")
             .bind(Value::Number(i64::from(bound) + 1))
             .push(") AS bounded");
@@ -114,7 +119,7 @@ impl AuditQuery {
         sql.push(" - ")
             .bind(Value::Number(origin))
             .push(" AS micros FROM audit_logs");
-        push_where(&mut sql, self.filter(), &Position::Newest);
+        push_where(&mut sql, self.filter(), &Position::Newest, None);
         sql.push(") AS times) AS buckets GROUP BY bucket ORDER BY bucket LIMIT ");
         sql.bind(Value::Number(i64::from(MAX_BUCKETS) + 1));
         let buckets = self.load::<(BigInt, BigInt), (i64, i64)>(conn, sql).await?;
@@ -174,7 +179,7 @@ impl AuditQuery {
     ) -> Result<Vec<TopValue>, QueryError> {
         let mut sql = self.sql(dialect(conn), "SELECT value, count(*) FROM (SELECT ");
         sql.push(value).push(" AS value FROM audit_logs");
-        push_where(&mut sql, self.filter(), &Position::Newest);
+        push_where(&mut sql, self.filter(), &Position::Newest, None);
         sql.push(") AS found GROUP BY value ORDER BY count(*) DESC, value IS NULL, value");
         sql.push_either(" COLLATE \"C\" LIMIT ", " LIMIT ");
         sql.bind(Value::Number(i64::from(limit)));

@@ -27,8 +27,8 @@ pub(super) fn name(column: Column) -> &'static str {
 }
 
 /// Appends `WHERE` with the conditions of a filter, and that a row is after the cursor of a position, if it has one.
-/// `ORDER BY` can follow.
-pub(super) fn push_where(sql: &mut Sql, filter: &AuditFilter, position: &Position) {
+/// `ORDER BY` can follow. Of the rows from the position on, only the first `limit` are needed.
+pub(super) fn push_where(sql: &mut Sql, filter: &AuditFilter, position: &Position, limit: Option<i64>) {
     // On SQLite a function ends the statement when its time limit is reached. It is evaluated for each row, before the
     // other conditions.
     let is_checked = sql.dialect == Dialect::Sqlite && sql.limit.is_some();
@@ -41,7 +41,7 @@ pub(super) fn push_where(sql: &mut Sql, filter: &AuditFilter, position: &Positio
         push_condition(sql, condition);
     }
     if sql.dialect == Dialect::Sqlite && filter.conditions.iter().any(is_looked_up) {
-        push_look_up(sql, filter, position);
+        push_look_up(sql, filter, position, limit);
     }
     push_up_to_cursor(sql, position);
     push_after_cursor(sql, position);
@@ -56,32 +56,61 @@ fn is_looked_up(condition: &Condition) -> bool {
 /// Appends a condition that repeats what one pass over `audit_logs_time` of SQLite can decide: the index has these
 /// columns, but not the rest of the row. Only the times are compared, because SQLite would evaluate a subquery for
 /// several columns once for each of them, or sort the rows that it finds.
-fn push_look_up(sql: &mut Sql, filter: &AuditFilter, position: &Position) {
-    sql.push(" AND created_at IN (SELECT created_at FROM audit_logs WHERE TRUE");
+fn push_look_up(sql: &mut Sql, filter: &AuditFilter, position: &Position, limit: Option<i64>) {
+    let is_time = |condition: &Condition| {
+        !condition.is_negated && matches!(condition.test, Test::Since(_) | Test::Until(_))
+    };
+    // If the index decides all conditions, the pass ends with the page. Otherwise it finds each row of a frequent actor:
+    // 146 ms for half a million.
+    let is_decided = |condition: &Condition| is_looked_up(condition) || is_time(condition);
+    let limit = limit.filter(|_| filter.conditions.iter().all(is_decided));
+    sql.push(" AND created_at IN (");
+    if let (Some(_), Some(cursor)) = (limit, position.cursor()) {
+        // The index does not know which rows of the cursor's own time are after it.
+        sql.push("SELECT ")
+            .time(cursor.created_at)
+            .push(" UNION ALL SELECT created_at FROM (");
+    }
+    sql.push("SELECT created_at FROM audit_logs WHERE TRUE");
     if sql.limit.is_some() {
         // The clock is read for one row in a thousand: a call for each would take longer than the rest.
         sql.push(" AND (created_at % 1024 <> 0 OR audit_in_time(created_at))");
     }
-    let is_time = |condition: &Condition| {
-        !condition.is_negated && matches!(condition.test, Test::Since(_) | Test::Until(_))
-    };
     for condition in &filter.conditions {
-        if is_looked_up(condition) || is_time(condition) {
+        if is_decided(condition) {
             sql.push(" AND ");
             push_test(sql, &condition.test, push_equals_any);
         }
     }
-    push_up_to_cursor(sql, position);
+    match limit {
+        None => push_up_to_cursor(sql, position),
+        Some(limit) => {
+            push_time_of_cursor(sql, position, [" AND created_at < ", " AND created_at > "]);
+            sql.push(match position.order() {
+                Order::NewestFirst => " ORDER BY created_at DESC LIMIT ",
+                Order::OldestFirst => " ORDER BY created_at LIMIT ",
+            });
+            sql.bind(Value::Number(limit));
+            if position.cursor().is_some() {
+                sql.push(")");
+            }
+        }
+    }
     sql.push(")");
 }
 
 /// A comparison that an index and the bounds of partitions serve; of `(created_at, id) < ($1, $2)` partitions know
 /// nothing.
 fn push_up_to_cursor(sql: &mut Sql, position: &Position) {
+    push_time_of_cursor(sql, position, [" AND created_at <= ", " AND created_at >= "]);
+}
+
+/// The comparison with the cursor's time, if the newest rows are first and if the oldest are.
+fn push_time_of_cursor(sql: &mut Sql, position: &Position, [newest, oldest]: [&'static str; 2]) {
     let Some(cursor) = position.cursor() else { return };
     sql.push(match position.order() {
-        Order::NewestFirst => " AND created_at <= ",
-        Order::OldestFirst => " AND created_at >= ",
+        Order::NewestFirst => newest,
+        Order::OldestFirst => oldest,
     });
     sql.time(cursor.created_at);
 }

@@ -53,6 +53,6 @@ async fn newest(conn: &mut Connection, limit: u32, filter: AuditFilter) -> Query
 pub async fn count(conn: &mut Connection) -> QueryResult<i64> {
     let query = AuditQuery::unlimited(AuditFilter::new().without_records());
     let mut sql = query.sql(dialect(conn), "SELECT count(*) FROM audit_logs");
-    push_where(&mut sql, query.filter(), &Position::Newest);
+    push_where(&mut sql, query.filter(), &Position::Newest, None);
     Ok(query.load::<BigInt, i64>(conn, sql).await?.into_iter().sum())
 }

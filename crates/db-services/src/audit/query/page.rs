@@ -113,7 +113,7 @@ impl AuditQuery {
     pub(super) fn select(&self, dialect: Dialect, position: &Position, limit: i64) -> Sql {
         let mut sql = self.sql(dialect, "SELECT ");
         sql.push_columns().push(", created_at FROM audit_logs");
-        push_where(&mut sql, self.filter(), position);
+        push_where(&mut sql, self.filter(), position, Some(limit));
         sql.push(match position.order() {
             Order::NewestFirst => " ORDER BY created_at DESC, id DESC LIMIT ",
             Order::OldestFirst => " ORDER BY created_at, id LIMIT ",

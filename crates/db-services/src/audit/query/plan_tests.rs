@@ -123,7 +123,7 @@ async fn an_actor_on_sqlite_is_looked_up_in_one_pass_over_the_index_alone() {
         for filter in [filter.clone(), several, of_tenant, filter.and(since.clone())] {
             for plan in plans(&database, filter).await {
                 assert!(plan.contains("USING COVERING INDEX audit_logs_time"), "{plan}");
-                assert_eq!(plan.matches("SUBQUERY").count(), 1, "{plan}");
+                assert_eq!(plan.matches("LIST SUBQUERY").count(), 1, "{plan}");
                 assert!(!plan.contains("TEMP B-TREE"), "in the order of the index: {plan}");
             }
         }
