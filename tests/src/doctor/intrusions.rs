@@ -163,7 +163,7 @@ async fn a_lost_or_renamed_column_is_found_and_does_not_end_the_examination() {
                 &fixture.findings_of(login, &Options::default()).await,
                 Code::Tables,
             );
-            let says = format!("the column {column} on 8 tables (public.audit_logs to");
+            let says = format!("the column {column} on 10 tables (public.audit_logs to");
             let is_it = |finding: &Finding| {
                 finding.severity == Severity::Critical && finding.found.starts_with(&says)
             };
