@@ -5,6 +5,7 @@
 //! row. Months are cut and indexed as `auditlog partitions ensure` would have done while they grew.
 
 mod cold;
+mod library;
 mod questions;
 mod sqlite;
 mod trail;
@@ -37,6 +38,7 @@ pub(crate) async fn measure(server: &BenchServer, options: &Options, report: &mu
         let database = trail.create(server).await?;
         warm(&database, &trail, options, report).await?;
         if nth + 1 == options.open_rows.len() {
+            library::measure(&database, &trail, options, report).await?;
             cold::measure(server, &database, &trail, options, report).await?;
         }
         database.verify_and_drop(trail.rows()).await?;

@@ -46,6 +46,11 @@ impl Trail {
         format!("{}, {} open", question.name, short(self.open_rows))
     }
 
+    /// The size for what reads all months.
+    pub(super) fn size(&self) -> String {
+        format!("{} rows", short(self.rows()))
+    }
+
     /// The number of a row, a different one for each `nth`.
     pub(super) fn some(&self, nth: usize) -> usize {
         (nth + 1) * 15_485_863 % self.rows()
