@@ -271,8 +271,8 @@ async fn the_owners_functions_call_no_functions_of_other_users() {
     .await;
     let app = connect(&server.url_as("app", "pw", name)).await;
     app.batch_execute(
-        "CREATE FUNCTION public.format(text, name, name, regclass) RETURNS text LANGUAGE sql
-             AS $$ SELECT 'ALTER ROLE app SUPERUSER; CREATE TABLE public.' || $3 || ' (LIKE public.audit_logs)' $$;
+        "CREATE FUNCTION public.format(text, text, regclass) RETURNS text LANGUAGE sql
+             AS $$ SELECT 'ALTER ROLE app SUPERUSER; CREATE TABLE ' || $2 || ' (LIKE public.audit_logs)' $$;
          CREATE FUNCTION public.set_bit(bytea, integer, integer) RETURNS bytea LANGUAGE plpgsql
              AS $$ BEGIN ALTER ROLE app SUPERUSER; RETURN pg_catalog.set_bit($1, $2::bigint, $3); END $$",
     )
@@ -315,7 +315,7 @@ async fn the_owners_functions_call_no_functions_of_other_users() {
     // succeeds.
     owner
         .batch_execute(
-            "ALTER FUNCTION audit_logs_create_partition(timestamp) SET search_path = pg_catalog, public, pg_temp;
+            "ALTER FUNCTION audit_logs_create_table(text) SET search_path = pg_catalog, public, pg_temp;
              CREATE OR REPLACE FUNCTION audit_uuid_v7() RETURNS uuid LANGUAGE sql
                  AS $$ SELECT encode(set_bit(uuid_send(gen_random_uuid()), 52, 1), 'hex')::uuid $$",
         )
