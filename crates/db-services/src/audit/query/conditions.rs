@@ -35,6 +35,19 @@ pub(super) fn push_where(sql: &mut Sql, filter: &AuditFilter) {
     }
 }
 
+/// Appends the conditions, each after AND, in the form that no index serves: for statements that another condition narrows
+/// down.
+pub(in crate::audit) fn push_conditions(sql: &mut Sql, filter: &AuditFilter) {
+    for condition in &filter.conditions {
+        sql.push(" AND ");
+        if !condition.is_negated {
+            push_test(sql, &condition.test, push_equals_any);
+        } else {
+            push_condition(sql, condition);
+        }
+    }
+}
+
 fn push_condition(sql: &mut Sql, condition: &Condition) {
     match condition.is_negated {
         false => push_test(sql, &condition.test, push_equals_indexed),

@@ -53,7 +53,7 @@
 
 mod aggregate;
 mod candidates;
-mod conditions;
+pub(super) mod conditions;
 mod cursor;
 mod display;
 mod error;
@@ -66,8 +66,8 @@ mod parse;
 mod parse_error;
 mod parse_time;
 mod parser;
-mod run;
-mod sql;
+pub(super) mod run;
+pub(super) mod sql;
 mod terms;
 mod time;
 
@@ -133,12 +133,7 @@ impl AuditQuery {
     }
 
     fn check(&self) -> Result<(), QueryError> {
-        if self.filter.conditions.len() > MAX_CONDITIONS {
-            return Err(QueryError::TooManyConditions {
-                limit: MAX_CONDITIONS,
-            });
-        }
-        Ok(())
+        self.filter.check()
     }
 
     async fn load<ST, U>(&self, conn: &mut Connection, sql: Sql) -> Result<Vec<U>, QueryError>

@@ -8,7 +8,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::Error;
-use diesel::sql_types::{BigInt, Binary, Inet, Jsonb, SqlType, Text, Timestamptz, Uuid as PgUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Inet, Jsonb, SqlType, Text, Timestamptz, Uuid as PgUuid};
 use diesel::sqlite::Sqlite;
 use ipnet::IpNet;
 use uuid::Uuid;
@@ -17,14 +17,14 @@ use crate::audit::JsonText;
 
 /// The kind of database that a statement is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(in crate::audit) enum Dialect {
     Postgres,
     Sqlite,
 }
 
 /// A value that is bound.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(in crate::audit) enum Value {
     Text(String),
     Number(i64),
     /// As the database stores it: microseconds since 2000 on PostgreSQL, since 1970 on SQLite.
@@ -33,6 +33,8 @@ pub(super) enum Value {
     /// PostgreSQL alone has the type; [`Sql::address`] binds a text on SQLite.
     Inet(IpNet),
     Json(JsonText),
+    /// PostgreSQL alone has arrays.
+    Numbers(Vec<i64>),
 }
 
 #[derive(Debug)]
@@ -45,7 +47,7 @@ enum Piece {
 
 /// The text of a statement and its values.
 #[derive(Debug)]
-pub(super) struct Sql {
+pub(in crate::audit) struct Sql {
     pub(super) dialect: Dialect,
     pieces: Vec<Piece>,
     /// Whether the connection keeps it prepared: not if filters give it any number of forms, and the planner should
@@ -54,7 +56,7 @@ pub(super) struct Sql {
 }
 
 impl Sql {
-    pub(super) fn new(dialect: Dialect, text: &'static str) -> Self {
+    pub(in crate::audit) fn new(dialect: Dialect, text: &'static str) -> Self {
         let pieces = vec![Piece::Text(text)];
         Self {
             dialect,
@@ -63,7 +65,7 @@ impl Sql {
         }
     }
 
-    pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
+    pub(in crate::audit) fn push(&mut self, text: &'static str) -> &mut Self {
         self.pieces.push(Piece::Text(text));
         self
     }
@@ -76,12 +78,12 @@ impl Sql {
         })
     }
 
-    pub(super) fn push_columns(&mut self) -> &mut Self {
+    pub(in crate::audit) fn push_columns(&mut self) -> &mut Self {
         self.pieces.push(Piece::Columns);
         self
     }
 
-    pub(super) fn bind(&mut self, value: Value) -> &mut Self {
+    pub(in crate::audit) fn bind(&mut self, value: Value) -> &mut Self {
         self.pieces.push(Piece::Value(value));
         self
     }
@@ -91,7 +93,7 @@ impl Sql {
     }
 
     /// A time as the database stores it.
-    pub(super) fn time(&mut self, stored: i64) -> &mut Self {
+    pub(in crate::audit) fn time(&mut self, stored: i64) -> &mut Self {
         self.bind(Value::Time(PgTimestamp(stored)))
     }
 
@@ -103,25 +105,25 @@ impl Sql {
     }
 
     #[cfg(test)]
-    pub(super) fn explained(mut self, how: &'static str) -> Self {
+    pub(in crate::audit) fn explained(mut self, how: &'static str) -> Self {
         self.pieces.insert(0, Piece::Text(how));
         self
     }
 
     /// Lets the connection keep the statement prepared. For those of one form.
-    pub(super) fn keep(&mut self) -> &mut Self {
+    pub(in crate::audit) fn keep(&mut self) -> &mut Self {
         self.is_kept = true;
         self
     }
 
     /// Types the statement by its result.
-    pub(super) fn returning<ST>(self) -> Statement<ST> {
+    pub(in crate::audit) fn returning<ST>(self) -> Statement<ST> {
         Statement(self, PhantomData)
     }
 }
 
 /// A statement whose rows have the type `ST`.
-pub(super) struct Statement<ST>(Sql, PhantomData<ST>);
+pub(in crate::audit) struct Statement<ST>(Sql, PhantomData<ST>);
 
 impl<ST: SqlType> Query for Statement<ST> {
     type SqlType = ST;
@@ -158,6 +160,7 @@ fn push_postgres<'b>(value: &'b Value, mut out: AstPass<'_, 'b, Pg>) -> QueryRes
         Value::Id(id) => out.push_bind_param::<PgUuid, _>(id),
         Value::Inet(net) => out.push_bind_param::<Inet, _>(net),
         Value::Json(json) => out.push_bind_param::<Jsonb, _>(json),
+        Value::Numbers(numbers) => out.push_bind_param::<Array<BigInt>, _>(numbers),
     }
 }
 
@@ -182,8 +185,8 @@ fn push_sqlite<'b>(value: &'b Value, mut out: AstPass<'_, 'b, Sqlite>) -> QueryR
         Value::Text(text) => out.push_bind_param::<Text, _>(text),
         Value::Number(number) | Value::Time(PgTimestamp(number)) => out.push_bind_param::<BigInt, _>(number),
         Value::Id(id) => out.push_bind_param::<Binary, [u8]>(id.as_bytes()),
-        Value::Inet(_) => Err(Error::QueryBuilderError(
-            "SQLite has no type for addresses".into(),
+        Value::Inet(_) | Value::Numbers(_) => Err(Error::QueryBuilderError(
+            "SQLite has no type for addresses and arrays".into(),
         )),
         Value::Json(json) => out.push_bind_param::<Text, _>(json),
     }
