@@ -107,8 +107,9 @@ async fn read(
             break;
         }
     }
-    frontier.settle(returned.max(facts.durable));
+    // Transactions that `settle` leaves for the next call have no rows.
     let more = frontier.window(&facts.snapshot).is_some();
+    frontier.settle(returned.max(facts.durable));
     Ok(Batch {
         rows: rows.into_iter().map(|(row, _)| row).collect(),
         lag: lag(&frontier, &facts),
