@@ -20,6 +20,7 @@ mod default_partition;
 mod delivery;
 mod doctor;
 mod exit;
+mod feed;
 mod foreign_clients;
 mod fuzz_seeds;
 mod holds;

@@ -173,7 +173,7 @@ const ROWS: &str = "
         END LOOP;
     END $$;
     SELECT audit_logs_ensure_partitions('2031-05-01', '2031-05-01'), audit_logs_ensure_partitions('2001-01-01', '2001-02-01');
-    SELECT audit_logs_drop_month('audit_logs_2001_01', 13, 'evidence', trust_clock => true), audit_hold_add('evidence', 'nobody');
+    SELECT audit_logs_drop_month('audit_logs_2001_01', 13, 'evidence', trust_clock => true), audit_hold_add('evidence', 'nobody'), audit_feed_save('evidence', NULL, 'x');
     CREATE TABLE made_by_hand PARTITION OF audit_logs FOR VALUES FROM ('2040-01-01') TO ('2040-02-01');
     INSERT INTO audit_logs (id, created_at, tenant_id, action) VALUES
         ('00000000-0000-7000-8000-000000000000', now(), 'acme', 'evidence'),

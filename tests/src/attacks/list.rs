@@ -77,6 +77,7 @@ attacks! {
             "INSERT INTO audit_logs (id, created_at, action) VALUES ('00000000-0000-7000-8000-000000000001', '2031-05-05', 'x')"
         "INSERT with a recorded_at" Rows
             "INSERT INTO audit_logs (action, recorded_at) VALUES ('x', '2020-01-01')"
+        "UPDATE of a position of the feed" Rows "UPDATE audit_feed_positions SET position = 'x'"
         "INSERT of a hold" Rows "INSERT INTO audit_legal_holds (id, reason) VALUES (9, 'x')"
         "INSERT into the retention's ledger" Rows
             "INSERT INTO audit_retention_ledger (id, event, month, from_time, to_time, row_count, digest, reason)
@@ -103,6 +104,7 @@ attacks! {
         "INSERT … RETURNING" Rows "INSERT INTO audit_logs (action) VALUES ('x') RETURNING recorded_at"
         "SELECT of the retention's ledger" Rows "SELECT FROM audit_retention_ledger"
         "SELECT of the legal holds" Rows "SELECT FROM audit_legal_holds"
+        "SELECT of the positions of the feed" Rows "SELECT FROM audit_feed_positions"
         "the lines of an archive" Rows "SELECT audit_logs_lines('-infinity', 'infinity')"
         "the planner's statistics of tenants" Rows
             "SELECT FROM pg_stats WHERE tablename LIKE 'audit_logs%' AND attname = 'tenant_id'"
@@ -192,6 +194,7 @@ attacks! {
         "audit_retention_dependents" Done "SELECT audit_retention_dependents('{audit_logs_default}')"
         "audit_retention_drop_tables" Done "SELECT audit_retention_drop_tables('{made_by_hand}')"
         "audit_logs_drop_month" Done "SELECT audit_logs_drop_month('audit_logs_2001_02', 13, 'x', trust_clock => true)"
+        "audit_feed_save" Done "SELECT audit_feed_save('siem', NULL, 'x')"
         "audit_hold_add" Done "SELECT audit_hold_add('x')"
         "audit_hold_release" Done "SELECT audit_hold_release(1, 'x')"
         "audit_hold_coverage" Done "SELECT audit_hold_coverage('acme')"

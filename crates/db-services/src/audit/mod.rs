@@ -55,6 +55,7 @@ mod changes;
 pub mod context;
 mod entry;
 mod error;
+pub mod feed;
 mod global;
 mod ids;
 mod insert;

@@ -21,7 +21,7 @@ use super::{DoctorError, Finding, Options, Severity};
 use file::JournalMode;
 
 /// The migrations: name and SQL.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     (
         "2026-11-24-000001_create_audit_logs",
         include_str!("../../../../../migrations/sqlite/2026-11-24-000001_create_audit_logs/up.sql"),
@@ -29,6 +29,10 @@ const MIGRATIONS: [(&str, &str); 2] = [
     (
         "2026-11-29-000002_look_ups",
         include_str!("../../../../../migrations/sqlite/2026-11-29-000002_look_ups/up.sql"),
+    ),
+    (
+        "2026-11-29-000003_feed",
+        include_str!("../../../../../migrations/sqlite/2026-11-29-000003_feed/up.sql"),
     ),
 ];
 

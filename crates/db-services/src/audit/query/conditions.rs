@@ -31,7 +31,7 @@ pub(super) fn name(column: Column) -> &'static str {
 pub(super) fn push_where(sql: &mut Sql, filter: &AuditFilter, position: &Position, limit: Option<i64>) {
     // On SQLite a function ends the statement when its time limit is reached. It is evaluated for each row, before the
     // other conditions.
-    let is_checked = sql.dialect == Dialect::Sqlite && sql.limit.is_some();
+    let is_checked = sql.dialect == Dialect::Sqlite && sql.limit().is_some();
     sql.push(match is_checked {
         true => " WHERE audit_in_time(created_at)",
         false => " WHERE TRUE",
@@ -72,7 +72,7 @@ fn push_look_up(sql: &mut Sql, filter: &AuditFilter, position: &Position, limit:
             .push(" UNION ALL SELECT created_at FROM (");
     }
     sql.push("SELECT created_at FROM audit_logs WHERE TRUE");
-    if sql.limit.is_some() {
+    if sql.limit().is_some() {
         // The clock is read for one row in a thousand: a call for each would take longer than the rest.
         sql.push(" AND (created_at % 1024 <> 0 OR audit_in_time(created_at))");
     }
@@ -123,6 +123,19 @@ fn push_after_cursor(sql: &mut Sql, position: &Position) {
     };
     sql.push(time).time(cursor.created_at);
     sql.push(id).bind(Value::Id(cursor.id)).push(")");
+}
+
+/// Appends the conditions, each after AND, in the form that no index serves: for statements that another condition narrows
+/// down.
+pub(in crate::audit) fn push_conditions(sql: &mut Sql, filter: &AuditFilter) {
+    for condition in &filter.conditions {
+        sql.push(" AND ");
+        if !condition.is_negated {
+            push_test(sql, &condition.test, push_equals_any);
+        } else {
+            push_condition(sql, condition);
+        }
+    }
 }
 
 fn push_condition(sql: &mut Sql, condition: &Condition) {

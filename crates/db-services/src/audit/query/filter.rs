@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::time::cut;
+use super::{MAX_CONDITIONS, QueryError};
 
 /// A column that holds text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -228,6 +229,16 @@ impl AuditFilter {
     pub fn and(mut self, condition: Condition) -> Self {
         self.conditions.push(condition);
         self
+    }
+
+    /// Checks that it can be a part of a statement.
+    pub(in crate::audit) fn check(&self) -> Result<(), QueryError> {
+        if self.conditions.len() > MAX_CONDITIONS {
+            return Err(QueryError::TooManyConditions {
+                limit: MAX_CONDITIONS,
+            });
+        }
+        Ok(())
     }
 
     /// Leaves out the records that writers make about themselves (actions that begin with `audit.`).

@@ -53,7 +53,7 @@
 
 mod aggregate;
 mod candidates;
-mod conditions;
+pub(super) mod conditions;
 mod cursor;
 mod display;
 mod error;
@@ -67,8 +67,8 @@ mod parse;
 mod parse_error;
 mod parse_time;
 mod parser;
-mod run;
-mod sql;
+pub(super) mod run;
+pub(super) mod sql;
 mod terms;
 mod time;
 
@@ -85,7 +85,7 @@ pub use parse_error::ParseError;
 use crate::client::Connection;
 use filter::Test;
 use run::Failure;
-use sql::{Dialect, Sql};
+use sql::{Dialect, Run, Sql};
 
 /// The most conditions of a filter: SQLite nests a statement at most a thousand levels deep.
 const MAX_CONDITIONS: usize = 200;
@@ -134,16 +134,11 @@ impl AuditQuery {
 
     /// Begins a statement.
     fn sql(&self, dialect: Dialect, text: &'static str) -> Sql {
-        Sql::new(dialect, self.limit, text)
+        Sql::new(dialect, self.limit.map_or(Run::Prepared, Run::Within), text)
     }
 
     fn check(&self) -> Result<(), QueryError> {
-        if self.filter.conditions.len() > MAX_CONDITIONS {
-            return Err(QueryError::TooManyConditions {
-                limit: MAX_CONDITIONS,
-            });
-        }
-        Ok(())
+        self.filter.check()
     }
 
     /// Runs a statement whose rows have the same type on both databases.

@@ -1,7 +1,5 @@
 //! The indexes serve pages: a page reads the rows that it returns, not the trail.
 
-use std::time::Duration;
-
 use db_test::Postgres;
 use diesel::pg::Pg;
 use diesel::query_builder::QueryFragment;
@@ -14,7 +12,7 @@ use super::cursor::Cursor;
 use super::filter::{AuditFilter, Condition};
 use super::page::Position;
 use super::run;
-use super::sql::{Dialect, Sql};
+use super::sql::{Dialect, Run, Sql};
 use super::{AuditQuery, count, latest};
 use crate::audit::for_tenant;
 use crate::client::{Connection, Database};
@@ -244,10 +242,10 @@ async fn a_page_on_postgres_reads_an_index_of_the_months_that_it_may_need() {
     );
 }
 
-/// The settings of the planner that a statement with or without a time limit has.
-async fn settings(conn: &mut AsyncPgConnection, limit: Option<Duration>) -> String {
+/// The settings of the planner that a statement has.
+async fn settings(conn: &mut AsyncPgConnection, run: Run) -> String {
     let shown = "SELECT current_setting('random_page_cost') || ' ' || current_setting('jit')";
-    let sql = Sql::new(Dialect::Postgres, limit, shown);
+    let sql = Sql::new(Dialect::Postgres, run, shown);
     let found: Vec<String> = run::postgres(conn, sql.returning::<Text>()).await.unwrap();
     found.concat()
 }
@@ -256,7 +254,7 @@ async fn settings(conn: &mut AsyncPgConnection, limit: Option<Duration>) -> Stri
 async fn the_planner_of_postgres_prefers_an_index_in_a_query_and_for_a_tenant_alone() {
     let postgres = Postgres::migrated().unwrap();
     let database = Database::from_url(postgres.url()).unwrap();
-    let limit = Some(AuditQuery::TIME_LIMIT);
+    let limited = Run::Within(AuditQuery::TIME_LIMIT);
     let mut conn = database.connection().await.unwrap();
     let Connection::Postgres(pg) = &mut conn else {
         panic!("SQLite")
@@ -264,17 +262,17 @@ async fn the_planner_of_postgres_prefers_an_index_in_a_query_and_for_a_tenant_al
     pg.batch_execute("SET random_page_cost = 4; SET jit = on")
         .await
         .unwrap();
-    assert_eq!(settings(pg, limit).await, "1.1 off");
-    assert_eq!(settings(pg, None).await, "4 on");
+    assert_eq!(settings(pg, limited).await, "1.1 off");
+    assert_eq!(settings(pg, Run::Prepared).await, "4 on");
     drop(conn);
     let in_tenant = for_tenant(&database, "acme", async |conn| {
         let Connection::Postgres(pg) = conn else {
             panic!("SQLite")
         };
         Ok([
-            settings(pg, None).await,
-            settings(pg, limit).await,
-            settings(pg, None).await,
+            settings(pg, Run::Prepared).await,
+            settings(pg, limited).await,
+            settings(pg, Run::Prepared).await,
         ])
     });
     assert_eq!(in_tenant.await.unwrap(), ["1.1 on", "1.1 off", "1.1 on"]);
@@ -282,5 +280,9 @@ async fn the_planner_of_postgres_prefers_an_index_in_a_query_and_for_a_tenant_al
     let Connection::Postgres(pg) = &mut conn else {
         panic!("SQLite")
     };
-    assert_eq!(settings(pg, None).await, "4 on", "the session is left as it was");
+    assert_eq!(
+        settings(pg, Run::Prepared).await,
+        "4 on",
+        "the session is left as it was"
+    );
 }

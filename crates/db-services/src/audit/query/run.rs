@@ -10,12 +10,12 @@ use diesel_async::{
 };
 
 use super::functions;
-use super::sql::{Dialect, Statement};
+use super::sql::{Dialect, Run, Statement};
 use crate::client::{AsyncSqliteConnection, Connection};
 
 /// Why a statement returned nothing.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(in crate::audit) enum Failure {
     /// Its time limit was reached.
     Late,
     Database(Error),
@@ -38,14 +38,14 @@ impl Failure {
     }
 }
 
-pub(super) fn dialect(conn: &Connection) -> Dialect {
+pub(in crate::audit) fn dialect(conn: &Connection) -> Dialect {
     match conn {
         Connection::Postgres(_) => Dialect::Postgres,
         Connection::Sqlite(_) => Dialect::Sqlite,
     }
 }
 
-pub(super) async fn sqlite<ST, U>(
+pub(in crate::audit) async fn sqlite<ST, U>(
     conn: &mut AsyncSqliteConnection,
     statement: Statement<ST>,
 ) -> Result<Vec<U>, Failure>
@@ -53,19 +53,19 @@ where
     Statement<ST>: diesel::query_dsl::LoadQuery<'static, SqliteConnection, U> + Send + 'static,
     U: Send + 'static,
 {
-    let Some(limit) = statement.limit() else {
-        let loaded = conn.spawn_blocking(|conn| diesel::RunQueryDsl::load(statement, conn));
-        return Ok(loaded.await?);
-    };
+    let run = statement.run();
+    let limit = run.limit().unwrap_or(Duration::MAX);
     let begun = Instant::now();
     let loaded = conn.spawn_blocking(move |conn| {
-        functions::register(conn, begun, limit)?;
+        if run != Run::Prepared {
+            functions::register(conn, begun, limit)?;
+        }
         diesel::RunQueryDsl::load(statement, conn)
     });
     loaded.await.map_err(|error| Failure::of(error, begun, limit))
 }
 
-pub(super) async fn postgres<ST, U>(
+pub(in crate::audit) async fn postgres<ST, U>(
     conn: &mut AsyncPgConnection,
     statement: Statement<ST>,
 ) -> Result<Vec<U>, Failure>
@@ -73,10 +73,10 @@ where
     Statement<ST>: LoadQuery<'static, AsyncPgConnection, U> + Send + 'static,
     U: Send,
 {
-    let Some(limit) = statement.limit() else {
+    let Some(limit) = statement.run().limit() else {
         return Ok(statement.load(conn).await?);
     };
-    let scope = begin(conn, limit).await?;
+    let scope = begin(conn, Some(limit)).await?;
     let begun = Instant::now();
     let loaded = statement.load(conn).await;
     let loaded = loaded.map_err(|error| Failure::of(error, begun, limit));
@@ -89,7 +89,7 @@ where
 
 /// What the setting of the time limit ends with.
 #[derive(Clone, Copy)]
-enum Scope {
+pub(in crate::audit) enum Scope {
     Transaction,
     /// Within a transaction of the caller.
     Savepoint,
@@ -98,16 +98,13 @@ enum Scope {
 /// Limits the statements that follow, for as long as the transaction or the savepoint lasts: a pooled session is left as
 /// it was. A shorter limit of the server or the user stays. The planner prefers an index to the table, as on an SSD. It
 /// does not compile the statement (`jit`), which can take longer than a page does.
-async fn begin(conn: &mut AsyncPgConnection, limit: Duration) -> QueryResult<Scope> {
+pub(in crate::audit) async fn begin(
+    conn: &mut AsyncPgConnection,
+    limit: Option<Duration>,
+) -> QueryResult<Scope> {
     let status = AnsiTransactionManager::transaction_manager_status_mut(conn);
     let is_nested = status.transaction_depth()?.is_some();
-    let millis = limit.as_micros().div_ceil(1000).clamp(1, i32::MAX as u128);
-    let set = format!(
-        "SELECT pg_catalog.set_config('statement_timeout', '{millis}', true) \
-         WHERE pg_catalog.current_setting('statement_timeout')::interval \
-               NOT BETWEEN '1 microsecond' AND '{millis} milliseconds'; \
-         SET LOCAL random_page_cost = 1.1; SET LOCAL jit = off"
-    );
+    let set = settings(limit);
     if is_nested {
         conn.batch_execute(&format!("SAVEPOINT audit_query; {set}"))
             .await?;
@@ -119,8 +116,21 @@ async fn begin(conn: &mut AsyncPgConnection, limit: Duration) -> QueryResult<Sco
     }
 }
 
+fn settings(limit: Option<Duration>) -> String {
+    let set = "SET LOCAL random_page_cost = 1.1; SET LOCAL jit = off";
+    let Some(limit) = limit else {
+        return set.to_owned();
+    };
+    let millis = limit.as_micros().div_ceil(1000).clamp(1, i32::MAX as u128);
+    format!(
+        "SELECT pg_catalog.set_config('statement_timeout', '{millis}', true) \
+         WHERE pg_catalog.current_setting('statement_timeout')::interval \
+               NOT BETWEEN '1 microsecond' AND '{millis} milliseconds'; {set}"
+    )
+}
+
 /// Rolls back, which undoes the setting, and an error of the statement.
-async fn end(conn: &mut AsyncPgConnection, scope: Scope) -> QueryResult<()> {
+pub(in crate::audit) async fn end(conn: &mut AsyncPgConnection, scope: Scope) -> QueryResult<()> {
     match scope {
         Scope::Transaction => AnsiTransactionManager::rollback_transaction(conn).await,
         Scope::Savepoint => {

@@ -9,7 +9,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::Error;
-use diesel::sql_types::{BigInt, Binary, Inet, Jsonb, SqlType, Text, Timestamptz, Uuid as PgUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Inet, Jsonb, SqlType, Text, Timestamptz, Uuid as PgUuid};
 use diesel::sqlite::Sqlite;
 use ipnet::IpNet;
 use uuid::Uuid;
@@ -18,14 +18,14 @@ use crate::audit::JsonText;
 
 /// The kind of database that a statement is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(in crate::audit) enum Dialect {
     Postgres,
     Sqlite,
 }
 
 /// A value that is bound.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(in crate::audit) enum Value {
     Text(String),
     Number(i64),
     /// As the database stores it: microseconds since 2000 on PostgreSQL, since 1970 on SQLite.
@@ -34,6 +34,8 @@ pub(super) enum Value {
     /// PostgreSQL alone has the type; [`Sql::address`] binds a text on SQLite.
     Inet(IpNet),
     Json(JsonText),
+    /// PostgreSQL alone has arrays.
+    Numbers(Vec<i64>),
 }
 
 #[derive(Debug)]
@@ -44,27 +46,45 @@ enum Piece {
     Value(Value),
 }
 
+/// How a statement is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::audit) enum Run {
+    /// It has one form: its connection keeps it prepared. It uses no [functions](super::functions).
+    Prepared,
+    /// Filters give it any number of forms, and the planner should see the values.
+    Once,
+    /// The same, and the database ends it after this time.
+    Within(Duration),
+}
+
+impl Run {
+    pub(super) fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Prepared | Self::Once => None,
+            Self::Within(limit) => Some(limit),
+        }
+    }
+}
+
 /// The text of a statement and its values.
 #[derive(Debug)]
-pub(super) struct Sql {
+pub(in crate::audit) struct Sql {
     pub(super) dialect: Dialect,
-    /// How long it may take. A statement without a limit is one of the few whose form and values are fixed: its
-    /// connection keeps it prepared, and it uses no [functions](super::functions).
-    pub(super) limit: Option<Duration>,
+    run: Run,
     pieces: Vec<Piece>,
 }
 
 impl Sql {
-    pub(super) fn new(dialect: Dialect, limit: Option<Duration>, text: &'static str) -> Self {
+    pub(in crate::audit) fn new(dialect: Dialect, run: Run, text: &'static str) -> Self {
         let pieces = vec![Piece::Text(text)];
-        Self {
-            dialect,
-            limit,
-            pieces,
-        }
+        Self { dialect, run, pieces }
     }
 
-    pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
+    pub(super) fn limit(&self) -> Option<Duration> {
+        self.run.limit()
+    }
+
+    pub(in crate::audit) fn push(&mut self, text: &'static str) -> &mut Self {
         self.pieces.push(Piece::Text(text));
         self
     }
@@ -77,12 +97,12 @@ impl Sql {
         })
     }
 
-    pub(super) fn push_columns(&mut self) -> &mut Self {
+    pub(in crate::audit) fn push_columns(&mut self) -> &mut Self {
         self.pieces.push(Piece::Columns);
         self
     }
 
-    pub(super) fn bind(&mut self, value: Value) -> &mut Self {
+    pub(in crate::audit) fn bind(&mut self, value: Value) -> &mut Self {
         self.pieces.push(Piece::Value(value));
         self
     }
@@ -92,7 +112,7 @@ impl Sql {
     }
 
     /// A time as the database stores it.
-    pub(super) fn time(&mut self, stored: i64) -> &mut Self {
+    pub(in crate::audit) fn time(&mut self, stored: i64) -> &mut Self {
         self.bind(Value::Time(PgTimestamp(stored)))
     }
 
@@ -104,23 +124,23 @@ impl Sql {
     }
 
     #[cfg(test)]
-    pub(super) fn explained(mut self, how: &'static str) -> Self {
+    pub(in crate::audit) fn explained(mut self, how: &'static str) -> Self {
         self.pieces.insert(0, Piece::Text(how));
         self
     }
 
     /// Types the statement by its result.
-    pub(super) fn returning<ST>(self) -> Statement<ST> {
+    pub(in crate::audit) fn returning<ST>(self) -> Statement<ST> {
         Statement(self, PhantomData)
     }
 }
 
 /// A statement whose rows have the type `ST`.
-pub(super) struct Statement<ST>(Sql, PhantomData<ST>);
+pub(in crate::audit) struct Statement<ST>(Sql, PhantomData<ST>);
 
 impl<ST> Statement<ST> {
-    pub(super) fn limit(&self) -> Option<Duration> {
-        self.0.limit
+    pub(super) fn run(&self) -> Run {
+        self.0.run
     }
 }
 
@@ -138,7 +158,7 @@ impl<ST> QueryId for Statement<ST> {
 impl<ST> QueryFragment<Pg> for Statement<ST> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         // Filters give it any number of forms, and the planner should see the values.
-        if self.0.limit.is_some() {
+        if self.0.run != Run::Prepared {
             out.unsafe_to_cache_prepared();
         }
         for piece in &self.0.pieces {
@@ -160,13 +180,14 @@ fn push_postgres<'b>(value: &'b Value, mut out: AstPass<'_, 'b, Pg>) -> QueryRes
         Value::Id(id) => out.push_bind_param::<PgUuid, _>(id),
         Value::Inet(net) => out.push_bind_param::<Inet, _>(net),
         Value::Json(json) => out.push_bind_param::<Jsonb, _>(json),
+        Value::Numbers(numbers) => out.push_bind_param::<Array<BigInt>, _>(numbers),
     }
 }
 
 impl<ST> QueryFragment<Sqlite> for Statement<ST> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         // Filters give it any number of forms, and the planner should see the values.
-        if self.0.limit.is_some() {
+        if self.0.run != Run::Prepared {
             out.unsafe_to_cache_prepared();
         }
         for piece in &self.0.pieces {
@@ -185,8 +206,8 @@ fn push_sqlite<'b>(value: &'b Value, mut out: AstPass<'_, 'b, Sqlite>) -> QueryR
         Value::Text(text) => out.push_bind_param::<Text, _>(text),
         Value::Number(number) | Value::Time(PgTimestamp(number)) => out.push_bind_param::<BigInt, _>(number),
         Value::Id(id) => out.push_bind_param::<Binary, [u8]>(id.as_bytes()),
-        Value::Inet(_) => Err(Error::QueryBuilderError(
-            "SQLite has no type for addresses".into(),
+        Value::Inet(_) | Value::Numbers(_) => Err(Error::QueryBuilderError(
+            "SQLite has no type for addresses and arrays".into(),
         )),
         Value::Json(json) => out.push_bind_param::<Text, _>(json),
     }

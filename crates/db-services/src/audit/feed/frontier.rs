@@ -1,0 +1,363 @@
+//! A position on PostgreSQL, and how it moves: pure functions of the position, a snapshot and the rows that were read.
+//!
+//! All transactions below `next` have been read, but for those of `running`, which were open when `next` passed them.
+//! What is to be read next is therefore known exactly: first those of `running` that have ended (*late*), then those from
+//! `next` on that have. They are read in windows of transaction ids, because the index on `tx_id` is a BRIN: it finds a
+//! range and has no order, so each window is sorted.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::error::FeedError;
+
+/// The width of the first window.
+const FIRST_WIDTH: i64 = 1 << 10;
+
+/// A window that takes longer is too wide.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// The width that no window exceeds: as many transactions as PostgreSQL lets be without a freeze.
+const MAX_WIDTH: i64 = 1 << 31;
+
+/// Which table of which server a position belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Origin {
+    /// The system identifier, which `initdb` chooses.
+    pub(super) system: i64,
+    pub(super) timeline: u32,
+    pub(super) database: i64,
+    pub(super) table: i64,
+}
+
+/// A row, as the database stores its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    pub(super) tx: i64,
+    /// Microseconds since 2000.
+    pub(super) created_at: i64,
+    pub(super) id: Uuid,
+}
+
+/// How the rest of a large transaction is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Way {
+    /// By the index on `tx_id`; all its rows are sorted each time.
+    Sorted,
+    /// By the indexes on time and id, up to its last time.
+    Indexed(i64),
+}
+
+/// A transaction that is read in parts: up to the row `after`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Inside {
+    pub(super) after: Key,
+    pub(super) way: Way,
+}
+
+/// Rows whose transactions lie in the future, because another cluster wrote them: those with a `tx_id` from `mark` to
+/// `until` that were inserted before the transaction `mark`. The feed reads them first. Rows of the same `tx_id` that
+/// are inserted later come when `next` gets there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ahead {
+    pub(super) mark: i64,
+    pub(super) until: i64,
+    /// The first that was not read; behind `until` at the end.
+    pub(super) next: i64,
+}
+
+impl Ahead {
+    fn is_read(&self) -> bool {
+        self.next > self.until
+    }
+}
+
+/// The transactions that a statement sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    /// The oldest open transaction, or `end`.
+    pub(super) oldest: i64,
+    /// The first that has not begun.
+    pub(super) end: i64,
+    /// Open transactions, ascending.
+    pub(super) running: Vec<i64>,
+}
+
+impl Snapshot {
+    /// Reads the text of a `pg_snapshot`: `10:20:10,14,15`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let (oldest, end, running) = (parts.next()?, parts.next()?, parts.next()?);
+        let running = running.split(',').filter(|tx| !tx.is_empty());
+        let mut running: Vec<i64> = running.map(|tx| tx.parse().ok()).collect::<Option<_>>()?;
+        running.sort_unstable();
+        Some(Self {
+            oldest: oldest.parse().ok()?,
+            end: end.parse().ok()?,
+            running,
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Frontier {
+    pub(super) origin: Origin,
+    pub(super) next: i64,
+    /// Ascending, below `next`.
+    pub(super) running: Vec<i64>,
+    pub(super) inside: Option<Inside>,
+    pub(super) ahead: Option<Ahead>,
+    /// The last row that was returned.
+    pub(super) last: Option<Key>,
+    pub(super) width: i64,
+}
+
+/// Which rows of a window are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Rows of another cluster, inserted before this transaction.
+    Ahead(i64),
+    Late,
+    New,
+}
+
+/// What to read: rows with a `tx_id` from `from` to before `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) part: Part,
+    pub(super) from: i64,
+    pub(super) to: i64,
+    /// For late transactions these alone; otherwise all but these.
+    pub(super) listed: Vec<i64>,
+    pub(super) inside: Option<Inside>,
+    /// Rows inserted before `mark` are left out, as [`Ahead`] has them.
+    pub(super) without: Option<Ahead>,
+}
+
+impl Frontier {
+    pub(super) fn beginning(origin: Origin, snapshot: &Snapshot, ahead: Option<i64>) -> Self {
+        Self {
+            ahead: ahead.map(|until| Ahead {
+                // Those that were open may insert further rows of that kind.
+                mark: snapshot.oldest,
+                until,
+                next: snapshot.oldest,
+            }),
+            ..Self::at(origin, 0)
+        }
+    }
+
+    /// Behind everything that the snapshot sees. `end` is at most that of the snapshot.
+    pub(super) fn now(origin: Origin, snapshot: &Snapshot, end: i64, ahead: Option<i64>) -> Self {
+        let running = snapshot.running.iter().copied();
+        Self {
+            ahead: ahead.map(|until| Ahead {
+                mark: snapshot.oldest,
+                until,
+                next: until.saturating_add(1),
+            }),
+            running: running.filter(|&tx| tx < end).collect(),
+            ..Self::at(origin, end)
+        }
+    }
+
+    fn at(origin: Origin, next: i64) -> Self {
+        Self {
+            origin,
+            next,
+            running: Vec::new(),
+            inside: None,
+            ahead: None,
+            last: None,
+            width: FIRST_WIDTH,
+        }
+    }
+
+    /// Whether it can be a position at all. Its text may have been made up.
+    pub(super) fn is_valid(&self) -> bool {
+        let is_ascending = self.running.windows(2).all(|pair| pair[0] < pair[1]);
+        let is_below = self.running.last().is_none_or(|&tx| tx < self.next);
+        let is_ahead = |ahead: &Ahead| {
+            0 <= ahead.mark && ahead.mark <= ahead.next && ahead.mark <= ahead.until && ahead.until < i64::MAX
+        };
+        self.next >= 0
+            && self.running.first().is_none_or(|&tx| tx >= 0)
+            && is_ascending
+            && is_below
+            && self.ahead.as_ref().is_none_or(is_ahead)
+            && self.inside.is_none_or(|inside| self.is_unread(inside.after.tx))
+            && (1..=MAX_WIDTH).contains(&self.width)
+    }
+
+    /// Whether a transaction, or rows of it, are still to be read.
+    fn is_unread(&self, tx: i64) -> bool {
+        match self.ahead {
+            Some(ahead) if !ahead.is_read() => tx == ahead.next,
+            _ => tx == self.next || self.running.binary_search(&tx).is_ok(),
+        }
+    }
+
+    /// Checks that the position is one of this table, and that the server is no older copy.
+    pub(super) fn check(&self, origin: &Origin, snapshot: &Snapshot) -> Result<(), FeedError> {
+        let kept = &self.origin;
+        if kept.system != origin.system {
+            Err(FeedError::OtherDatabase("server"))
+        } else if kept.database != origin.database {
+            Err(FeedError::OtherDatabase("database of the server"))
+        } else if kept.table != origin.table {
+            Err(FeedError::OtherDatabase("table"))
+        } else if kept.timeline != origin.timeline {
+            Err(FeedError::Timeline {
+                position: kept.timeline,
+                server: origin.timeline,
+            })
+        } else if self.next > snapshot.end {
+            Err(FeedError::Backwards {
+                position: self.next,
+                server: snapshot.end,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The next window, or none if everything that the snapshot sees was read.
+    pub(super) fn window(&self, snapshot: &Snapshot) -> Option<Window> {
+        let inside = self.inside;
+        let width = if inside.is_some() { 1 } else { self.width };
+        if let Some(ahead) = self.ahead.filter(|ahead| !ahead.is_read()) {
+            let to = ahead.next.saturating_add(width).min(ahead.until + 1);
+            return Some(Window {
+                part: Part::Ahead(ahead.mark),
+                from: ahead.next,
+                to,
+                listed: Vec::new(),
+                inside,
+                without: None,
+            });
+        }
+        let late = self.late(snapshot);
+        let (part, from, end) = match (inside, late.first()) {
+            (Some(inside), _) if inside.after.tx != self.next => (Part::Late, inside.after.tx, self.next),
+            (None, Some(&first)) => (Part::Late, first, self.next),
+            _ => (Part::New, self.next, snapshot.end),
+        };
+        let to = from.saturating_add(width).min(end);
+        let listed = if part == Part::Late {
+            &late
+        } else {
+            &snapshot.running
+        };
+        let listed = listed.iter().copied().filter(|tx| (from..to).contains(tx));
+        (from < to).then(|| Window {
+            part,
+            from,
+            to,
+            listed: listed.collect(),
+            inside,
+            without: self.ahead.filter(|ahead| from <= ahead.until),
+        })
+    }
+
+    /// The transactions that have ended since `next` passed them.
+    fn late(&self, snapshot: &Snapshot) -> Vec<i64> {
+        let running = self.running.iter().copied();
+        running
+            .filter(|tx| snapshot.running.binary_search(tx).is_err())
+            .collect()
+    }
+
+    /// Moves over a window of which `keys` were read, in their order, at most one more than `limit`. Returns how
+    /// many of them belong to the batch: whole transactions, unless one alone has more than `limit` rows.
+    pub(super) fn advance(
+        &mut self,
+        window: &Window,
+        snapshot: &Snapshot,
+        keys: &[Key],
+        limit: usize,
+    ) -> usize {
+        let count = keys.len().min(limit);
+        let Some(extra) = keys.get(limit) else {
+            self.pass(window, snapshot, window.to);
+            self.inside = None;
+            if window.inside.is_none() && count < limit / 4 + 1 {
+                self.width = self.width.saturating_mul(4).min(MAX_WIDTH);
+            }
+            self.returned(keys);
+            return count;
+        };
+        self.pass(window, snapshot, extra.tx);
+        let whole = keys[..count].partition_point(|key| key.tx < extra.tx);
+        let taken = if whole > 0 {
+            self.inside = None;
+            whole
+        } else {
+            let way = window.inside.map_or(Way::Sorted, |inside| inside.way);
+            self.inside = keys[..count].last().map(|&after| Inside { after, way });
+            count
+        };
+        if window.inside.is_none() {
+            self.width = (extra.tx - window.from).max(1);
+        }
+        self.returned(&keys[..taken]);
+        taken
+    }
+
+    fn returned(&mut self, keys: &[Key]) {
+        self.last = keys.last().copied().or(self.last);
+    }
+
+    /// Notes that all transactions of a window before `end` were read.
+    fn pass(&mut self, window: &Window, snapshot: &Snapshot, end: i64) {
+        match window.part {
+            Part::Ahead(_) => {
+                if let Some(ahead) = &mut self.ahead {
+                    ahead.next = end;
+                }
+            }
+            Part::Late => self
+                .running
+                .retain(|tx| *tx >= end || window.listed.binary_search(tx).is_err()),
+            Part::New => {
+                self.next = end;
+                let open = snapshot.running.iter().copied();
+                self.running
+                    .extend(open.filter(|tx| (window.from..end).contains(tx)));
+            }
+        }
+    }
+
+    /// Narrows the windows that follow one that took so long, for filters that few rows pass.
+    pub(super) fn took(&mut self, time: Duration) {
+        if time > SLOW {
+            self.width = (self.width / 16).max(1);
+        }
+    }
+
+    /// Takes `next` back to where it is sure to be after a crash of the server.
+    ///
+    /// A server that crashes loses the end of its write-ahead log, and then gives the ids of transactions that had left no
+    /// trace on the disk a second time. If `next` were behind them, their rows would never be read. None of the
+    /// transactions from `durable` on has a row that was returned, so nothing is read twice.
+    pub(super) fn settle(&mut self, durable: i64) {
+        if durable < self.next {
+            self.next = durable;
+            self.running.retain(|&tx| tx < durable);
+        }
+    }
+
+    /// How many transactions were not read yet.
+    pub(super) fn unread(&self, snapshot: &Snapshot) -> u64 {
+        snapshot.end.saturating_sub(self.next).max(0).unsigned_abs()
+    }
+}
+
+#[cfg(test)]
+#[path = "frontier_tests.rs"]
+mod tests;

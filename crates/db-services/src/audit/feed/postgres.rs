@@ -1,0 +1,274 @@
+//! Reads the feed from PostgreSQL.
+
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use db_schema::schema;
+use diesel::data_types::PgTimestamp;
+use diesel::query_builder::AsQuery;
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+
+use super::error::FeedError;
+use super::frontier::{Frontier, Inside, Key, Origin, Part, Snapshot, Way, Window};
+use super::position::{Position, State};
+use super::{Batch, Lag, OldestTransaction, PATIENCE, statements};
+use crate::audit::AuditLog;
+use crate::audit::query::AuditFilter;
+use crate::audit::query::run::{self, Failure};
+use crate::audit::query::sql::Sql;
+
+impl From<Failure> for FeedError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Database(error) => Self::Database(error),
+            // There is no limit of time.
+            Failure::Late => Self::Database(diesel::result::Error::RollbackTransaction),
+        }
+    }
+}
+
+/// What the server says.
+struct Facts {
+    origin: Origin,
+    snapshot: Snapshot,
+    /// No transaction before it is given its id a second time after a crash, unless it is open.
+    durable: i64,
+    oldest_began: Option<DateTime<Utc>>,
+    has_last: bool,
+}
+
+/// A row, and its key as the database stores it: a row may claim infinity.
+type Keyed = (AuditLog, Key);
+
+pub(super) async fn now(conn: &mut AsyncPgConnection) -> Result<Position, FeedError> {
+    let facts = facts(conn, None).await?;
+    let ahead = number(conn, statements::newest_ahead()).await?;
+    let end = facts.snapshot.end;
+    let frontier = if facts.durable >= end {
+        Frontier::now(facts.origin, &facts.snapshot, end, ahead)
+    } else {
+        // What is visible was committed, and is on the disk.
+        let newest = number(conn, statements::newest_since(facts.durable, end)).await?;
+        let end = newest.map_or(facts.durable, |newest| newest + 1);
+        Frontier::now(facts.origin, &facts.snapshot, end, ahead)
+    };
+    Ok(Position(State::Postgres(Box::new(frontier))))
+}
+
+pub(super) async fn next(
+    conn: &mut AsyncPgConnection,
+    state: &State,
+    filter: &AuditFilter,
+    limit: usize,
+) -> Result<Batch, FeedError> {
+    let scope = run::begin(conn, None).await?;
+    let batch = read(conn, state, filter, limit).await;
+    let ended = run::end(conn, scope).await;
+    let batch = batch?;
+    ended?;
+    Ok(batch)
+}
+
+async fn read(
+    conn: &mut AsyncPgConnection,
+    state: &State,
+    filter: &AuditFilter,
+    limit: usize,
+) -> Result<Batch, FeedError> {
+    let kept = match state {
+        State::Postgres(frontier) => Some(frontier.as_ref()),
+        State::Beginning => None,
+        State::Sqlite(_) => return Err(FeedError::OtherDatabase("kind of database")),
+    };
+    let facts = facts(conn, kept.and_then(|kept| kept.last)).await?;
+    let mut frontier = match kept {
+        Some(kept) => {
+            kept.check(&facts.origin, &facts.snapshot)?;
+            kept.clone()
+        }
+        None => {
+            let ahead = number(conn, statements::newest_ahead()).await?;
+            Frontier::beginning(facts.origin.clone(), &facts.snapshot, ahead)
+        }
+    };
+    if !facts.has_last {
+        return Err(FeedError::LastRowMissing);
+    }
+    let mut returned = frontier.next;
+    let begun = Instant::now();
+    let mut rows = Vec::new();
+    while let Some(window) = frontier.window(&facts.snapshot) {
+        rows = step(conn, &mut frontier, &facts.snapshot, &window, filter, limit).await?;
+        if let (Part::New, Some((_, last))) = (window.part, rows.last()) {
+            returned = returned.max(last.tx.saturating_add(1));
+        }
+        if !rows.is_empty() || window.inside.is_some() || begun.elapsed() > PATIENCE {
+            break;
+        }
+    }
+    // Transactions that `settle` leaves for the next call have no rows.
+    let more = frontier.window(&facts.snapshot).is_some();
+    frontier.settle(returned.max(facts.durable));
+    Ok(Batch {
+        rows: rows.into_iter().map(|(row, _)| row).collect(),
+        lag: lag(&frontier, &facts),
+        position: Position(State::Postgres(Box::new(frontier))),
+        more,
+    })
+}
+
+/// Reads a window and moves the position over it.
+async fn step(
+    conn: &mut AsyncPgConnection,
+    frontier: &mut Frontier,
+    snapshot: &Snapshot,
+    window: &Window,
+    filter: &AuditFilter,
+    limit: usize,
+) -> Result<Vec<Keyed>, FeedError> {
+    let begun = Instant::now();
+    let mut rows = match window.inside {
+        Some(Inside {
+            after,
+            way: Way::Indexed(until),
+        }) => inside(conn, window, after, until, filter, limit).await?,
+        _ => load(conn, statements::rows(window, filter, more_than(limit))).await?,
+    };
+    let keys: Vec<Key> = rows.iter().map(|(_, key)| *key).collect();
+    rows.truncate(frontier.advance(window, snapshot, &keys, limit));
+    frontier.took(begun.elapsed());
+    if let (None, Some(inside)) = (window.inside, &mut frontier.inside) {
+        let size = statements::size(inside.after.tx).returning::<(BigInt, Nullable<Timestamptz>)>();
+        let found: Vec<(i64, Option<PgTimestamp>)> = run::postgres(conn, size).await?;
+        if let Some((rows, Some(last_time))) = found.into_iter().next() {
+            inside.way = statements::way(rows, last_time.0, limit);
+        }
+    }
+    Ok(rows)
+}
+
+/// Reads on within a transaction that is too large to be sorted for each batch.
+async fn inside(
+    conn: &mut AsyncPgConnection,
+    window: &Window,
+    after: Key,
+    until: i64,
+    filter: &AuditFilter,
+    limit: usize,
+) -> Result<Vec<Keyed>, FeedError> {
+    conn.batch_execute(statements::INDEXED).await?;
+    let wanted = more_than(limit);
+    let mut rows = load(conn, statements::at_time(window, after, filter, wanted)).await?;
+    let missing = wanted.saturating_sub_unsigned(rows.len() as u64);
+    if missing > 0 && after.created_at < until {
+        let behind = statements::behind_time(window, after, until, filter, missing);
+        rows.extend(load(conn, behind).await?);
+    }
+    Ok(rows)
+}
+
+fn more_than(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1
+}
+
+async fn load(conn: &mut AsyncPgConnection, sql: Sql) -> Result<Vec<Keyed>, FeedError> {
+    type Row = (<schema::audit_logs::table as AsQuery>::SqlType, Timestamptz);
+    let rows: Vec<(AuditLog, PgTimestamp)> = run::postgres(conn, sql.returning::<Row>()).await?;
+    let keyed = rows.into_iter().map(|(row, time)| {
+        let key = Key {
+            tx: row.tx_id,
+            created_at: time.0,
+            id: row.id,
+        };
+        (row, key)
+    });
+    Ok(keyed.collect())
+}
+
+async fn number(conn: &mut AsyncPgConnection, sql: Sql) -> Result<Option<i64>, FeedError> {
+    let found: Vec<Option<i64>> = run::postgres(conn, sql.returning::<Nullable<BigInt>>()).await?;
+    Ok(found.into_iter().next().flatten())
+}
+
+async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts, FeedError> {
+    type Row = (
+        Bool,
+        BigInt,
+        Text,
+        BigInt,
+        BigInt,
+        Bool,
+        Text,
+        BigInt,
+        Nullable<Timestamptz>,
+        Bool,
+    );
+    type Found = (
+        bool,
+        i64,
+        String,
+        i64,
+        i64,
+        bool,
+        String,
+        i64,
+        Option<DateTime<Utc>>,
+        bool,
+    );
+    let found: Vec<Found> = run::postgres(conn, statements::facts(last).returning::<Row>()).await?;
+    let Some(found) = found.into_iter().next() else {
+        return Err(diesel::result::Error::NotFound.into());
+    };
+    let (
+        is_standby,
+        system,
+        wal_file,
+        database,
+        table,
+        has_written,
+        snapshot,
+        durable,
+        oldest_began,
+        has_last,
+    ) = found;
+    if is_standby {
+        return Err(FeedError::Standby);
+    } else if has_written {
+        return Err(FeedError::TransactionHasWritten);
+    }
+    // The name of a file of the log begins with eight digits for the timeline.
+    let timeline = wal_file
+        .get(..8)
+        .and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let (Some(timeline), Some(snapshot)) = (timeline, Snapshot::parse(&snapshot)) else {
+        let unknown = format!("PostgreSQL reports an unknown snapshot or log file: {snapshot}, {wal_file}");
+        return Err(diesel::result::Error::DeserializationError(unknown.into()).into());
+    };
+    Ok(Facts {
+        origin: Origin {
+            system,
+            timeline,
+            database,
+            table,
+        },
+        snapshot,
+        durable,
+        oldest_began,
+        has_last,
+    })
+}
+
+fn lag(frontier: &Frontier, facts: &Facts) -> Lag {
+    let snapshot = &facts.snapshot;
+    let oldest = snapshot.running.first().map(|&tx_id| OldestTransaction {
+        tx_id,
+        behind: snapshot.end.saturating_sub(tx_id).max(0).unsigned_abs(),
+        began: facts.oldest_began,
+    });
+    Lag {
+        unread: frontier.unread(snapshot),
+        open: frontier.running.len(),
+        oldest,
+    }
+}

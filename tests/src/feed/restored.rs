@@ -1,0 +1,79 @@
+//! Rows that another cluster has written, whose transaction ids lie in the future.
+
+use super::{Reader, run, write, written};
+use crate::support::TestDb;
+
+/// Inserts a row as a restore does, with a transaction id that is `ahead` of the server's.
+async fn restore(db: &TestDb, action: &str, ahead: i64) {
+    db.sql(&format!(
+        "INSERT INTO audit_logs (action, tx_id) \
+         VALUES ('{action}', pg_snapshot_xmax(pg_current_snapshot())::text::bigint + {ahead})"
+    ))
+    .await
+    .unwrap();
+}
+
+async fn burn(db: &TestDb, ids: u32) {
+    for _ in 0..ids {
+        db.sql("SELECT pg_current_xact_id()").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rows_from_the_future_come_first_and_never_again() {
+    let db = TestDb::postgres().await;
+    let mut conn = db.connection().await;
+    written(&db, "own").await;
+    for n in 0..20 {
+        restore(&db, &format!("foreign{n:02}"), 10 + n).await;
+    }
+    restore(&db, "far", 1_000_000_000_000).await;
+    let mut now = Reader::from_now(&mut conn).await;
+    let mut reader = Reader::from_beginning().limit(3);
+    let mut all = reader.actions(&mut conn).await;
+    all.sort();
+    let mut expected: Vec<String> = (0..20).map(|n| format!("foreign{n:02}")).collect();
+    expected.insert(0, "far".to_owned());
+    expected.push("own".to_owned());
+    assert_eq!(all, expected);
+    // The server's own transactions reach those ids.
+    let mut own = Vec::new();
+    for n in 0..30 {
+        burn(&db, 2).await;
+        let mut late = db.connection().await;
+        run(&mut late, "BEGIN").await;
+        write(&mut late, &format!("late{n}")).await;
+        written(&db, &format!("next{n}")).await;
+        for reader in [&mut reader, &mut now] {
+            assert_eq!(reader.actions(&mut conn).await, [format!("next{n}")]);
+        }
+        run(&mut late, "COMMIT").await;
+        own.push(format!("late{n}"));
+        for reader in [&mut reader, &mut now] {
+            assert_eq!(reader.actions(&mut conn).await, [format!("late{n}")]);
+        }
+    }
+    assert_eq!(own.len(), 30);
+}
+
+#[tokio::test]
+async fn rows_from_the_future_that_arrive_later_come_when_the_server_gets_there() {
+    let db = TestDb::postgres().await;
+    let mut conn = db.connection().await;
+    let mut reader = Reader::from_now(&mut conn).await;
+    restore(&db, "foreign", 20).await;
+    assert!(reader.rows(&mut conn).await.is_empty());
+    burn(&db, 30).await;
+    assert_eq!(reader.actions(&mut conn).await, ["foreign"]);
+    assert!(reader.rows(&mut conn).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_restored_row_of_the_past_comes_to_new_readers_alone() {
+    let db = TestDb::postgres().await;
+    let mut conn = db.connection().await;
+    let mut reader = Reader::from_now(&mut conn).await;
+    restore(&db, "restored", -5).await;
+    assert!(reader.rows(&mut conn).await.is_empty());
+    assert_eq!(Reader::from_beginning().actions(&mut conn).await, ["restored"]);
+}
