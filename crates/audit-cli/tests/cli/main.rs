@@ -15,7 +15,13 @@ mod malformed_input;
 mod matrix;
 mod migrate;
 mod output;
+mod reading;
+mod show;
 mod spool;
 mod spool_quarantine;
+mod stats;
+#[cfg(target_os = "linux")]
+mod terminal;
+mod trail;
 mod verify;
 mod write;

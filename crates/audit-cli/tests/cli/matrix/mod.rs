@@ -103,11 +103,10 @@ pub(crate) fn cell(verb: &Verb, condition: Condition) -> Cell {
 
 /// Where a verb differs from the others.
 fn exception(verb: &Verb, condition: Condition) -> Option<Cell> {
-    const READERS: [&str; 10] = [
+    const READERS: [&str; 9] = [
         "actions --used",
         "migrate --status",
         "migrate --revert",
-        "list",
         "verify writers",
         "partitions list",
         "retention plan",
@@ -121,6 +120,8 @@ fn exception(verb: &Verb, condition: Condition) -> Option<Cell> {
             Ends(3, &["no archive was compared with the ledger: "])
         }
         (_, "restore --check") => AsUsual,
+        // They record the reading, and show nothing without that.
+        (ReadOnly | LockedFile, "list" | "show" | "stats") => Ends(3, &["this reading cannot be recorded"]),
         // Its findings are the answer, on standard output.
         (NoRight | ReadOnly | Locked, "doctor") => AsUsual,
         (Terminated, "doctor") => NotApplicable("no statement of it waits for longer than 200 ms"),
