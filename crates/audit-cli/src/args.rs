@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use clap::builder::styling::{AnsiColor, Styles};
 
 use crate::{
-    actions, doctor, hash, hold, import, list, migrate, partitions, restore, retention,
+    actions, completions, doctor, hash, hold, import, list, man, migrate, partitions, restore, retention,
     show, spool, stats, verify, write,
 };
 
@@ -182,6 +182,10 @@ pub(crate) enum Command {
     Restore(restore::Args),
     /// Examine whether the trail is protected as intended, and try to break it
     Doctor(doctor::Args),
+    /// Print the completions for a shell
+    Completions(completions::Args),
+    /// Print the manual pages
+    Man(man::Args),
 }
 
 /// Parses a date, a month or a time, in UTC.

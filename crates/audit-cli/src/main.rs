@@ -8,6 +8,7 @@ mod actions;
 mod args;
 mod batch;
 mod cloudtrail;
+mod completions;
 mod database;
 mod doctor;
 mod error;
@@ -19,6 +20,7 @@ mod import;
 mod input;
 mod lines;
 mod list;
+mod man;
 mod migrate;
 mod output;
 mod partitions;
@@ -99,6 +101,8 @@ async fn run_verb(cli: Cli) -> error::CommandResult {
         Command::Retention(args) => retention::run(&database, args).await,
         Command::Hold(args) => hold::run(&database, args).await,
         Command::Restore(args) => restore::run(&database, args).await,
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Doctor(args) => doctor::run(&database, args).await,
     }
 }

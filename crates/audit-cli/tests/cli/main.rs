@@ -9,6 +9,7 @@ mod fixture;
 mod hash;
 mod hostile;
 mod import;
+mod install;
 mod list;
 mod maintenance;
 mod malformed_input;

@@ -17,7 +17,7 @@ mod world;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub(crate) use verbs::{VERBS, Verb};
+pub(crate) use verbs::{VERBS, Verb, verbs_of_the_command};
 pub(crate) use world::{Session, World, server};
 
 /// The longest that a command may take on a machine under load. The documented limits are far shorter.
@@ -68,7 +68,14 @@ use Cell::{AsUsual, Ends, NotApplicable};
 use Condition::*;
 
 /// The verbs that use no database with these arguments.
-const WITHOUT_DATABASE: [&str; 4] = ["actions", "hash", "spool status", "spool quarantine"];
+const WITHOUT_DATABASE: [&str; 6] = [
+    "actions",
+    "hash",
+    "spool status",
+    "spool quarantine",
+    "completions",
+    "man",
+];
 
 /// The first words of the verbs that are for PostgreSQL only.
 const MAINTENANCE: [&str; 4] = ["partitions", "retention", "hold", "restore"];

@@ -44,6 +44,8 @@ pub(crate) const VERBS: &[Verb] = &[
         ..verb("actions --used", "actions --used")
     },
     verb("hash", "hash alice"),
+    verb("completions", "completions elvish"),
+    verb("man", "man list"),
     // The directory has a quarantine.
     Verb {
         usual: 1,
