@@ -116,7 +116,8 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The error of a query, after the query with the place in it. What is shown differently would have it elsewhere.
+/// The error of a query, after the query with the place in it. A query with characters or a password that are replaced
+/// would have the place elsewhere, and is not shown.
 fn pointed(query: &str, error: &ParseError) -> CliError {
     if output::safe(query) == query {
         let pointed = error.pointed();

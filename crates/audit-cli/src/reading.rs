@@ -1,4 +1,4 @@
-//! What the verbs that show entries have in common: the pager, the tenant, and the record that the trail was read.
+//! The common parts of the verbs that show entries: the pager, the tenant, and the record that the trail was read.
 
 use audit_ops::{OpsError, session};
 use db_services::audit::Reading;

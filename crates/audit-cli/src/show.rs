@@ -29,7 +29,7 @@ Examples:
 
 `auditlog list` prints the ids: with --ids, with --json, and where the output is wide enough or no terminal.
 
-Columns without a value are left out; --json has all of them. What an operation has changed is shown as lines with - and +. \
+Columns without a value are left out; --json has all of them. Changes are lines with - and +. \
 The commands at the end find the entries of the same request, operation, trace, actor and resource. On a terminal, times \
 are those of --time-zone, otherwise UTC.
 

@@ -7,8 +7,7 @@ use serde_json::{Map, Value};
 use crate::error::CliError;
 use crate::output::{self, json_text, print_line};
 
-/// Prints metadata. What no parser of this program can hold (a number beyond `f64`, thousands of levels) is printed as the
-/// text that it is.
+/// Prints metadata. JSON that the parser cannot hold (a number beyond `f64`, thousands of levels) is printed as its text.
 pub(super) fn show(json: &JsonText) -> Result<(), CliError> {
     let mut members = match json.parse() {
         Ok(Value::Object(members)) => members,
