@@ -111,10 +111,7 @@ pub(crate) fn terms_last(arguments: Vec<OsString>) -> Vec<OsString> {
     }
     let end = arguments.iter().position(|argument| argument == "--");
     let (before, behind) = arguments.split_at(end.unwrap_or(arguments.len()));
-    let (terms, mut sorted): (Vec<_>, Vec<_>) = before
-        .iter()
-        .cloned()
-        .partition(|argument| is_negated_term(argument));
+    let (terms, mut sorted): (Vec<_>, Vec<_>) = before.iter().cloned().partition(is_negated_term);
     if !terms.is_empty() || end.is_some() {
         sorted.push("--".into());
     }
