@@ -70,7 +70,7 @@ impl Position {
 }
 
 /// A row, and its time as the database stores it: a row may claim infinity.
-type Keyed = (AuditLog, i64);
+pub(super) type Keyed = (AuditLog, i64);
 
 impl AuditQuery {
     /// Returns at most `limit` rows from `position` on.
@@ -191,7 +191,7 @@ impl AuditQuery {
     }
 }
 
-async fn load(conn: &mut Connection, sql: Sql) -> Result<Vec<Keyed>, Failure> {
+pub(super) async fn load(conn: &mut Connection, sql: Sql) -> Result<Vec<Keyed>, Failure> {
     type OnPostgres = (<schema::audit_logs::table as AsQuery>::SqlType, Timestamptz);
     type OnSqlite = (<sqlite::schema::audit_logs::table as AsQuery>::SqlType, BigInt);
     match conn {
