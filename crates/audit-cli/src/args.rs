@@ -4,10 +4,12 @@
 use std::ffi::OsString;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use clap::CommandFactory;
 use clap::builder::styling::{AnsiColor, Styles};
 
 use crate::{
-    actions, doctor, hash, hold, import, list, migrate, partitions, restore, retention, spool, verify, write,
+    actions, completions, doctor, hash, hold, import, list, man, migrate, partitions, restore, retention,
+    show, spool, stats, verify, write,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -26,6 +28,8 @@ const STYLES: Styles = Styles::styled()
 Examples:
   auditlog write --action auth.login --actor alice     a first entry, in ./audit.db
   auditlog list                                        show it
+  auditlog list actor:alice since:7d -outcome:success  what failed for alice in the last week?
+  auditlog stats since:30d --by actor                  who did how much?
   auditlog --database-url postgres://app@localhost/shop migrate
   auditlog import cloudtrail 2023-07-10/*.json.gz
   auditlog verify writers                              is anything missing?
@@ -82,6 +86,57 @@ pub(crate) fn color(arguments: &[OsString]) -> anstream::ColorChoice {
     }
 }
 
+/// The verbs whose words are a query.
+const WITH_QUERY: [&str; 2] = ["list", "stats"];
+
+/// The verb of a command line: the first argument that is one. Behind an unknown option clap finds none.
+pub(crate) fn verb(arguments: &[OsString]) -> Option<String> {
+    let verbs: Vec<_> = Cli::command()
+        .get_subcommands()
+        .map(|verb| verb.get_name().to_owned())
+        .collect();
+    let found = arguments
+        .iter()
+        .skip(1)
+        .find(|argument| verbs.iter().any(|verb| **argument == **verb));
+    found.and_then(|verb| verb.to_str()).map(str::to_owned)
+}
+
+/// Moves the negated terms of a query (`-outcome:success`) behind `--`, where they are no options. clap's
+/// `allow_hyphen_values` would take each option behind the first term for a term.
+pub(crate) fn terms_last(arguments: Vec<OsString>) -> Vec<OsString> {
+    let has_query = verb(&arguments).is_some_and(|verb| WITH_QUERY.contains(&&*verb));
+    if !has_query {
+        return arguments;
+    }
+    let end = arguments.iter().position(|argument| argument == "--");
+    let (before, behind) = arguments.split_at(end.unwrap_or(arguments.len()));
+    let (terms, mut sorted): (Vec<_>, Vec<_>) = before
+        .iter()
+        .cloned()
+        .partition(|argument| is_negated_term(argument));
+    if !terms.is_empty() || end.is_some() {
+        sorted.push("--".into());
+    }
+    sorted.extend(terms);
+    sorted.extend(behind.iter().skip(1).cloned());
+    sorted
+}
+
+/// Whether an argument is no option: those of one letter are `-h` and, with a number, `-n`.
+fn is_negated_term(argument: &OsString) -> bool {
+    let text = argument.to_string_lossy();
+    match text.strip_prefix('-') {
+        Some(term) if !term.starts_with('-') => {
+            let number = term
+                .strip_prefix('n')
+                .map(|number| number.trim_start_matches('='));
+            term.len() > 1 && !number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        }
+        _ => false,
+    }
+}
+
 /// Which database to use.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DatabaseArgs {
@@ -99,8 +154,12 @@ pub(crate) enum Command {
     Write(Box<write::Args>),
     /// Import the audit events of another system
     Import(import::Args),
-    /// Show the newest entries
+    /// Show the entries that a query asks for
     List(list::Args),
+    /// Show one entry with all that it has
+    Show(show::Args),
+    /// Count entries by time and by the values of a column
+    Stats(stats::Args),
     /// Show the declared actions, and compare them with those of the trail
     Actions(actions::Args),
     /// Print the digest by which a hashed value is found
@@ -123,6 +182,10 @@ pub(crate) enum Command {
     Restore(restore::Args),
     /// Examine whether the trail is protected as intended, and try to break it
     Doctor(doctor::Args),
+    /// Print the completions for a shell
+    Completions(completions::Args),
+    /// Print the manual pages
+    Man(man::Args),
 }
 
 /// Parses a date, a month or a time, in UTC.
@@ -142,6 +205,31 @@ pub(crate) fn date(text: &str) -> Result<DateTime<Utc>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn negated_terms_are_no_options() {
+        let sorted = |line: &str| {
+            let arguments = line.split(' ').map(OsString::from).collect();
+            let sorted: Vec<_> = terms_last(arguments)
+                .into_iter()
+                .map(|argument| argument.into_string().unwrap())
+                .collect();
+            sorted.join(" ")
+        };
+        for (line, expected) in [
+            ("auditlog list -a:b c --json", "auditlog list c --json -- -a:b"),
+            (
+                "auditlog list -n 5 -n5 -h -needle",
+                "auditlog list -n 5 -n5 -h -- -needle",
+            ),
+            ("auditlog list a -- -b c", "auditlog list a -- -b c"),
+            ("auditlog list -a -b:c -- d", "auditlog list -a -- -b:c d"),
+            ("auditlog doctor -a:b", "auditlog doctor -a:b"),
+            ("auditlog list --limt 5", "auditlog list --limt 5"),
+        ] {
+            assert_eq!(sorted(line), expected);
+        }
+    }
 
     #[test]
     fn a_date_is_a_day_a_month_or_a_time() {

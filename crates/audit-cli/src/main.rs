@@ -8,6 +8,7 @@ mod actions;
 mod args;
 mod batch;
 mod cloudtrail;
+mod completions;
 mod database;
 mod doctor;
 mod error;
@@ -19,15 +20,21 @@ mod import;
 mod input;
 mod lines;
 mod list;
+mod man;
 mod migrate;
 mod output;
 mod partitions;
+mod query_args;
+mod reading;
 mod records;
 mod restore;
 mod retention;
+mod show;
 mod spool;
+mod stats;
 mod verify;
 mod write;
+mod zone;
 
 use std::any::Any;
 use std::env::VarError;
@@ -36,12 +43,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use args::{Cli, Command};
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use error::CliError;
 use log::Level;
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().collect();
+    let arguments = args::terms_last(std::env::args_os().collect());
     args::color(&arguments).write_global();
     let verdict = match Cli::try_parse_from(&arguments) {
         Ok(cli) => run(cli),
@@ -84,6 +91,8 @@ async fn run_verb(cli: Cli) -> error::CommandResult {
         Command::Write(args) => write::run(&database, *args).await,
         Command::Import(args) => import::run(&database, args).await,
         Command::List(args) => list::run(&database, args).await,
+        Command::Show(args) => show::run(&database, args).await,
+        Command::Stats(args) => stats::run(&database, args).await,
         Command::Actions(args) => actions::run(&database, args).await,
         Command::Hash(args) => hash::run(&args),
         Command::Spool(args) => spool::run(&database, args).await,
@@ -92,6 +101,8 @@ async fn run_verb(cli: Cli) -> error::CommandResult {
         Command::Retention(args) => retention::run(&database, args).await,
         Command::Hold(args) => hold::run(&database, args).await,
         Command::Restore(args) => restore::run(&database, args).await,
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Doctor(args) => doctor::run(&database, args).await,
     }
 }
@@ -175,24 +186,9 @@ fn usage_error(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         // There is nowhere to report that standard error cannot be written to.
         let _ = error.print();
     }
-    ExitCode::from(if is_doctor(arguments) {
+    ExitCode::from(if args::verb(arguments).is_some_and(|verb| verb == "doctor") {
         error::FAILED
     } else {
         error::USAGE
     })
-}
-
-/// Whether invalid arguments are those of `doctor`. Behind an unknown option clap finds no verb: it is the first
-/// argument that is one.
-fn is_doctor(arguments: &[OsString]) -> bool {
-    let verbs: Vec<_> = Cli::command()
-        .get_subcommands()
-        .map(|verb| verb.get_name().to_owned())
-        .collect();
-    let is_verb = |argument: &&OsString| verbs.iter().any(|verb| **argument == **verb);
-    arguments
-        .iter()
-        .skip(1)
-        .find(is_verb)
-        .is_some_and(|verb| verb == "doctor")
 }

@@ -30,6 +30,13 @@ pub enum OpsError {
     /// The database refused the operation, or did not answer. The message is the server's, with its hint.
     #[error("{}", server_message(.0))]
     Database(#[from] Error),
+    /// The trail was read, and the database does not take the record of that.
+    #[error(
+        "this reading cannot be recorded in the trail, so nothing is shown: {}; {}",
+        server_message(.0),
+        remedy_of_record(.0)
+    )]
+    NotRecorded(Error),
     /// Another session held a lock for longer than this one may wait.
     #[error("{}", locked(.holders.as_deref(), .cause))]
     Locked {
@@ -102,6 +109,14 @@ pub enum OpsError {
         /// One of them: its id and time, or the beginning of its line.
         row: String,
     },
+}
+
+/// What to do where a reading cannot be recorded.
+fn remedy_of_record(error: &Error) -> &'static str {
+    match error.to_string().contains("audit_record_reading") {
+        true => "run `auditlog migrate`, or read without a record (--no-record)",
+        false => "on a standby or a read-only database, read without a record (--no-record)",
+    }
 }
 
 /// What is wrong with an archive, or prevents writing one.

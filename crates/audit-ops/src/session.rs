@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use db_services::audit::Reading;
 use db_services::client::{Connection, Database, DatabaseError};
 use diesel::QueryableByName;
 use diesel::connection::CacheSize;
@@ -148,6 +149,37 @@ pub async fn bounded_long<T, E: Into<OpsError>>(
         answered(limit, work(conn)).await
     })
     .await
+}
+
+/// Names the tenant whose rows the policy for readers shows, until the transaction ends. Only that role is limited by it.
+/// Nothing on SQLite, which has no roles.
+///
+/// # Errors
+/// When the database does not answer.
+///
+/// # Cancel safety
+/// As the transaction in which it is.
+pub async fn set_tenant(conn: &mut Connection, tenant: &str) -> Result<(), OpsError> {
+    if let Connection::Postgres(conn) = conn {
+        let set = diesel::sql_query("SELECT set_config('audit.tenant_id', $1, true)");
+        set.bind::<Text, _>(tenant).execute(conn).await?;
+    }
+    Ok(())
+}
+
+/// Records in the trail that it was read, in the transaction that has read it.
+///
+/// # Errors
+/// [`OpsError::NotRecorded`] if the database does not take the record: then nothing should be shown.
+///
+/// # Cancel safety
+/// As the transaction in which it is.
+pub async fn record_reading(conn: &mut Connection, reading: &Reading) -> Result<(), OpsError> {
+    let recorded = db_services::audit::record_reading(conn, reading).await;
+    recorded.map_err(|error| match is_lock_timeout(&error) {
+        true => error.into(),
+        false => OpsError::NotRecorded(error),
+    })
 }
 
 /// Does work of many statements in a transaction. The work has to wait for each answer by [`answered`], with the limit

@@ -166,6 +166,8 @@ attacks! {
         "audit_logs_create_table" Done "SELECT audit_logs_create_table(current_schema() || '.one_more')"
         "audit_logs_lock_exclusively" Done "SELECT audit_logs_lock_exclusively(ARRAY['audit_logs_2001_02'::regclass])"
         "audit_logs_lookup" Done "SELECT audit_logs_lookup(ARRAY[gen_random_uuid()], ARRAY[now()], ARRAY[NULL::uuid], ARRAY[NULL::bigint])"
+        "audit_record_reading" Done "SELECT audit_record_reading('audit.viewed', 'actor:alice', 1, 'alice')"
+        "audit_record_reading for another action" Done "SELECT audit_record_reading('auth.login', 'x', 1, 'alice')"
         "audit_logs_create_partition" Done "SELECT audit_logs_create_partition('2041-01-01')"
         "audit_qualify_functions" Done "SELECT audit_qualify_functions()"
         "audit_revoke_all" Done "SELECT audit_revoke_all('TABLE', 'audit_logs'::regclass)"

@@ -3,6 +3,7 @@
 //! Everything that the command prints goes through this module. A failing output never ends the command in the
 //! middle of its work, and never changes its verdict: [`finish`] decides about the exit code at the end.
 
+mod pager;
 mod printable;
 mod progress;
 mod table;
@@ -13,15 +14,18 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use anstream::{AutoStream, ColorChoice};
+use anstyle::Style;
 use clap::builder::StyledStr;
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use crate::error::{CliError, FAILED};
+use pager::Pager;
+pub(crate) use pager::paged;
 pub(crate) use printable::printable;
 use printable::{masked, without_secrets};
 pub(crate) use progress::{progress, spinner};
-pub(crate) use table::{Cell, table};
+pub(crate) use table::{Cell, fitting_table, outcome_style, shortened_id, table, terminal_width};
 
 /// Prints a line to standard output, with the arguments of `format!`.
 macro_rules! print_line {
@@ -38,6 +42,8 @@ pub(crate) use {print_line, print_note};
 /// What became of standard output.
 enum Stdout {
     Open,
+    /// A pager reads what is printed.
+    Paged(Pager),
     /// The reader closed the pipe (`| head`). It wants no more, so this is no error.
     Closed,
     /// A write failed, for example because the disk is full.
@@ -46,15 +52,39 @@ enum Stdout {
 
 static STDOUT: Mutex<Stdout> = Mutex::new(Stdout::Open);
 
+/// Whether standard output is a terminal.
+pub(crate) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// Prints a line. Control characters are replaced.
 pub(crate) fn text(line: &str) {
     raw_line(&printable::lines(line));
 }
 
+/// Prints a text in a style, where standard output shows styles. Control characters are replaced.
+pub(crate) fn styled(style: Style, line: &str) {
+    styled_after("", style, line);
+}
+
+/// The same after a text without a style.
+pub(crate) fn styled_after(text: &str, style: Style, styled: &str) {
+    let (text, styled) = (printable::lines(text), printable::lines(styled));
+    match AutoStream::choice(&std::io::stdout()) {
+        ColorChoice::Never => raw_line(&format!("{text}{styled}")),
+        _ => raw_line(&format!("{text}{style}{styled}{style:#}")),
+    }
+}
+
 /// Prints a value as a line of JSON. Control characters and those that change the writing direction are escaped.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), CliError> {
-    raw_line(&printable::json(serde_json::to_string(value)?));
+    raw_line(&json_text(value)?);
     Ok(())
+}
+
+/// A value as JSON in one line, with the same characters escaped.
+pub(crate) fn json_text(value: &(impl Serialize + ?Sized)) -> Result<String, CliError> {
+    Ok(printable::json(serde_json::to_string(value)?))
 }
 
 /// Prints clap's help, with its styles where standard output shows them.
@@ -68,14 +98,19 @@ pub(crate) fn help(text: &StyledStr) {
 /// Prints a line as it is. After the first error nothing more is printed.
 fn raw_line(line: &str) {
     let mut state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
-    if !matches!(*state, Stdout::Open) {
-        return;
-    }
-    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
-        *state = match error.kind() {
+    let written = match &mut *state {
+        Stdout::Open => writeln!(std::io::stdout(), "{line}"),
+        Stdout::Paged(pager) => writeln!(pager.input, "{line}"),
+        Stdout::Closed | Stdout::Failed(_) => return,
+    };
+    if let Err(error) = written {
+        let failed = match error.kind() {
             ErrorKind::BrokenPipe => Stdout::Closed,
             _ => Stdout::Failed(error),
         };
+        if let Stdout::Paged(pager) = std::mem::replace(&mut *state, failed) {
+            pager.wait();
+        }
     }
 }
 
@@ -97,10 +132,15 @@ pub(crate) fn safe(line: &str) -> String {
     masked(&printable(&without_secrets(line))).into_owned()
 }
 
-/// The exit code of the command: `verdict`, unless standard output could not be written.
+/// The exit code of the command: `verdict`, unless standard output could not be written. Waits for the pager.
 pub(crate) fn finish(verdict: ExitCode) -> ExitCode {
-    match &*STDOUT.lock().unwrap_or_else(PoisonError::into_inner) {
+    let mut state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    match std::mem::replace(&mut *state, Stdout::Closed) {
         Stdout::Open | Stdout::Closed => verdict,
+        Stdout::Paged(pager) => {
+            pager.wait();
+            verdict
+        }
         Stdout::Failed(error) => {
             print_note!("auditlog: standard output is incomplete: {error}");
             ExitCode::from(FAILED)

@@ -76,12 +76,7 @@ impl Cell {
 
     /// An outcome in its colour.
     pub(crate) fn outcome(outcome: &str) -> Self {
-        Self::plain(outcome).colored(match outcome {
-            "success" => AnsiColor::Green,
-            "denied" => AnsiColor::Red,
-            "failure" => AnsiColor::Yellow,
-            _ => AnsiColor::White,
-        })
+        Self::plain(outcome).colored(outcome_color(outcome))
     }
 
     fn colored(self, color: AnsiColor) -> Self {
@@ -94,6 +89,27 @@ impl Cell {
     fn width(&self) -> usize {
         self.text.width()
     }
+
+    fn wished_width(&self) -> usize {
+        match self.shortening {
+            Shortening::Never => self.width(),
+            Shortening::Middle | Shortening::End => self.width().min(WISHED_WIDTH),
+        }
+    }
+}
+
+fn outcome_color(outcome: &str) -> AnsiColor {
+    match outcome {
+        "success" => AnsiColor::Green,
+        "denied" => AnsiColor::Red,
+        "failure" => AnsiColor::Yellow,
+        _ => AnsiColor::White,
+    }
+}
+
+/// The style of an outcome outside of a table.
+pub(crate) fn outcome_style(outcome: &str) -> Style {
+    outcome_color(outcome).on_default()
 }
 
 /// Prints an aligned table on a terminal, otherwise lines with tabs between the columns.
@@ -109,6 +125,70 @@ pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<Cell>>) {
         let cells: Vec<_> = row.iter().map(|cell| painted(cell, has_color)).collect();
         raw_line(&cells.join("\t"));
     }
+}
+
+/// The narrowest that a column is wished to be, before another one is left out.
+const WISHED_WIDTH: usize = 14;
+
+/// As [`table`]. On a terminal, columns of `droppable` are left out: those in which no row has a value, and, one after
+/// the other, as many as it takes until the others are readable.
+pub(crate) fn fitting_table(header: &[&str], rows: Vec<Vec<Cell>>, droppable: &[&str]) {
+    if !std::io::stdout().is_terminal() {
+        return table(header, rows.into_iter());
+    }
+    let kept = fitting(header, &rows, droppable, terminal_width());
+    let header: Vec<_> = header
+        .iter()
+        .zip(&kept)
+        .filter(|(_, kept)| **kept)
+        .map(|(title, _)| *title)
+        .collect();
+    let rows = rows.into_iter().map(|row| {
+        let cells = row.into_iter().zip(&kept).filter(|(_, kept)| **kept);
+        cells.map(|(cell, _)| cell).collect()
+    });
+    table(&header, rows);
+}
+
+/// Which columns fit.
+fn fitting(header: &[&str], rows: &[Vec<Cell>], droppable: &[&str], terminal: usize) -> Vec<bool> {
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(Cell::wished_width).max().unwrap_or(0)
+        })
+        .collect();
+    let mut kept: Vec<bool> = header
+        .iter()
+        .zip(&widths)
+        .map(|(title, width)| *width > 0 || !droppable.contains(title))
+        .collect();
+    for dropped in droppable {
+        let needed = header.iter().zip(&widths).zip(&kept).filter(|(_, kept)| **kept);
+        let needed: usize = needed
+            .map(|((title, width), _)| title.width().max(*width) + PADDING)
+            .sum();
+        if needed <= terminal {
+            break;
+        }
+        if let Some(column) = header.iter().position(|title| title == dropped) {
+            kept[column] = false;
+        }
+    }
+    kept
+}
+
+/// The width of the terminal that standard output is.
+#[cfg(unix)]
+pub(crate) fn terminal_width() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    let columns = size.map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { DEFAULT_WIDTH } else { columns }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn terminal_width() -> usize {
+    Table::new().width().map_or(DEFAULT_WIDTH, usize::from)
 }
 
 fn painted(cell: &Cell, has_color: bool) -> String {
@@ -130,8 +210,7 @@ fn aligned(header: &[&str], mut rows: Vec<Vec<Cell>>, has_color: bool) -> String
         true => table.enforce_styling(),
         false => table.force_no_tty(),
     };
-    let terminal = Table::new().width().map_or(DEFAULT_WIDTH, usize::from);
-    shorten(header, &mut rows, terminal);
+    shorten(header, &mut rows, terminal_width());
     table.set_header(
         header
             .iter()
@@ -186,6 +265,11 @@ fn widest(columns: &[usize], available: usize) -> usize {
         .unwrap_or(MIN_WIDTH)
 }
 
+/// An id of at most this width, shortened in the middle, and printable.
+pub(crate) fn shortened_id(text: &str, width: usize) -> String {
+    shortened(&printable(text), width, width / 2)
+}
+
 /// A text of at most this width: its begin, `…`, and its end of at most `tail`.
 fn shortened(text: &str, width: usize, tail: usize) -> String {
     if text.width() <= width {
@@ -224,6 +308,29 @@ mod tests {
         assert_eq!(shortened("0190f3a1-7b2c", 9, 4), "0190…7b2c");
         assert_eq!(shortened("日本語日本語", 7, 3), "日本…語");
         assert_eq!(shortened("a long sentence", 7, 0), "a long…");
+    }
+
+    #[test]
+    fn columns_are_left_out_until_the_others_are_readable() {
+        let header = ["time", "actor", "tenant", "id"];
+        let row = || {
+            vec![
+                Cell::plain("2026-11-29 08:10:38"),
+                Cell::id("alice@example.org"),
+                Cell::id("acme"),
+                Cell::plain("0190f3a1-7b2c-7000-8000-0123456789ab"),
+            ]
+        };
+        let kept = |terminal| fitting(&header, &[row()], &["id", "tenant"], terminal);
+        assert_eq!(kept(160), [true, true, true, true]);
+        assert_eq!(kept(80), [true, true, true, false]);
+        assert_eq!(kept(40), [true, true, false, false]);
+        let mut empty = row();
+        empty[2] = Cell::id("");
+        assert_eq!(
+            fitting(&header, &[empty], &["tenant"], 160),
+            [true, true, false, true]
+        );
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl CliFixture {
 
     /// The rows as JSON, the newest first.
     pub(crate) fn rows(&self) -> Vec<serde_json::Value> {
-        let (code, out, err) = self.run(&["list", "--json", "-n", "10000"]);
+        let (code, out, err) = self.run(&["list", "--no-record", "--json", "-n", "10000"]);
         assert_eq!(code, 0, "{err}");
         out.lines()
             .map(|line| serde_json::from_str(line).unwrap())

@@ -31,7 +31,7 @@ fn a_file_name_that_is_no_unicode_is_a_name_like_any_other() {
     let (code, _, err) = run_os(&cli, &["write".as_ref(), absent]);
     assert!(code == 3 && err.contains("\u{fffd}.ndjson"), "{code} {err}");
     let (code, _, err) = run_os(&cli, &["list".as_ref(), absent]);
-    assert!(code == 2 && err.contains("unexpected argument"), "{code} {err}");
+    assert!(code == 2 && err.contains("invalid UTF-8"), "{code} {err}");
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn no_password_and_no_control_character_is_echoed() {
         &["doctor", "--markdown", "postgres://u:hush@db.example/report.md"],
         &["spool", "--dir", "sqlite://u:hush@x", "status"],
         &["write", "\x1b[2Jabsent\u{202E}"],
-        &["list", "\x1b[2J\u{9b}"],
+        &["list", "\x1b[2J\u{9b}:x"],
     ] {
         let (code, out, err) = cli.run(arguments);
         assert!(code > 0 && !err.is_empty(), "{arguments:?}");

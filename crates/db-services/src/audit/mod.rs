@@ -15,6 +15,7 @@
 //! 8. [`scrub`] keeps secrets out of all entries.
 //! 9. [`latest`] and [`count`] read the trail back; inside of [`for_tenant`] they see one tenant's rows.
 //!    [`action_usage`] counts the entries of each action. [`query`] has filters, pages, counts and a query language.
+//! 10. [`record_reading`] records that somebody has read the trail.
 //!
 //! | | a killed process loses | a database outage loses |
 //! | --- | --- | --- |
@@ -70,6 +71,7 @@ mod partitions;
 mod pg_values;
 pub mod query;
 mod raw_json;
+mod reading;
 mod records;
 mod row;
 pub mod scrub;
@@ -98,6 +100,7 @@ pub use metadata::Metadata;
 pub use operation::{Operation, begin, observe};
 pub use partitions::ensure_partitions;
 pub use query::{count, latest, latest_with_records};
+pub use reading::{Reading, record_reading};
 pub use single::{InsertFailure, SingleInserter};
 pub use spool::SpoolError;
 pub use tenant::{TenantError, for_tenant};

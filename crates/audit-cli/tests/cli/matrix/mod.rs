@@ -17,7 +17,7 @@ mod world;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub(crate) use verbs::{VERBS, Verb};
+pub(crate) use verbs::{VERBS, Verb, verbs_of_the_command};
 pub(crate) use world::{Session, World, server};
 
 /// The longest that a command may take on a machine under load. The documented limits are far shorter.
@@ -68,7 +68,14 @@ use Cell::{AsUsual, Ends, NotApplicable};
 use Condition::*;
 
 /// The verbs that use no database with these arguments.
-const WITHOUT_DATABASE: [&str; 4] = ["actions", "hash", "spool status", "spool quarantine"];
+const WITHOUT_DATABASE: [&str; 6] = [
+    "actions",
+    "hash",
+    "spool status",
+    "spool quarantine",
+    "completions",
+    "man",
+];
 
 /// The first words of the verbs that are for PostgreSQL only.
 const MAINTENANCE: [&str; 4] = ["partitions", "retention", "hold", "restore"];
@@ -103,11 +110,10 @@ pub(crate) fn cell(verb: &Verb, condition: Condition) -> Cell {
 
 /// Where a verb differs from the others.
 fn exception(verb: &Verb, condition: Condition) -> Option<Cell> {
-    const READERS: [&str; 10] = [
+    const READERS: [&str; 9] = [
         "actions --used",
         "migrate --status",
         "migrate --revert",
-        "list",
         "verify writers",
         "partitions list",
         "retention plan",
@@ -121,6 +127,8 @@ fn exception(verb: &Verb, condition: Condition) -> Option<Cell> {
             Ends(3, &["no archive was compared with the ledger: "])
         }
         (_, "restore --check") => AsUsual,
+        // They record the reading, and show nothing without that.
+        (ReadOnly | LockedFile, "list" | "show" | "stats") => Ends(3, &["this reading cannot be recorded"]),
         // Its findings are the answer, on standard output.
         (NoRight | ReadOnly | Locked, "doctor") => AsUsual,
         (Terminated, "doctor") => NotApplicable("no statement of it waits for longer than 200 ms"),

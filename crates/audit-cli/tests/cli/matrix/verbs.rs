@@ -34,6 +34,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("write", "write lines.ndjson"),
     verb("import cloudtrail", "import cloudtrail log.json"),
     verb("list", "list"),
+    verb("show", "show 018f3a2e-7b1c-7def-8000-000000000001"),
+    verb("stats", "stats"),
     verb("verify writers", "verify writers"),
     verb("actions", "actions"),
     // Nothing declares the actions of the trail.
@@ -42,6 +44,8 @@ pub(crate) const VERBS: &[Verb] = &[
         ..verb("actions --used", "actions --used")
     },
     verb("hash", "hash alice"),
+    verb("completions", "completions elvish"),
+    verb("man", "man list"),
     // The directory has a quarantine.
     Verb {
         usual: 1,

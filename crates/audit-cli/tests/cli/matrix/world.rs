@@ -103,7 +103,9 @@ impl World {
     pub(crate) fn new() -> Self {
         let url = server().migrated().unwrap();
         let holds = "SELECT audit_hold_add('r', 'nobody') FROM generate_series(1, 20)";
-        Session::open(&url).batch(&format!("{}; {holds}", rows_of(14)));
+        // The one that `show` shows.
+        let known = "INSERT INTO audit_logs (id, action, tenant_id) VALUES ('018f3a2e-7b1c-7def-8000-000000000001', 'row', 't')";
+        Session::open(&url).batch(&format!("{}; {holds}; {known}", rows_of(14)));
         let next_hold = AtomicUsize::new(1);
         Self { url, next_hold }
     }

@@ -7,13 +7,14 @@ use super::session::Session;
 use crate::doctor::{Code, DoctorError, Finding, Severity};
 
 /// The names of the migrations.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "2026-11-29-000001_audit_logs",
     "2026-11-29-000002_partitions",
     "2026-11-29-000003_roles_and_tenants",
     "2026-11-29-000004_retention",
     "2026-11-29-000005_look_ups",
     "2026-11-29-000006_feed",
+    "2026-11-29-000007_views",
 ];
 
 /// The version that diesel derives from the name of a migration's directory.

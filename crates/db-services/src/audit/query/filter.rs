@@ -229,6 +229,16 @@ impl AuditFilter {
     pub fn without_records(self) -> Self {
         self.and(!Condition::action("audit.*"))
     }
+
+    /// Whether a condition asks for an action that begins with `audit.`: then
+    /// [`without_records`](Self::without_records) would leave out what is asked for.
+    pub fn asks_for_records(&self) -> bool {
+        self.conditions.iter().any(|condition| {
+            matches!(&condition.test,
+                Test::Equals(Column::Action, action) | Test::BeginsWith(Column::Action, action)
+                    if !condition.is_negated && action.starts_with("audit."))
+        })
+    }
 }
 
 impl FromIterator<Condition> for AuditFilter {

@@ -73,7 +73,7 @@ impl Position {
 }
 
 /// A row, and its time as the database stores it: a row may claim infinity.
-type Keyed = (AuditLog, i64);
+pub(super) type Keyed = (AuditLog, i64);
 
 impl AuditQuery {
     /// Returns at most `limit` rows from `position` on.
@@ -214,7 +214,11 @@ fn push_behind(sql: &mut Sql, cursor: &Cursor, order: Order) {
     sql.push(after).bind(Value::Id(cursor.id)).push(")");
 }
 
-async fn load(conn: &mut Connection, sql: Sql, limit: Option<Duration>) -> Result<Vec<Keyed>, Failure> {
+pub(super) async fn load(
+    conn: &mut Connection,
+    sql: Sql,
+    limit: Option<Duration>,
+) -> Result<Vec<Keyed>, Failure> {
     type OnPostgres = (<schema::audit_logs::table as AsQuery>::SqlType, Timestamptz);
     type OnSqlite = (<sqlite::schema::audit_logs::table as AsQuery>::SqlType, BigInt);
     match conn {

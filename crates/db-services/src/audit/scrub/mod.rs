@@ -79,6 +79,11 @@ pub(super) fn scrub_text(text: String) -> String {
     scrubbed.unwrap_or(text)
 }
 
+/// Whether this is the name of a secret.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    rules::current().is_some_and(|scrubber| scrubber.names().is_secret(name))
+}
+
 /// Replaces the secrets of an entry.
 pub(super) fn scrub(entry: &mut AuditEntry) {
     let Some(scrubber) = rules::current() else { return };

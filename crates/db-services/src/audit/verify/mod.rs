@@ -12,6 +12,9 @@
 //! | `audit.entries_duplicate` | `ranges` (`[first, last]`), `count`: entries whose id and time are stored under another number | as soon as it can write |
 //! | `audit.writer_stopped` | `last_seq` | at a clean end |
 //!
+//! Records of readings ([`record_reading`](crate::audit::record_reading)) have such an action too (`audit.viewed`,
+//! `audit.exported`), and no writer.
+//!
 //! A writer that replays the spool of one that ended declares its rejected and duplicate entries under that
 //! writer's id. A number may therefore be declared more than once.
 //!

@@ -1,0 +1,85 @@
+//! What the verbs that show entries have in common: the pager, the tenant, and the record that the trail was read.
+
+use audit_ops::{OpsError, session};
+use db_services::audit::Reading;
+use db_services::audit::query::QueryError;
+use db_services::client::Connection;
+
+use crate::args::DatabaseArgs;
+use crate::database::{connect, open_existing, open_to_read};
+use crate::error::{CliError, USAGE};
+use crate::output;
+
+/// The options of these verbs, for their help.
+pub(crate) const RECORDED: &str = "\
+The reading is recorded in the trail before anything is shown (action audit.viewed): the query without secrets, the number \
+of entries, the login, and the user of this machine (USER) on whose behalf it reads. `auditlog list action:audit.viewed` \
+shows who looked at the trail. Where the record cannot be written, as on a standby or a read-only file, nothing is shown \
+(exit code 3): --no-record reads without a record.";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReadArgs {
+    /// Do not record in the trail that it was read
+    #[arg(long)]
+    no_record: bool,
+    /// Use no pager on a terminal
+    #[arg(long)]
+    no_pager: bool,
+}
+
+impl ReadArgs {
+    /// Connects to read, and to write the record. An SQLite file is not changed without one.
+    pub(crate) async fn connect(&self, args: &DatabaseArgs) -> Result<Connection, CliError> {
+        if self.no_record {
+            return connect(&open_to_read(args)?).await;
+        }
+        let database = open_existing(args)?;
+        let connected = connect(&database).await;
+        match database.sqlite_path() {
+            Some(_) => connected.map_err(|error| {
+                error.in_context("cannot record this reading (--no-record reads without a record)")
+            }),
+            None => connected,
+        }
+    }
+
+    /// Records a reading, in the transaction that has read.
+    pub(crate) async fn record(&self, conn: &mut Connection, reading: Reading) -> Result<(), OpsError> {
+        if self.no_record {
+            return Ok(());
+        }
+        let user = ["USER", "LOGNAME", "USERNAME"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+        let reading = match user {
+            Some(user) => reading.reader(user),
+            None => reading,
+        };
+        session::record_reading(conn, &reading).await
+    }
+
+    /// Sends the output to a pager, where there is a terminal.
+    pub(crate) fn start_pager(&self) {
+        if !self.no_pager {
+            output::paged();
+        }
+    }
+}
+
+/// Names the tenant to row security, for the transaction: a login with the role of tenants' readers sees no row otherwise.
+pub(crate) async fn as_tenant(conn: &mut Connection, tenant: Option<&str>) -> Result<(), OpsError> {
+    match tenant {
+        Some(tenant) => session::set_tenant(conn, tenant).await,
+        None => Ok(()),
+    }
+}
+
+/// Separates the errors of a query from those of the database, which end the transaction.
+pub(crate) fn answer<T>(result: Result<T, QueryError>) -> Result<Result<T, CliError>, OpsError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(QueryError::Database(error)) => Err(error.into()),
+        Err(error @ QueryError::Cursor(_)) => Ok(Err(CliError::from(error).with_exit_code(USAGE))),
+        Err(error) => Ok(Err(error.into())),
+    }
+}

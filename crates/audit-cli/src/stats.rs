@@ -1,0 +1,171 @@
+//! `auditlog stats`: how many entries there are, by time and by the values of a column.
+
+mod buckets;
+mod by;
+mod chart;
+
+use std::process::ExitCode;
+
+use audit_ops::{OpsError, session};
+use chrono::{DateTime, SecondsFormat, Utc};
+use db_services::audit::Reading;
+use db_services::audit::query::{AuditQuery, Count, QueryError, TopValue};
+use db_services::client::Connection;
+use serde::Serialize;
+
+use crate::args::DatabaseArgs;
+use crate::error::{CliError, CommandResult, FAILED};
+use crate::output::{self, print_line};
+use crate::query_args::{LANGUAGE, QueryArgs};
+use crate::reading::{self, RECORDED, ReadArgs};
+use buckets::{Bucket, Every};
+use by::By;
+
+/// What is counted before "more than" is enough.
+const BOUND: u32 = 10_000;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("\
+Examples:
+  auditlog stats                                     all entries by time, and by action
+  auditlog stats since:7d --every 1d --by actor      who did how much in the last week?
+  auditlog stats outcome:denied --by ip --by actor --top 5
+  auditlog stats --json since:1d | jq '.by[0].values'
+
+{LANGUAGE}
+
+On a terminal the output is a bar chart. Otherwise it is lines of three columns with tabs between them: what is counted \
+(entries, time, or a column), the value, and the number of entries. --json prints one JSON object. Days, weeks and months \
+are those of --time-zone, whether they have 23, 24 or 25 hours; outside of terminals their beginning is printed in UTC.
+
+The charts read each entry that the query asks for. If that takes longer than 30 seconds, only the number of entries is \
+shown, counted up to 10,000, and the error says what to narrow (exit code 3).
+
+{RECORDED}
+
+Exit codes: 0 done, 2 invalid arguments, 3 the database failed, or the query took too long."))]
+pub(crate) struct Args {
+    #[command(flatten)]
+    query: QueryArgs,
+    /// Count by the values of this column; can be repeated
+    #[arg(long, value_name = "COLUMN", default_value = "action")]
+    by: Vec<By>,
+    /// The time of a bar
+    #[arg(long, value_name = "TIME", default_value = "auto")]
+    every: Every,
+    /// How many values of a column
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    top: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+/// What was counted.
+#[derive(Debug, Serialize)]
+struct Stats {
+    entries: Count,
+    every: Option<Every>,
+    time: Vec<Bucket>,
+    by: Vec<Values>,
+}
+
+/// The most frequent values of a column.
+#[derive(Debug, Serialize)]
+struct Values {
+    column: By,
+    values: Vec<TopValue>,
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
+    let query = AuditQuery::new(args.query.filter()?);
+    let mut conn = args.read.connect(database).await?;
+    let (stats, late) = session::bounded(&mut conn, async |conn| {
+        reading::as_tenant(conn, args.query.tenant.as_deref()).await?;
+        let counted = counted(conn, &query, &args).await?;
+        if counted.is_ok() {
+            args.read.record(conn, Reading::of(query.filter())).await?;
+        }
+        Ok::<_, OpsError>(counted)
+    })
+    .await??;
+    if !args.json {
+        args.read.start_pager();
+    }
+    match (args.json, output::is_terminal()) {
+        (true, _) => output::json(&stats)?,
+        (false, true) => chart::show(&stats, &args.query.zone.time_zone),
+        (false, false) => print(&stats),
+    }
+    late.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// The statistics, and the error if the charts took too long.
+async fn counted(
+    conn: &mut Connection,
+    query: &AuditQuery,
+    args: &Args,
+) -> Result<Result<(Stats, Option<CliError>), CliError>, OpsError> {
+    let entries = match reading::answer(query.count(conn, BOUND).await)? {
+        Ok(entries) => entries,
+        Err(error) => return Ok(Err(error)),
+    };
+    match charts(conn, query, args).await {
+        Ok((every, time, by)) => {
+            // The chart has read each entry.
+            let entries = Count::Exactly(time.iter().map(|bucket| bucket.rows).sum());
+            Ok(Ok((
+                Stats {
+                    entries,
+                    every,
+                    time,
+                    by,
+                },
+                None,
+            )))
+        }
+        Err(error @ QueryError::TimeLimit { .. }) => {
+            let stats = Stats {
+                entries,
+                every: None,
+                time: Vec::new(),
+                by: Vec::new(),
+            };
+            Ok(Ok((stats, Some(CliError::from(error).with_exit_code(FAILED)))))
+        }
+        Err(error) => reading::answer(Err(error)),
+    }
+}
+
+type Charts = (Option<Every>, Vec<Bucket>, Vec<Values>);
+
+async fn charts(conn: &mut Connection, query: &AuditQuery, args: &Args) -> Result<Charts, QueryError> {
+    let (every, time) = buckets::by_time(conn, query, args.every, &args.query.zone.time_zone).await?;
+    let mut by = Vec::new();
+    for column in args.by.iter().copied() {
+        let values = column.top(conn, query, args.top).await?;
+        by.push(Values { column, values });
+    }
+    Ok((Some(every), time, by))
+}
+
+/// Prints lines with tabs between the columns.
+fn print(stats: &Stats) {
+    print_line!("counted\tvalue\tentries");
+    match stats.entries {
+        Count::Exactly(entries) => print_line!("entries\t\t{entries}"),
+        Count::MoreThan(bound) => print_line!("entries\t\t>{bound}"),
+    }
+    let time = |start: DateTime<Utc>| start.to_rfc3339_opts(SecondsFormat::Secs, true);
+    for bucket in &stats.time {
+        print_line!("time\t{}\t{}", time(bucket.start), bucket.rows);
+    }
+    for Values { column, values } in &stats.by {
+        for value in values {
+            let text = output::printable(value.value.as_deref().unwrap_or_default());
+            print_line!("{}\t{text}\t{}", column.name(), value.rows);
+        }
+    }
+}

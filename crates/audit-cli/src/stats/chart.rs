@@ -1,0 +1,207 @@
+//! Bar charts for a terminal.
+
+use anstyle::{AnsiColor, Style};
+use chrono::{DateTime, Utc};
+use db_services::audit::query::Count;
+use unicode_width::UnicodeWidthStr;
+
+use super::{Every, Stats};
+use crate::output::{self, print_line, shortened_id};
+use crate::zone::Zone;
+
+/// The eighths of a block.
+const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+
+/// The widest label of a bar.
+const MAX_LABEL: usize = 40;
+
+/// The most bars without entries in a row; more are one line.
+const MAX_EMPTY: usize = 3;
+
+/// A line of a chart.
+#[derive(Debug, PartialEq)]
+enum Line {
+    Bar(String, u64),
+    /// Of several bars without entries.
+    Gap,
+}
+
+pub(super) fn show(stats: &Stats, zone: &Zone) {
+    let bold = Style::new().bold();
+    output::styled(bold, &total(stats.entries));
+    if let (Some(every), false) = (stats.every, stats.time.is_empty()) {
+        output::styled(bold, &format!("\nby {} ({})", unit(every), zone.name()));
+        let bars: Vec<_> = stats
+            .time
+            .iter()
+            .map(|bucket| (bucket.start, bucket.rows))
+            .collect();
+        show_lines(&lines(every, &bars, zone));
+    }
+    for values in stats.by.iter().filter(|values| !values.values.is_empty()) {
+        output::styled(bold, &format!("\nby {}", values.column.name()));
+        let mut lines: Vec<_> = values
+            .values
+            .iter()
+            .map(|top| Line::Bar(top.value.clone().unwrap_or_else(|| "(none)".to_owned()), top.rows))
+            .collect();
+        let shown: u64 = values.values.iter().map(|top| top.rows).sum();
+        if let Count::Exactly(entries) = stats.entries
+            && entries > shown
+        {
+            lines.push(Line::Bar("(others)".to_owned(), entries - shown));
+        }
+        show_lines(&lines);
+    }
+}
+
+fn total(entries: Count) -> String {
+    match entries {
+        Count::Exactly(entries) => output::entries(entries),
+        Count::MoreThan(bound) => format!("more than {}", output::entries(bound)),
+    }
+}
+
+fn unit(every: Every) -> &'static str {
+    match every {
+        Every::Auto | Every::Minute => "minute",
+        Every::Hour => "hour",
+        Every::Day => "day",
+        Every::Week => "week",
+        Every::Month => "month",
+    }
+}
+
+/// The bars of a chart by time, with those that have no entries.
+fn lines(every: Every, bars: &[(DateTime<Utc>, u64)], zone: &Zone) -> Vec<Line> {
+    let label = |start| {
+        let format = match every {
+            // In the hour that comes twice the offset differs.
+            Every::Auto | Every::Minute | Every::Hour => "%Y-%m-%d %H:%M %:z",
+            Every::Day => "%Y-%m-%d %a",
+            Every::Week => "%Y-%m-%d",
+            Every::Month => "%Y-%m",
+        };
+        zone.formatted(start, format)
+    };
+    let mut lines = Vec::new();
+    for (place, (start, rows)) in bars.iter().enumerate() {
+        lines.push(Line::Bar(label(*start), *rows));
+        let Some((next, _)) = bars.get(place + 1) else {
+            break;
+        };
+        let mut empty = Vec::new();
+        let mut at = every.following(*start, zone);
+        while let Some(start) = at.filter(|at| at < next) {
+            if empty.len() == MAX_EMPTY {
+                empty = vec![Line::Gap];
+                break;
+            }
+            empty.push(Line::Bar(label(start), 0));
+            at = every.following(start, zone);
+        }
+        lines.append(&mut empty);
+    }
+    lines
+}
+
+fn show_lines(lines: &[Line]) {
+    let bars = lines.iter().filter_map(|line| match line {
+        Line::Bar(label, rows) => Some((label, *rows)),
+        Line::Gap => None,
+    });
+    let (mut labels, mut numbers, mut most) = (1, 1, 1);
+    for (label, rows) in bars {
+        labels = labels.max(label.width().min(MAX_LABEL));
+        numbers = numbers.max(output::number(rows).len());
+        most = most.max(rows);
+    }
+    // Two spaces before the label, one after it, one before the number.
+    let width = output::terminal_width()
+        .saturating_sub(labels + numbers + 5)
+        .max(1);
+    for line in lines {
+        match line {
+            Line::Gap => print_line!("  ⋮"),
+            Line::Bar(label, rows) => {
+                let label = shortened_id(label, MAX_LABEL);
+                let pad = " ".repeat(labels.saturating_sub(label.width()));
+                let number = output::number(*rows);
+                let text = format!("  {label}{pad}  {number:>numbers$} ");
+                output::styled_after(&text, AnsiColor::Cyan.on_default(), &bar(*rows, most, width));
+            }
+        }
+    }
+}
+
+/// A bar of this many of `most` entries, of which the whole width stands for. One entry is visible.
+fn bar(rows: u64, most: u64, width: usize) -> String {
+    let eighths = u128::from(rows) * width as u128 * 8 / u128::from(most.max(1));
+    let eighths = usize::try_from(eighths).unwrap_or(0).max(usize::from(rows > 0));
+    format!("{}{}", "█".repeat(eighths / 8), PARTS[eighths % 8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_beyond_the_bound_says_so() {
+        assert_eq!(total(Count::Exactly(1)), "1 entry");
+        assert_eq!(total(Count::MoreThan(10_000)), "more than 10,000 entries");
+    }
+
+    #[test]
+    fn a_bar_is_in_proportion_and_never_empty() {
+        assert_eq!(bar(10, 10, 4), "████");
+        assert_eq!(bar(5, 10, 4), "██");
+        assert_eq!(bar(1, 1_000_000, 4), "▏");
+        assert_eq!(bar(0, 10, 4), "");
+        assert_eq!(bar(u64::MAX, u64::MAX, 4), "████");
+    }
+
+    #[test]
+    fn hours_without_entries_are_bars_and_many_of_them_are_one_line() {
+        let zone = Zone::parse("Europe/Berlin").unwrap();
+        let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let shown = lines(
+            Every::Hour,
+            &[
+                (time("2026-10-24T22:00:00Z"), 1),
+                (time("2026-10-25T00:00:00Z"), 2),
+                (time("2026-10-26T00:00:00Z"), 3),
+            ],
+            &zone,
+        );
+        let bar = |label: &str, rows| Line::Bar(label.to_owned(), rows);
+        assert_eq!(
+            shown,
+            [
+                bar("2026-10-25 00:00 +02:00", 1),
+                bar("2026-10-25 01:00 +02:00", 0),
+                bar("2026-10-25 02:00 +02:00", 2),
+                Line::Gap,
+                bar("2026-10-26 01:00 +01:00", 3),
+            ]
+        );
+    }
+
+    #[test]
+    fn days_and_months_follow_the_clocks() {
+        let zone = Zone::parse("Europe/Berlin").unwrap();
+        let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        for (every, start, following) in [
+            (Every::Day, "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
+            (Every::Day, "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"),
+            (Every::Week, "2026-10-18T22:00:00Z", "2026-10-25T23:00:00Z"),
+            (Every::Month, "2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z"),
+            (Every::Hour, "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z"),
+        ] {
+            assert_eq!(
+                every.following(time(start), &zone),
+                Some(time(following)),
+                "{start}"
+            );
+        }
+    }
+}
