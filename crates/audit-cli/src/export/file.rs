@@ -12,7 +12,7 @@ use crate::error::{CliError, Context};
 /// How the names of files end that are being written.
 const SUFFIX: &str = ".partial";
 
-/// What may have the name of a file that is exported.
+/// Whether a file that has the name already stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
     Kept,

@@ -29,7 +29,7 @@ impl Compression {
 }
 
 pub(crate) enum Target {
-    /// Standard output. What becomes of it is known to `output`.
+    /// Standard output. `output` keeps its errors.
     Stdout,
     File(BufWriter<File>),
 }
