@@ -38,6 +38,10 @@ test-browser:
     scripts/setup chromium
     cargo test -p demo-app-browser
 
+# Compare what Python and DuckDB read from exports with each other; DuckDB comes from PyPI
+test-readers:
+    scripts/test-readers
+
 # Fuzz a target (ndjson, query, spool_recovery) for N seconds, starting from its seeds; needs a C++ compiler
 fuzz target seconds="60":
     scripts/setup fuzz

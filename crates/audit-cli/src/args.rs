@@ -8,8 +8,8 @@ use clap::CommandFactory;
 use clap::builder::styling::{AnsiColor, Styles};
 
 use crate::{
-    actions, completions, doctor, hash, hold, import, list, man, migrate, partitions, restore, retention,
-    show, spool, stats, verify, write,
+    actions, completions, doctor, export, hash, hold, import, list, man, migrate, partitions, restore,
+    retention, show, spool, stats, tail, verify, write,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -87,7 +87,7 @@ pub(crate) fn color(arguments: &[OsString]) -> anstream::ColorChoice {
 }
 
 /// The verbs whose words are a query.
-const WITH_QUERY: [&str; 2] = ["list", "stats"];
+const WITH_QUERY: [&str; 4] = ["list", "stats", "tail", "export"];
 
 /// The verb of a command line: the first argument that is one. Behind an unknown option clap finds none.
 pub(crate) fn verb(arguments: &[OsString]) -> Option<String> {
@@ -120,12 +120,13 @@ pub(crate) fn terms_last(arguments: Vec<OsString>) -> Vec<OsString> {
     sorted
 }
 
-/// Whether an argument is no option: those of one letter are `-h` and, with a number, `-n`.
+/// Whether an argument is no option: those of one letter are `-f`, `-h` and, with a number, `-n`, also `-fn5`.
 fn is_negated_term(argument: &OsString) -> bool {
     let text = argument.to_string_lossy();
     match text.strip_prefix('-') {
         Some(term) if !term.starts_with('-') => {
             let number = term
+                .trim_start_matches('f')
                 .strip_prefix('n')
                 .map(|number| number.trim_start_matches('='));
             term.len() > 1 && !number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
@@ -157,6 +158,10 @@ pub(crate) enum Command {
     Show(show::Args),
     /// Count entries by time and by the values of a column
     Stats(stats::Args),
+    /// Show the newest entries, and those to come
+    Tail(tail::Args),
+    /// Write entries to a file of JSON lines or CSV
+    Export(export::Args),
     /// Show the declared actions, and compare them with those of the trail
     Actions(actions::Args),
     /// Print the digest by which a hashed value is found
@@ -220,6 +225,10 @@ mod tests {
                 "auditlog list -n 5 -n5 -h -- -needle",
             ),
             ("auditlog list a -- -b c", "auditlog list a -- -b c"),
+            (
+                "auditlog tail -fn 5 -fn5 -f -failed",
+                "auditlog tail -fn 5 -fn5 -f -- -failed",
+            ),
             ("auditlog list -a -b:c -- d", "auditlog list -a -- -b:c d"),
             ("auditlog doctor -a:b", "auditlog doctor -a:b"),
             ("auditlog list --limt 5", "auditlog list --limt 5"),

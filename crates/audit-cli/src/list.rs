@@ -135,7 +135,7 @@ fn table(args: &Args, rows: &[AuditLog]) {
     output::fitting_table(&header, rows, droppable);
 }
 
-fn cells(row: &AuditLog, zone: Option<&Zone>) -> Vec<Cell> {
+pub(crate) fn cells(row: &AuditLog, zone: Option<&Zone>) -> Vec<Cell> {
     let id = |value: &Option<String>| Cell::id(value.as_deref().unwrap_or_default());
     let resource: Vec<_> = [&row.resource_type, &row.resource_id]
         .into_iter()

@@ -12,6 +12,7 @@ mod completions;
 mod database;
 mod doctor;
 mod error;
+mod export;
 mod feed;
 mod gzip;
 mod hash;
@@ -32,6 +33,7 @@ mod retention;
 mod show;
 mod spool;
 mod stats;
+mod tail;
 mod verify;
 mod write;
 mod zone;
@@ -93,6 +95,8 @@ async fn run_verb(cli: Cli) -> error::CommandResult {
         Command::List(args) => list::run(&database, args).await,
         Command::Show(args) => show::run(&database, args).await,
         Command::Stats(args) => stats::run(&database, args).await,
+        Command::Tail(args) => tail::run(&database, args).await,
+        Command::Export(args) => export::run(&database, args).await,
         Command::Actions(args) => actions::run(&database, args).await,
         Command::Hash(args) => hash::run(&args),
         Command::Spool(args) => spool::run(&database, args).await,

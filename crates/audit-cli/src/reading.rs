@@ -2,8 +2,9 @@
 
 use audit_ops::{OpsError, session};
 use db_services::audit::Reading;
-use db_services::audit::query::QueryError;
-use db_services::client::Connection;
+use db_services::audit::feed::{self, FeedError};
+use db_services::audit::query::{AuditFilter, QueryError};
+use db_services::client::{Connection, Database};
 
 use crate::args::DatabaseArgs;
 use crate::database::{connect, open_existing, open_to_read};
@@ -19,27 +20,59 @@ shows who looked at the trail. Where the record cannot be written, as on a stand
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReadArgs {
-    /// Do not record in the trail that it was read
-    #[arg(long)]
-    no_record: bool,
+    #[command(flatten)]
+    record: RecordArgs,
     /// Use no pager on a terminal
     #[arg(long)]
     no_pager: bool,
 }
 
 impl ReadArgs {
-    /// Connects to read, and to write the record. An SQLite file is not changed without one.
+    /// As [`RecordArgs::connect`].
     pub(crate) async fn connect(&self, args: &DatabaseArgs) -> Result<Connection, CliError> {
-        if self.no_record {
-            return connect(&open_to_read(args)?).await;
+        self.record.connect(args).await
+    }
+
+    /// As [`RecordArgs::record`].
+    pub(crate) async fn record(&self, conn: &mut Connection, reading: Reading) -> Result<(), OpsError> {
+        self.record.record(conn, reading).await
+    }
+
+    /// Sends the output to a pager, where there is a terminal.
+    pub(crate) fn start_pager(&self) {
+        if !self.no_pager {
+            output::paged();
         }
-        let database = open_existing(args)?;
-        let connected = connect(&database).await;
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RecordArgs {
+    /// Do not record in the trail that it was read
+    #[arg(long)]
+    no_record: bool,
+}
+
+impl RecordArgs {
+    /// The database to read, and to write the record. An SQLite file is not changed without one.
+    pub(crate) fn open(&self, args: &DatabaseArgs) -> Result<Database, CliError> {
+        match self.no_record {
+            true => open_to_read(args),
+            false => open_existing(args),
+        }
+    }
+
+    pub(crate) async fn connect(&self, args: &DatabaseArgs) -> Result<Connection, CliError> {
+        self.connect_to(&self.open(args)?).await
+    }
+
+    pub(crate) async fn connect_to(&self, database: &Database) -> Result<Connection, CliError> {
+        let connected = connect(database).await;
         match database.sqlite_path() {
-            Some(_) => connected.map_err(|error| {
+            Some(_) if !self.no_record => connected.map_err(|error| {
                 error.in_context("cannot record this reading (--no-record reads without a record)")
             }),
-            None => connected,
+            _ => connected,
         }
     }
 
@@ -56,13 +89,6 @@ impl ReadArgs {
             None => reading,
         };
         session::record_reading(conn, &reading).await
-    }
-
-    /// Sends the output to a pager, where there is a terminal.
-    pub(crate) fn start_pager(&self) {
-        if !self.no_pager {
-            output::paged();
-        }
     }
 }
 
@@ -81,5 +107,29 @@ pub(crate) fn answer<T>(result: Result<T, QueryError>) -> Result<Result<T, CliEr
         Err(QueryError::Database(error)) => Err(error.into()),
         Err(error @ QueryError::Cursor(_)) => Ok(Err(CliError::from(error).with_exit_code(USAGE))),
         Err(error) => Ok(Err(error.into())),
+    }
+}
+
+/// The next rows of the feed, as [`feed::next`] returns them. The errors of a position are those of the second result: no
+/// other connection helps.
+pub(crate) async fn next_of_feed(
+    conn: &mut Connection,
+    tenant: Option<&str>,
+    position: &feed::Position,
+    filter: &AuditFilter,
+    limit: u32,
+) -> Result<Result<feed::Batch, FeedError>, OpsError> {
+    session::bounded(conn, async |conn| {
+        as_tenant(conn, tenant).await?;
+        of_feed(feed::next(conn, position, filter, limit).await)
+    })
+    .await
+}
+
+/// Separates the errors of the feed from those of the database, which end the transaction.
+pub(crate) fn of_feed<T>(result: Result<T, FeedError>) -> Result<Result<T, FeedError>, OpsError> {
+    match result {
+        Err(FeedError::Database(error)) => Err(error.into()),
+        other => Ok(other),
     }
 }

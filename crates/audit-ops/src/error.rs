@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use diesel::result::{DatabaseErrorInformation, Error};
+use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error};
 
 use crate::archive::LedgerVerdict;
 
@@ -240,6 +240,29 @@ pub enum ArchiveProblem {
 }
 
 impl OpsError {
+    /// Whether another attempt may succeed: the connection was lost, the server ends its sessions, or a lock was held.
+    ///
+    /// Diesel has no SQLSTATE, so this is the text of a server that speaks English, or of the driver.
+    pub fn may_pass(&self) -> bool {
+        const LOST: [&str; 3] = [
+            "terminating connection",
+            "connection closed",
+            "error communicating with the server",
+        ];
+        match self {
+            Self::Silent(_) | Self::Locked { .. } | Self::LockedFile(_) => true,
+            Self::Database(Error::BrokenTransactionManager) => true,
+            Self::Database(Error::DatabaseError(kind, info)) => {
+                let message = DatabaseErrorInformation::message(&**info);
+                matches!(
+                    kind,
+                    DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand
+                ) || LOST.iter().any(|text| message.starts_with(text))
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { path, source }

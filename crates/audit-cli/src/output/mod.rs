@@ -25,7 +25,7 @@ pub(crate) use pager::paged;
 pub(crate) use printable::printable;
 use printable::{masked, without_secrets};
 pub(crate) use progress::{progress, spinner};
-pub(crate) use table::{Cell, fitting_table, outcome_style, shortened_id, table, terminal_width};
+pub(crate) use table::{Cell, fitting_table, outcome_style, shortened_id, single_row, table, terminal_width};
 
 /// Prints a line to standard output, with the arguments of `format!`.
 macro_rules! print_line {
@@ -48,6 +48,15 @@ enum Stdout {
     Closed,
     /// A write failed, for example because the disk is full.
     Failed(std::io::Error),
+}
+
+impl Stdout {
+    fn after(error: std::io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Failed(error),
+        }
+    }
 }
 
 static STDOUT: Mutex<Stdout> = Mutex::new(Stdout::Open);
@@ -104,14 +113,44 @@ fn raw_line(line: &str) {
         Stdout::Closed | Stdout::Failed(_) => return,
     };
     if let Err(error) = written {
-        let failed = match error.kind() {
-            ErrorKind::BrokenPipe => Stdout::Closed,
-            _ => Stdout::Failed(error),
-        };
-        if let Stdout::Paged(pager) = std::mem::replace(&mut *state, failed) {
+        if let Stdout::Paged(pager) = std::mem::replace(&mut *state, Stdout::after(error)) {
             pager.wait();
         }
     }
+}
+
+/// Writes bytes to standard output as they are; to a terminal as lines of text. After the first error nothing more is written.
+pub(crate) fn bytes(bytes: &[u8]) {
+    if is_terminal() {
+        return text(String::from_utf8_lossy(bytes).trim_end_matches('\n'));
+    }
+    let mut state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    if matches!(*state, Stdout::Open) {
+        let mut stdout = std::io::stdout().lock();
+        if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            *state = Stdout::after(error);
+        }
+    }
+}
+
+/// Whether what is printed still arrives somewhere: nobody has closed a pipe, as `| head` does.
+pub(crate) fn is_open() -> bool {
+    let state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    matches!(*state, Stdout::Open | Stdout::Paged(_)) && !has_no_reader()
+}
+
+/// Whether standard output is a pipe that nobody reads.
+fn has_no_reader() -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let stdout = std::io::stdout();
+        let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+        let found = poll(&mut polled, Some(&Timespec::default()));
+        found.is_ok() && polled[0].revents().contains(PollFlags::ERR)
+    }
+    #[cfg(not(unix))]
+    false
 }
 
 /// Prints a line to standard error, made [`safe`].

@@ -191,6 +191,28 @@ pub(crate) fn terminal_width() -> usize {
     Table::new().width().map_or(DEFAULT_WIDTH, usize::from)
 }
 
+/// Prints a row that no table holds: on a terminal its first columns aligned and what is in the others, otherwise all with
+/// tabs between them.
+pub(crate) fn single_row(cells: Vec<Cell>) {
+    /// The least widths of time, outcome, action and actor.
+    const WIDTHS: [usize; 4] = [19, 7, 24, 20];
+    let has_color = AutoStream::choice(&std::io::stdout()) != ColorChoice::Never;
+    if !std::io::stdout().is_terminal() {
+        let cells: Vec<_> = cells.iter().map(|cell| painted(cell, has_color)).collect();
+        return raw_line(&cells.join("\t"));
+    }
+    let mut line = String::new();
+    for (at, cell) in cells.iter().enumerate() {
+        let width = WIDTHS.get(at).copied().unwrap_or(0);
+        if width == 0 && cell.text.is_empty() {
+            continue;
+        }
+        line.push_str(&painted(cell, has_color));
+        line.push_str(&" ".repeat(width.saturating_sub(cell.width()) + PADDING));
+    }
+    raw_line(line.trim_end());
+}
+
 fn painted(cell: &Cell, has_color: bool) -> String {
     match cell.color.filter(|_| has_color) {
         Some(color) => {

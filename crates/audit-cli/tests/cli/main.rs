@@ -5,6 +5,7 @@ mod actions;
 mod arguments;
 mod doctor;
 mod environment;
+mod export;
 mod fixture;
 mod hash;
 mod hostile;
@@ -21,6 +22,7 @@ mod show;
 mod spool;
 mod spool_quarantine;
 mod stats;
+mod tail;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod trail;

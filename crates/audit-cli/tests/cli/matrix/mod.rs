@@ -128,7 +128,9 @@ fn exception(verb: &Verb, condition: Condition) -> Option<Cell> {
         }
         (_, "restore --check") => AsUsual,
         // They record the reading, and show nothing without that.
-        (ReadOnly | LockedFile, "list" | "show" | "stats") => Ends(3, &["this reading cannot be recorded"]),
+        (ReadOnly | LockedFile, "list" | "show" | "stats" | "tail" | "export" | "export --out") => {
+            Ends(3, &["this reading cannot be recorded"])
+        }
         // Its findings are the answer, on standard output.
         (NoRight | ReadOnly | Locked, "doctor") => AsUsual,
         (Terminated, "doctor") => NotApplicable("no statement of it waits for longer than 200 ms"),

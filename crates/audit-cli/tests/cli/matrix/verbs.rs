@@ -36,6 +36,9 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("list", "list"),
     verb("show", "show 018f3a2e-7b1c-7def-8000-000000000001"),
     verb("stats", "stats"),
+    verb("tail", "tail"),
+    verb("export", "export"),
+    verb("export --out", "export --out rows.csv --format csv --position p"),
     verb("verify writers", "verify writers"),
     verb("actions", "actions"),
     // Nothing declares the actions of the trail.

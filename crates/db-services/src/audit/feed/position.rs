@@ -39,6 +39,22 @@ impl Position {
     pub fn beginning() -> Self {
         Self(State::Beginning)
     }
+
+    /// Names the database that the position belongs to, in words for a person: the server and its database, or the file. None
+    /// for the beginning.
+    pub fn origin(&self) -> Option<String> {
+        match &self.0 {
+            State::Beginning => None,
+            State::Postgres(frontier) => {
+                let origin = &frontier.origin;
+                Some(format!(
+                    "PostgreSQL system {}, timeline {}, database {}, table {}",
+                    origin.system, origin.timeline, origin.database, origin.table
+                ))
+            }
+            State::Sqlite(place) => Some(format!("SQLite file {}", place.file)),
+        }
+    }
 }
 
 impl fmt::Display for Position {

@@ -1,0 +1,389 @@
+//! `auditlog export`: writes the entries that a query asks for to a file or to standard output, in the order of the feed.
+
+mod file;
+mod format;
+mod manifest;
+mod stream;
+
+use std::future::pending;
+use std::io::{BufWriter, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use audit_ops::session;
+use chrono::{DateTime, SecondsFormat, Utc};
+use db_services::audit::Reading;
+use db_services::audit::feed::{self, Position};
+use db_services::audit::query::AuditFilter;
+use db_services::client::Connection;
+use indicatif::ProgressBar;
+
+use crate::args::DatabaseArgs;
+use crate::database::{connect, open_existing};
+use crate::error::{CliError, CommandResult, Context, partial_if};
+use crate::output::{self, print_line, print_note};
+use crate::query_args::{LANGUAGE, QueryArgs};
+use crate::reading::{RecordArgs, as_tenant, next_of_feed, of_feed};
+use file::{Existing, Unfinished};
+use format::Format;
+use manifest::Manifest;
+use stream::{Compression, Ended, Stream, Target};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("\
+Examples:
+  auditlog export --out trail.ndjson.zst --zstd
+  auditlog export --format csv actor:alice since:7d > alice.csv
+  auditlog export --position siem --out siem-$(date +%s).ndjson     what is new since the last one
+  auditlog export --after may.ndjson.manifest.json --out june.ndjson
+  while auditlog export --position siem --limit 1000000 --out part-$(date +%s).ndjson.gz --gzip; [ $? = 1 ]; do :; done
+
+{LANGUAGE}
+
+Entries come in the order in which their transactions were committed, each once. Those of transactions that are open come \
+with the next export from --position or --after. JSON lines are those of `auditlog list --json`. CSV has the same columns, and empty cells for what is null. Before a cell that begins with = + - @ (also in their \
+wide forms), a tab, a line break or an apostrophe there is an apostrophe, so that no spreadsheet computes it.
+
+FILE appears when it is complete and on the disk, for its owner alone (mode 0600). FILE.manifest.json, which appears before \
+it, has the number of rows, the SHA-256 of the file and of its uncompressed lines, the query, and the positions. The \
+position is saved last: if the command is killed in between, the next export has the same entries again, unless \
+`--position NAME --after FILE.manifest.json` goes on behind the file. Ctrl-C and SIGTERM leave no file and end the \
+command with 130 and 143; what a killed one leaves (FILE.*.partial) is removed by the next export to FILE.
+
+The export is recorded in the trail before anything is read (action audit.exported): the query without secrets, the login, \
+and the user of this machine (USER). --no-record exports without a record.
+
+Exit codes: 0 done, 1 there are more entries than --limit, 2 invalid arguments, 3 the database or a file failed."))]
+pub(crate) struct Args {
+    #[command(flatten)]
+    query: QueryArgs,
+    /// The format of the lines
+    #[arg(long, value_enum, default_value_t = Format::Ndjson)]
+    format: Format,
+    /// Write to this file, with a manifest beside it, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long, requires = "out")]
+    force: bool,
+    /// Compress with gzip
+    #[arg(long, conflicts_with = "zstd")]
+    gzip: bool,
+    /// Compress with Zstandard
+    #[arg(long)]
+    zstd: bool,
+    /// Go on where the last export under this name ended, and save under it in the database where this one ends
+    #[arg(long, value_name = "NAME", requires = "out")]
+    position: Option<String>,
+    /// Go on where the export of this manifest ended
+    #[arg(long, value_name = "MANIFEST")]
+    after: Option<PathBuf>,
+    /// At most this many entries
+    #[arg(long, short = 'n', value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    #[command(flatten)]
+    record: RecordArgs,
+}
+
+impl Args {
+    fn compression(&self) -> Compression {
+        match (self.gzip, self.zstd) {
+            (true, _) => Compression::Gzip,
+            (_, true) => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+
+    fn existing(&self) -> Existing {
+        match self.force {
+            true => Existing::Replaced,
+            false => Existing::Kept,
+        }
+    }
+}
+
+/// An export that is ready to be read.
+struct Export {
+    conn: Connection,
+    filter: AuditFilter,
+    /// What is saved under the name.
+    saved: Option<Position>,
+    first: Position,
+    began: DateTime<Utc>,
+}
+
+/// Where an export ended.
+struct End {
+    rows: u64,
+    position: Position,
+    has_more: bool,
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
+    let Some(path) = &args.out else {
+        if args.compression() != Compression::None && std::io::stdout().is_terminal() {
+            return Err(CliError::usage(
+                "a terminal shows no compressed data: add --out FILE",
+            ));
+        }
+        return tokio::select! {
+            biased;
+            code = interrupted() => Ok(code),
+            done = to_stdout(database, &args) => done,
+        };
+    };
+    file::ensure_free(path, args.existing())?;
+    // Without its file, a manifest is of an export that did not end.
+    file::ensure_free(&Manifest::path(path), Existing::Replaced)?;
+    let bar = output::spinner("exporting");
+    let written = tokio::select! {
+        biased;
+        code = interrupted() => Err(code),
+        written = to_file(database, &args, path, &bar) => Ok(written),
+    };
+    bar.finish_and_clear();
+    match written {
+        Ok(written) => complete(&args, path, written?).await,
+        Err(code) => {
+            print_note!("auditlog: interrupted, {} was not written", path.display());
+            Ok(code)
+        }
+    }
+}
+
+async fn to_stdout(database: &DatabaseArgs, args: &Args) -> CommandResult {
+    let mut export = prepare(database, args).await?;
+    let mut stream = Stream::new(Target::Stdout, args.compression())?;
+    let bar = ProgressBar::hidden();
+    let end = copy(&mut export, args, &mut stream, &bar).await?;
+    stream.finish()?;
+    Ok(partial_if(end.has_more))
+}
+
+/// A file that is on the disk and has no name yet.
+struct Written {
+    export: Export,
+    end: End,
+    unfinished: Unfinished,
+    ended: Ended,
+}
+
+async fn to_file(
+    database: &DatabaseArgs,
+    args: &Args,
+    path: &Path,
+    bar: &ProgressBar,
+) -> Result<Written, CliError> {
+    let mut export = prepare(database, args).await?;
+    let (unfinished, file) = Unfinished::create(path)?;
+    let at = || path.display().to_string();
+    let mut stream = Stream::new(Target::File(BufWriter::new(file)), args.compression()).context(at)?;
+    let end = copy(&mut export, args, &mut stream, bar).await?;
+    let ended = stream.finish().context(at)?;
+    Ok(Written {
+        export,
+        end,
+        unfinished,
+        ended,
+    })
+}
+
+/// Connects, finds where to begin, and records the export.
+async fn prepare(database: &DatabaseArgs, args: &Args) -> Result<Export, CliError> {
+    let filter = args.query.filter()?;
+    let after = args.after.as_deref().map(Manifest::last_position).transpose()?;
+    let mut conn = match &args.position {
+        // Without a record it writes to the database as well.
+        Some(_) => connect(&open_existing(database)?).await?,
+        None => args.record.connect(database).await?,
+    };
+    let saved = session::bounded(&mut conn, async |conn| {
+        let saved = match &args.position {
+            Some(name) => of_feed(feed::load(conn, name).await)?,
+            None => Ok(None),
+        };
+        as_tenant(conn, args.query.tenant.as_deref()).await?;
+        args.record.record(conn, Reading::of(&filter).exported()).await?;
+        Ok::<_, audit_ops::OpsError>(saved)
+    })
+    .await??;
+    Ok(Export {
+        conn,
+        filter,
+        first: after
+            .or_else(|| saved.clone())
+            .unwrap_or_else(Position::beginning),
+        saved,
+        began: Utc::now(),
+    })
+}
+
+/// The most rows of a batch.
+const BATCH_ROWS: u64 = 5_000;
+/// About how many bytes of lines a batch should have.
+const BATCH_BYTES: u64 = 8 << 20;
+
+/// Copies the rows to the stream, in batches.
+async fn copy(
+    export: &mut Export,
+    args: &Args,
+    stream: &mut Stream,
+    bar: &ProgressBar,
+) -> Result<End, CliError> {
+    let name = || {
+        args.out
+            .as_ref()
+            .map_or("standard output".to_owned(), |path| path.display().to_string())
+    };
+    stream.write(&args.format.header()?).context(name)?;
+    let (mut position, mut rows) = (export.first.clone(), 0);
+    loop {
+        let wanted = batch_rows(rows, stream.bytes(), args.limit);
+        let tenant = args.query.tenant.as_deref();
+        let batch = next_of_feed(&mut export.conn, tenant, &position, &export.filter, wanted).await??;
+        stream.write(&args.format.lines(&batch.rows)?).context(name)?;
+        rows += batch.rows.len() as u64;
+        position = batch.position;
+        bar.set_message(format!("exporting: {}", output::entries(rows)));
+        let is_full = args.limit.is_some_and(|limit| rows >= limit);
+        let is_abandoned = args.out.is_none() && !output::is_open();
+        if !batch.more || is_full || is_abandoned {
+            if batch.lag.open > 0 {
+                print_note!(
+                    "{}: their entries, if they have any, come with the next export",
+                    output::counted(
+                        batch.lag.open as u64,
+                        "transaction is open",
+                        "transactions are open"
+                    )
+                );
+            }
+            return Ok(End {
+                rows,
+                position,
+                has_more: batch.more && is_full,
+            });
+        }
+    }
+}
+
+/// How many rows to read, so that a batch of rows as large as those before takes bounded memory.
+fn batch_rows(rows: u64, bytes: u64, limit: Option<u64>) -> u32 {
+    const FIRST: u64 = 100;
+    let affordable = match rows {
+        0 => FIRST,
+        rows => BATCH_BYTES / (bytes / rows).max(1),
+    };
+    let left = limit.map_or(BATCH_ROWS, |limit| limit.saturating_sub(rows));
+    u32::try_from(affordable.min(BATCH_ROWS).min(left).max(1)).unwrap_or(1)
+}
+
+/// Gives the files their names, and saves the position.
+async fn complete(args: &Args, path: &Path, written: Written) -> CommandResult {
+    let Written {
+        mut export,
+        end,
+        unfinished,
+        ended,
+    } = written;
+    let manifest = manifest(args, path, &export, &end, &ended);
+    let manifest_path = Manifest::path(path);
+    // A program that waits for the file finds its manifest.
+    Unfinished::with(&manifest_path, &manifest.text()?)?.rename(Existing::Replaced)?;
+    if let Err(error) = unfinished.rename(args.existing()) {
+        if !path.exists() {
+            let _ = std::fs::remove_file(&manifest_path);
+        }
+        return Err(error);
+    }
+    file::sync_directory(path).context(|| path.display().to_string())?;
+    if let Some(name) = &args.position {
+        let saved = session::bounded(&mut export.conn, async |conn| {
+            of_feed(feed::save(conn, name, export.saved.as_ref(), Some(&end.position)).await)
+        });
+        let saved = saved.await.map_err(CliError::from).and_then(|saved| Ok(saved?));
+        saved.map_err(|error| {
+            error.in_context(&format!(
+                "{} is complete, but where it ends is not saved",
+                path.display()
+            ))
+        })?;
+    }
+    print_line!(
+        "exported {} to {} ({})",
+        output::entries(end.rows),
+        path.display(),
+        output::size(i64::try_from(ended.file.bytes).unwrap_or(i64::MAX))
+    );
+    if end.has_more {
+        match &args.position {
+            Some(name) => print_note!("more entries: --position {name} with another --out"),
+            None => print_note!("more entries: --after {}", manifest_path.display()),
+        }
+    }
+    Ok(partial_if(end.has_more))
+}
+
+fn manifest(args: &Args, path: &Path, export: &Export, end: &End, ended: &Ended) -> Manifest {
+    let shown = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
+    Manifest {
+        format: Manifest::format(),
+        file: path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        file_bytes: ended.file.bytes,
+        file_sha256: ended.file.sha256.clone(),
+        compression: args.compression().name().map(str::to_owned),
+        lines: args.format.name().to_owned(),
+        rows: end.rows,
+        bytes: ended.lines.bytes,
+        sha256: ended.lines.sha256.clone(),
+        query: export.filter.to_string(),
+        database: end.position.origin(),
+        first_position: export.first.to_string(),
+        last_position: end.position.to_string(),
+        position_name: args.position.clone(),
+        has_more: end.has_more,
+        began_at: shown(export.began),
+        ended_at: shown(Utc::now()),
+        made_by: concat!("auditlog ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// Waits for a signal that ends the command. Returns the exit code that a shell shows for it.
+async fn interrupted() -> ExitCode {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let wait = async |kind: SignalKind| match signal(kind) {
+            Ok(mut signals) => drop(signals.recv().await),
+            // It then ends the command as it does by default.
+            Err(_) => pending().await,
+        };
+        tokio::select! {
+            () = wait(SignalKind::interrupt()) => ExitCode::from(130),
+            () = wait(SignalKind::terminate()) => ExitCode::from(143),
+        }
+    }
+    #[cfg(not(unix))]
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => ExitCode::from(130),
+        Err(_) => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_of_large_rows_has_few_of_them() {
+        assert_eq!(batch_rows(0, 0, None), 100);
+        assert_eq!(batch_rows(100, 50_000, None), 5_000);
+        assert_eq!(batch_rows(100, 100 << 20, None), 8);
+        assert_eq!(batch_rows(1, 1 << 30, None), 1);
+        assert_eq!(batch_rows(100, 50_000, Some(130)), 30);
+    }
+}

@@ -1,0 +1,263 @@
+//! `auditlog tail`: shows the newest entries, and those that are committed from then on.
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use audit_ops::{OpsError, session};
+use chrono::{DateTime, TimeDelta, Utc};
+use db_services::audit::feed::{Batch, Lag, Position};
+use db_services::audit::query::Position as PageFrom;
+use db_services::audit::query::{AuditFilter, AuditQuery};
+use db_services::audit::{AuditLog, Reading};
+use db_services::client::{Connection, Database};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::args::DatabaseArgs;
+use crate::error::{CliError, CommandResult};
+use crate::list;
+use crate::output::{self, print_note};
+use crate::query_args::{LANGUAGE, QueryArgs};
+use crate::reading::{RecordArgs, answer, as_tenant, next_of_feed, of_feed};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("\
+Examples:
+  auditlog tail -f
+  auditlog tail -f -n 0 -outcome:success
+  auditlog tail -f --tenant acme --json action:auth.* | jq .actor_id
+
+{LANGUAGE}
+
+With --follow the database is asked for new entries once a second, in the order in which their transactions are committed: \
+no entry is lost or shown twice, also if the connection is lost in between. An entry appears when its transaction is \
+committed, whatever its time is. A transaction that has been open for more than a minute is named on standard error. Ctrl-C \
+ends the command, as it ends `tail -f`, and so does a reader that closes the pipe.
+
+On a terminal a line has the time of --time-zone, outcome, action, and what else the entry has. Otherwise it has the columns \
+of `auditlog list`, with tabs between them and times in UTC; --json prints its JSON lines.
+
+The reading is recorded in the trail when it begins (action audit.viewed), as by `auditlog list`; --no-record reads without a \
+record.
+
+Exit codes: 0 done, 2 invalid arguments, 3 the database failed."))]
+pub(crate) struct Args {
+    #[command(flatten)]
+    query: QueryArgs,
+    /// How many of the newest entries to begin with
+    #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    limit: u32,
+    /// Wait for further entries, and show them
+    #[arg(long, short)]
+    follow: bool,
+    /// Print JSON lines with all columns
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    record: RecordArgs,
+}
+
+pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
+    let filter = args.query.filter()?;
+    let database = args.record.open(database)?;
+    let mut conn = args.record.connect_to(&database).await?;
+    let (position, rows) = newest(&mut conn, &args, &filter).await?;
+    for row in &rows {
+        show(&args, row)?;
+    }
+    let Some(position) = position else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let follower = Follower {
+        args: &args,
+        database,
+        filter,
+        position,
+        shown: rows.into_iter().map(|row| row.id).collect(),
+        held_back: HeldBack::No,
+    };
+    follower.follow(conn).await
+}
+
+/// The newest entries, the oldest first, and if more are to follow, a position before which all of them were committed.
+async fn newest(
+    conn: &mut Connection,
+    args: &Args,
+    filter: &AuditFilter,
+) -> Result<(Option<Position>, Vec<AuditLog>), CliError> {
+    let query = AuditQuery::new(filter.clone());
+    let (position, page) = session::bounded(conn, async |conn| {
+        as_tenant(conn, args.query.tenant.as_deref()).await?;
+        let position = match args.follow {
+            true => of_feed(Position::now(conn).await)?.map(Some),
+            false => Ok(None),
+        };
+        let page = match args.limit {
+            0 => Ok(None),
+            limit => answer(query.page(conn, &PageFrom::Newest, limit).await)?.map(Some),
+        };
+        if let (Ok(_), Ok(page)) = (&position, &page) {
+            let rows = page.as_ref().map_or(0, |page| page.rows.len() as u64);
+            args.record.record(conn, Reading::of(filter).rows(rows)).await?;
+        }
+        Ok::<_, OpsError>((position, page))
+    })
+    .await?;
+    let mut rows = page?.map_or(Vec::new(), |page| page.rows);
+    rows.reverse();
+    Ok((position?, rows))
+}
+
+fn show(args: &Args, row: &AuditLog) -> Result<(), CliError> {
+    if args.json {
+        return output::json(row);
+    }
+    let zone = output::is_terminal().then_some(&args.query.zone.time_zone);
+    output::single_row(list::cells(row, zone));
+    Ok(())
+}
+
+/// How often the database is asked. There is no notification to wait for: sent by a trigger, it would take a lock of
+/// the whole server at each commit that writes to the trail.
+const POLL: Duration = Duration::from_secs(1);
+/// How many rows are asked for at once.
+const BATCH_ROWS: u32 = 1_000;
+/// The longest wait before another attempt to connect.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// After how long an open transaction is worth a note.
+const LONG: TimeDelta = TimeDelta::minutes(1);
+
+/// Whether a transaction that is open for long has been named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HeldBack {
+    No,
+    /// By the transaction with this id.
+    By(i64),
+}
+
+struct Follower<'a> {
+    args: &'a Args,
+    database: Database,
+    filter: AuditFilter,
+    position: Position,
+    /// The entries that were shown first. Those committed after the position come again.
+    shown: HashSet<Uuid>,
+    held_back: HeldBack,
+}
+
+impl Follower<'_> {
+    async fn follow(mut self, conn: Connection) -> CommandResult {
+        let mut conn = Some(conn);
+        let mut failures = 0;
+        while output::is_open() {
+            let wait = match self.next(&mut conn).await {
+                Ok(batch) => {
+                    if failures > 0 {
+                        print_note!("auditlog: connected again");
+                    }
+                    failures = 0;
+                    self.take(&batch?)?
+                }
+                Err(lost) => {
+                    // A connection that failed is not used again.
+                    conn = None;
+                    if failures == 0 {
+                        print_note!("auditlog: {lost}; trying again");
+                    }
+                    failures += 1;
+                    backoff(failures)
+                }
+            };
+            sleep(wait).await;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The next rows. The first error is one that another attempt may not meet, the second one stays.
+    async fn next(&self, conn: &mut Option<Connection>) -> Result<Result<Batch, CliError>, CliError> {
+        if conn.is_none() {
+            *conn = Some(self.args.record.connect_to(&self.database).await?);
+        }
+        let Some(conn) = conn else {
+            return Err(CliError::new("no connection"));
+        };
+        let tenant = self.args.query.tenant.as_deref();
+        match next_of_feed(conn, tenant, &self.position, &self.filter, BATCH_ROWS).await {
+            Ok(batch) => Ok(batch.map_err(CliError::from)),
+            Err(error) if error.may_pass() => Err(error.into()),
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+
+    /// Shows the rows, and moves behind them. Returns how long to wait for others.
+    fn take(&mut self, batch: &Batch) -> Result<Duration, CliError> {
+        for row in &batch.rows {
+            if !self.shown.contains(&row.id) {
+                show(self.args, row)?;
+            }
+        }
+        self.position = batch.position.clone();
+        let (held_back, note) = held_back(self.held_back, oldest(&batch.lag), Utc::now());
+        self.held_back = held_back;
+        if let Some(note) = note {
+            output::note(&note);
+        }
+        Ok(if batch.more { Duration::ZERO } else { POLL })
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    let wait = Duration::from_millis(500).saturating_mul(2_u32.saturating_pow(failures.min(10)));
+    wait.min(LONGEST_WAIT)
+}
+
+/// The oldest open transaction before the position, and when it began.
+fn oldest(lag: &Lag) -> Option<(i64, DateTime<Utc>)> {
+    let oldest = lag.oldest.as_ref().filter(|_| lag.open > 0)?;
+    Some((oldest.tx_id, oldest.began?))
+}
+
+/// What to say about the oldest open transaction: once for each that is open for long.
+fn held_back(
+    before: HeldBack,
+    oldest: Option<(i64, DateTime<Utc>)>,
+    now: DateTime<Utc>,
+) -> (HeldBack, Option<String>) {
+    match oldest.filter(|(_, began)| now - *began > LONG) {
+        None => (HeldBack::No, None),
+        Some((tx_id, _)) if before == HeldBack::By(tx_id) => (before, None),
+        Some((tx_id, began)) => {
+            let note = format!(
+                "a transaction has been open since {}: its entries, if it has any, come when it is committed",
+                began.format("%H:%M:%S UTC")
+            );
+            (HeldBack::By(tx_id), Some(note))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_grows_up_to_half_a_minute() {
+        assert_eq!(backoff(1), Duration::from_secs(1));
+        assert_eq!(backoff(2), Duration::from_secs(2));
+        assert_eq!(backoff(100), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn a_transaction_that_is_open_for_long_is_named_once() {
+        let began = Utc::now();
+        let minutes = |minutes| began + TimeDelta::minutes(minutes);
+        let open = |tx_id| Some((tx_id, began));
+        assert_eq!(held_back(HeldBack::No, open(7), minutes(0)), (HeldBack::No, None));
+        let (state, note) = held_back(HeldBack::No, open(7), minutes(2));
+        assert!(state == HeldBack::By(7) && note.is_some());
+        assert_eq!(held_back(state, open(7), minutes(3)), (state, None));
+        assert!(held_back(state, open(8), minutes(3)).1.is_some());
+        assert_eq!(held_back(state, None, minutes(3)).0, HeldBack::No);
+    }
+}
