@@ -113,3 +113,38 @@ async fn end_of_ids(db: &TestDb) -> i64 {
     let end = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS value";
     db.text(end).await.parse().unwrap()
 }
+
+/// A server that follows no primary is a standby all the same, and can be promoted.
+#[tokio::test]
+async fn a_standby_is_refused_and_a_promotion_is_noticed() {
+    let server = Server::start(&[]).unwrap();
+    let db = TestDb::on(&server);
+    written(&db, "one").await;
+    let mut reader = Reader::from_beginning();
+    assert_eq!(reader.actions(&mut db.connection().await).await, ["one"]);
+    server.stop_fast().unwrap();
+    server.put("standby.signal", "").unwrap();
+    server.start_again().unwrap();
+    let db = TestDb::at(db.url.clone());
+    assert_eq!(db.text("SELECT pg_is_in_recovery()::text AS value").await, "true");
+    for reader in [&mut reader, &mut Reader::from_beginning()] {
+        let error = reader.try_batch(&mut db.connection().await).await.unwrap_err();
+        assert!(matches!(error, FeedError::Standby), "{error:?}");
+    }
+    assert_eq!(db.text("SELECT pg_promote()::text AS value").await, "true");
+    let error = reader.try_batch(&mut db.connection().await).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            FeedError::Timeline {
+                position: 1,
+                server: 2
+            }
+        ),
+        "{error:?}"
+    );
+    assert_eq!(
+        Reader::from_beginning().actions(&mut db.connection().await).await,
+        ["one"]
+    );
+}

@@ -69,6 +69,9 @@ mod postgres;
 mod sqlite;
 mod statements;
 
+#[cfg(test)]
+mod plan_tests;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
