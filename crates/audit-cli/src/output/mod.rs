@@ -112,10 +112,10 @@ fn raw_line(line: &str) {
         Stdout::Paged(pager) => writeln!(pager.input, "{line}"),
         Stdout::Closed | Stdout::Failed(_) => return,
     };
-    if let Err(error) = written {
-        if let Stdout::Paged(pager) = std::mem::replace(&mut *state, Stdout::after(error)) {
-            pager.wait();
-        }
+    if let Err(error) = written
+        && let Stdout::Paged(pager) = std::mem::replace(&mut *state, Stdout::after(error))
+    {
+        pager.wait();
     }
 }
 
