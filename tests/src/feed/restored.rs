@@ -1,16 +1,22 @@
-//! Rows that another cluster has written, whose transaction ids lie in the future.
+//! Rows that another cluster has written, whose transaction ids are in the future.
+
+use db_test::Server;
 
 use super::{Reader, run, write, written};
 use crate::support::TestDb;
 
-/// Inserts a row as a restore does, with a transaction id that is `ahead` of the server's.
-async fn restore(db: &TestDb, action: &str, ahead: i64) {
+/// Inserts a row as a restore does, with a transaction id of another cluster.
+async fn restore(db: &TestDb, action: &str, tx_id: &str) {
     db.sql(&format!(
-        "INSERT INTO audit_logs (action, tx_id) \
-         VALUES ('{action}', pg_snapshot_xmax(pg_current_snapshot())::text::bigint + {ahead})"
+        "INSERT INTO audit_logs (action, tx_id) VALUES ('{action}', {tx_id})"
     ))
     .await
     .unwrap();
+}
+
+/// An id that the server gives after `count` others.
+fn ahead(count: i64) -> String {
+    format!("pg_snapshot_xmax(pg_current_snapshot())::text::bigint + {count}")
 }
 
 async fn burn(db: &TestDb, ids: u32) {
@@ -21,13 +27,15 @@ async fn burn(db: &TestDb, ids: u32) {
 
 #[tokio::test]
 async fn rows_from_the_future_come_first_and_never_again() {
-    let db = TestDb::postgres().await;
+    // Tests of other databases would use up ids.
+    let server = Server::start(&[]).unwrap();
+    let db = TestDb::on(&server);
     let mut conn = db.connection().await;
     written(&db, "own").await;
     for n in 0..20 {
-        restore(&db, &format!("foreign{n:02}"), 10 + n).await;
+        restore(&db, &format!("foreign{n:02}"), &ahead(10 + n)).await;
     }
-    restore(&db, "far", 1_000_000_000_000).await;
+    restore(&db, "far", "1000000000000").await;
     let mut now = Reader::from_now(&mut conn).await;
     let mut reader = Reader::from_beginning().limit(3);
     let mut all = reader.actions(&mut conn).await;
@@ -58,10 +66,12 @@ async fn rows_from_the_future_come_first_and_never_again() {
 
 #[tokio::test]
 async fn rows_from_the_future_that_arrive_later_come_when_the_server_gets_there() {
-    let db = TestDb::postgres().await;
+    // Tests of other databases would use up ids.
+    let server = Server::start(&[]).unwrap();
+    let db = TestDb::on(&server);
     let mut conn = db.connection().await;
     let mut reader = Reader::from_now(&mut conn).await;
-    restore(&db, "foreign", 20).await;
+    restore(&db, "foreign", &ahead(20)).await;
     assert!(reader.rows(&mut conn).await.is_empty());
     burn(&db, 30).await;
     assert_eq!(reader.actions(&mut conn).await, ["foreign"]);
@@ -70,10 +80,35 @@ async fn rows_from_the_future_that_arrive_later_come_when_the_server_gets_there(
 
 #[tokio::test]
 async fn a_restored_row_of_the_past_comes_to_new_readers_alone() {
-    let db = TestDb::postgres().await;
+    // Tests of other databases would use up ids.
+    let server = Server::start(&[]).unwrap();
+    let db = TestDb::on(&server);
     let mut conn = db.connection().await;
     let mut reader = Reader::from_now(&mut conn).await;
-    restore(&db, "restored", -5).await;
+    restore(&db, "restored", "3").await;
     assert!(reader.rows(&mut conn).await.is_empty());
     assert_eq!(Reader::from_beginning().actions(&mut conn).await, ["restored"]);
+}
+
+/// The ids of the foreign rows are given while they are being read.
+#[tokio::test]
+async fn own_rows_that_commit_while_rows_from_the_future_are_read_come_once() {
+    let server = Server::start(&[]).unwrap();
+    let db = TestDb::on(&server);
+    let mut conn = db.connection().await;
+    let mut expected = Vec::new();
+    for n in 0..10 {
+        restore(&db, &format!("foreign{n}"), &ahead(30)).await;
+        expected.push(format!("foreign{n}"));
+    }
+    let mut reader = Reader::from_beginning().limit(1);
+    let mut seen = super::actions(reader.try_batch(&mut conn).await.unwrap().rows);
+    assert_eq!(seen, ["foreign0"]);
+    for n in 0..60 {
+        written(&db, &format!("own{n:02}")).await;
+        expected.push(format!("own{n:02}"));
+    }
+    seen.extend(reader.actions(&mut conn).await);
+    seen.sort();
+    assert_eq!(seen, expected);
 }

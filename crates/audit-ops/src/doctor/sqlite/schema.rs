@@ -16,7 +16,8 @@ use crate::is_harmful;
 /// The trail's objects, and those whose text names it: SQLite records no dependencies. Objects without a text belong to
 /// constraints.
 const OBJECTS: &str = "SELECT type AS kind, name, tbl_name AS on_table, sql AS text FROM sqlite_master \
-     WHERE sql IS NOT NULL AND (tbl_name = 'audit_logs' COLLATE NOCASE OR instr(lower(sql), 'audit_logs') > 0) \
+     WHERE sql IS NOT NULL AND (tbl_name = 'audit_logs' COLLATE NOCASE OR instr(lower(sql), 'audit_logs') > 0 \
+         OR instr(lower(sql), 'audit_feed') > 0) \
      ORDER BY type, name";
 
 /// The columns of audit_logs. One that is missing or differs has lost values, or lets a row be stored without them.

@@ -1,16 +1,16 @@
 //! A position on PostgreSQL, and how it moves: pure functions of the position, a snapshot and the rows that were read.
 //!
 //! All transactions below `next` have been read, but for those of `running`, which were open when `next` passed them.
-//! What is to be read next is therefore known exactly: first those of `running` that have ended (*late*), then those from
+//! The next transactions to read are therefore known exactly: first those of `running` that have ended (*late*), then those from
 //! `next` on that have. They are read in windows of transaction ids, because the index on `tx_id` is a BRIN: it finds a
 //! range and has no order, so each window is sorted.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::error::FeedError;
+use super::state::{Ahead, Inside, Key, Origin, Part, Snapshot, Way, Window};
 
 /// The width of the first window.
 const FIRST_WIDTH: i64 = 1 << 10;
@@ -20,89 +20,6 @@ const SLOW: Duration = Duration::from_millis(500);
 
 /// The width that no window exceeds: as many transactions as PostgreSQL lets be without a freeze.
 const MAX_WIDTH: i64 = 1 << 31;
-
-/// Which table of which server a position belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Origin {
-    /// The system identifier, which `initdb` chooses.
-    pub(super) system: i64,
-    pub(super) timeline: u32,
-    pub(super) database: i64,
-    pub(super) table: i64,
-}
-
-/// A row, as the database stores its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Key {
-    pub(super) tx: i64,
-    /// Microseconds since 2000.
-    pub(super) created_at: i64,
-    pub(super) id: Uuid,
-}
-
-/// How the rest of a large transaction is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Way {
-    /// By the index on `tx_id`; all its rows are sorted each time.
-    Sorted,
-    /// By the indexes on time and id, up to its last time.
-    Indexed(i64),
-}
-
-/// A transaction that is read in parts: up to the row `after`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Inside {
-    pub(super) after: Key,
-    pub(super) way: Way,
-}
-
-/// Rows whose transactions lie in the future, because another cluster wrote them: those with a `tx_id` from `mark` to
-/// `until` that were inserted before the transaction `mark`. The feed reads them first. Rows of the same `tx_id` that
-/// are inserted later come when `next` gets there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Ahead {
-    pub(super) mark: i64,
-    pub(super) until: i64,
-    /// The first that was not read; behind `until` at the end.
-    pub(super) next: i64,
-}
-
-impl Ahead {
-    fn is_read(&self) -> bool {
-        self.next > self.until
-    }
-}
-
-/// The transactions that a statement sees.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Snapshot {
-    /// The oldest open transaction, or `end`.
-    pub(super) oldest: i64,
-    /// The first that has not begun.
-    pub(super) end: i64,
-    /// Open transactions, ascending.
-    pub(super) running: Vec<i64>,
-}
-
-impl Snapshot {
-    /// Reads the text of a `pg_snapshot`: `10:20:10,14,15`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split(':');
-        let (oldest, end, running) = (parts.next()?, parts.next()?, parts.next()?);
-        let running = running.split(',').filter(|tx| !tx.is_empty());
-        let mut running: Vec<i64> = running.map(|tx| tx.parse().ok()).collect::<Option<_>>()?;
-        running.sort_unstable();
-        Some(Self {
-            oldest: oldest.parse().ok()?,
-            end: end.parse().ok()?,
-            running,
-        })
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,28 +33,6 @@ pub(super) struct Frontier {
     /// The last row that was returned.
     pub(super) last: Option<Key>,
     pub(super) width: i64,
-}
-
-/// Which rows of a window are meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    /// Rows of another cluster, inserted before this transaction.
-    Ahead(i64),
-    Late,
-    New,
-}
-
-/// What to read: rows with a `tx_id` from `from` to before `to`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) part: Part,
-    pub(super) from: i64,
-    pub(super) to: i64,
-    /// For late transactions these alone; otherwise all but these.
-    pub(super) listed: Vec<i64>,
-    pub(super) inside: Option<Inside>,
-    /// Rows inserted before `mark` are left out, as [`Ahead`] has them.
-    pub(super) without: Option<Ahead>,
 }
 
 impl Frontier {
@@ -333,7 +228,7 @@ impl Frontier {
         }
     }
 
-    /// Narrows the windows that follow one that took so long, for filters that few rows pass.
+    /// Narrows the windows that follow a slow one, for filters that few rows pass.
     pub(super) fn took(&mut self, time: Duration) {
         if time > SLOW {
             self.width = (self.width / 16).max(1);

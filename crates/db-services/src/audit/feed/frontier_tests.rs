@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::*;
 
@@ -68,7 +69,7 @@ impl Server {
     /// What the statements return for a window.
     fn rows(&self, window: &Window, limit: usize) -> Vec<Key> {
         let is_listed = |key: &Key| window.listed.contains(&key.tx);
-        let mut rows: Vec<Key> = self.committed.to_vec();
+        let mut rows: Vec<Key> = self.committed.clone();
         rows.retain(|key| (window.from..window.to).contains(&key.tx));
         rows.retain(|key| is_listed(key) == (window.part == Part::Late));
         rows.retain(|key| window.inside.is_none_or(|inside| *key > inside.after));

@@ -42,7 +42,7 @@
 //!
 //! An overlap ("the last five minutes again") loses the rows of transactions that take longer, and repeats the others.
 //!
-//! # What a position is
+//! # Positions
 //!
 //! On PostgreSQL it is a snapshot: all transactions up to one were read, but for those of a list, which were open. With
 //! it come the identifier of the server, its timeline, the database and the table, so a position is refused elsewhere, after
@@ -53,11 +53,11 @@
 //! On SQLite transactions write one at a time. A trigger numbers the rows, and the position is the last number, the
 //! file's identifier and the row's id.
 //!
-//! # What is not part of the feed
+//! # Restored rows
 //!
 //! Rows that `auditlog restore`, or `pg_restore --data-only`, puts into a trail have the transaction ids with which they were
 //! written. A position that has passed those does not return them again. Those that another cluster has written may have
-//! ids that lie in the future: a feed from the beginning returns them first; if they arrive later, they come when the
+//! ids from the future: a feed from the beginning returns them first; if they arrive later, they come when the
 //! cluster's transactions have got there. After such a restore, start again from the beginning.
 
 mod error;
@@ -67,6 +67,7 @@ mod place;
 mod position;
 mod postgres;
 mod sqlite;
+mod state;
 mod statements;
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use diesel::sql_types::{Integer, Text};
 use diesel_async::SimpleAsyncConnection;
 use uuid::Uuid;
 
-use super::frontier::{Key, Part, Window};
+use super::state::{Key, Part, Window};
 use super::{sqlite, statements};
 use crate::audit::query::AuditFilter;
 use crate::audit::query::run;

@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::super::frontier::{Ahead, Frontier, Inside, Key, Origin, Way};
+use super::super::frontier::Frontier;
 use super::super::place::Place;
+use super::super::state::{Ahead, Inside, Key, Origin, Way};
 use super::*;
 
 fn origin() -> impl Strategy<Value = Origin> {

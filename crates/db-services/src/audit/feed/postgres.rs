@@ -10,8 +10,9 @@ use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 
 use super::error::FeedError;
-use super::frontier::{Frontier, Inside, Key, Origin, Part, Snapshot, Way, Window};
+use super::frontier::Frontier;
 use super::position::{Position, State};
+use super::state::{Inside, Key, Origin, Part, Snapshot, Way, Window};
 use super::{Batch, Lag, OldestTransaction, PATIENCE, statements};
 use crate::audit::AuditLog;
 use crate::audit::query::AuditFilter;
@@ -22,8 +23,10 @@ impl From<Failure> for FeedError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Database(error) => Self::Database(error),
-            // There is no limit of time.
-            Failure::Late => Self::Database(diesel::result::Error::RollbackTransaction),
+            // Only a limit of time ends a statement, and there is none.
+            Failure::Late => Self::Database(diesel::result::Error::QueryBuilderError(
+                "the statement was ended".into(),
+            )),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The statements of the feed on PostgreSQL.
 
-use super::frontier::{Ahead, Inside, Key, Part, Way, Window};
+use super::state::{Ahead, Inside, Key, Part, Way, Window};
 use crate::audit::query::AuditFilter;
 use crate::audit::query::conditions::push_conditions;
 use crate::audit::query::sql::{Dialect, Run, Sql, Value};
