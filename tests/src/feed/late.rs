@@ -5,6 +5,7 @@ use std::time::Instant;
 use db_services::audit::feed::FeedError;
 use db_services::audit::query::{AuditFilter, Condition};
 use db_services::audit::{AuditEntry, for_tenant, insert};
+use db_test::Server;
 
 use super::{Reader, actions, run, write, written};
 use crate::support::{TIMEOUT, TestDb, on_both};
@@ -110,7 +111,9 @@ on_both! {
 
 #[tokio::test]
 async fn a_row_that_commits_late_comes_when_it_is_committed() {
-    let db = TestDb::postgres().await;
+    // The lag counts the transactions of the whole server.
+    let server = Server::start(&[("autovacuum", "off")]).unwrap();
+    let db = TestDb::on(&server);
     let mut conn = db.connection().await;
     let mut reader = Reader::from_now(&mut conn).await;
     let mut late = db.connection().await;

@@ -17,7 +17,7 @@ async fn a_position_of_another_server_is_refused() {
 
 #[tokio::test]
 async fn a_prepared_transaction_comes_when_it_is_committed_also_after_a_restart() {
-    let server = Server::start(&[("max_prepared_transactions", "5")]).unwrap();
+    let server = Server::start(&[("max_prepared_transactions", "5"), ("autovacuum", "off")]).unwrap();
     let db = TestDb::on(&server);
     let mut reader = Reader::from_now(&mut db.connection().await).await;
     let mut session = db.connection().await;

@@ -151,7 +151,7 @@ fn errors_of_a_query_point_at_the_place() {
     for (arguments, expected) in [
         (
             &["list", "--since", "yesterdy"][..],
-            "--since yesterdy: is no time: ",
+            "--since yesterdy: is not a time: ",
         ),
         (&["list", "a", "OR", "b"], "\na OR b\n  ^^\n"),
         (&["list", "--nonsense"], "unexpected argument '--nonsense'"),

@@ -30,8 +30,9 @@ impl Reading {
     /// with the name of one, and texts with the [shape](scrub) of one. It is cut at 4,096 characters.
     pub fn of(filter: &AuditFilter) -> Self {
         let query = scrub::scrub_text(filter.without_secret_members().to_string());
-        let query = match query.char_indices().nth(QUERY_CHARS - 1) {
-            Some((end, _)) if query.len() > end => format!("{}…", &query[..end]),
+        let mut last = query.char_indices().skip(QUERY_CHARS - 1);
+        let query = match (last.next(), last.next()) {
+            (Some((end, _)), Some(_)) => format!("{}…", &query[..end]),
             _ => query,
         };
         Self {
