@@ -76,8 +76,16 @@ CREATE FUNCTION audit_logs_first_gap(month_start timestamp) RETURNS TABLE (
     WITH month AS (
         SELECT month_start AT TIME ZONE 'UTC' AS starts, (month_start + interval '1 month') AT TIME ZONE 'UTC' AS ends,
                @schema@.audit_logs_partition_name(month_start) AS name),
+    -- Not audit_logs_partitions(): the size of a partition can only be read with a lock on it.
+    bounds AS (
+        SELECT pg_get_expr(c.relpartbound, 0) AS text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = '@schema@.audit_logs'::regclass),
     parts AS MATERIALIZED (
-        SELECT p.from_time, p.to_time FROM @schema@.audit_logs_partitions() p, month
+        SELECT p.from_time, p.to_time FROM month, bounds, LATERAL (
+            SELECT CASE WHEN bounds.text LIKE '%FROM (MINVALUE)%' THEN '-infinity'
+                        ELSE substring(bounds.text FROM 'FROM [(]''([^'']+)''[)]')::timestamptz END AS from_time,
+                   CASE WHEN bounds.text LIKE '%TO (MAXVALUE)%' THEN 'infinity'
+                        ELSE substring(bounds.text FROM 'TO [(]''([^'']+)''[)]')::timestamptz END AS to_time) AS p
         WHERE p.from_time < month.ends AND p.to_time > month.starts)
     SELECT gap.starts, coalesce((SELECT min(p.from_time) FROM parts p WHERE p.from_time > gap.starts), month.ends),
            -- The whole month has its own name or none, another part of it the next one that is free.
