@@ -108,32 +108,30 @@ async fn counted(
     query: &AuditQuery,
     args: &Args,
 ) -> Result<Result<(Stats, Option<CliError>), CliError>, OpsError> {
-    let entries = match reading::answer(query.count(conn, BOUND).await)? {
-        Ok(entries) => entries,
-        Err(error) => return Ok(Err(error)),
-    };
     match charts(conn, query, args).await {
         Ok((every, time, by)) => {
             // The chart has read each entry.
             let entries = Count::Exactly(time.iter().map(|bucket| bucket.rows).sum());
-            Ok(Ok((
-                Stats {
-                    entries,
-                    every,
-                    time,
-                    by,
-                },
-                None,
-            )))
-        }
-        Err(error @ QueryError::TimeLimit { .. }) => {
             let stats = Stats {
                 entries,
-                every: None,
-                time: Vec::new(),
-                by: Vec::new(),
+                every,
+                time,
+                by,
             };
-            Ok(Ok((stats, Some(CliError::from(error).with_exit_code(FAILED)))))
+            Ok(Ok((stats, None)))
+        }
+        Err(error @ QueryError::TimeLimit { .. }) => {
+            let late = CliError::from(error).with_exit_code(FAILED);
+            let entries = reading::answer(query.count(conn, BOUND).await)?;
+            Ok(entries.map(|entries| {
+                let stats = Stats {
+                    entries,
+                    every: None,
+                    time: Vec::new(),
+                    by: Vec::new(),
+                };
+                (stats, Some(late))
+            }))
         }
         Err(error) => reading::answer(Err(error)),
     }

@@ -176,11 +176,9 @@ impl Follower<'_> {
 
     /// The next rows. The first error is one that another attempt may not meet, the second one stays.
     async fn next(&self, conn: &mut Option<Connection>) -> Result<Result<Batch, CliError>, CliError> {
-        if conn.is_none() {
-            *conn = Some(self.args.record.connect_to(&self.database).await?);
-        }
-        let Some(conn) = conn else {
-            return Err(CliError::new("no connection"));
+        let conn = match conn {
+            Some(conn) => conn,
+            None => conn.insert(self.args.record.connect_to(&self.database).await?),
         };
         let tenant = self.args.query.tenant.as_deref();
         match next_of_feed(conn, tenant, &self.position, &self.filter, BATCH_ROWS).await {

@@ -23,6 +23,7 @@
 pub mod archive;
 pub mod doctor;
 mod error;
+pub mod hashing;
 pub mod holds;
 pub mod indexes;
 pub mod partitions;

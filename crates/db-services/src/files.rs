@@ -104,7 +104,7 @@ pub fn create_private_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Syncs the names in a directory. One that this user may not read cannot be synced: it is left to the kernel.
-fn sync_names(dir: &Path) -> io::Result<()> {
+pub fn sync_names(dir: &Path) -> io::Result<()> {
     let dir = match dir.as_os_str().is_empty() {
         true => Path::new("."),
         false => dir,

@@ -7,4 +7,5 @@ DROP FUNCTION audit_logs_move_month(timestamp, integer), audit_logs_default_mont
     audit_logs_create_partition(timestamp), audit_logs_first_gap(timestamp), audit_logs_segment_name(timestamp),
     audit_logs_partition_name(timestamp),
     audit_logs_lock_exclusively(regclass[]), audit_logs_attach(regclass, timestamptz, timestamptz),
-    audit_logs_create_table(text), audit_logs_partitions(), audit_logs_lock_partitions();
+    audit_logs_create_table(text), audit_logs_partitions(), audit_logs_bounds(),
+    audit_logs_lock_partitions();

@@ -18,30 +18,38 @@ BEGIN
 END
 $$;
 
--- The partitions. from_time and to_time are null for the default partition, and infinite for a partition without a
--- bound. qualified_name is that of the snapshot, also if the partition was dropped since. live_rows is what the planner
--- would estimate: from the size of the table, also before it was analyzed. table_bytes is that size, without indexes and
--- long values.
+-- The partitions and their bounds, which are null for the default partition and infinite for a partition without one.
+-- Waits for no lock on a partition.
+CREATE FUNCTION audit_logs_bounds() RETURNS TABLE (partition oid, from_time timestamptz, to_time timestamptz)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT c.oid,
+           CASE WHEN bound.text LIKE '%FROM (MINVALUE)%' THEN '-infinity'
+                ELSE substring(bound.text FROM 'FROM [(]''([^'']+)''[)]')::timestamptz END,
+           CASE WHEN bound.text LIKE '%TO (MAXVALUE)%' THEN 'infinity'
+                ELSE substring(bound.text FROM 'TO [(]''([^'']+)''[)]')::timestamptz END
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, 0) AS text) AS bound
+    WHERE i.inhparent = '@schema@.audit_logs'::regclass
+    $$;
+
+-- The same with what can only be read with a lock on a partition. qualified_name is that of the snapshot, also if the
+-- partition was dropped since. live_rows is what the planner would estimate: from the size of the table, also before it was
+-- analyzed. table_bytes is that size, without indexes and long values.
 CREATE FUNCTION audit_logs_partitions() RETURNS TABLE (
         partition regclass, partition_name name, from_time timestamptz, to_time timestamptz, live_rows bigint,
         table_bytes bigint, qualified_name text)
     LANGUAGE sql STABLE
     AS $$
-    SELECT c.oid::regclass, c.relname, bounds.from_time, bounds.to_time,
+    SELECT c.oid::regclass, c.relname, b.from_time, b.to_time,
            (size.bytes / current_setting('block_size')::integer
             * CASE WHEN c.relpages > 0 AND c.reltuples > 0 THEN c.reltuples / c.relpages ELSE 20 END)::bigint,
            size.bytes, format('%I.%I', n.nspname, c.relname)
-    FROM pg_inherits i
-    JOIN pg_class c ON c.oid = i.inhrelid
+    FROM @schema@.audit_logs_bounds() b
+    JOIN pg_class c ON c.oid = b.partition
     JOIN pg_namespace n ON n.oid = c.relnamespace
-    CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS text) AS bound
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN bound.text LIKE '%FROM (MINVALUE)%' THEN '-infinity'
-                    ELSE substring(bound.text FROM 'FROM [(]''([^'']+)''[)]')::timestamptz END AS from_time,
-               CASE WHEN bound.text LIKE '%TO (MAXVALUE)%' THEN 'infinity'
-                    ELSE substring(bound.text FROM 'TO [(]''([^'']+)''[)]')::timestamptz END AS to_time) AS bounds
     CROSS JOIN LATERAL (SELECT coalesce(pg_relation_size(c.oid), 0) AS bytes) AS size
-    WHERE i.inhparent = '@schema@.audit_logs'::regclass
     $$;
 
 CREATE FUNCTION audit_logs_partition_name(month_start timestamp) RETURNS name
@@ -76,16 +84,8 @@ CREATE FUNCTION audit_logs_first_gap(month_start timestamp) RETURNS TABLE (
     WITH month AS (
         SELECT month_start AT TIME ZONE 'UTC' AS starts, (month_start + interval '1 month') AT TIME ZONE 'UTC' AS ends,
                @schema@.audit_logs_partition_name(month_start) AS name),
-    -- Not audit_logs_partitions(): the size of a partition can only be read with a lock on it.
-    bounds AS (
-        SELECT pg_get_expr(c.relpartbound, 0) AS text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = '@schema@.audit_logs'::regclass),
     parts AS MATERIALIZED (
-        SELECT p.from_time, p.to_time FROM month, bounds, LATERAL (
-            SELECT CASE WHEN bounds.text LIKE '%FROM (MINVALUE)%' THEN '-infinity'
-                        ELSE substring(bounds.text FROM 'FROM [(]''([^'']+)''[)]')::timestamptz END AS from_time,
-                   CASE WHEN bounds.text LIKE '%TO (MAXVALUE)%' THEN 'infinity'
-                        ELSE substring(bounds.text FROM 'TO [(]''([^'']+)''[)]')::timestamptz END AS to_time) AS p
+        SELECT p.from_time, p.to_time FROM @schema@.audit_logs_bounds() p, month
         WHERE p.from_time < month.ends AND p.to_time > month.starts)
     SELECT gap.starts, coalesce((SELECT min(p.from_time) FROM parts p WHERE p.from_time > gap.starts), month.ends),
            -- The whole month has its own name or none, another part of it the next one that is free.
@@ -405,6 +405,7 @@ SELECT audit_qualify_functions();
 SELECT audit_revoke_all('FUNCTION', f)
 FROM unnest(ARRAY[
     'audit_logs_lock_partitions()',
+    'audit_logs_bounds()',
     'audit_logs_partitions()',
     'audit_logs_create_table(text)',
     'audit_logs_attach(regclass, timestamptz, timestamptz)',
@@ -423,7 +424,8 @@ FROM unnest(ARRAY[
 
 COMMENT ON FUNCTION audit_logs_create_partition(timestamp) IS
     'Creates the partition of audit_logs for the month that begins at this UTC time.';
-COMMENT ON FUNCTION audit_logs_partitions() IS 'The partitions of audit_logs, with their bounds.';
+COMMENT ON FUNCTION audit_logs_bounds() IS 'The partitions of audit_logs, with their bounds.';
+COMMENT ON FUNCTION audit_logs_partitions() IS 'The partitions of audit_logs, with their bounds and sizes.';
 COMMENT ON FUNCTION audit_logs_create_table(text) IS 'Creates a table that can become a partition of audit_logs.';
 COMMENT ON FUNCTION audit_logs_attach(regclass, timestamptz, timestamptz) IS 'Makes a table a partition of audit_logs.';
 COMMENT ON FUNCTION audit_logs_lock_exclusively(regclass[]) IS

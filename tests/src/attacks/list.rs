@@ -165,6 +165,7 @@ attacks! {
         "audit_logs_next_cut" Done "SELECT audit_logs_next_cut(now(), now(), now(), 1, 1, '1 hour')"
         "audit_logs_cut" Done "SELECT audit_logs_cut(partition, (from_time + interval '15 days')) FROM audit_logs_partitions() WHERE from_time > now() LIMIT 1"
         "audit_logs_attach" Done "ALTER TABLE audit_logs DETACH PARTITION audit_logs_2001_02; SELECT audit_logs_attach('audit_logs_2001_02', '2001-02-01Z', '2001-03-01Z')"
+        "audit_logs_bounds" Done "SELECT audit_logs_bounds()"
         "audit_logs_first_gap" Done "SELECT audit_logs_first_gap('2001-02-01')"
         "audit_logs_segment_name" Done "SELECT audit_logs_segment_name('2001-02-01')"
         "audit_logs_create_table" Done "SELECT audit_logs_create_table(current_schema() || '.one_more')"

@@ -1,7 +1,7 @@
 //! Files that have their name once they are complete.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use db_services::files::create_private;
@@ -87,19 +87,11 @@ fn is_abandoned(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 
-fn directory(path: &Path) -> &Path {
+/// The directory of a file.
+pub(crate) fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
-    }
-}
-
-/// Makes the names in the directory of a file durable.
-pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    match File::open(directory(path)) {
-        // It cannot be read, and so cannot be synced: it is left to the kernel.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
-        opened => opened?.sync_all(),
     }
 }
 

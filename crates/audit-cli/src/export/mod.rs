@@ -16,6 +16,7 @@ use db_services::audit::Reading;
 use db_services::audit::feed::{self, Position};
 use db_services::audit::query::AuditFilter;
 use db_services::client::Connection;
+use db_services::files::sync_names;
 use indicatif::ProgressBar;
 
 use crate::args::DatabaseArgs;
@@ -296,7 +297,7 @@ async fn complete(args: &Args, path: &Path, written: Written) -> CommandResult {
         }
         return Err(error);
     }
-    file::sync_directory(path).context(|| path.display().to_string())?;
+    sync_names(file::directory(path)).context(|| path.display().to_string())?;
     if let Some(name) = &args.position {
         let saved = session::bounded(&mut export.conn, async |conn| {
             of_feed(feed::save(conn, name, export.saved.as_ref(), Some(&end.position)).await)

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
+use audit_ops::hashing::{HashingStream, hex};
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
-use sha2::{Digest, Sha256};
 
 use crate::output;
 
@@ -60,41 +60,12 @@ pub(crate) struct Passed {
     pub(crate) sha256: String,
 }
 
-/// A writer that counts and hashes.
-struct Counted<W> {
-    inner: W,
-    bytes: u64,
-    hasher: Sha256,
-}
-
-impl<W> Counted<W> {
-    fn new(inner: W) -> Self {
+impl Passed {
+    fn through<T>(stream: &HashingStream<T>) -> Self {
         Self {
-            inner,
-            bytes: 0,
-            hasher: Sha256::new(),
+            bytes: stream.bytes,
+            sha256: hex(&stream.sha256()),
         }
-    }
-
-    fn passed(&self) -> Passed {
-        let sha256 = self.hasher.clone().finalize();
-        Passed {
-            bytes: self.bytes,
-            sha256: sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
-        }
-    }
-}
-
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.bytes += written as u64;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }
 
@@ -144,7 +115,7 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
-pub(crate) struct Stream(Counted<Encoder<Counted<Target>>>);
+pub(crate) struct Stream(HashingStream<Encoder<HashingStream<Target>>>);
 
 /// A stream that has ended. A file is on the disk.
 pub(crate) struct Ended {
@@ -154,8 +125,8 @@ pub(crate) struct Ended {
 
 impl Stream {
     pub(crate) fn new(target: Target, compression: Compression) -> io::Result<Self> {
-        let encoder = Encoder::new(Counted::new(target), compression)?;
-        Ok(Self(Counted::new(encoder)))
+        let encoder = Encoder::new(HashingStream::new(target), compression)?;
+        Ok(Self(HashingStream::new(encoder)))
     }
 
     pub(crate) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
@@ -168,7 +139,7 @@ impl Stream {
     }
 
     pub(crate) fn finish(self) -> io::Result<Ended> {
-        let lines = self.0.passed();
+        let lines = Passed::through(&self.0);
         let mut file = self.0.inner.finish()?;
         file.flush()?;
         if let Target::File(writer) = &file.inner {
@@ -176,7 +147,7 @@ impl Stream {
         }
         Ok(Ended {
             lines,
-            file: file.passed(),
+            file: Passed::through(&file),
         })
     }
 }

@@ -1,6 +1,4 @@
-//! Counts and digests of an archive's lines and of its file. Pure.
-
-use std::io::{Read, Write};
+//! Counts and digests of an archive's lines. Pure.
 
 use sha2::{Digest, Sha256};
 
@@ -48,60 +46,10 @@ impl LineDigest {
     }
 }
 
-/// A reader or writer that counts and hashes the bytes that pass through it.
-pub(super) struct HashingStream<T> {
-    pub(super) inner: T,
-    pub(super) bytes: u64,
-    hasher: Sha256,
-}
-
-impl<T> HashingStream<T> {
-    pub(super) fn new(inner: T) -> Self {
-        Self {
-            inner,
-            bytes: 0,
-            hasher: Sha256::new(),
-        }
-    }
-
-    pub(super) fn sha256(&self) -> [u8; 32] {
-        self.hasher.clone().finalize().into()
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len() as u64;
-        self.hasher.update(bytes);
-    }
-}
-
-impl<T: Write> Write for HashingStream<T> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.add(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl<T: Read> Read for HashingStream<T> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.add(&buffer[..read]);
-        Ok(read)
-    }
-}
-
-/// Hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hashing::hex;
 
     #[test]
     fn digests_of_known_lines_are_as_computed_by_other_tools() {

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::digest::{HashingStream, LineDigest, hex};
+use super::digest::LineDigest;
 use super::rows::Row;
 use super::{FORMAT, LINES_SUFFIX, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
 use crate::error::{MAX_TEXT, is_harmful};
+use crate::hashing::{HashingStream, hex};
 use crate::{ArchiveProblem, OpsError};
 
 /// The longest line: far longer than any row, and far smaller than the memory.

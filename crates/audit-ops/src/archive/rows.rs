@@ -12,8 +12,8 @@ use serde::de::Error;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::digest::hex;
 use super::read::Lines;
+use crate::hashing::hex;
 use crate::{ArchiveProblem, OpsError};
 
 /// The only member of a piece, which no row has.

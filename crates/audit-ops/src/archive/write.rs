@@ -16,11 +16,12 @@ use flate2::write::GzEncoder;
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
-use super::digest::{HashingStream, LineDigest, hex};
+use super::digest::LineDigest;
 use super::prove::prove;
 use super::read::check_lines;
 use super::rows::is_piece;
 use super::{FORMAT, LINES_SUFFIX, MANIFEST_SUFFIX, Manifest, VerifiedArchive};
+use crate::hashing::{HashingStream, hex};
 use crate::postgres::{Number, postgres};
 use crate::retention::PlannedPartition;
 use crate::session::{Work, answered, transaction};

@@ -36,10 +36,7 @@ pub(super) fn push_where(sql: &mut Sql, filter: &AuditFilter, position: &Positio
         true => " WHERE audit_in_time(created_at)",
         false => " WHERE TRUE",
     });
-    for condition in &filter.conditions {
-        sql.push(" AND ");
-        push_condition(sql, condition);
-    }
+    push_all(sql, filter, push_equals_indexed);
     if sql.dialect == Dialect::Sqlite && filter.conditions.iter().any(is_looked_up) {
         push_look_up(sql, filter, position, limit);
     }
@@ -128,24 +125,21 @@ fn push_after_cursor(sql: &mut Sql, position: &Position) {
 /// Appends the conditions, each after AND, in the form that no index serves: for statements that another condition narrows
 /// down.
 pub(in crate::audit) fn push_conditions(sql: &mut Sql, filter: &AuditFilter) {
-    for condition in &filter.conditions {
-        sql.push(" AND ");
-        if !condition.is_negated {
-            push_test(sql, &condition.test, push_equals_any);
-        } else {
-            push_condition(sql, condition);
-        }
-    }
+    push_all(sql, filter, push_equals_any);
 }
 
-fn push_condition(sql: &mut Sql, condition: &Condition) {
-    match condition.is_negated {
-        false => push_test(sql, &condition.test, push_equals_indexed),
-        true => {
-            sql.push("(");
-            push_test(sql, &condition.test, push_equals_any);
-            // Keeps the rows for which the test is neither true nor false.
-            sql.push(") IS NOT TRUE");
+/// Appends the conditions, each after AND.
+fn push_all(sql: &mut Sql, filter: &AuditFilter, equals: fn(&mut Sql, Column, &str)) {
+    for condition in &filter.conditions {
+        sql.push(" AND ");
+        match condition.is_negated {
+            false => push_test(sql, &condition.test, equals),
+            true => {
+                sql.push("(");
+                push_test(sql, &condition.test, push_equals_any);
+                // Keeps the rows for which the test is neither true nor false.
+                sql.push(") IS NOT TRUE");
+            }
         }
     }
 }
