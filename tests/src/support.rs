@@ -28,6 +28,15 @@ enum Cleanup {
     External,
 }
 
+/// Runs SQL on a connection. The error is the message of the database.
+pub async fn run_sql(connection: &mut Connection, sql: &str) -> Result<(), String> {
+    let done = match connection {
+        Connection::Postgres(conn) => conn.batch_execute(sql).await,
+        Connection::Sqlite(conn) => conn.batch_execute(sql).await,
+    };
+    done.map_err(|error| error.to_string())
+}
+
 /// True if a database has every migration.
 pub async fn has_all_migrations(database: &Database) -> bool {
     let states = database.migration_status().await.unwrap();
@@ -108,11 +117,18 @@ impl TestDb {
 
     /// Runs SQL like any client. The error is the message of the database.
     pub async fn sql(&self, sql: &str) -> Result<(), String> {
-        let done = match &mut self.connection().await {
-            Connection::Postgres(conn) => conn.batch_execute(sql).await,
-            Connection::Sqlite(conn) => conn.batch_execute(sql).await,
+        run_sql(&mut self.connection().await, sql).await
+    }
+
+    /// Stops all inserts until the connection rolls back. Dropped, it would return to the pool as it is.
+    pub async fn hold_table(&self) -> Connection {
+        let mut holder = self.connection().await;
+        let hold = match self.is_postgres() {
+            true => "BEGIN; LOCK TABLE audit_logs IN EXCLUSIVE MODE",
+            false => "BEGIN IMMEDIATE",
         };
-        done.map_err(|error| error.to_string())
+        run_sql(&mut holder, hold).await.unwrap();
+        holder
     }
 
     /// Returns the single text that a query selects as `value`.
