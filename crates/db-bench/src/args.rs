@@ -47,7 +47,7 @@ pub(crate) enum Part {
     Memory,
     /// WriteAhead into the spool, and the replay of the spool
     Spool,
-    /// Time to the first page of look-ups in trails of different sizes, cold and warm
+    /// Time to the first page of look-ups in trails of different sizes, cold and warm, and rates of feed and export
     Query,
     /// One sample of `memory`, in a process of its own
     #[command(hide = true)]

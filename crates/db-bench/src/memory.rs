@@ -169,10 +169,13 @@ async fn offer(writer: &AuditWriter, flood: Flood, limit: Duration) -> Result<u6
 
 /// The resident memory of this process, in bytes.
 fn resident() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line
-        .and_then(|line| line.split_whitespace().next())
-        .ok_or("no VmRSS in /proc/self/status")?;
-    Ok(kib.parse::<u64>()? * 1024)
+    Ok(kib("/proc/self/status", "VmRSS:")? * 1024)
+}
+
+/// A figure of a process's status file, in KiB.
+pub(crate) fn kib(status: &str, name: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(status)?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib.ok_or_else(|| format!("no {name} in {status}"))?.parse()?)
 }

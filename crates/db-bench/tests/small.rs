@@ -79,6 +79,10 @@ fn every_part_runs_with_small_counts() {
         ),
         ("replay of the spool", "Memory, until committed"),
         ("page 160, 8000 rows", "first page, 8000 rows"),
+        (
+            "auditlog export, peak memory, 5000 rows",
+            "auditlog export, peak memory, 500 rows",
+        ),
         ("write_audit_log, 2 producers: p50", ""),
         (
             "write_audit_log, 2 producers: p50",

@@ -1,4 +1,5 @@
-//! Time to the first page of look-ups, as the library composes them, in trails of different sizes.
+//! Time to the first page of look-ups, as the library composes them, in trails of different sizes, and how fast all rows
+//! leave a trail.
 //!
 //! Each size is a trail of closed months and an open month of a number of rows, filled with values like those of real
 //! trails: a tenant with a tenth of the rows and 200 others, an actor with a tenth and 20,000 others, a request for each
@@ -7,6 +8,7 @@
 mod cold;
 mod library;
 mod questions;
+mod rates;
 mod sqlite;
 mod trail;
 
@@ -43,6 +45,7 @@ pub(crate) async fn measure(server: &BenchServer, options: &Options, report: &mu
         }
         database.verify_and_drop(trail.rows()).await?;
     }
+    rates::measure(server, options, report).await?;
     sqlite::measure(options, report).await
 }
 

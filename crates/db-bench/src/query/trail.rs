@@ -11,7 +11,7 @@ use crate::progress;
 use crate::server::{BenchDatabase, BenchServer, Table, connect};
 
 /// Inserts rows. $1: the first time; $2: the time after the last; $3: how many; $4: the number of the first.
-const FILL: &str = include_str!("../../sql/fill.sql");
+pub(super) const FILL: &str = include_str!("../../sql/fill.sql");
 
 /// Rows of a segment: more than the 750,000 of `audit_logs_segment_months`, as one that fills faster than expected has.
 const SEGMENT: usize = 1_000_000;
@@ -162,7 +162,7 @@ fn share(rows: usize, nth: usize, parts: usize) -> usize {
 }
 
 /// 20,000,000 is 20M.
-fn short(rows: usize) -> String {
+pub(super) fn short(rows: usize) -> String {
     match rows {
         _ if rows.is_multiple_of(1_000_000) => format!("{}M", rows / 1_000_000),
         _ => rows.to_string(),
