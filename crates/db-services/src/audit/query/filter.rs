@@ -56,7 +56,7 @@ impl Column {
 }
 
 /// A condition on one row. `!condition` keeps exactly the rows that `condition` leaves out, so also those in which
-/// the column or member that it names is absent.
+/// the column or member that it names is absent. `!Condition::since(time)` is `Condition::until(time)`.
 ///
 /// Text is compared byte by byte, whatever the collation of the database. A text with a NUL character is in no row.
 ///
@@ -71,6 +71,7 @@ impl Column {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
+    /// Never of a time.
     pub(super) is_negated: bool,
     pub(super) test: Test,
 }
@@ -104,9 +105,15 @@ impl Not for Condition {
     type Output = Self;
 
     fn not(self) -> Self {
-        Self {
-            is_negated: !self.is_negated,
-            test: self.test,
+        let Self { is_negated, test } = self;
+        match test {
+            // Every row has a time: what is not before it is at it or later, and an index has the one as the other.
+            Test::Since(time) => Test::Until(time).into(),
+            Test::Until(time) => Test::Since(time).into(),
+            test => Self {
+                is_negated: !is_negated,
+                test,
+            },
         }
     }
 }

@@ -153,8 +153,9 @@ async fn the_pass_over_the_index_on_sqlite_reads_the_times_of_the_query_alone() 
     assert_ranges(alice.clone(), ["", "", "<?)", ">?)"]).await;
     assert_ranges(alice.clone().and(since.clone()), [">?)", ">?)", both, ">?)"]).await;
     assert_ranges(alice.clone().and(until.clone()), ["<?)", "<?)", "<?)", both]).await;
-    // A negated one would be right as well, and is not needed.
-    assert_ranges(alice.and(!since).and(!until), ["", "", "<?)", ">?)"]).await;
+    // A negated time is the other end.
+    assert_ranges(alice.clone().and(!until), [">?)", ">?)", both, ">?)"]).await;
+    assert_ranges(alice.and(!since), ["<?)", "<?)", "<?)", both]).await;
 }
 
 #[tokio::test]
