@@ -1,7 +1,7 @@
 //! Rows that no writer of this project would store are found, and hide no others.
 
 use chrono::{DateTime, TimeDelta};
-use db_services::audit::query::{AuditFilter, AuditQuery, Column, Count, Order, Position};
+use db_services::audit::query::{AuditFilter, AuditQuery, Column, Condition, Count, Order, Position};
 use db_services::audit::{AuditEntry, AuditLog, insert};
 use db_services::client::Connection;
 use futures_util::TryStreamExt;
@@ -125,6 +125,19 @@ on_both! {
             assert_eq!(actions(&mut conn, query).await, expected, "{query}");
             let others = actions(&mut conn, &format!("-{query}")).await;
             assert_eq!(others.len(), all - expected.len(), "-{query} keeps the rows without metadata");
+        }
+    }
+
+    async fn a_path_of_any_length_has_a_result(db: TestDb) {
+        fill(&db).await;
+        let mut conn = db.connection().await;
+        let all = actions(&mut conn, "").await.len();
+        for names in [127, 128, 10_000, 70_000] {
+            let path = Condition::member(std::iter::repeat_n("a", names), "1");
+            for (condition, expected) in [(path.clone(), 0), (!path, all as u64)] {
+                let query = AuditQuery::new([condition].into_iter().collect());
+                assert_eq!(query.count(&mut conn, 100).await.unwrap(), Count::Exactly(expected), "{names}");
+            }
         }
     }
 

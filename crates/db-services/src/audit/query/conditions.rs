@@ -10,6 +10,7 @@ use super::json_match::is_comparable;
 use super::page::{Order, Position};
 use super::sql::{Dialect, Sql, Value};
 use super::time::stored;
+use crate::audit::limits::METADATA_DEPTH;
 
 pub(super) fn name(column: Column) -> &'static str {
     match column {
@@ -221,7 +222,7 @@ fn push_begins_with(sql: &mut Sql, column: &'static str, prefix: &str) {
 
 fn push_member(sql: &mut Sql, path: &[String], value: &str) {
     let candidates = candidates(value);
-    if path.iter().any(|name| name.contains('\0')) {
+    if path.len() > METADATA_DEPTH || path.iter().any(|name| name.contains('\0')) {
         sql.push("FALSE");
         return;
     }

@@ -195,7 +195,7 @@ impl Condition {
 
     /// The member of the metadata at this path is `value`: a string of this text, or the number, `true`, `false` or
     /// `null` that the text is in JSON. Numbers are compared by value: `1.0` is `1`. A path goes through objects
-    /// alone, not through arrays.
+    /// alone, not through arrays. One of more than 127 names is in no row.
     pub fn member<'a>(path: impl IntoIterator<Item = &'a str>, value: impl Into<String>) -> Self {
         let path = path.into_iter().map(str::to_owned).collect();
         Test::Member(path, value.into()).into()
