@@ -89,6 +89,35 @@ async fn one_by_one(conn: &mut Connection, order: Order) -> Vec<AuditLog> {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_text_are_counted_as_they_are_shown() {
+    let db = TestDb::sqlite().await;
+    db.sql("INSERT INTO audit_logs (action, actor_id) VALUES ('a', CAST(x'ff41' AS TEXT)), ('a', x'fe'), ('b', 'alice')")
+        .await.unwrap();
+    let mut conn = db.connection().await;
+    let query = AuditQuery::new(AuditFilter::new());
+    let mut shown: Vec<_> = query
+        .page(&mut conn, &Position::Newest, 9)
+        .await
+        .unwrap()
+        .rows
+        .into_iter()
+        .map(|row| row.actor_id)
+        .collect();
+    let top = query.top(&mut conn, Column::Actor, 9).await.unwrap();
+    let mut counted: Vec<_> = top.into_iter().map(|top| (top.value, top.rows)).collect();
+    shown.sort();
+    counted.sort();
+    assert_eq!(
+        shown,
+        ["alice", "\u{fffd}", "\u{fffd}A"].map(|text| Some(text.to_owned()))
+    );
+    assert_eq!(
+        counted,
+        shown.into_iter().map(|actor| (actor, 1)).collect::<Vec<_>>()
+    );
+}
+
 on_both! {
     async fn rows_of_every_time_are_on_one_page_each(db: TestDb) {
         fill(&db).await;
