@@ -105,7 +105,9 @@ pub(crate) fn answer<T>(result: Result<T, QueryError>) -> Result<Result<T, CliEr
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(QueryError::Database(error)) => Err(error.into()),
-        Err(error @ QueryError::Cursor(_)) => Ok(Err(CliError::from(error).with_exit_code(USAGE))),
+        Err(error @ (QueryError::Cursor(_) | QueryError::TooManyConditions { .. })) => {
+            Ok(Err(CliError::from(error).with_exit_code(USAGE)))
+        }
         Err(error) => Ok(Err(error.into())),
     }
 }

@@ -238,6 +238,13 @@ impl AuditFilter {
         self
     }
 
+    /// Adds the conditions of another filter.
+    #[must_use]
+    pub fn and_all(mut self, other: Self) -> Self {
+        self.conditions.extend(other.conditions);
+        self
+    }
+
     /// Checks that it can be a part of a statement.
     pub(in crate::audit) fn check(&self) -> Result<(), QueryError> {
         if self.conditions.len() > MAX_CONDITIONS {
