@@ -76,6 +76,25 @@ fn each_reading_is_recorded_unless_the_option_forbids_it() {
     }
 }
 
+/// As under cron, and in a container.
+#[cfg(unix)]
+#[test]
+fn a_reader_without_a_name_is_recorded_by_its_number() {
+    for cli in CliFixture::on_both().map(CliFixture::with_trail) {
+        let mut command = cli.command(&["list"]);
+        for name in ["USER", "LOGNAME", "USERNAME"] {
+            command.env(name, "");
+        }
+        assert_eq!(output_of(command.output().unwrap()).0, 0);
+        let reader = match cli.postgres {
+            Some(_) => "on_behalf_of",
+            None => "actor_id",
+        };
+        let number = format!("uid:{}", rustix::process::getuid().as_raw());
+        assert_eq!(records(&cli)[0][reader], *number);
+    }
+}
+
 #[test]
 fn nothing_is_shown_that_cannot_be_recorded() {
     let cli = CliFixture::on_postgres().with_trail();
