@@ -70,9 +70,26 @@ fn each_reading_is_recorded_unless_the_option_forbids_it() {
                 (&Value::Null, &Value::Null)
             );
         }
-        // Other queries do not show them.
-        let (_, out, _) = cli.run(&["list"]);
-        assert_eq!(out.lines().count(), 5, "{out}");
+        // Other queries do not show them, unless they ask for them.
+        let shown = |arguments: &[&str]| {
+            let (code, out, err) = cli.run(&[&["list", "--no-record"], arguments].concat());
+            assert_eq!(code, 0, "{err}");
+            out.lines().skip(1).count()
+        };
+        assert_eq!(shown(&[]), 4);
+        assert_eq!(shown(&["action:audit_*"]), 0);
+        assert_eq!(shown(&["--all"]), 4 + 3);
+        for asked in [
+            "action:audit*",
+            "action:audit.*",
+            "action:audit.v*",
+            "action:audit.viewed",
+        ] {
+            assert_eq!(shown(&[asked]), 3, "{asked}");
+        }
+        // The record has how many rows were shown, which is less than there are.
+        assert_eq!(cli.run(&["list", "-n", "3"]).0, 0);
+        assert_eq!(records(&cli).last().unwrap()["metadata"]["rows"], 3);
     }
 }
 

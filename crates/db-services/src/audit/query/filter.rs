@@ -261,13 +261,14 @@ impl AuditFilter {
         self.and(!Condition::action("audit.*"))
     }
 
-    /// Whether a condition asks for an action that begins with `audit.`: then
+    /// Whether a condition asks for an action that begins with `audit.`, or for those that begin with `audit`: then
     /// [`without_records`](Self::without_records) would leave out what is asked for.
     pub fn asks_for_records(&self) -> bool {
-        self.conditions.iter().any(|condition| {
-            matches!(&condition.test,
-                Test::Equals(Column::Action, action) | Test::BeginsWith(Column::Action, action)
-                    if !condition.is_negated && action.starts_with("audit."))
+        let mut asked = self.conditions.iter().filter(|condition| !condition.is_negated);
+        asked.any(|condition| match &condition.test {
+            Test::Equals(Column::Action, action) => action.starts_with("audit."),
+            Test::BeginsWith(Column::Action, prefix) => prefix == "audit" || prefix.starts_with("audit."),
+            _ => false,
         })
     }
 }
