@@ -21,12 +21,14 @@ fn rows_of_other_clients_are_lines_of_json_and_are_counted() {
     let cli = CliFixture::new();
     assert_eq!(cli.run(&["migrate"]).0, 0);
     cli.execute_sqlite(
-        "INSERT INTO audit_logs (action, actor_id, metadata) VALUES \
-         ('a', CAST(x'ff41' AS TEXT), '{' || char(9) || '\"a\":' || char(13) || char(10, 9) || '1}')",
+        "INSERT INTO audit_logs (action, ip_address, actor_id, metadata) VALUES \
+         ('a', '10.0.0.0/8', CAST(x'ff41' AS TEXT), '{' || char(9) || '\"a\":' || char(13) || char(10, 9) || '1}')",
     );
     let rows = cli.rows();
     assert_eq!(rows[0]["metadata"], serde_json::json!({"a": 1}));
     assert_eq!(rows[0]["actor_id"], "\u{fffd}A");
+    let (_, out, _) = cli.run(&["list", "--no-record"]);
+    assert!(out.contains("\t10.0.0.0/8\t"), "{out}");
     let (code, out, err) = cli.run(&["stats", "--by", "actor"]);
     assert!(code == 0 && out.ends_with("actor\t\u{fffd}A\t1\n"), "{out}{err}");
 }
