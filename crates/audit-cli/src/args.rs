@@ -7,6 +7,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::CommandFactory;
 use clap::builder::styling::{AnsiColor, Styles};
 
+use crate::error::CliError;
 use crate::{
     actions, completions, doctor, export, hash, hold, import, list, man, migrate, partitions, restore,
     retention, show, spool, stats, tail, verify, write,
@@ -104,20 +105,62 @@ pub(crate) fn verb(arguments: &[OsString]) -> Option<String> {
 
 /// Moves the negated terms of a query (`-outcome:success`) behind `--`, where they are no options. clap's
 /// `allow_hyphen_values` would take each option behind the first term for a term.
-pub(crate) fn terms_last(arguments: Vec<OsString>) -> Vec<OsString> {
-    let has_query = verb(&arguments).is_some_and(|verb| WITH_QUERY.contains(&&*verb));
-    if !has_query {
-        return arguments;
-    }
+///
+/// # Errors
+/// Behind an option that needs a value (`--actor -bob`): it may be meant as that value.
+pub(crate) fn terms_last(arguments: Vec<OsString>) -> Result<Vec<OsString>, CliError> {
+    let Some(verb) = verb(&arguments).filter(|verb| WITH_QUERY.contains(&&**verb)) else {
+        return Ok(arguments);
+    };
+    let takes_value = options_with_value(&verb);
     let end = arguments.iter().position(|argument| argument == "--");
     let (before, behind) = arguments.split_at(end.unwrap_or(arguments.len()));
-    let (terms, mut sorted): (Vec<_>, Vec<_>) = before.iter().cloned().partition(is_negated_term);
+    let (mut terms, mut sorted) = (Vec::new(), Vec::<OsString>::new());
+    // Whether the argument before is an option whose value is missing.
+    let mut awaits_value = false;
+    for argument in before {
+        match (is_negated_term(argument), sorted.last()) {
+            (true, Some(option)) if awaits_value => return Err(ambiguous(option, argument)),
+            (true, _) => terms.push(argument.clone()),
+            (false, _) => {
+                awaits_value = !awaits_value && takes_value(argument);
+                sorted.push(argument.clone());
+            }
+        }
+    }
     if !terms.is_empty() || end.is_some() {
         sorted.push("--".into());
     }
     sorted.extend(terms);
     sorted.extend(behind.iter().skip(1).cloned());
-    sorted
+    Ok(sorted)
+}
+
+fn ambiguous(option: &OsString, term: &OsString) -> CliError {
+    let (option, term) = (option.to_string_lossy(), term.to_string_lossy());
+    CliError::usage(format!(
+        "{option} needs a value, and {term} may be that or a negated term: write {option}={term}, or put the term behind --"
+    ))
+}
+
+/// Whether an argument is an option of a verb whose value is the next argument.
+fn options_with_value(verb: &str) -> impl Fn(&OsString) -> bool {
+    let mut command = Cli::command();
+    command.build();
+    let verb = command.find_subcommand(verb).cloned().unwrap_or_default();
+    move |argument| {
+        let argument = argument.to_string_lossy();
+        verb.get_arguments()
+            .filter(|option| option.get_action().takes_values())
+            .any(|option| {
+                let is_long = option
+                    .get_long()
+                    .is_some_and(|name| argument.strip_prefix("--") == Some(name));
+                // Several of one letter may stand together: -fn 5.
+                let is_short = !argument.starts_with("--") && argument.starts_with('-');
+                is_long || (is_short && option.get_short().is_some_and(|name| argument.ends_with(name)))
+            })
+    }
 }
 
 /// Whether an argument is no option: those of one letter are `-f`, `-h` and, with a number, `-n`, also `-fn5`.
@@ -213,6 +256,7 @@ mod tests {
         let sorted = |line: &str| {
             let arguments = line.split(' ').map(OsString::from).collect();
             let sorted: Vec<_> = terms_last(arguments)
+                .unwrap()
                 .into_iter()
                 .map(|argument| argument.into_string().unwrap())
                 .collect();
@@ -231,9 +275,31 @@ mod tests {
             ),
             ("auditlog list -a -b:c -- d", "auditlog list -a -- -b:c d"),
             ("auditlog doctor -a:b", "auditlog doctor -a:b"),
+            (
+                "auditlog list --actor=-bob --actor bob -foo",
+                "auditlog list --actor=-bob --actor bob -- -foo",
+            ),
+            (
+                "auditlog list --actor --actor -foo",
+                "auditlog list --actor --actor -- -foo",
+            ),
             ("auditlog list --limt 5", "auditlog list --limt 5"),
         ] {
             assert_eq!(sorted(line), expected);
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_value_or_a_term_is_refused() {
+        for (line, option) in [
+            ("auditlog list --actor -bob foo", "--actor=-bob"),
+            ("auditlog list --since -7d", "--since=-7d"),
+            ("auditlog tail -fn -bob foo", "-fn=-bob"),
+            ("auditlog list --color -bob", "--color=-bob"),
+        ] {
+            let arguments = line.split(' ').map(OsString::from).collect();
+            let error = terms_last(arguments).unwrap_err().to_string();
+            assert!(error.contains(option), "{error}");
         }
     }
 

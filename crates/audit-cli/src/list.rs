@@ -135,6 +135,15 @@ fn table(args: &Args, rows: &[AuditLog]) {
     output::fitting_table(&header, rows, droppable);
 }
 
+/// The address of an entry, with its prefix if it is that of a network.
+pub(crate) fn address(row: &AuditLog) -> Option<String> {
+    row.ip_address
+        .map(|net| match net.prefix_len() == net.max_prefix_len() {
+            true => net.addr().to_string(),
+            false => net.to_string(),
+        })
+}
+
 pub(crate) fn cells(row: &AuditLog, zone: Option<&Zone>) -> Vec<Cell> {
     let id = |value: &Option<String>| Cell::id(value.as_deref().unwrap_or_default());
     let resource: Vec<_> = [&row.resource_type, &row.resource_id]
@@ -142,7 +151,7 @@ pub(crate) fn cells(row: &AuditLog, zone: Option<&Zone>) -> Vec<Cell> {
         .flatten()
         .map(String::as_str)
         .collect();
-    let address = row.ip_address.map(|net| net.addr().to_string());
+    let address = address(row);
     vec![
         Cell::plain(match zone {
             Some(zone) => zone.shown(row.created_at),

@@ -50,11 +50,14 @@ use error::CliError;
 use log::Level;
 
 fn main() -> ExitCode {
-    let arguments = args::terms_last(std::env::args_os().collect());
+    let arguments: Vec<_> = std::env::args_os().collect();
     args::color(&arguments).write_global();
-    let verdict = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => run(cli),
-        Err(error) => usage_error(&error, &arguments),
+    let verdict = match args::terms_last(arguments) {
+        Ok(arguments) => match Cli::try_parse_from(&arguments) {
+            Ok(cli) => run(cli),
+            Err(error) => usage_error(&error, &arguments),
+        },
+        Err(error) => error.report(),
     };
     output::finish(verdict)
 }

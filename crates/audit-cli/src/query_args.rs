@@ -1,7 +1,10 @@
 //! Which entries a command reads: a query as words, and options for the most frequent terms.
 
+use std::ops::Range;
+
 use chrono::Utc;
 use db_services::audit::query::{AuditFilter, Condition, ParseError};
+use unicode_width::UnicodeWidthStr;
 
 use crate::error::CliError;
 use crate::output;
@@ -21,6 +24,7 @@ Query: a list of terms, all of which must hold. - before a term negates it.
                          meta:{\"roles\": [\"admin\"]} contains all of that
   failed \"wrong code\"    text in any column or in the metadata, small letters
                          or capitals
+
 A word of the command line that has spaces and neither : nor \" is one text: 'wrong code'. Any other is a part of the \
 query as it is: 'actor:\"Alice B.\" since:7d'. Times without an offset are those of --time-zone.";
 
@@ -35,7 +39,7 @@ pub(crate) struct QueryArgs {
     /// What this actor did
     #[arg(long, value_name = "ID")]
     actor: Option<String>,
-    /// This action; auth.* for those that begin with auth.
+    /// This action, or with * at its end those that begin so: auth.*
     #[arg(long)]
     action: Option<String>,
     /// What ended like this: success, failure, denied, unknown
@@ -67,18 +71,15 @@ impl QueryArgs {
     /// # Errors
     /// When the query cannot be understood; the place in it is shown.
     pub(crate) fn filter(&self) -> Result<AuditFilter, CliError> {
-        let mut query = joined(&self.words);
+        let query = joined(&self.words);
         let now = Utc::now().with_timezone(&self.zone.time_zone);
-        AuditFilter::parse(&query, &now).map_err(|error| pointed(&query, &error))?;
+        let mut filter = AuditFilter::parse(&query, &now).map_err(|error| pointed(&query, &error))?;
         for (key, time) in [("since", &self.since), ("until", &self.until)] {
             let Some(time) = time else { continue };
-            let term = format!("{key}:{}", quoted(time));
-            AuditFilter::parse(&term, &now)
+            let times = AuditFilter::parse(&format!("{key}:{}", quoted(time)), &now)
                 .map_err(|error| CliError::usage(format!("--{key} {time}: {}", error.message())))?;
-            query = format!("{query} {term}");
+            filter = filter.and_all(times);
         }
-        let mut filter =
-            AuditFilter::parse(&query, &now).map_err(|error| CliError::usage(error.to_string()))?;
         let columns = [
             self.tenant.as_ref().map(Condition::tenant),
             self.actor.as_ref().map(Condition::actor),
@@ -120,16 +121,34 @@ fn quoted(text: &str) -> String {
 /// would have the place elsewhere, and is not shown.
 fn pointed(query: &str, error: &ParseError) -> CliError {
     if output::safe(query) == query {
-        let pointed = error.pointed();
-        let lines: Vec<_> = pointed.lines().take(2).collect();
-        output::note_lines(&lines.join("\n"));
+        output::note_lines(&format!("{query}\n{}", carets(query, error.span())));
     }
     CliError::usage(error.to_string())
+}
+
+/// Carets that stand below a place, on a terminal that shows some characters two columns wide.
+fn carets(query: &str, place: Range<usize>) -> String {
+    let width = |range: Range<usize>| query.get(range).map_or(0, UnicodeWidthStr::width);
+    let marked = width(place.clone()).max(1);
+    format!("{}{}", " ".repeat(width(0..place.start)), "^".repeat(marked))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn carets_are_as_wide_as_what_they_stand_below() {
+        for (query, expected) in [
+            ("a ip:x", "     ^"),
+            ("actor: b", "      ^"),
+            ("actor:東京 ip:日本", "              ^^^^"),
+            ("e\u{301} ip:x", "     ^"),
+        ] {
+            let error = AuditFilter::parse(query, &Utc::now()).unwrap_err();
+            assert_eq!(carets(query, error.span()), expected, "{query}");
+        }
+    }
 
     #[test]
     fn words_of_a_shell_are_a_query() {

@@ -14,7 +14,7 @@ use crate::output;
 /// The options of these verbs, for their help.
 pub(crate) const RECORDED: &str = "\
 The reading is recorded in the trail before anything is shown (action audit.viewed): the query without secrets, the number \
-of entries, the login, and the user of this machine (USER) on whose behalf it reads. `auditlog list action:audit.viewed` \
+of entries, the login, and the user of this machine (USER, or the number of the user) on whose behalf it reads. `auditlog list action:audit.viewed` \
 shows who looked at the trail. Where the record cannot be written, as on a standby or a read-only file, nothing is shown \
 (exit code 3): --no-record reads without a record.";
 
@@ -81,15 +81,23 @@ impl RecordArgs {
         if self.no_record {
             return Ok(());
         }
-        let user = ["USER", "LOGNAME", "USERNAME"]
-            .iter()
-            .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
-        let reading = match user {
+        let reading = match user() {
             Some(user) => reading.reader(user),
             None => reading,
         };
         session::record_reading(conn, &reading).await
     }
+}
+
+/// The user of this machine. Neither cron nor a container sets a variable: then it is the number of the user.
+fn user() -> Option<String> {
+    let variables = ["USER", "LOGNAME", "USERNAME"].iter();
+    let mut named = variables.filter_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    #[cfg(unix)]
+    let number = Some(format!("uid:{}", rustix::process::getuid().as_raw()));
+    #[cfg(not(unix))]
+    let number = None;
+    named.next().or(number)
 }
 
 /// Names the tenant to row security, for the transaction: a login with the role of tenants' readers sees no row otherwise.
@@ -105,7 +113,9 @@ pub(crate) fn answer<T>(result: Result<T, QueryError>) -> Result<Result<T, CliEr
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(QueryError::Database(error)) => Err(error.into()),
-        Err(error @ QueryError::Cursor(_)) => Ok(Err(CliError::from(error).with_exit_code(USAGE))),
+        Err(error @ (QueryError::Cursor(_) | QueryError::TooManyConditions { .. })) => {
+            Ok(Err(CliError::from(error).with_exit_code(USAGE)))
+        }
         Err(error) => Ok(Err(error.into())),
     }
 }

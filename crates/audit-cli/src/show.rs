@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::args::DatabaseArgs;
 use crate::error::{CliError, CommandResult, PARTIAL};
+use crate::list;
 use crate::output::{self, print_line, printable};
 use crate::query_args::ZoneArgs;
 use crate::reading::{self, RECORDED, ReadArgs};
@@ -111,12 +112,6 @@ fn show(args: &Args, row: &AuditLog, is_next: bool) -> Result<(), CliError> {
 
 fn columns(args: &Args, row: &AuditLog) -> [(&'static str, Option<String>); 19] {
     let time = |time| Some(shown(args, time));
-    let address = row
-        .ip_address
-        .map(|net| match net.prefix_len() == net.max_prefix_len() {
-            true => net.addr().to_string(),
-            false => net.to_string(),
-        });
     [
         ("id", Some(row.id.to_string())),
         ("created_at", time(row.created_at)),
@@ -129,7 +124,7 @@ fn columns(args: &Args, row: &AuditLog) -> [(&'static str, Option<String>); 19] 
         ("on_behalf_of", row.on_behalf_of.clone()),
         ("resource_type", row.resource_type.clone()),
         ("resource_id", row.resource_id.clone()),
-        ("ip_address", address),
+        ("ip_address", list::address(row)),
         ("user_agent", row.user_agent.clone()),
         ("request_id", row.request_id.clone()),
         ("trace_id", row.trace_id.clone()),

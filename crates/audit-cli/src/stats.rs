@@ -5,6 +5,7 @@ mod by;
 mod chart;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use audit_ops::{OpsError, session};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 use crate::args::DatabaseArgs;
 use crate::error::{CliError, CommandResult, FAILED};
-use crate::output::{self, print_line};
+use crate::output;
 use crate::query_args::{LANGUAGE, QueryArgs};
 use crate::reading::{self, RECORDED, ReadArgs};
 use buckets::{Bucket, Every};
@@ -38,8 +39,8 @@ On a terminal the output is a bar chart. Otherwise it is lines of three columns 
 (entries, time, or a column), the value, and the number of entries. --json prints one JSON object. Days, weeks and months \
 are those of --time-zone, whether they have 23, 24 or 25 hours; outside of terminals their beginning is printed in UTC.
 
-The charts read each entry that the query asks for. If that takes longer than 30 seconds, only the number of entries is \
-shown, counted up to 10,000, and the error says what to narrow (exit code 3).
+The charts read each entry that the query asks for. If one of them takes longer than 30 seconds, only the number of \
+entries is shown, counted up to 10,000, and the error says what to narrow (exit code 3).
 
 {RECORDED}
 
@@ -80,7 +81,12 @@ struct Values {
 }
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
-    let query = AuditQuery::new(args.query.filter()?);
+    run_within(database, args, AuditQuery::TIME_LIMIT).await
+}
+
+/// `limit` is that of each statement of the charts.
+async fn run_within(database: &DatabaseArgs, args: Args, limit: Duration) -> CommandResult {
+    let query = AuditQuery::new(args.query.filter()?).time_limit(limit);
     let mut conn = args.read.connect(database).await?;
     let (stats, late) = session::bounded(&mut conn, async |conn| {
         reading::as_tenant(conn, args.query.tenant.as_deref()).await?;
@@ -97,7 +103,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     match (args.json, output::is_terminal()) {
         (true, _) => output::json(&stats)?,
         (false, true) => chart::show(&stats, &args.query.zone.time_zone),
-        (false, false) => print(&stats),
+        (false, false) => plain(&stats).iter().for_each(|line| output::text(line)),
     }
     late.map_or(Ok(ExitCode::SUCCESS), Err)
 }
@@ -122,7 +128,8 @@ async fn counted(
         }
         Err(error @ QueryError::TimeLimit { .. }) => {
             let late = CliError::from(error).with_exit_code(FAILED);
-            let entries = reading::answer(query.count(conn, BOUND).await)?;
+            let bounded = AuditQuery::new(query.filter().clone());
+            let entries = reading::answer(bounded.count(conn, BOUND).await)?;
             Ok(entries.map(|entries| {
                 let stats = Stats {
                     entries,
@@ -149,21 +156,96 @@ async fn charts(conn: &mut Connection, query: &AuditQuery, args: &Args) -> Resul
     Ok((Some(every), time, by))
 }
 
-/// Prints lines with tabs between the columns.
-fn print(stats: &Stats) {
-    print_line!("counted\tvalue\tentries");
-    match stats.entries {
-        Count::Exactly(entries) => print_line!("entries\t\t{entries}"),
-        Count::MoreThan(bound) => print_line!("entries\t\t>{bound}"),
-    }
+/// Lines with tabs between the columns.
+fn plain(stats: &Stats) -> Vec<String> {
+    let mut lines = vec!["counted\tvalue\tentries".to_owned()];
+    lines.push(match stats.entries {
+        Count::Exactly(entries) => format!("entries\t\t{entries}"),
+        Count::MoreThan(bound) => format!("entries\t\t>{bound}"),
+    });
     let time = |start: DateTime<Utc>| start.to_rfc3339_opts(SecondsFormat::Secs, true);
-    for bucket in &stats.time {
-        print_line!("time\t{}\t{}", time(bucket.start), bucket.rows);
-    }
+    let buckets = stats.time.iter();
+    lines.extend(buckets.map(|bucket| format!("time\t{}\t{}", time(bucket.start), bucket.rows)));
     for Values { column, values } in &stats.by {
-        for value in values {
+        lines.extend(values.iter().map(|value| {
             let text = output::printable(value.value.as_deref().unwrap_or_default());
-            print_line!("{}\t{text}\t{}", column.name(), value.rows);
+            format!("{}\t{text}\t{}", column.name(), value.rows)
+        }));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use db_services::audit::query::AuditFilter;
+    use db_services::client::Database;
+    use diesel_async::SimpleAsyncConnection;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// A limit of no time ends each chart on SQLite at its first row.
+    #[tokio::test]
+    async fn entries_are_counted_up_to_the_bound_if_the_charts_take_too_long() {
+        let database = Database::from_url("sqlite::memory:").unwrap();
+        database.migrate().await.unwrap();
+        let mut conn = database.connection().await.unwrap();
+        let Connection::Sqlite(sqlite) = &mut conn else {
+            panic!("PostgreSQL")
+        };
+        let rows = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10001) \
+                    INSERT INTO audit_logs (action) SELECT iif(i = 1, 'y', 'x') FROM n";
+        sqlite.batch_execute(rows).await.unwrap();
+        let args = Line::parse_from(["stats"]).args;
+        for (query, entries, shown) in [
+            ("", r#"{"more_than":10000}"#, "entries\t\t>10000"),
+            ("action:x", r#"{"exactly":10000}"#, "entries\t\t10000"),
+        ] {
+            let filter = AuditFilter::parse(query, &Utc::now()).unwrap();
+            let query = AuditQuery::new(filter).time_limit(Duration::ZERO);
+            let (stats, late) = counted(&mut conn, &query, &args).await.unwrap().unwrap();
+            let late = late.unwrap();
+            assert!(late.to_string().contains("since:1d"), "{late}");
+            let json = serde_json::to_string(&stats).unwrap();
+            assert_eq!(
+                json,
+                format!(r#"{{"entries":{entries},"every":null,"time":[],"by":[]}}"#)
+            );
+            assert_eq!(plain(&stats), ["counted\tvalue\tentries", shown]);
         }
+    }
+
+    #[tokio::test]
+    async fn charts_that_take_too_long_are_an_exit_code_and_a_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("audit.db").display());
+        let database = Database::from_url(&url).unwrap();
+        database.migrate().await.unwrap();
+        let mut conn = database.connection().await.unwrap();
+        let Connection::Sqlite(sqlite) = &mut conn else {
+            panic!("PostgreSQL")
+        };
+        let row = "INSERT INTO audit_logs (action) VALUES ('x')";
+        sqlite.batch_execute(row).await.unwrap();
+        let named = DatabaseArgs {
+            database_url: Some(url),
+        };
+        for (limit, expected) in [
+            (Duration::ZERO, ExitCode::from(FAILED)),
+            (AuditQuery::TIME_LIMIT, ExitCode::SUCCESS),
+        ] {
+            let args = Line::parse_from(["stats"]).args;
+            let verdict = run_within(&named, args, limit).await;
+            assert_eq!(verdict.unwrap_or_else(|error| error.report()), expected);
+        }
+        let viewed = AuditFilter::parse("action:audit.viewed", &Utc::now()).unwrap();
+        let records = AuditQuery::new(viewed).count(&mut conn, 9).await.unwrap();
+        assert_eq!(records, Count::Exactly(2));
     }
 }

@@ -9,6 +9,8 @@ use chrono::{
 use jiff::Timestamp;
 use jiff::tz::AmbiguousOffset;
 
+use crate::output::print_note;
+
 /// A time zone of the IANA database, for chrono: the query language reads its times with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Zone(jiff::tz::TimeZone);
@@ -21,9 +23,17 @@ pub(crate) struct ZoneOffset {
 }
 
 impl Zone {
-    /// The zone of the environment (`TZ`) or of the system; UTC if there is none.
+    /// The zone of the environment (`TZ`) or of the system; UTC if there is none, with a warning if one is named.
     pub(crate) fn local() -> Self {
-        Self(jiff::tz::TimeZone::try_system().unwrap_or(jiff::tz::TimeZone::UTC))
+        Self(jiff::tz::TimeZone::try_system().unwrap_or_else(|_| {
+            if let Some(name) = std::env::var_os("TZ").filter(|name| !name.is_empty()) {
+                print_note!(
+                    "warning: TZ is {}, which is no time zone: times are those of UTC (--time-zone names another one)",
+                    name.to_string_lossy()
+                );
+            }
+            jiff::tz::TimeZone::UTC
+        }))
     }
 
     /// Parses the name of a zone.
@@ -36,11 +46,14 @@ impl Zone {
         }
     }
 
-    /// The last part of the zone's name, or what it differs from UTC by now.
+    /// The last part of the zone's name, or what it always differs from UTC by.
     pub(crate) fn name(&self) -> String {
-        match self.0.iana_name().and_then(|name| name.rsplit('/').next()) {
-            Some(name) => name.replace('_', " "),
-            None => Utc::now().with_timezone(self).offset().to_string(),
+        let name = self.0.iana_name().and_then(|name| name.rsplit('/').next());
+        match (name, self.0.to_fixed_offset()) {
+            (Some(name), _) => name.replace('_', " "),
+            (None, Ok(_)) => Utc::now().with_timezone(self).offset().to_string(),
+            // The offset of now may not be that of a row.
+            (None, Err(_)) => "local".to_owned(),
         }
     }
 
@@ -208,5 +221,18 @@ mod tests {
         assert!(zone.shown(DateTime::<Utc>::MAX_UTC).starts_with("+262142-12-31"));
         assert!(zone.shown(DateTime::<Utc>::MIN_UTC).starts_with("-262143-01-01"));
         assert!(Zone::parse("Europe/Atlantis").is_err());
+    }
+
+    #[test]
+    fn a_zone_is_named_by_what_holds_for_each_of_its_times() {
+        let posix = |text| Zone(jiff::tz::TimeZone::posix(text).unwrap());
+        for (zone, name) in [
+            (Zone::parse("UTC").unwrap(), "UTC"),
+            (Zone::parse("America/New_York").unwrap(), "New York"),
+            (posix("EST5EDT,M3.2.0,M11.1.0"), "local"),
+            (Zone(jiff::tz::TimeZone::fixed(jiff::tz::offset(-5))), "-05:00"),
+        ] {
+            assert_eq!(zone.name(), name);
+        }
     }
 }

@@ -151,6 +151,9 @@ pub async fn bounded_long<T, E: Into<OpsError>>(
     .await
 }
 
+/// Sets the tenant for the transaction.
+pub(crate) const SET_TENANT: &str = "SELECT pg_catalog.set_config('audit.tenant_id', $1, true)";
+
 /// Names the tenant whose rows the policy for readers shows, until the transaction ends. Only that role is limited by it.
 /// Nothing on SQLite, which has no roles.
 ///
@@ -161,7 +164,7 @@ pub async fn bounded_long<T, E: Into<OpsError>>(
 /// As the transaction in which it is.
 pub async fn set_tenant(conn: &mut Connection, tenant: &str) -> Result<(), OpsError> {
     if let Connection::Postgres(conn) = conn {
-        let set = diesel::sql_query("SELECT set_config('audit.tenant_id', $1, true)");
+        let set = diesel::sql_query(SET_TENANT);
         set.bind::<Text, _>(tenant).execute(conn).await?;
     }
     Ok(())

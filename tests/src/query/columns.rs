@@ -1,7 +1,8 @@
 //! Conditions on the columns that are not text, and their most frequent values.
 
 use chrono::Utc;
-use db_services::audit::query::{AuditFilter, AuditQuery, Count};
+use db_services::audit::query::{AuditFilter, AuditQuery, Condition, Count};
+use db_services::audit::{Reading, record_reading};
 use uuid::Uuid;
 
 use super::events::import;
@@ -26,13 +27,22 @@ on_both! {
         }
     }
 
+    async fn a_reading_of_any_query_is_recorded(db: TestDb) {
+        let mut conn = db.connection().await;
+        let query: AuditFilter = [Condition::actor("a\0b"), Condition::text("\u{1b}\u{202e}")].into_iter().collect();
+        record_reading(&mut conn, &Reading::of(&query).reader("r\0")).await.unwrap();
+        let record = known(&mut conn).await.remove(0);
+        let recorded = record.metadata.unwrap()["query"].as_str().unwrap().to_owned();
+        assert_eq!(recorded, query.to_string().replace('\0', "\u{fffd}"));
+    }
+
     async fn an_address_is_one_value_however_it_is_written(db: TestDb) {
-        let addresses = "('a', '2001:DB8::1'), ('b', '2001:db8:0::1/128'), ('c', '10.0.0.0/8'), ('d', NULL)";
+        let addresses = "('a', '2001:DB8::1'), ('b', '2001:db8:0::1/128'), ('c', '10.0.0.0/8'), ('d', NULL), ('e', '::10.0.0.1')";
         db.sql(&format!("INSERT INTO audit_logs (action, ip_address) VALUES {addresses}")).await.unwrap();
         let mut conn = db.connection().await;
         let top = AuditQuery::new(AuditFilter::new()).top_addresses(&mut conn, 9).await.unwrap();
         let top: Vec<_> = top.iter().map(|top| (top.value.as_deref(), top.rows)).collect();
-        assert_eq!(top, [(Some("2001:db8::1"), 2), (Some("10.0.0.0/8"), 1), (None, 1)]);
+        assert_eq!(top, [(Some("2001:db8::1"), 2), (Some("10.0.0.0/8"), 1), (Some("::a00:1"), 1), (None, 1)], "as in the rows");
     }
 
     async fn the_most_frequent_addresses_are_counted(db: TestDb) {

@@ -1,7 +1,7 @@
 //! Rows that no writer of this project would store are found, and hide no others.
 
 use chrono::{DateTime, TimeDelta};
-use db_services::audit::query::{AuditFilter, AuditQuery, Column, Count, Order, Position};
+use db_services::audit::query::{AuditFilter, AuditQuery, Column, Condition, Count, Order, Position};
 use db_services::audit::{AuditEntry, AuditLog, insert};
 use db_services::client::Connection;
 use futures_util::TryStreamExt;
@@ -89,6 +89,35 @@ async fn one_by_one(conn: &mut Connection, order: Order) -> Vec<AuditLog> {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_text_are_counted_as_they_are_shown() {
+    let db = TestDb::sqlite().await;
+    db.sql("INSERT INTO audit_logs (action, actor_id) VALUES ('a', CAST(x'ff41' AS TEXT)), ('a', x'fe'), ('b', 'alice')")
+        .await.unwrap();
+    let mut conn = db.connection().await;
+    let query = AuditQuery::new(AuditFilter::new());
+    let mut shown: Vec<_> = query
+        .page(&mut conn, &Position::Newest, 9)
+        .await
+        .unwrap()
+        .rows
+        .into_iter()
+        .map(|row| row.actor_id)
+        .collect();
+    let top = query.top(&mut conn, Column::Actor, 9).await.unwrap();
+    let mut counted: Vec<_> = top.into_iter().map(|top| (top.value, top.rows)).collect();
+    shown.sort();
+    counted.sort();
+    assert_eq!(
+        shown,
+        ["alice", "\u{fffd}", "\u{fffd}A"].map(|text| Some(text.to_owned()))
+    );
+    assert_eq!(
+        counted,
+        shown.into_iter().map(|actor| (actor, 1)).collect::<Vec<_>>()
+    );
+}
+
 on_both! {
     async fn rows_of_every_time_are_on_one_page_each(db: TestDb) {
         fill(&db).await;
@@ -125,6 +154,19 @@ on_both! {
             assert_eq!(actions(&mut conn, query).await, expected, "{query}");
             let others = actions(&mut conn, &format!("-{query}")).await;
             assert_eq!(others.len(), all - expected.len(), "-{query} keeps the rows without metadata");
+        }
+    }
+
+    async fn a_path_of_any_length_has_a_result(db: TestDb) {
+        fill(&db).await;
+        let mut conn = db.connection().await;
+        let all = actions(&mut conn, "").await.len();
+        for names in [127, 128, 10_000, 70_000] {
+            let path = Condition::member(std::iter::repeat_n("a", names), "1");
+            for (condition, expected) in [(path.clone(), 0), (!path, all as u64)] {
+                let query = AuditQuery::new([condition].into_iter().collect());
+                assert_eq!(query.count(&mut conn, 100).await.unwrap(), Count::Exactly(expected), "{names}");
+            }
         }
     }
 

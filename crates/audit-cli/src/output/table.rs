@@ -287,14 +287,17 @@ fn widest(columns: &[usize], available: usize) -> usize {
         .unwrap_or(MIN_WIDTH)
 }
 
+/// The most characters that one column holds: a letter with its accents, or half of an emoji of several.
+const CHARS_OF_COLUMN: usize = 4;
+
 /// An id of at most this width, shortened in the middle, and printable.
 pub(crate) fn shortened_id(text: &str, width: usize) -> String {
     shortened(&printable(text), width, width / 2)
 }
 
-/// A text of at most this width: its begin, `…`, and its end of at most `tail`.
+/// A text of at most this width: its begin, `…`, and its end of at most `tail`. A text of any length may have no width.
 fn shortened(text: &str, width: usize, tail: usize) -> String {
-    if text.width() <= width {
+    if text.width() <= width && text.chars().count() <= CHARS_OF_COLUMN * width {
         return text.to_owned();
     }
     let tail = taken(text.chars().rev(), tail);
@@ -312,6 +315,7 @@ fn shortened(text: &str, width: usize, tail: usize) -> String {
 fn taken(chars: impl Iterator<Item = char>, width: usize) -> Vec<char> {
     let mut left = width;
     chars
+        .take(CHARS_OF_COLUMN * width)
         .take_while(|c| {
             let fits = c.width().unwrap_or(0) <= left;
             left = left.saturating_sub(c.width().unwrap_or(0));
@@ -330,6 +334,10 @@ mod tests {
         assert_eq!(shortened("0190f3a1-7b2c", 9, 4), "0190…7b2c");
         assert_eq!(shortened("日本語日本語", 7, 3), "日本…語");
         assert_eq!(shortened("a long sentence", 7, 0), "a long…");
+        let stacked = format!("a{}", "\u{301}".repeat(3_000));
+        assert!(shortened(&stacked, 8, 4).chars().count() <= 2 * 8 * CHARS_OF_COLUMN);
+        let family = "👩‍👩‍👧‍👦";
+        assert_eq!(shortened(family, 2, 1), family);
     }
 
     #[test]

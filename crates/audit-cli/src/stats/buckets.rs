@@ -140,7 +140,8 @@ async fn by_days(
             .fold(part, AuditFilter::and);
         part = end.map(Condition::until).into_iter().fold(part, AuditFilter::and);
         let midnight = DateTime::UNIX_EPOCH - offset;
-        for bucket in AuditQuery::new(part)
+        for bucket in query
+            .with_filter(part)
             .histogram(conn, TimeDelta::days(1), midnight)
             .await?
         {

@@ -6,7 +6,7 @@ use db_services::audit::query::Count;
 use unicode_width::UnicodeWidthStr;
 
 use super::{Every, Stats};
-use crate::output::{self, print_line, shortened_id};
+use crate::output::{self, shortened_id};
 use crate::zone::Zone;
 
 /// The eighths of a block.
@@ -14,6 +14,9 @@ const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
 /// The widest label of a bar.
 const MAX_LABEL: usize = 40;
+
+/// The narrowest to which a terminal shortens labels, and the narrowest bar.
+const MIN_WIDTH: usize = 8;
 
 /// The most bars without entries in a row; more are one line.
 const MAX_EMPTY: usize = 3;
@@ -36,7 +39,7 @@ pub(super) fn show(stats: &Stats, zone: &Zone) {
             .iter()
             .map(|bucket| (bucket.start, bucket.rows))
             .collect();
-        show_lines(&lines(every, &bars, zone));
+        show_lines(&lines(every, &bars, zone), usize::MAX);
     }
     for values in stats.by.iter().filter(|values| !values.values.is_empty()) {
         output::styled(bold, &format!("\nby {}", values.column.name()));
@@ -51,7 +54,7 @@ pub(super) fn show(stats: &Stats, zone: &Zone) {
         {
             lines.push(Line::Bar("(others)".to_owned(), entries - shown));
         }
-        show_lines(&lines);
+        show_lines(&lines, MAX_LABEL);
     }
 }
 
@@ -105,33 +108,44 @@ fn lines(every: Every, bars: &[(DateTime<Utc>, u64)], zone: &Zone) -> Vec<Line> 
     lines
 }
 
-fn show_lines(lines: &[Line]) {
+fn show_lines(lines: &[Line], max_label: usize) {
+    let terminal = output::terminal_width();
+    for (text, bar) in drawn(lines, max_label, terminal) {
+        output::styled_after(&text, AnsiColor::Cyan.on_default(), &bar);
+    }
+}
+
+/// Each line as a text and a bar. Labels are shortened where a bar would have no room, but for those of `usize::MAX`.
+fn drawn(lines: &[Line], max_label: usize, terminal: usize) -> Vec<(String, String)> {
     let bars = lines.iter().filter_map(|line| match line {
         Line::Bar(label, rows) => Some((label, *rows)),
         Line::Gap => None,
     });
     let (mut labels, mut numbers, mut most) = (1, 1, 1);
     for (label, rows) in bars {
-        labels = labels.max(label.width().min(MAX_LABEL));
+        labels = labels.max(label.width());
         numbers = numbers.max(output::number(rows).len());
         most = most.max(rows);
     }
-    // Two spaces before the label, one after it, one before the number.
-    let width = output::terminal_width()
-        .saturating_sub(labels + numbers + 5)
-        .max(1);
-    for line in lines {
-        match line {
-            Line::Gap => print_line!("  ⋮"),
-            Line::Bar(label, rows) => {
-                let label = shortened_id(label, MAX_LABEL);
-                let pad = " ".repeat(labels.saturating_sub(label.width()));
-                let number = output::number(*rows);
-                let text = format!("  {label}{pad}  {number:>numbers$} ");
-                output::styled_after(&text, AnsiColor::Cyan.on_default(), &bar(*rows, most, width));
-            }
+    // Two spaces before the label, two after it, one after the number.
+    let others = numbers + 5;
+    let max_label = match max_label {
+        usize::MAX => labels,
+        limit => limit.min(terminal.saturating_sub(others + MIN_WIDTH).max(MIN_WIDTH)),
+    };
+    let labels = labels.min(max_label);
+    let width = terminal.saturating_sub(labels + others).max(1);
+    let drawn = lines.iter().map(|line| match line {
+        Line::Gap => ("  ⋮".to_owned(), String::new()),
+        Line::Bar(label, rows) => {
+            let label = shortened_id(label, max_label);
+            let pad = " ".repeat(labels.saturating_sub(label.width()));
+            let number = output::number(*rows);
+            let text = format!("  {label}{pad}  {number:>numbers$} ");
+            (text, bar(*rows, most, width))
         }
-    }
+    });
+    drawn.collect()
 }
 
 /// A bar of this many of `most` entries, of which the whole width stands for. One entry is visible.
@@ -158,6 +172,30 @@ mod tests {
         assert_eq!(bar(1, 1_000_000, 4), "▏");
         assert_eq!(bar(0, 10, 4), "");
         assert_eq!(bar(u64::MAX, u64::MAX, 4), "████");
+    }
+
+    #[test]
+    fn labels_leave_room_for_bars_on_a_narrow_terminal() {
+        let lines = [
+            Line::Bar("arn:aws:iam::123837392027:user/bert-jan".to_owned(), 1_160),
+            Line::Bar("日本語日本語日本語日本語".to_owned(), 1),
+            Line::Gap,
+        ];
+        for terminal in [30, 40, 60, 80, 160] {
+            for (text, bar) in drawn(&lines, MAX_LABEL, terminal) {
+                assert!(text.width() + bar.width() <= terminal, "{terminal}: {text}{bar}");
+            }
+        }
+        assert_eq!(drawn(&lines, MAX_LABEL, 1)[0].1, "█");
+        assert_eq!(
+            drawn(
+                &[Line::Bar("2026-11-29 12:00 +00:00".to_owned(), 1)],
+                usize::MAX,
+                20
+            )[0]
+            .0,
+            "  2026-11-29 12:00 +00:00  1 "
+        );
     }
 
     #[test]

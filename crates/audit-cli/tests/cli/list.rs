@@ -15,6 +15,24 @@ fn listed_entries_cannot_control_the_terminal() {
     assert!(!out.contains('\x1b'), "{out}");
 }
 
+/// Other clients of SQLite may write JSON with tabs, and bytes that are no text.
+#[test]
+fn rows_of_other_clients_are_lines_of_json_and_are_counted() {
+    let cli = CliFixture::new();
+    assert_eq!(cli.run(&["migrate"]).0, 0);
+    cli.execute_sqlite(
+        "INSERT INTO audit_logs (action, ip_address, actor_id, metadata) VALUES \
+         ('a', '10.0.0.0/8', CAST(x'ff41' AS TEXT), '{' || char(9) || '\"a\":' || char(13) || char(10, 9) || '1}')",
+    );
+    let rows = cli.rows();
+    assert_eq!(rows[0]["metadata"], serde_json::json!({"a": 1}));
+    assert_eq!(rows[0]["actor_id"], "\u{fffd}A");
+    let (_, out, _) = cli.run(&["list", "--no-record"]);
+    assert!(out.contains("\t10.0.0.0/8\t"), "{out}");
+    let (code, out, err) = cli.run(&["stats", "--by", "actor"]);
+    assert!(code == 0 && out.ends_with("actor\t\u{fffd}A\t1\n"), "{out}{err}");
+}
+
 /// Only the owner may read the list of migrations; `list` and `verify` work without it.
 #[test]
 fn a_login_that_may_only_read_can_list_and_verify() {
@@ -74,6 +92,8 @@ fn a_query_is_words_and_options_on_both_databases() {
             (&["actor:\"東京の利用者\""], "4"),
             (&["--oldest-first"], "1234"),
             (&["--", "-tenant:acme"], "42"),
+            (&["--actor=-bob"], ""),
+            (&["--since", "2026-10-25 22:30", "--time-zone", "UTC"], "43"),
             (
                 &[
                     "--since",
@@ -107,6 +127,16 @@ fn a_query_is_words_and_options_on_both_databases() {
             };
             assert_eq!(found(&cli, arguments), expected, "{arguments:?}");
         }
+        let mut command = cli.command(&["list", "-n", "4"]);
+        let (code, out, err) = output_of(command.env("TZ", "Mars/Olympus").output().unwrap());
+        assert_eq!((code, out.lines().count()), (0, 5), "{err}");
+        assert!(err.contains("TZ is Mars/Olympus, which is no time zone"), "{err}");
+        let terms = vec!["x"; 199];
+        let (code, _, err) = cli.run(&[&["list", "--tenant", "acme", "--actor", "a"], &terms[..]].concat());
+        assert!(
+            code == 2 && err.contains("a filter has at most 200 conditions"),
+            "{err}"
+        );
         let mut command = cli.command(&["list", "since:2026-10-26"]);
         let (_, out, _) = output_of(command.env("TZ", "Europe/Berlin").output().unwrap());
         assert_eq!(out.lines().count(), 2, "{out}");
@@ -154,6 +184,15 @@ fn errors_of_a_query_point_at_the_place() {
             "--since yesterdy: is not a time: ",
         ),
         (&["list", "a", "OR", "b"], "\na OR b\n  ^^\n"),
+        (
+            &["list", "actor:東京", "ip:x"],
+            "\nactor:東京 ip:x\n              ^\n",
+        ),
+        // It could be meant as the value or as a term.
+        (
+            &["list", "--actor", "-bob", "alice"],
+            "--actor needs a value, and -bob may be that",
+        ),
         (&["list", "--nonsense"], "unexpected argument '--nonsense'"),
         (
             &["list", "--time-zone", "Mars/Olympus"],
@@ -193,6 +232,10 @@ fn a_terminal_gets_a_table_that_fits() {
         assert_eq!(code, 0, "{shown}");
         assert_snapshot(&format!("list-{columns}.txt"), &shown);
     }
+    // Its summer and winter differ, so no offset is right for each row.
+    let mut command = cli.command(&["list", "--no-pager"]);
+    let (_, shown) = crate::terminal::on_terminal(command.env("TZ", "EST5EDT,M3.2.0,M11.1.0"), 80);
+    assert!(shown.contains("time (local)"), "{shown}");
     let (_, shown) = run_on_terminal(&cli, 80, &["list", "--ids"]);
     assert!(shown.contains("018f3a2e-7b1c-7def-8000-000000000004"), "{shown}");
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");

@@ -70,9 +70,45 @@ fn each_reading_is_recorded_unless_the_option_forbids_it() {
                 (&Value::Null, &Value::Null)
             );
         }
-        // Other queries do not show them.
-        let (_, out, _) = cli.run(&["list"]);
-        assert_eq!(out.lines().count(), 5, "{out}");
+        // Other queries do not show them, unless they ask for them.
+        let shown = |arguments: &[&str]| {
+            let (code, out, err) = cli.run(&[&["list", "--no-record"], arguments].concat());
+            assert_eq!(code, 0, "{err}");
+            out.lines().skip(1).count()
+        };
+        assert_eq!(shown(&[]), 4);
+        assert_eq!(shown(&["action:audit_*"]), 0);
+        assert_eq!(shown(&["--all"]), 4 + 3);
+        for asked in [
+            "action:audit*",
+            "action:audit.*",
+            "action:audit.v*",
+            "action:audit.viewed",
+        ] {
+            assert_eq!(shown(&[asked]), 3, "{asked}");
+        }
+        // The record has how many rows were shown, which is less than there are.
+        assert_eq!(cli.run(&["list", "-n", "3"]).0, 0);
+        assert_eq!(records(&cli).last().unwrap()["metadata"]["rows"], 3);
+    }
+}
+
+/// As under cron, and in a container.
+#[cfg(unix)]
+#[test]
+fn a_reader_without_a_name_is_recorded_by_its_number() {
+    for cli in CliFixture::on_both().map(CliFixture::with_trail) {
+        let mut command = cli.command(&["list"]);
+        for name in ["USER", "LOGNAME", "USERNAME"] {
+            command.env(name, "");
+        }
+        assert_eq!(output_of(command.output().unwrap()).0, 0);
+        let reader = match cli.postgres {
+            Some(_) => "on_behalf_of",
+            None => "actor_id",
+        };
+        let number = format!("uid:{}", rustix::process::getuid().as_raw());
+        assert_eq!(records(&cli)[0][reader], *number);
     }
 }
 

@@ -28,6 +28,35 @@ fn an_entry_is_shown_with_all_that_it_has_on_both_databases() {
     }
 }
 
+/// Both databases hold numbers exactly.
+#[test]
+fn numbers_of_the_metadata_are_shown_with_all_their_digits() {
+    let metadata = r#"{"n":123456789012345678901234567890,"list":[1.10,1E400],"text":"\u00e9\u202e",
+        "changes":[{"path":"/a","from":9007199254740993.0,"to":{"b":[0.1234567890123456789012,{"c":"x\ty"}]}}]}"#;
+    let id = "018f3a2e-7b1c-7def-8000-0000000000aa";
+    for cli in CliFixture::on_both() {
+        assert_eq!(cli.run(&["migrate"]).0, 0);
+        let insert =
+            |id| format!("INSERT INTO audit_logs (id, action, metadata) VALUES ({id}, 'a', '{metadata}')");
+        match cli.postgres {
+            Some(_) => cli.execute(&insert(format!("'{id}'"))),
+            None => cli.execute_sqlite(&insert(format!("x'{}'", id.replace('-', "")))),
+        }
+        let (code, out, err) = cli.run(&["show", id]);
+        assert_eq!((code, &*err), (0, ""));
+        let large = if cli.postgres.is_some() {
+            format!("1{}", "0".repeat(400))
+        } else {
+            "1E400".to_owned()
+        };
+        let expected = format!(
+            "changes\n  /a\n  - 9007199254740993.0\n  + {{\"b\":[0.1234567890123456789012,{{\"c\":\"x\\ty\"}}]}}\n\n\
+             metadata\n  list: [1.10,{large}]\n  n: 123456789012345678901234567890\n  text: \"é\\u202e\"\n"
+        );
+        assert!(out.ends_with(&expected), "{out}\n{expected}");
+    }
+}
+
 #[test]
 fn an_id_that_is_not_there_is_an_exit_code_of_its_own() {
     for cli in CliFixture::on_both().map(CliFixture::with_trail) {

@@ -42,13 +42,17 @@ impl JsonText {
     }
 }
 
+/// The control characters that JSON allows between tokens.
+const BREAKS: [char; 3] = ['\n', '\r', '\t'];
+
 impl Serialize for JsonText {
-    /// Returns the text as it is, as JSON in JSON, but for line breaks, which would end a JSON line in its
-    /// middle; text that is no JSON as a string.
+    /// Returns the text as it is, as JSON in JSON, but for line breaks and tabs between its tokens, which become spaces:
+    /// a line break would end a JSON line in its middle, and who escapes control characters would escape a tab outside of
+    /// a string. Text that is no JSON becomes a string.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // In JSON they stand between tokens alone: within a string they are escaped.
-        let line = match self.0.contains(['\n', '\r']) {
-            true => Cow::Owned(self.0.replace(['\n', '\r'], " ")),
+        let line = match self.0.contains(BREAKS) {
+            true => Cow::Owned(self.0.replace(BREAKS, " ")),
             false => Cow::Borrowed(&self.0),
         };
         match serde_json::from_str::<&RawValue>(&line) {

@@ -9,6 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::insert::{AuditConnection, OnConflict};
+use super::json::REPLACEMENT;
 use super::query::AuditFilter;
 use super::{limits, scrub};
 use crate::client::Connection;
@@ -27,9 +28,11 @@ pub struct Reading {
 
 impl Reading {
     /// The rows of a filter were shown. The filter is recorded in the query language, without secrets: values of members
-    /// with the name of one, and texts with the [shape](scrub) of one. It is cut at 4,096 characters.
+    /// with the name of one, and texts with the [shape](scrub) of one. It is cut at 4,096 characters, and has U+FFFD for NUL,
+    /// which PostgreSQL does not store.
     pub fn of(filter: &AuditFilter) -> Self {
         let query = scrub::scrub_text(filter.without_secret_members().to_string());
+        let query = query.replace('\0', REPLACEMENT);
         let mut last = query.char_indices().skip(QUERY_CHARS - 1);
         let query = match (last.next(), last.next()) {
             (Some((end, _)), Some(_)) => format!("{}…", &query[..end]),

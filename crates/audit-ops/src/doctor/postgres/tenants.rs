@@ -7,11 +7,11 @@ use super::probe_rows::ProbeRows;
 use super::session::{Attempt, LOCK_TIMEOUT_REASON, Refusal, Session, answered};
 use crate::doctor::Code::TenantRead;
 use crate::doctor::{DoctorError, Finding, Severity};
+use crate::session::SET_TENANT;
 
 /// Sets the tenant for the transaction. It is a parameter of an unnamed statement, so nothing is kept.
 pub(super) async fn set(session: &Session, tenant: &str) -> Result<(), DoctorError> {
-    let sql = "SELECT set_config('audit.tenant_id', $1, true)";
-    answered(session.client().query_typed(sql, &[(&tenant, Type::TEXT)])).await?;
+    answered(session.client().query_typed(SET_TENANT, &[(&tenant, Type::TEXT)])).await?;
     Ok(())
 }
 

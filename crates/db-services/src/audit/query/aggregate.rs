@@ -1,6 +1,9 @@
 //! Counts, histograms, and the most frequent values.
 
+use std::cmp::Reverse;
+
 use chrono::{DateTime, TimeDelta, Utc};
+use db_schema::models::{StoredText, network_text, parse_network};
 use diesel::sql_types::{BigInt, Nullable, Text};
 use serde::Serialize;
 
@@ -168,7 +171,15 @@ impl AuditQuery {
             Dialect::Postgres => "abbrev(ip_address)",
             Dialect::Sqlite => "audit_address_text(ip_address)",
         };
-        self.top_of(conn, shown, limit).await
+        let mut values = self.top_of(conn, shown, limit).await?;
+        // PostgreSQL writes ::10.0.0.1 where rows have ::a00:1.
+        for value in values.iter_mut().filter_map(|top| top.value.as_mut()) {
+            if let Some(address) = parse_network(value) {
+                *value = network_text(address);
+            }
+        }
+        values.sort_by(|left, right| order(left).cmp(&order(right)));
+        Ok(values)
     }
 
     async fn top_of(
@@ -184,14 +195,19 @@ impl AuditQuery {
         sql.push_either(" COLLATE \"C\" LIMIT ", " LIMIT ");
         sql.bind(Value::Number(i64::from(limit)));
         let values = self
-            .load::<(Nullable<Text>, BigInt), (Option<String>, i64)>(conn, sql)
+            .load::<(Nullable<Text>, BigInt), (Option<StoredText>, i64)>(conn, sql)
             .await?;
-        let value = |(value, rows): (_, i64)| TopValue {
-            value,
+        let value = |(value, rows): (Option<StoredText>, i64)| TopValue {
+            value: value.map(|StoredText(value)| value),
             rows: rows.unsigned_abs(),
         };
         Ok(values.into_iter().map(value).collect())
     }
+}
+
+/// The most frequent first, equally frequent ones in the order of their bytes.
+fn order(top: &TopValue) -> (Reverse<u64>, bool, Option<&str>) {
+    (Reverse(top.rows), top.value.is_none(), top.value.as_deref())
 }
 
 /// The time of a row, in microseconds since 1970.

@@ -2,6 +2,7 @@
 //! [functions](super::functions) of this crate.
 
 use db_schema::JsonText;
+use uuid::Uuid;
 
 use super::candidates::{candidates, path_json};
 use super::filter::{AuditFilter, Column, Condition, Test};
@@ -9,6 +10,7 @@ use super::json_match::is_comparable;
 use super::page::{Order, Position};
 use super::sql::{Dialect, Sql, Value};
 use super::time::stored;
+use crate::audit::limits::METADATA_DEPTH;
 
 pub(super) fn name(column: Column) -> &'static str {
     match column {
@@ -29,6 +31,23 @@ pub(super) fn name(column: Column) -> &'static str {
 /// Appends `WHERE` with the conditions of a filter, and that a row is after the cursor of a position, if it has one.
 /// `ORDER BY` can follow. Of the rows from the position on, only the first `limit` are needed.
 pub(super) fn push_where(sql: &mut Sql, filter: &AuditFilter, position: &Position, limit: Option<i64>) {
+    push_begin_of_where(sql);
+    push_all(sql, filter, push_equals_indexed);
+    if sql.dialect == Dialect::Sqlite && filter.conditions.iter().any(is_looked_up) {
+        push_look_up(sql, filter, position, limit);
+    }
+    push_up_to_cursor(sql, position);
+    push_after_cursor(sql, position);
+}
+
+/// Appends `WHERE` with the conditions of a filter and an id, which the primary key finds: no other index is used.
+pub(super) fn push_where_id(sql: &mut Sql, filter: &AuditFilter, id: Uuid) {
+    push_begin_of_where(sql);
+    push_conditions(sql, filter);
+    sql.push(" AND id = ").bind(Value::Id(id));
+}
+
+fn push_begin_of_where(sql: &mut Sql) {
     // On SQLite a function ends the statement when its time limit is reached. It is evaluated for each row, before the
     // other conditions.
     let is_checked = sql.dialect == Dialect::Sqlite && sql.limit().is_some();
@@ -36,12 +55,6 @@ pub(super) fn push_where(sql: &mut Sql, filter: &AuditFilter, position: &Positio
         true => " WHERE audit_in_time(created_at)",
         false => " WHERE TRUE",
     });
-    push_all(sql, filter, push_equals_indexed);
-    if sql.dialect == Dialect::Sqlite && filter.conditions.iter().any(is_looked_up) {
-        push_look_up(sql, filter, position, limit);
-    }
-    push_up_to_cursor(sql, position);
-    push_after_cursor(sql, position);
 }
 
 /// Whether `audit_logs_time` of SQLite has the column. The tenant has an index of its own.
@@ -54,9 +67,7 @@ fn is_looked_up(condition: &Condition) -> bool {
 /// columns, but not the rest of the row. Only the times are compared, because SQLite would evaluate a subquery for
 /// several columns once for each of them, or sort the rows that it finds.
 fn push_look_up(sql: &mut Sql, filter: &AuditFilter, position: &Position, limit: Option<i64>) {
-    let is_time = |condition: &Condition| {
-        !condition.is_negated && matches!(condition.test, Test::Since(_) | Test::Until(_))
-    };
+    let is_time = |condition: &Condition| matches!(condition.test, Test::Since(_) | Test::Until(_));
     // If the index decides all conditions, the pass ends with the page. Otherwise it finds each row of a frequent actor:
     // 146 ms for half a million.
     let is_decided = |condition: &Condition| is_looked_up(condition) || is_time(condition);
@@ -211,7 +222,7 @@ fn push_begins_with(sql: &mut Sql, column: &'static str, prefix: &str) {
 
 fn push_member(sql: &mut Sql, path: &[String], value: &str) {
     let candidates = candidates(value);
-    if path.iter().any(|name| name.contains('\0')) {
+    if path.len() > METADATA_DEPTH || path.iter().any(|name| name.contains('\0')) {
         sql.push("FALSE");
         return;
     }

@@ -56,7 +56,7 @@ impl Column {
 }
 
 /// A condition on one row. `!condition` keeps exactly the rows that `condition` leaves out, so also those in which
-/// the column or member that it names is absent.
+/// the column or member that it names is absent. `!Condition::since(time)` is `Condition::until(time)`.
 ///
 /// Text is compared byte by byte, whatever the collation of the database. A text with a NUL character is in no row.
 ///
@@ -71,6 +71,7 @@ impl Column {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
+    /// Never of a time.
     pub(super) is_negated: bool,
     pub(super) test: Test,
 }
@@ -104,9 +105,15 @@ impl Not for Condition {
     type Output = Self;
 
     fn not(self) -> Self {
-        Self {
-            is_negated: !self.is_negated,
-            test: self.test,
+        let Self { is_negated, test } = self;
+        match test {
+            // Every row has a time: what is not before it is at it or later, and an index has the one as the other.
+            Test::Since(time) => Test::Until(time).into(),
+            Test::Until(time) => Test::Since(time).into(),
+            test => Self {
+                is_negated: !is_negated,
+                test,
+            },
         }
     }
 }
@@ -188,7 +195,7 @@ impl Condition {
 
     /// The member of the metadata at this path is `value`: a string of this text, or the number, `true`, `false` or
     /// `null` that the text is in JSON. Numbers are compared by value: `1.0` is `1`. A path goes through objects
-    /// alone, not through arrays.
+    /// alone, not through arrays. One of more than 127 names is in no row.
     pub fn member<'a>(path: impl IntoIterator<Item = &'a str>, value: impl Into<String>) -> Self {
         let path = path.into_iter().map(str::to_owned).collect();
         Test::Member(path, value.into()).into()
@@ -231,6 +238,13 @@ impl AuditFilter {
         self
     }
 
+    /// Adds the conditions of another filter.
+    #[must_use]
+    pub fn and_all(mut self, other: Self) -> Self {
+        self.conditions.extend(other.conditions);
+        self
+    }
+
     /// Checks that it can be a part of a statement.
     pub(in crate::audit) fn check(&self) -> Result<(), QueryError> {
         if self.conditions.len() > MAX_CONDITIONS {
@@ -247,13 +261,14 @@ impl AuditFilter {
         self.and(!Condition::action("audit.*"))
     }
 
-    /// Whether a condition asks for an action that begins with `audit.`: then
+    /// Whether a condition asks for an action that begins with `audit.`, or for those that begin with `audit`: then
     /// [`without_records`](Self::without_records) would leave out what is asked for.
     pub fn asks_for_records(&self) -> bool {
-        self.conditions.iter().any(|condition| {
-            matches!(&condition.test,
-                Test::Equals(Column::Action, action) | Test::BeginsWith(Column::Action, action)
-                    if !condition.is_negated && action.starts_with("audit."))
+        let mut asked = self.conditions.iter().filter(|condition| !condition.is_negated);
+        asked.any(|condition| match &condition.test {
+            Test::Equals(Column::Action, action) => action.starts_with("audit."),
+            Test::BeginsWith(Column::Action, prefix) => prefix == "audit" || prefix.starts_with("audit."),
+            _ => false,
         })
     }
 }

@@ -2,10 +2,10 @@
 
 use uuid::Uuid;
 
-use super::conditions::push_where;
-use super::page::{Keyed, Position, load};
+use super::conditions::push_where_id;
+use super::page::{Keyed, load};
 use super::run::dialect;
-use super::sql::Value;
+use super::sql::{Dialect, Sql};
 use super::{AuditQuery, QueryError};
 use crate::audit::AuditLog;
 use crate::client::Connection;
@@ -23,13 +23,17 @@ impl AuditQuery {
     /// As [`page`](Self::page).
     pub async fn find(&self, conn: &mut Connection, id: Uuid) -> Result<Vec<AuditLog>, QueryError> {
         self.check()?;
-        let mut sql = self.sql(dialect(conn), "SELECT ");
-        sql.push_columns().push(", created_at FROM audit_logs");
-        push_where(&mut sql, self.filter(), &Position::Newest, None);
-        sql.push(" AND id = ").bind(Value::Id(id));
+        let sql = self.select_id(dialect(conn), id);
         let found = load(conn, sql).await;
         let mut rows: Vec<Keyed> = found.map_err(|failure| self.error(failure))?;
         rows.sort_by_key(|(_, created_at)| std::cmp::Reverse(*created_at));
         Ok(rows.into_iter().map(|(row, _)| row).collect())
+    }
+
+    pub(super) fn select_id(&self, dialect: Dialect, id: Uuid) -> Sql {
+        let mut sql = self.sql(dialect, "SELECT ");
+        sql.push_columns().push(", created_at FROM audit_logs");
+        push_where_id(&mut sql, self.filter(), id);
+        sql
     }
 }

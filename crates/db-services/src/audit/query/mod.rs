@@ -129,6 +129,13 @@ impl AuditQuery {
         self
     }
 
+    /// Returns a query with the same time limit for other rows.
+    #[must_use]
+    pub fn with_filter(&self, filter: AuditFilter) -> Self {
+        let limit = self.limit;
+        Self { filter, limit }
+    }
+
     /// Returns the filter.
     pub fn filter(&self) -> &AuditFilter {
         &self.filter

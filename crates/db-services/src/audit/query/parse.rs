@@ -12,6 +12,7 @@ use super::parse_error::ParseError;
 use super::parse_time::{self, Clock};
 use super::parser::Parser;
 use super::terms::{self, KEYS};
+use crate::audit::limits::METADATA_DEPTH;
 
 /// The most bytes of a query.
 const MAX_BYTES: usize = 16 << 10;
@@ -40,7 +41,7 @@ impl AuditFilter {
     /// # Errors
     /// The error names the place in the query and what is expected there: for an unknown key, a missing or
     /// malformed value, a quote that is not closed, the words `AND`, `OR` and `NOT` without quotes, more than 200 terms
-    /// or 16 KiB, and JSON that no row can contain.
+    /// or 16 KiB, and JSON or a path to a member that no row can contain.
     pub fn parse<Tz: TimeZone>(query: &str, now: &DateTime<Tz>) -> Result<Self, ParseError> {
         let zone = now.timezone();
         parse(
@@ -149,9 +150,16 @@ impl Parser<'_> {
 
     /// A path and a value: `.name."other name":value`.
     fn member(&mut self) -> Result<Condition, ParseError> {
+        let begin = self.at;
         let mut path = Vec::new();
         while self.eat('.') {
             path.push(self.name()?);
+        }
+        if path.len() > METADATA_DEPTH {
+            return self.fail(
+                begin..self.at,
+                format!("is in no row: a path has at most {METADATA_DEPTH} names"),
+            );
         }
         if !self.eat(':') {
             return self.fail(

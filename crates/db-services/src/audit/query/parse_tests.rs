@@ -148,6 +148,23 @@ fn a_query_has_limits() {
     );
 }
 
+#[test]
+fn a_path_is_as_deep_as_metadata() {
+    let of = |names: usize| format!("meta{}:1", ".a".repeat(names));
+    assert!(read(&of(127)).is_ok());
+    let error = read(&of(128)).unwrap_err();
+    assert_eq!(error.span(), 4..4 + 2 * 128, "{error}");
+    assert!(error.message().contains("at most 127 names"), "{error}");
+}
+
+#[test]
+fn a_negated_time_is_the_other_end() {
+    assert_eq!(
+        terms("-since:2026-11-01 -until:2026-12-01"),
+        ["until:2026-11-01T00:00:00Z", "since:2026-12-01T00:00:00Z"]
+    );
+}
+
 fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
     prop_oneof![
         any::<i64>()

@@ -41,7 +41,13 @@ pub(super) fn read(text: &str, clock: &Clock<'_>) -> Option<DateTime<Utc>> {
     if let Ok(day) = text.parse::<NaiveDate>() {
         return midnight(day);
     }
-    let formats = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%.f"];
+    // With a space as well, as tables show times.
+    let formats = [
+        "%Y-%m-%dT%H:%M",
+        "%Y-%m-%dT%H:%M:%S%.f",
+        "%Y-%m-%d %H:%M",
+        "%Y-%m-%d %H:%M:%S%.f",
+    ];
     let local = formats
         .iter()
         .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
@@ -134,6 +140,9 @@ mod tests {
             ("2026-11-01", "2026-10-31T22:00:00+00:00"),
             ("2026-11-01T08:30", "2026-11-01T06:30:00+00:00"),
             ("2026-11-01T08:30:01.5", "2026-11-01T06:30:01.500+00:00"),
+            ("2026-11-01 08:30", "2026-11-01T06:30:00+00:00"),
+            ("2026-11-01 08:30:01.5", "2026-11-01T06:30:01.500+00:00"),
+            ("2026-11-01 08:30:01.5 +02:00", "2026-11-01T06:30:01.500+00:00"),
             ("2026-11-01T08:30:00Z", "2026-11-01T08:30:00+00:00"),
             ("2026-11-01T08:30:00-05:30", "2026-11-01T14:00:00+00:00"),
         ] {

@@ -42,21 +42,25 @@ async fn plans(database: &Database, filter: AuditFilter) -> Vec<String> {
     for position in positions(dialect) {
         // With the settings that a query has.
         let sql = AuditQuery::new(filter.clone()).select(dialect, &position, 51);
-        let lines: Vec<String> = match &mut conn {
-            Connection::Postgres(conn) => {
-                let sql = sql.explained("EXPLAIN ").returning::<Text>();
-                run::postgres(conn, sql).await.unwrap()
-            }
-            Connection::Sqlite(conn) => {
-                let sql = sql.explained("EXPLAIN QUERY PLAN ");
-                let sql = sql.returning::<(Integer, Integer, Integer, Text)>();
-                let lines: Vec<(i32, i32, i32, String)> = run::sqlite(conn, sql).await.unwrap();
-                lines.into_iter().map(|(.., line)| line).collect()
-            }
-        };
-        plans.push(lines.join("\n"));
+        plans.push(plan(&mut conn, sql).await);
     }
     plans
+}
+
+async fn plan(conn: &mut Connection, sql: Sql) -> String {
+    let lines: Vec<String> = match conn {
+        Connection::Postgres(conn) => {
+            let sql = sql.explained("EXPLAIN ").returning::<Text>();
+            run::postgres(conn, sql).await.unwrap()
+        }
+        Connection::Sqlite(conn) => {
+            let sql = sql.explained("EXPLAIN QUERY PLAN ");
+            let sql = sql.returning::<(Integer, Integer, Integer, Text)>();
+            let lines: Vec<(i32, i32, i32, String)> = run::sqlite(conn, sql).await.unwrap();
+            lines.into_iter().map(|(.., line)| line).collect()
+        }
+    };
+    lines.join("\n")
 }
 
 async fn run_sql(database: &Database, sql: &str) {
@@ -153,8 +157,9 @@ async fn the_pass_over_the_index_on_sqlite_reads_the_times_of_the_query_alone() 
     assert_ranges(alice.clone(), ["", "", "<?)", ">?)"]).await;
     assert_ranges(alice.clone().and(since.clone()), [">?)", ">?)", both, ">?)"]).await;
     assert_ranges(alice.clone().and(until.clone()), ["<?)", "<?)", "<?)", both]).await;
-    // A negated one would be right as well, and is not needed.
-    assert_ranges(alice.and(!since).and(!until), ["", "", "<?)", ">?)"]).await;
+    // A negated time is the other end.
+    assert_ranges(alice.clone().and(!until), [">?)", ">?)", both, ">?)"]).await;
+    assert_ranges(alice.and(!since), ["<?)", "<?)", "<?)", both]).await;
 }
 
 #[tokio::test]
@@ -240,6 +245,48 @@ async fn a_page_on_postgres_reads_an_index_of_the_months_that_it_may_need() {
         newer.contains("audit_logs_2026_12") && !newer.contains("audit_logs_2026_10"),
         "{newer}"
     );
+}
+
+#[tokio::test]
+async fn an_id_on_sqlite_is_looked_up_in_the_primary_key_whatever_the_filter() {
+    let database = on_sqlite().await;
+    let mut conn = database.connection().await.unwrap();
+    let query = AuditQuery::new(
+        [Condition::tenant("t7"), Condition::actor("actor7")]
+            .into_iter()
+            .collect(),
+    );
+    let plan = plan(&mut conn, query.select_id(Dialect::Sqlite, Uuid::nil())).await;
+    assert_eq!(plan, "SEARCH audit_logs USING PRIMARY KEY (id=?)");
+}
+
+/// A row has a time, so that a negated time is one range as well.
+#[tokio::test]
+async fn a_negated_time_is_a_range_of_the_index_on_both_databases() {
+    let postgres = Postgres::migrated().unwrap();
+    let on_postgres = Database::from_url(postgres.url()).unwrap();
+    run_sql(
+        &on_postgres,
+        "SELECT audit_logs_ensure_partitions('2026-09-01', '2026-12-31')",
+    )
+    .await;
+    let time = "2026-11-02T00:00:00Z".parse().unwrap();
+    for (condition, range, other_month) in [
+        (!Condition::since(time), "<", "2026_12"),
+        (!Condition::until(time), ">", "2026_10"),
+    ] {
+        let filter = AuditFilter::new().and(condition);
+        let plan = &plans(&on_sqlite().await, filter.clone()).await[0];
+        assert!(
+            plan.contains(&format!("audit_logs_time (created_at{range}?)")),
+            "{plan}"
+        );
+        let plan = &plans(&on_postgres, filter).await[0];
+        assert!(
+            plan.contains("audit_logs_2026_11") && !plan.contains(other_month),
+            "{plan}"
+        );
+    }
 }
 
 /// The settings of the planner that a statement has.
