@@ -46,14 +46,16 @@ Examples:
 {LANGUAGE}
 
 Entries come in the order in which their transactions were committed, each once. Those of transactions that are open come \
-with the next export from --position or --after. JSON lines are those of `auditlog list --json`. CSV has the same columns, and empty cells for what is null. Before a cell that begins with = + - @ (also in their \
-wide forms), a tab, a line break or an apostrophe there is an apostrophe, so that no spreadsheet computes it.
+with the next export from --position or --after. JSON lines are those of `auditlog list --json`. CSV has the same columns, \
+and empty cells for what is null. Before a cell that begins with = + - @ (also in their \
+wide forms), a tab, a line break or an apostrophe there is an apostrophe, so that no spreadsheet that separates at commas computes it.
 
 FILE appears when it is complete and on the disk, for its owner alone (mode 0600). FILE.manifest.json, which appears before \
 it, has the number of rows, the SHA-256 of the file and of its uncompressed lines, the query, and the positions. The \
 position is saved last: if the command is killed in between, the next export has the same entries again, unless \
-`--position NAME --after FILE.manifest.json` goes on behind the file. Ctrl-C and SIGTERM leave no file and end the \
-command with 130 and 143; what a killed one leaves (FILE.*.partial) is removed by the next export to FILE.
+`--position NAME --after FILE.manifest.json` goes on behind the file, which must lie beside its manifest. Ctrl-C, SIGTERM and \
+SIGHUP leave no file and end the command with 130, 143 and 129; what a killed one leaves (FILE.*.partial) is removed by the next \
+export to FILE. One export at a time writes a FILE.
 
 The export is recorded in the trail before anything is read (action audit.exported): the query without secrets, the login, \
 and the user of this machine (USER). --no-record exports without a record.
@@ -261,15 +263,24 @@ async fn copy(
             .map_or("standard output".to_owned(), |path| path.display().to_string())
     };
     stream.write(&args.format.header()?).context(name)?;
-    let (mut position, mut rows) = (export.first.clone(), 0);
+    let (mut position, mut rows, mut last) = (export.first.clone(), 0, (0, 0));
     loop {
         if stop.get() {
             return Err(CliError::new("interrupted"));
         }
-        let wanted = batch_rows(rows, stream.bytes(), args.limit);
+        let wanted = batch_rows(last, args.limit.map(|limit| limit.saturating_sub(rows)));
         let tenant = args.query.tenant.as_deref();
         let batch = next_of_feed(&mut export.conn, tenant, &position, &export.filter, wanted).await??;
-        stream.write(&args.format.lines(&batch.rows)?).context(name)?;
+        let mut bytes = 0;
+        // Not as one text: that would take the memory of the batch once more.
+        for part in batch.rows.chunks(100) {
+            let lines = args.format.lines(part)?;
+            bytes += lines.len() as u64;
+            stream.write(&lines).context(name)?;
+        }
+        if !batch.rows.is_empty() {
+            last = (batch.rows.len() as u64, bytes);
+        }
         rows += batch.rows.len() as u64;
         position = batch.position;
         bar.set_message(format!("exporting: {}", output::entries(rows)));
@@ -295,15 +306,16 @@ async fn copy(
     }
 }
 
-/// How many rows to read, so that a batch of rows as large as those before takes bounded memory.
-fn batch_rows(rows: u64, bytes: u64, limit: Option<u64>) -> u32 {
+/// How many rows to read, where the last batch had this many rows and bytes. The feed ends a batch of larger rows; what the
+/// server sent beyond that is read again.
+fn batch_rows((rows, bytes): (u64, u64), left: Option<u64>) -> u32 {
     const FIRST: u64 = 100;
     let affordable = match rows {
         0 => FIRST,
         rows => BATCH_BYTES / (bytes / rows).max(1),
     };
-    let left = limit.map_or(BATCH_ROWS, |limit| limit.saturating_sub(rows));
-    u32::try_from(affordable.min(BATCH_ROWS).min(left).max(1)).unwrap_or(1)
+    let most = BATCH_ROWS.min(left.unwrap_or(BATCH_ROWS));
+    u32::try_from(affordable.min(most).max(1)).unwrap_or(1)
 }
 
 /// Gives the files their names, and saves the position.
@@ -420,10 +432,11 @@ mod tests {
 
     #[test]
     fn a_batch_of_large_rows_has_few_of_them() {
-        assert_eq!(batch_rows(0, 0, None), 100);
-        assert_eq!(batch_rows(100, 50_000, None), 5_000);
-        assert_eq!(batch_rows(100, 100 << 20, None), 8);
-        assert_eq!(batch_rows(1, 1 << 30, None), 1);
-        assert_eq!(batch_rows(100, 50_000, Some(130)), 30);
+        assert_eq!(batch_rows((0, 0), None), 100);
+        assert_eq!(batch_rows((100, 50_000), None), 5_000);
+        assert_eq!(batch_rows((100, 100 << 20), None), 8);
+        assert_eq!(batch_rows((1, 1 << 30), None), 1);
+        assert_eq!(batch_rows((100, 50_000), Some(30)), 30);
+        assert_eq!(batch_rows((0, 0), Some(0)), 1);
     }
 }

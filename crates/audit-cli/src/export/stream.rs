@@ -144,11 +144,6 @@ impl Stream {
             .map_or(Ok(()), |stream| stream.write_all(lines))
     }
 
-    /// How many bytes the lines have.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.lines.as_ref().map_or(0, |stream| stream.bytes)
-    }
-
     pub(crate) fn finish(mut self) -> io::Result<Ended> {
         let stream = self.lines.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let lines = Passed::through(&stream);
