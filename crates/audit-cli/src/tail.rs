@@ -212,7 +212,7 @@ fn backoff(failures: u32) -> Duration {
     wait.min(LONGEST_WAIT)
 }
 
-/// The oldest open transaction before the position, and when it began. That of another user's session is told to members of
+/// The oldest open transaction before the position, and when it began. For another user's session it is visible to members of
 /// `pg_read_all_stats` alone.
 fn oldest(lag: &Lag) -> Option<(i64, Option<DateTime<Utc>>)> {
     let oldest = lag.oldest.as_ref().filter(|_| lag.open > 0)?;

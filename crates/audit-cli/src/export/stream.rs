@@ -32,7 +32,7 @@ pub(crate) enum Target {
     /// Standard output. `output` keeps its errors.
     Stdout,
     File(BufWriter<File>),
-    /// What is written is lost.
+    /// Bytes are accepted and lost.
     Nowhere,
 }
 

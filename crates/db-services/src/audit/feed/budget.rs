@@ -5,7 +5,7 @@ use crate::audit::AuditLog;
 /// The texts of a batch have this many bytes, and those of one row more.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// What a batch may still hold.
+/// The bytes for which a batch still has room.
 #[derive(Debug)]
 pub(super) struct Budget(usize);
 
