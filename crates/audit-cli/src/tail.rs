@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use audit_ops::{OpsError, session};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use db_services::audit::feed::{Batch, Lag, Position};
 use db_services::audit::query::Position as PageFrom;
 use db_services::audit::query::{AuditFilter, AuditQuery};
@@ -75,7 +75,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
         filter,
         position,
         shown: rows.into_iter().map(|row| row.id).collect(),
-        held_back: HeldBack::No,
+        oldest: None,
     };
     follower.follow(conn).await
 }
@@ -126,14 +126,15 @@ const BATCH_ROWS: u32 = 1_000;
 /// The longest wait before another attempt to connect.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// After how long an open transaction is worth a note.
-const LONG: TimeDelta = TimeDelta::minutes(1);
+const LONG: Duration = Duration::from_secs(60);
 
-/// Whether a transaction that is open for long has been named.
+/// The oldest open transaction, and whether it has been named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HeldBack {
-    No,
-    /// By the transaction with this id.
-    By(i64),
+struct Oldest {
+    tx_id: i64,
+    /// When this command saw it for the first time.
+    seen: Instant,
+    is_named: bool,
 }
 
 struct Follower<'a> {
@@ -143,7 +144,7 @@ struct Follower<'a> {
     position: Position,
     /// The entries that were shown first. Those committed after the position come again.
     shown: HashSet<Uuid>,
-    held_back: HeldBack,
+    oldest: Option<Oldest>,
 }
 
 impl Follower<'_> {
@@ -196,8 +197,9 @@ impl Follower<'_> {
             }
         }
         self.position = batch.position.clone();
-        let (held_back, note) = held_back(self.held_back, oldest(&batch.lag), Utc::now());
-        self.held_back = held_back;
+        let now = (Instant::now(), Utc::now());
+        let (oldest, note) = held_back(self.oldest, oldest(&batch.lag), now);
+        self.oldest = oldest;
         if let Some(note) = note {
             output::note(&note);
         }
@@ -210,33 +212,49 @@ fn backoff(failures: u32) -> Duration {
     wait.min(LONGEST_WAIT)
 }
 
-/// The oldest open transaction before the position, and when it began.
-fn oldest(lag: &Lag) -> Option<(i64, DateTime<Utc>)> {
+/// The oldest open transaction before the position, and when it began. For another user's session it is visible to members of
+/// `pg_read_all_stats` alone.
+fn oldest(lag: &Lag) -> Option<(i64, Option<DateTime<Utc>>)> {
     let oldest = lag.oldest.as_ref().filter(|_| lag.open > 0)?;
-    Some((oldest.tx_id, oldest.began?))
+    Some((oldest.tx_id, oldest.began))
 }
 
 /// What to say about the oldest open transaction: once for each that is open for long.
 fn held_back(
-    before: HeldBack,
-    oldest: Option<(i64, DateTime<Utc>)>,
-    now: DateTime<Utc>,
-) -> (HeldBack, Option<String>) {
-    match oldest.filter(|(_, began)| now - *began > LONG) {
-        None => (HeldBack::No, None),
-        Some((tx_id, _)) if before == HeldBack::By(tx_id) => (before, None),
-        Some((tx_id, began)) => {
-            let note = format!(
-                "a transaction has been open since {}: its entries, if it has any, come when it is committed",
-                began.format("%H:%M:%S UTC")
-            );
-            (HeldBack::By(tx_id), Some(note))
-        }
+    before: Option<Oldest>,
+    oldest: Option<(i64, Option<DateTime<Utc>>)>,
+    (now, time): (Instant, DateTime<Utc>),
+) -> (Option<Oldest>, Option<String>) {
+    let Some((tx_id, began)) = oldest else {
+        return (None, None);
+    };
+    let known = before.filter(|before| before.tx_id == tx_id).unwrap_or(Oldest {
+        tx_id,
+        seen: now,
+        is_named: false,
+    });
+    let is_long = now.duration_since(known.seen) > LONG
+        || began.is_some_and(|began| (time - began).to_std().is_ok_and(|open| open > LONG));
+    if known.is_named || !is_long {
+        return (Some(known), None);
     }
+    let since = match began {
+        Some(began) => format!("since {}", began.format("%H:%M:%S UTC")),
+        None => "for more than a minute".to_owned(),
+    };
+    let note =
+        format!("a transaction has been open {since}: its entries, if it has any, come when it is committed");
+    let named = Oldest {
+        is_named: true,
+        ..known
+    };
+    (Some(named), Some(note))
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     #[test]
@@ -248,14 +266,25 @@ mod tests {
 
     #[test]
     fn a_transaction_that_is_open_for_long_is_named_once() {
-        let began = Utc::now();
-        let minutes = |minutes| began + TimeDelta::minutes(minutes);
-        let open = |tx_id| Some((tx_id, began));
-        assert_eq!(held_back(HeldBack::No, open(7), minutes(0)), (HeldBack::No, None));
-        let (state, note) = held_back(HeldBack::No, open(7), minutes(2));
-        assert!(state == HeldBack::By(7) && note.is_some());
-        assert_eq!(held_back(state, open(7), minutes(3)), (state, None));
-        assert!(held_back(state, open(8), minutes(3)).1.is_some());
-        assert_eq!(held_back(state, None, minutes(3)).0, HeldBack::No);
+        let (begin, began) = (Instant::now(), Utc::now());
+        let at = |seconds| {
+            (
+                begin + Duration::from_secs(seconds),
+                began + TimeDelta::seconds(seconds as i64),
+            )
+        };
+        // Whether or not the login may see when it began.
+        for began in [Some(began), None] {
+            let open = |tx_id| Some((tx_id, began));
+            let (state, note) = held_back(None, open(7), at(0));
+            assert_eq!(note, None);
+            let (state, note) = held_back(state, open(7), at(61));
+            assert!(note.is_some());
+            assert_eq!(held_back(state, open(7), at(180)), (state, None));
+            let (state, note) = held_back(state, open(8), at(180));
+            assert_eq!(note.is_some(), began.is_some(), "it was seen a moment ago");
+            assert_eq!(held_back(state, open(8), at(241)).1.is_some(), began.is_none());
+            assert_eq!(held_back(state, None, at(241)), (None, None));
+        }
     }
 }

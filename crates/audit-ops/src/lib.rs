@@ -30,6 +30,7 @@ pub mod partitions;
 mod postgres;
 pub mod retention;
 pub mod session;
+pub mod unfinished;
 
 pub use db_services::audit::{InsertFailure, SingleInserter, Verdict, WriterAccount, spool, verify_writers};
 #[doc(hidden)]

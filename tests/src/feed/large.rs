@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use db_services::audit::query::{AuditFilter, Condition};
+use db_services::client::Connection;
 
 use super::{Reader, written};
 use crate::support::TestDb;
@@ -69,4 +70,51 @@ async fn batches_end_with_a_transaction_unless_it_is_larger() {
         }
     }
     assert_eq!(sizes, [5, 4, 5, 4, 1]);
+}
+
+/// Small rows, then `count` of a mebibyte.
+fn large_rows(is_sqlite: bool, count: u32) -> String {
+    match is_sqlite {
+        true => format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 200) \
+             INSERT INTO audit_logs (action) SELECT 'small' FROM n; \
+             WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count}) \
+             INSERT INTO audit_logs (action, metadata) SELECT 'large', json_object('t', printf('%.*c', 1048576, 'x')) FROM n"
+        ),
+        false => format!(
+            "INSERT INTO audit_logs (action) SELECT 'small' FROM generate_series(1, 200); \
+             INSERT INTO audit_logs (action, metadata) \
+             SELECT 'large', jsonb_build_object('t', repeat('x', 1048576)) FROM generate_series(1, {count})"
+        ),
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_small_although_its_rows_are_large() {
+    for db in [TestDb::sqlite().await, TestDb::postgres().await] {
+        let mut conn = db.connection().await;
+        let is_sqlite = matches!(conn, Connection::Sqlite(_));
+        // In one transaction, and in many.
+        super::run(&mut conn, &large_rows(is_sqlite, 40)).await;
+        for _ in 0..20 {
+            super::run(&mut conn, &large_rows(is_sqlite, 1)).await;
+        }
+        for limit in [10, 5_000] {
+            let mut reader = Reader::from_beginning().limit(limit);
+            let (mut ids, mut large) = (HashSet::new(), 0);
+            loop {
+                let batch = reader.try_batch(&mut conn).await.unwrap();
+                let rows = batch.rows.iter().filter(|row| row.action == "large").count();
+                assert!(rows <= 17, "{rows} MiB");
+                large += rows;
+                for row in &batch.rows {
+                    assert!(ids.insert(row.id), "no row comes twice");
+                }
+                if !batch.more {
+                    break;
+                }
+            }
+            assert_eq!((large, ids.len()), (60, 60 + 21 * 200));
+        }
+    }
 }

@@ -2,20 +2,24 @@
 
 mod file;
 mod format;
+mod interrupt;
 mod manifest;
 mod stream;
 
-use std::future::pending;
+use std::cell::Cell;
+use std::fs::File;
 use std::io::{BufWriter, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::pin::pin;
 
-use audit_ops::session;
+use audit_ops::unfinished::{Existing, Unfinished};
+
+use audit_ops::{OpsError, session};
 use chrono::{DateTime, SecondsFormat, Utc};
 use db_services::audit::Reading;
 use db_services::audit::feed::{self, Position};
 use db_services::audit::query::AuditFilter;
-use db_services::client::Connection;
+use db_services::client::{Connection, Database};
 use db_services::files::sync_names;
 use indicatif::ProgressBar;
 
@@ -25,8 +29,8 @@ use crate::error::{CliError, CommandResult, Context, partial_if};
 use crate::output::{self, print_line, print_note};
 use crate::query_args::{LANGUAGE, QueryArgs};
 use crate::reading::{RecordArgs, as_tenant, next_of_feed, of_feed};
-use file::{Existing, Unfinished};
 use format::Format;
+use interrupt::interrupted;
 use manifest::Manifest;
 use stream::{Compression, Ended, Stream, Target};
 
@@ -42,14 +46,16 @@ Examples:
 {LANGUAGE}
 
 Entries come in the order in which their transactions were committed, each once. Those of transactions that are open come \
-with the next export from --position or --after. JSON lines are those of `auditlog list --json`. CSV has the same columns, and empty cells for what is null. Before a cell that begins with = + - @ (also in their \
-wide forms), a tab, a line break or an apostrophe there is an apostrophe, so that no spreadsheet computes it.
+with the next export from --position or --after. JSON lines are those of `auditlog list --json`. CSV has the same columns, \
+and empty cells for what is null. Before a cell that begins with = + - @ (also in their \
+wide forms), a tab, a line break or an apostrophe there is an apostrophe, so that no spreadsheet that separates at commas computes it.
 
 FILE appears when it is complete and on the disk, for its owner alone (mode 0600). FILE.manifest.json, which appears before \
 it, has the number of rows, the SHA-256 of the file and of its uncompressed lines, the query, and the positions. The \
 position is saved last: if the command is killed in between, the next export has the same entries again, unless \
-`--position NAME --after FILE.manifest.json` goes on behind the file. Ctrl-C and SIGTERM leave no file and end the \
-command with 130 and 143; what a killed one leaves (FILE.*.partial) is removed by the next export to FILE.
+`--position NAME --after FILE.manifest.json` goes on behind the file, which must lie beside its manifest. Ctrl-C, SIGTERM and \
+SIGHUP leave no file and end the command with 130, 143 and 129; what a killed one leaves (FILE.*.partial) is removed by the next \
+export to FILE. One export at a time writes a FILE.
 
 The export is recorded in the trail before anything is read (action audit.exported): the query without secrets, the login, \
 and the user of this machine (USER). --no-record exports without a record.
@@ -121,30 +127,41 @@ struct End {
 }
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
+    let database = match &args.position {
+        // Without a record it writes to the database as well.
+        Some(_) => open_existing(database)?,
+        None => args.record.open(database)?,
+    };
     let Some(path) = &args.out else {
         if args.compression() != Compression::None && std::io::stdout().is_terminal() {
             return Err(CliError::usage(
                 "a terminal shows no compressed data: add --out FILE",
             ));
         }
-        return tokio::select! {
-            biased;
-            code = interrupted() => Ok(code),
-            done = to_stdout(database, &args) => done,
-        };
+        return to_stdout(&database, &args).await;
     };
     file::ensure_free(path, args.existing())?;
-    // Without its file, a manifest is of an export that did not end.
-    file::ensure_free(&Manifest::path(path), Existing::Replaced)?;
+    Manifest::ensure_free(&Manifest::path(path), args.existing())?;
     let bar = output::spinner("exporting");
-    let written = tokio::select! {
-        biased;
-        code = interrupted() => Err(code),
-        written = to_file(database, &args, path, &bar) => Ok(written),
+    let stop = Cell::new(false);
+    let written = {
+        let mut writing = pin!(to_file(&database, &args, path, &bar, &stop));
+        tokio::select! {
+            biased;
+            code = interrupted() => {
+                stop.set(true);
+                // A statement of SQLite cannot be left; it takes seconds at most.
+                if database.sqlite_path().is_some() {
+                    let _ = writing.await;
+                }
+                Err(code)
+            }
+            written = &mut writing => Ok(written),
+        }
     };
     bar.finish_and_clear();
     match written {
-        Ok(written) => complete(&args, path, written?).await,
+        Ok(written) => complete(&database, &args, path, written?).await,
         Err(code) => {
             print_note!("auditlog: interrupted, {} was not written", path.display());
             Ok(code)
@@ -152,11 +169,13 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
     }
 }
 
-async fn to_stdout(database: &DatabaseArgs, args: &Args) -> CommandResult {
+/// A signal ends this as it ends other commands: there is no file to remove, and writing to a pipe that nobody reads would keep
+/// a handler from running.
+async fn to_stdout(database: &Database, args: &Args) -> CommandResult {
     let mut export = prepare(database, args).await?;
     let mut stream = Stream::new(Target::Stdout, args.compression())?;
     let bar = ProgressBar::hidden();
-    let end = copy(&mut export, args, &mut stream, &bar).await?;
+    let end = copy(&mut export, args, &mut stream, &bar, &Cell::new(false)).await?;
     stream.finish()?;
     Ok(partial_if(end.has_more))
 }
@@ -167,36 +186,41 @@ struct Written {
     end: End,
     unfinished: Unfinished,
     ended: Ended,
+    /// Empty until the file is complete.
+    manifest: (Unfinished, File),
 }
 
 async fn to_file(
-    database: &DatabaseArgs,
+    database: &Database,
     args: &Args,
     path: &Path,
     bar: &ProgressBar,
+    stop: &Cell<bool>,
 ) -> Result<Written, CliError> {
     let mut export = prepare(database, args).await?;
-    let (unfinished, file) = Unfinished::create(path)?;
+    let (unfinished, file) = file::create(path)?;
+    // A name that is too long shows now, and not at the end.
+    let manifest = file::create(&Manifest::path(path))?;
     let at = || path.display().to_string();
     let mut stream = Stream::new(Target::File(BufWriter::new(file)), args.compression()).context(at)?;
-    let end = copy(&mut export, args, &mut stream, bar).await?;
+    let end = copy(&mut export, args, &mut stream, bar, stop).await?;
     let ended = stream.finish().context(at)?;
     Ok(Written {
         export,
         end,
         unfinished,
         ended,
+        manifest,
     })
 }
 
 /// Connects, finds where to begin, and records the export.
-async fn prepare(database: &DatabaseArgs, args: &Args) -> Result<Export, CliError> {
+async fn prepare(database: &Database, args: &Args) -> Result<Export, CliError> {
     let filter = args.query.filter()?;
     let after = args.after.as_deref().map(Manifest::last_position).transpose()?;
     let mut conn = match &args.position {
-        // Without a record it writes to the database as well.
-        Some(_) => connect(&open_existing(database)?).await?,
-        None => args.record.connect(database).await?,
+        Some(_) => connect(database).await?,
+        None => args.record.connect_to(database).await?,
     };
     let saved = session::bounded(&mut conn, async |conn| {
         let saved = match &args.position {
@@ -205,9 +229,10 @@ async fn prepare(database: &DatabaseArgs, args: &Args) -> Result<Export, CliErro
         };
         as_tenant(conn, args.query.tenant.as_deref()).await?;
         args.record.record(conn, Reading::of(&filter).exported()).await?;
-        Ok::<_, audit_ops::OpsError>(saved)
+        Ok::<_, OpsError>(saved)
     })
-    .await??;
+    .await
+    .map_err(with_remedy)??;
     Ok(Export {
         conn,
         filter,
@@ -230,6 +255,7 @@ async fn copy(
     args: &Args,
     stream: &mut Stream,
     bar: &ProgressBar,
+    stop: &Cell<bool>,
 ) -> Result<End, CliError> {
     let name = || {
         args.out
@@ -237,12 +263,24 @@ async fn copy(
             .map_or("standard output".to_owned(), |path| path.display().to_string())
     };
     stream.write(&args.format.header()?).context(name)?;
-    let (mut position, mut rows) = (export.first.clone(), 0);
+    let (mut position, mut rows, mut last) = (export.first.clone(), 0, (0, 0));
     loop {
-        let wanted = batch_rows(rows, stream.bytes(), args.limit);
+        if stop.get() {
+            return Err(CliError::new("interrupted"));
+        }
+        let wanted = batch_rows(last, args.limit.map(|limit| limit.saturating_sub(rows)));
         let tenant = args.query.tenant.as_deref();
         let batch = next_of_feed(&mut export.conn, tenant, &position, &export.filter, wanted).await??;
-        stream.write(&args.format.lines(&batch.rows)?).context(name)?;
+        let mut bytes = 0;
+        // Not as one text: that would take the memory of the batch once more.
+        for part in batch.rows.chunks(100) {
+            let lines = args.format.lines(part)?;
+            bytes += lines.len() as u64;
+            stream.write(&lines).context(name)?;
+        }
+        if !batch.rows.is_empty() {
+            last = (batch.rows.len() as u64, bytes);
+        }
         rows += batch.rows.len() as u64;
         position = batch.position;
         bar.set_message(format!("exporting: {}", output::entries(rows)));
@@ -268,30 +306,35 @@ async fn copy(
     }
 }
 
-/// How many rows to read, so that a batch of rows as large as those before takes bounded memory.
-fn batch_rows(rows: u64, bytes: u64, limit: Option<u64>) -> u32 {
+/// How many rows to read, where the last batch had this many rows and bytes. The feed ends a batch of larger rows; what the
+/// server sent beyond that is read again.
+fn batch_rows((rows, bytes): (u64, u64), left: Option<u64>) -> u32 {
     const FIRST: u64 = 100;
     let affordable = match rows {
         0 => FIRST,
         rows => BATCH_BYTES / (bytes / rows).max(1),
     };
-    let left = limit.map_or(BATCH_ROWS, |limit| limit.saturating_sub(rows));
-    u32::try_from(affordable.min(BATCH_ROWS).min(left).max(1)).unwrap_or(1)
+    let most = BATCH_ROWS.min(left.unwrap_or(BATCH_ROWS));
+    u32::try_from(affordable.min(most).max(1)).unwrap_or(1)
 }
 
 /// Gives the files their names, and saves the position.
-async fn complete(args: &Args, path: &Path, written: Written) -> CommandResult {
+async fn complete(database: &Database, args: &Args, path: &Path, written: Written) -> CommandResult {
     let Written {
         mut export,
         end,
         unfinished,
         ended,
+        manifest: (unfinished_manifest, file),
     } = written;
     let manifest = manifest(args, path, &export, &end, &ended);
     let manifest_path = Manifest::path(path);
+    file::write(file, &manifest.text()?, &manifest_path)?;
+    // Something that has the name since this began has its own manifest.
+    file::ensure_free(path, args.existing())?;
     // A program that waits for the file finds its manifest.
-    Unfinished::with(&manifest_path, &manifest.text()?)?.rename(Existing::Replaced)?;
-    if let Err(error) = unfinished.rename(args.existing()) {
+    file::rename(unfinished_manifest, &manifest_path, Existing::Replaced)?;
+    if let Err(error) = file::rename(unfinished, path, args.existing()) {
         if !path.exists() {
             let _ = std::fs::remove_file(&manifest_path);
         }
@@ -299,10 +342,19 @@ async fn complete(args: &Args, path: &Path, written: Written) -> CommandResult {
     }
     sync_names(file::directory(path)).context(|| path.display().to_string())?;
     if let Some(name) = &args.position {
-        let saved = session::bounded(&mut export.conn, async |conn| {
-            of_feed(feed::save(conn, name, export.saved.as_ref(), Some(&end.position)).await)
-        });
-        let saved = saved.await.map_err(CliError::from).and_then(|saved| Ok(saved?));
+        let saving = save(&mut export, name, &end.position);
+        let saved = tokio::select! {
+            biased;
+            saved = saving => saved,
+            // A statement of SQLite cannot be left.
+            code = interrupted(), if database.sqlite_path().is_none() => {
+                print_note!(
+                    "auditlog: interrupted: {} is complete, and where it ends may be saved or not",
+                    path.display()
+                );
+                return Ok(code);
+            }
+        };
         saved.map_err(|error| {
             error.in_context(&format!(
                 "{} is complete, but where it ends is not saved",
@@ -323,6 +375,27 @@ async fn complete(args: &Args, path: &Path, written: Written) -> CommandResult {
         }
     }
     Ok(partial_if(end.has_more))
+}
+
+async fn save(export: &mut Export, name: &str, position: &Position) -> Result<(), CliError> {
+    let saved = export.saved.as_ref();
+    let saved = session::bounded(&mut export.conn, async |conn| {
+        of_feed(feed::save(conn, name, saved, Some(position)).await)
+    });
+    Ok(saved.await.map_err(with_remedy)??)
+}
+
+/// The error, with the right that a login needs to use positions.
+fn with_remedy(error: OpsError) -> CliError {
+    let is_refused = ["permission denied", "audit_feed_"]
+        .iter()
+        .all(|text| error.to_string().contains(text));
+    match is_refused {
+        true => CliError::from(error).in_context(
+            "--position needs the rights of the auditor (GRANT audit_auditor TO the login); without them, go on with --after",
+        ),
+        false => error.into(),
+    }
 }
 
 fn manifest(args: &Args, path: &Path, export: &Export, end: &End, ended: &Ended) -> Manifest {
@@ -353,38 +426,17 @@ fn manifest(args: &Args, path: &Path, export: &Export, end: &End, ended: &Ended)
     }
 }
 
-/// Waits for a signal that ends the command. Returns the exit code that a shell shows for it.
-async fn interrupted() -> ExitCode {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let wait = async |kind: SignalKind| match signal(kind) {
-            Ok(mut signals) => drop(signals.recv().await),
-            // It then ends the command as it does by default.
-            Err(_) => pending().await,
-        };
-        tokio::select! {
-            () = wait(SignalKind::interrupt()) => ExitCode::from(130),
-            () = wait(SignalKind::terminate()) => ExitCode::from(143),
-        }
-    }
-    #[cfg(not(unix))]
-    match tokio::signal::ctrl_c().await {
-        Ok(()) => ExitCode::from(130),
-        Err(_) => pending().await,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_batch_of_large_rows_has_few_of_them() {
-        assert_eq!(batch_rows(0, 0, None), 100);
-        assert_eq!(batch_rows(100, 50_000, None), 5_000);
-        assert_eq!(batch_rows(100, 100 << 20, None), 8);
-        assert_eq!(batch_rows(1, 1 << 30, None), 1);
-        assert_eq!(batch_rows(100, 50_000, Some(130)), 30);
+        assert_eq!(batch_rows((0, 0), None), 100);
+        assert_eq!(batch_rows((100, 50_000), None), 5_000);
+        assert_eq!(batch_rows((100, 100 << 20), None), 8);
+        assert_eq!(batch_rows((1, 1 << 30), None), 1);
+        assert_eq!(batch_rows((100, 50_000), Some(30)), 30);
+        assert_eq!(batch_rows((0, 0), Some(0)), 1);
     }
 }

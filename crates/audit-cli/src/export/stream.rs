@@ -32,6 +32,8 @@ pub(crate) enum Target {
     /// Standard output. `output` keeps its errors.
     Stdout,
     File(BufWriter<File>),
+    /// Bytes are accepted and lost.
+    Nowhere,
 }
 
 impl Write for Target {
@@ -42,12 +44,13 @@ impl Write for Target {
                 Ok(bytes.len())
             }
             Self::File(file) => file.write(bytes),
+            Self::Nowhere => Ok(bytes.len()),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::Stdout => Ok(()),
+            Self::Stdout | Self::Nowhere => Ok(()),
             Self::File(file) => file.flush(),
         }
     }
@@ -115,7 +118,11 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
-pub(crate) struct Stream(HashingStream<Encoder<HashingStream<Target>>>);
+/// Lines on their way. Compressed data of one that is dropped has no end, so that nobody takes it for whole.
+pub(crate) struct Stream {
+    /// None once it has ended.
+    lines: Option<HashingStream<Encoder<HashingStream<Target>>>>,
+}
 
 /// A stream that has ended. A file is on the disk.
 pub(crate) struct Ended {
@@ -126,21 +133,21 @@ pub(crate) struct Ended {
 impl Stream {
     pub(crate) fn new(target: Target, compression: Compression) -> io::Result<Self> {
         let encoder = Encoder::new(HashingStream::new(target), compression)?;
-        Ok(Self(HashingStream::new(encoder)))
+        Ok(Self {
+            lines: Some(HashingStream::new(encoder)),
+        })
     }
 
     pub(crate) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.0.write_all(lines)
+        self.lines
+            .as_mut()
+            .map_or(Ok(()), |stream| stream.write_all(lines))
     }
 
-    /// How many bytes the lines have.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.0.bytes
-    }
-
-    pub(crate) fn finish(self) -> io::Result<Ended> {
-        let lines = Passed::through(&self.0);
-        let mut file = self.0.inner.finish()?;
+    pub(crate) fn finish(mut self) -> io::Result<Ended> {
+        let stream = self.lines.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let lines = Passed::through(&stream);
+        let mut file = stream.inner.finish()?;
         file.flush()?;
         if let Target::File(writer) = &file.inner {
             writer.get_ref().sync_all()?;
@@ -149,5 +156,48 @@ impl Stream {
             lines,
             file: Passed::through(&file),
         })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // This encoder writes the end when it is dropped.
+        if let Some(Encoder::Gzip(encoder)) = self.lines.as_mut().map(|stream| &mut stream.inner) {
+            encoder.get_mut().inner = Target::Nowhere;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    /// What a stream leaves in its file, and what can be read from that.
+    fn left(compression: Compression, is_finished: bool) -> io::Result<Vec<u8>> {
+        let file = tempfile::NamedTempFile::new()?;
+        let target = Target::File(BufWriter::new(file.reopen()?));
+        let mut stream = Stream::new(target, compression)?;
+        stream.write(b"line\n")?;
+        match is_finished {
+            true => drop(stream.finish()?),
+            false => drop(stream),
+        }
+        let (written, mut lines) = (File::open(file.path())?, Vec::new());
+        match compression {
+            Compression::Gzip => flate2::read::MultiGzDecoder::new(written).read_to_end(&mut lines)?,
+            _ => zstd::Decoder::new(written)?.read_to_end(&mut lines)?,
+        };
+        Ok(lines)
+    }
+
+    #[test]
+    fn compressed_lines_are_whole_only_if_the_stream_was_finished() {
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            assert_eq!(left(compression, true).unwrap(), b"line\n");
+            // Nothing at all, or an end that is missing.
+            assert!(left(compression, false).is_err(), "{compression:?}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use db_test::{Network, Proxy};
 use serde_json::Value;
 
 use crate::fixture::CliFixture;
-use crate::matrix::Session;
+use crate::matrix::{Session, server};
 
 /// The longest wait for a line, on a machine under load.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -116,6 +116,50 @@ fn an_entry_that_was_committed_late_appears() {
     }
     late.batch("COMMIT");
     while tail.next_action() != "late" {}
+}
+
+/// It takes a minute: how long a transaction must be open.
+#[test]
+fn a_transaction_that_is_open_for_long_is_named_once_to_every_login() {
+    let url = server().migrated().unwrap();
+    Session::open(&url).batch(
+        "INSERT INTO audit_logs (action) VALUES ('first'); \
+         DO $$ BEGIN CREATE ROLE tailing_auditor LOGIN PASSWORD 'pw'; EXCEPTION WHEN duplicate_object THEN NULL; END $$; \
+         GRANT audit_auditor TO tailing_auditor",
+    );
+    // It may not see when the transactions of others began.
+    let auditor = server().url_as("tailing_auditor", "pw", url.rsplit_once('/').unwrap().1);
+    let mut late = Session::open(&url);
+    late.batch("BEGIN; INSERT INTO audit_logs (action) VALUES ('late')");
+    let cli = CliFixture::new();
+    let tails = [(&url, "open since "), (&auditor, "open for more than a minute")].map(|(url, text)| {
+        let arguments = [
+            "--database-url",
+            url,
+            "tail",
+            "-f",
+            "--json",
+            "-n",
+            "1",
+            "--no-record",
+        ];
+        (Running::start(&cli, &arguments), text)
+    });
+    for (tail, text) in &tails {
+        assert_eq!(tail.next_action(), "first");
+        let note = loop {
+            let line = tail.err.recv_timeout(LIMIT + LIMIT).unwrap();
+            if line.contains("a transaction has been open") {
+                break line;
+            }
+        };
+        assert!(note.contains(text), "{note}");
+    }
+    late.batch("COMMIT");
+    for (tail, _) in &tails {
+        assert_eq!(tail.next_action(), "late");
+        assert_eq!(tail.err.try_iter().count(), 0, "it is named once");
+    }
 }
 
 #[test]

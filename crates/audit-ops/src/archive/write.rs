@@ -2,19 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
 use db_services::client::Connection;
-use db_services::files::{create_private, create_private_dir, is_protected};
+use db_services::files::{create_private_dir, is_protected};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::TryStreamExt;
-use uuid::Uuid;
 
 use super::digest::LineDigest;
 use super::prove::prove;
@@ -25,6 +24,7 @@ use crate::hashing::{HashingStream, hex};
 use crate::postgres::{Number, postgres};
 use crate::retention::PlannedPartition;
 use crate::session::{Work, answered, transaction};
+use crate::unfinished::{self, Existing, Unfinished};
 use crate::{ArchiveProblem, OpsError};
 
 /// Rows are read in slices of a day, so that the server's temporary file has the lines of a day instead of a month.
@@ -67,7 +67,7 @@ pub async fn write(
     let lock = lock(&place)?;
     let stem = format!("audit_logs_{}", name.replace(' ', "_"));
     remove_unfinished(&place, &stem);
-    let mut output = Output::create(Unfinished::new(&place, &stem))?;
+    let mut output = Output::create(&place, &stem)?;
     transaction(conn, Work::Snapshot, async |conn, limit| {
         read(postgres(conn)?, (from, to), limit, &mut output, progress).await
     })
@@ -92,13 +92,12 @@ pub async fn write(
         made_at: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
     };
     let manifest_path = dir.join(format!("{named}{MANIFEST_SUFFIX}"));
-    let unfinished_manifest = Unfinished::new(&place, &stem);
-    write_manifest(&manifest, &unfinished_manifest.path)?;
+    let unfinished_manifest = write_manifest(&manifest, &place, &stem)?;
     // Both files are complete and proven before either has its name.
-    let archive = check_lines(&unfinished_manifest.path, &unfinished.path)?;
+    let archive = check_lines(unfinished_manifest.path(), unfinished.path())?;
     prove(conn, &archive).await?;
-    unfinished.rename(&path)?;
-    if let Err(error) = unfinished_manifest.rename(&manifest_path) {
+    rename(unfinished, &path)?;
+    if let Err(error) = rename(unfinished_manifest, &manifest_path) {
         if !place.join(file_name(&manifest_path)).exists() {
             let _ = fs::remove_file(place.join(file_name(&path)));
         }
@@ -122,40 +121,12 @@ fn lock(dir: &Path) -> Result<File, OpsError> {
     Ok(opened)
 }
 
-/// How the names of files end that are being written.
-const UNFINISHED_SUFFIX: &str = ".partial";
-
-/// A file under a random name in the directory of its archive; removed unless it is renamed.
-struct Unfinished {
-    path: PathBuf,
-}
-
-impl Unfinished {
-    fn new(dir: &Path, stem: &str) -> Self {
-        let random = Uuid::new_v4().simple();
-        let path = dir.join(format!("{stem}.{random}{UNFINISHED_SUFFIX}"));
-        Self { path }
-    }
-
-    /// Gives the file the name of this path, in the directory where it is.
-    fn rename(self, to: &Path) -> Result<(), OpsError> {
-        let name = to.file_name().unwrap_or_default();
-        fs::rename(&self.path, self.path.with_file_name(name)).map_err(OpsError::file(to))
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 /// Removes what a killed process left while it wrote this month. One that stays costs space only.
 fn remove_unfinished(dir: &Path, stem: &str) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.'))
-            && name.ends_with(UNFINISHED_SUFFIX)
+            && name.ends_with(unfinished::SUFFIX)
         {
             let _ = fs::remove_file(entry.path());
         }
@@ -219,9 +190,9 @@ struct Written {
 
 impl Output {
     /// An error if others could replace the file in its directory.
-    fn create(unfinished: Unfinished) -> Result<Self, OpsError> {
-        let path = &unfinished.path;
-        let file = create_private(path).map_err(OpsError::file(path))?;
+    fn create(dir: &Path, stem: &str) -> Result<Self, OpsError> {
+        let (unfinished, file) = Unfinished::create(dir, stem).map_err(OpsError::file(dir))?;
+        let path = unfinished.path();
         let created = file.metadata().map_err(OpsError::file(path))?;
         for dir in path.ancestors().skip(1) {
             let found = fs::metadata(dir).map_err(OpsError::file(dir))?;
@@ -246,7 +217,7 @@ impl Output {
             .file
             .write_all(line.as_bytes())
             .and_then(|()| self.file.write_all(b"\n"));
-        written.map_err(OpsError::file(&self.unfinished.path))
+        written.map_err(OpsError::file(self.unfinished.path()))
     }
 
     fn finish(self) -> Result<(Unfinished, Written), OpsError> {
@@ -255,11 +226,11 @@ impl Output {
             lines,
             file,
         } = self;
-        let mut hashed = file.finish().map_err(OpsError::file(&unfinished.path))?;
+        let mut hashed = file.finish().map_err(OpsError::file(unfinished.path()))?;
         hashed
             .flush()
             .and_then(|()| hashed.inner.get_ref().sync_all())
-            .map_err(OpsError::file(&unfinished.path))?;
+            .map_err(OpsError::file(unfinished.path()))?;
         let written = Written {
             lines,
             file_bytes: hashed.bytes,
@@ -269,16 +240,26 @@ impl Output {
     }
 }
 
-fn write_manifest(manifest: &Manifest, path: &Path) -> Result<(), OpsError> {
+fn write_manifest(manifest: &Manifest, dir: &Path, stem: &str) -> Result<Unfinished, OpsError> {
+    let (unfinished, mut file) = Unfinished::create(dir, stem).map_err(OpsError::file(dir))?;
+    let path = unfinished.path();
     let text = serde_json::to_string_pretty(manifest)
         .map_err(|error| OpsError::archive(path, ArchiveProblem::Manifest(error)))?;
-    let write = || {
-        let mut file = create_private(path)?;
+    let mut write = || {
         file.write_all(text.as_bytes())?;
         file.write_all(b"\n")?;
         file.sync_all()
     };
-    write().map_err(OpsError::file(path))
+    write().map_err(OpsError::file(path))?;
+    Ok(unfinished)
+}
+
+/// Gives a file the name of this path, in the directory where it is.
+fn rename(unfinished: Unfinished, to: &Path) -> Result<(), OpsError> {
+    let name = to.file_name().unwrap_or_default();
+    unfinished
+        .rename(name, Existing::Replaced)
+        .map_err(OpsError::file(to))
 }
 
 fn file_name(path: &Path) -> String {

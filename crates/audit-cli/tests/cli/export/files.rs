@@ -1,10 +1,15 @@
 //! The file of an export: whole, for its owner, and under its name only when it is complete.
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use super::{checked_manifest, files_of, with_events};
 use crate::fixture::{CliFixture, output_of};
+use crate::matrix::Session;
 
 #[test]
 fn a_file_has_its_manifest_and_its_owner_alone_may_read_it() {
@@ -79,31 +84,188 @@ fn a_full_disk_leaves_no_file() {
     checked_manifest(&cli.dir.path().join("whole.ndjson"));
 }
 
+/// Waits until something is so, however slow the machine is.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The set of signals that a process ignores ("SigIgn") or handles ("SigCgt").
+fn signals(process: &str, set: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
+    u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
+}
+
+fn send(child: &Child, signal: Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
+}
+
+/// The signals that end a command, with the exit codes that a shell shows. `nohup` ignores the last one.
+fn ending_signals() -> impl Iterator<Item = (Signal, i32)> {
+    let all = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
+    all.into_iter()
+        .filter(|(signal, _)| signals("self", "SigIgn") >> (signal.as_raw() - 1) & 1 == 0)
+}
+
+/// An export that waits for the lock of a session, after it has created its file.
+fn waiting_export(cli: &CliFixture, command: &mut Command) -> (Session, Child) {
+    let mut holder = Session::open(cli.postgres.as_ref().unwrap().url());
+    holder.batch("BEGIN; LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE");
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("no file", || {
+        files_of(cli, "rows.ndjson.manifest.json.").len() == 1
+    });
+    (holder, child)
+}
+
 #[test]
 fn a_signal_leaves_no_file() {
-    use std::time::{Duration, Instant};
-    // It waits for the lock of another session, after it has created its file.
     let cli = CliFixture::on_postgres();
     assert_eq!(cli.run(&["migrate"]).0, 0);
-    for (signal, code) in [
-        (rustix::process::Signal::INT, 130),
-        (rustix::process::Signal::TERM, 143),
-    ] {
-        let url = cli.postgres.as_ref().unwrap().url().to_owned();
-        let mut holder = crate::matrix::Session::open(&url);
-        holder.batch("BEGIN; LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE");
-        let mut child = cli.spawn(&["export", "--no-record", "--out", "rows.ndjson"]);
-        let begun = Instant::now();
-        while files_of(&cli, "rows.ndjson").is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "no file");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let id = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(id, signal).unwrap();
+    for (signal, code) in ending_signals() {
+        let mut export = cli.command(&["export", "--no-record", "--out", "rows.ndjson"]);
+        let (_holder, mut child) = waiting_export(&cli, &mut export);
+        send(&child, signal);
         assert_eq!(child.wait().unwrap().code(), Some(code));
         assert!(files_of(&cli, "rows.ndjson").is_empty());
-        holder.batch("ROLLBACK");
     }
+}
+
+#[test]
+fn a_signal_during_a_statement_of_sqlite_leaves_no_file() {
+    use diesel::Connection;
+    use diesel::connection::SimpleConnection;
+    let cli = CliFixture::new();
+    assert_eq!(cli.run(&["write", "--action", "x"]).0, 0);
+    let path = cli.dir.path().join("audit.db");
+    let mut holder = diesel::SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    for (signal, code) in ending_signals() {
+        // The record of the export waits for it.
+        holder.batch_execute("BEGIN IMMEDIATE").unwrap();
+        let child = cli.spawn(&["export", "--out", "rows.ndjson"]);
+        let bit = 1 << (signal.as_raw() - 1);
+        wait_until("no handler", || {
+            signals(&child.id().to_string(), "SigCgt") & bit != 0
+        });
+        send(&child, signal);
+        holder.batch_execute("ROLLBACK").unwrap();
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status.code(), &*err),
+            (Some(code), "auditlog: interrupted, rows.ndjson was not written\n")
+        );
+        assert!(files_of(&cli, "rows.ndjson").is_empty());
+    }
+}
+
+#[test]
+fn a_signal_that_is_to_be_ignored_does_not_end_an_export() {
+    let cli = CliFixture::on_postgres();
+    assert_eq!(cli.run(&["migrate"]).0, 0);
+    let script = "trap '' INT HUP; exec \"$0\" export --no-record --out rows.ndjson";
+    let mut export = Command::new("sh");
+    export.args(["-c", script, env!("CARGO_BIN_EXE_auditlog")]);
+    export.current_dir(&cli.dir);
+    export.env("DATABASE_URL", cli.postgres.as_ref().unwrap().url());
+    let (mut holder, child) = waiting_export(&cli, &mut export);
+    send(&child, Signal::INT);
+    send(&child, Signal::HUP);
+    holder.batch("ROLLBACK");
+    let (code, out, err) = output_of(child.wait_with_output().unwrap());
+    assert!(code == 0 && out.starts_with("exported 0 entries"), "{out}{err}");
+}
+
+#[test]
+fn a_signal_ends_an_export_to_a_pipe_that_nobody_reads() {
+    use std::io::{BufRead, BufReader};
+    let cli = with_events(CliFixture::new());
+    for (signal, code) in ending_signals() {
+        let mut child = cli.spawn(&["export", "--no-record"]);
+        // The pipe holds less than the rest.
+        let mut out = BufReader::with_capacity(64, child.stdout.take().unwrap());
+        out.read_line(&mut String::new()).unwrap();
+        send(&child, signal);
+        let begun = Instant::now();
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() > Duration::from_secs(60) {
+                child.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(ended.signal(), Some(code - 128));
+    }
+}
+
+#[test]
+fn one_export_at_a_time_writes_a_file() {
+    let cli = CliFixture::on_postgres();
+    assert_eq!(cli.run(&["migrate"]).0, 0);
+    let arguments = ["export", "--no-record", "--out", "rows.ndjson"];
+    let (mut holder, child) = waiting_export(&cli, &mut cli.command(&arguments));
+    for more in [&[][..], &["--force"]] {
+        let (code, _, err) = cli.run(&[&arguments[..], more].concat());
+        assert!(
+            code == 3 && err.contains("another process is writing this file"),
+            "{err}"
+        );
+    }
+    holder.batch("ROLLBACK");
+    assert_eq!(output_of(child.wait_with_output().unwrap()).0, 0);
+    checked_manifest(&cli.dir.path().join("rows.ndjson"));
+}
+
+#[test]
+fn a_file_that_appears_meanwhile_keeps_its_manifest() {
+    let cli = CliFixture::on_postgres();
+    assert_eq!(cli.run(&["migrate"]).0, 0);
+    let arguments = ["export", "--no-record", "--out", "rows.ndjson"];
+    let (mut holder, child) = waiting_export(&cli, &mut cli.command(&arguments));
+    let at = |name: &str| cli.dir.path().join(name);
+    std::fs::write(at("rows.ndjson"), "mine").unwrap();
+    std::fs::write(at("rows.ndjson.manifest.json"), "of mine").unwrap();
+    holder.batch("ROLLBACK");
+    let (code, _, err) = output_of(child.wait_with_output().unwrap());
+    assert!(code == 3 && err.contains("rows.ndjson exists"), "{err}");
+    assert_eq!(std::fs::read(at("rows.ndjson")).unwrap(), b"mine");
+    assert_eq!(
+        std::fs::read(at("rows.ndjson.manifest.json")).unwrap(),
+        b"of mine"
+    );
+    assert_eq!(files_of(&cli, "rows").len(), 2);
+}
+
+#[test]
+fn what_cannot_be_a_name_or_is_no_manifest_is_refused_before_anything_is_read() {
+    let cli = CliFixture::new();
+    assert_eq!(cli.run(&["write", "--action", "x"]).0, 0);
+    let long = "x".repeat(230);
+    std::fs::write(cli.dir.path().join("a.manifest.json"), "mine").unwrap();
+    for (name, part) in [
+        ("absent/", "is not the name of a file"),
+        ("absent/.", "is not the name of a file"),
+        ("..", "is not the name of a file"),
+        (&long, "File name too long"),
+        ("a", "a.manifest.json exists and is no manifest"),
+    ] {
+        let (code, out, err) = cli.run(&["export", "--out", name]);
+        assert!([2, 3].contains(&code) && err.contains(part), "{name}: {err}");
+        assert_eq!(out, "");
+    }
+    assert_eq!(files_of(&cli, "").len(), files_of(&cli, "audit.db").len() + 1);
+    assert_eq!(cli.run(&["export", "--force", "--out", "a"]).0, 0);
+    checked_manifest(&cli.dir.path().join("a"));
 }
 
 #[test]

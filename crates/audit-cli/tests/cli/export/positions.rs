@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{checked_manifest, files_of, values, with_events};
 use crate::fixture::CliFixture;
-use crate::matrix::Session;
+use crate::matrix::{Session, server};
 
 /// The ids of the rows of a file.
 fn ids(cli: &CliFixture, file: &str) -> Vec<String> {
@@ -93,6 +93,78 @@ fn a_name_that_another_export_has_used_meanwhile_is_a_conflict_that_keeps_the_fi
         "{err}"
     );
     checked_manifest(&cli.dir.path().join("1"));
+}
+
+#[test]
+fn an_export_goes_on_only_behind_a_file_that_is_there() {
+    let cli = CliFixture::new();
+    let at = |name: &str| cli.dir.path().join(name);
+    let write = || assert_eq!(cli.run(&["write", "--action", "x"]).0, 0);
+    let export = |arguments: &[&str]| cli.run(&[&["export", "--no-record"], arguments].concat());
+    write();
+    assert_eq!(export(&["--out", "a", "--limit", "1"]).0, 0);
+    write();
+    let after = |manifest: &str| export(&["--after", manifest]);
+    assert_eq!(after("a.manifest.json").1.lines().count(), 1);
+    // As when it was killed between the names of its files; the second time it was to replace a file of the same size.
+    std::fs::rename(at("a"), at("other")).unwrap();
+    let (code, out, err) = after("a.manifest.json");
+    assert!(
+        code == 3 && out.is_empty() && err.contains("a does not exist"),
+        "{err}"
+    );
+    let mut lines = std::fs::read(at("other")).unwrap();
+    let last = lines.len() - 1;
+    lines[last] = b' ';
+    std::fs::write(at("a"), lines).unwrap();
+    let (code, out, err) = after("a.manifest.json");
+    assert!(
+        code == 3 && out.is_empty() && err.contains("a is not the file of a.manifest.json"),
+        "{err}"
+    );
+    // Both may be renamed.
+    std::fs::rename(at("other"), at("b.ndjson")).unwrap();
+    std::fs::rename(at("a.manifest.json"), at("b.ndjson.manifest.json")).unwrap();
+    assert_eq!(after("b.ndjson.manifest.json").1.lines().count(), 1);
+}
+
+#[test]
+fn a_name_needs_the_rights_of_the_auditor() {
+    let url = server().migrated().unwrap();
+    Session::open(&url).batch(
+        "INSERT INTO audit_logs (action, tenant_id) SELECT 'x', t FROM unnest('{acme,acme,globex}'::text[]) t; \
+         DO $$ BEGIN CREATE ROLE tenants_shipper LOGIN PASSWORD 'pw'; EXCEPTION WHEN duplicate_object THEN NULL; END $$; \
+         GRANT audit_reader TO tenants_shipper; \
+         DO $$ BEGIN CREATE ROLE shipping_auditor LOGIN PASSWORD 'pw'; EXCEPTION WHEN duplicate_object THEN NULL; END $$; \
+         GRANT audit_auditor TO shipping_auditor",
+    );
+    let name = url.rsplit_once('/').unwrap().1;
+    let cli = CliFixture::new();
+    let export = |login: &str, arguments: &[&str]| {
+        let url = server().url_as(login, "pw", name);
+        let connect = ["--database-url", &url, "export", "--tenant", "acme"];
+        cli.run(&[&connect, arguments].concat())
+    };
+    let (code, _, err) = export("tenants_shipper", &["--position", "p", "--out", "1"]);
+    assert!(
+        code == 3 && err.contains("--position needs the rights of the auditor (GRANT audit_auditor"),
+        "{err}"
+    );
+    assert!(files_of(&cli, "1").is_empty());
+    // It goes on by its files.
+    assert_eq!(export("tenants_shipper", &["--limit", "1", "--out", "2"]).0, 1);
+    let (code, out, _) = export("tenants_shipper", &["--after", "2.manifest.json"]);
+    assert_eq!((code, out.lines().count()), (0, 1));
+    assert_eq!(
+        export("shipping_auditor", &["--position", "p", "--out", "3"]).0,
+        0
+    );
+    assert_eq!(ids(&cli, "3").len(), 2);
+    assert_eq!(
+        export("shipping_auditor", &["--position", "p", "--out", "4"]).0,
+        0
+    );
+    assert_eq!(ids(&cli, "4").len(), 0);
 }
 
 /// Whenever it is killed, what has its name is whole, and all files together have each row.

@@ -48,7 +48,7 @@
 //! it come the identifier of the server, its timeline, the database and the table, so a position is refused elsewhere, after
 //! a restore to a point in time and after a failover. The key of the last row shows a restored older copy of the files.
 //! Rows come in the order of their transaction's id, then `created_at`, then `id`; those of late transactions when they
-//! have ended. A transaction is not divided between batches, unless it alone has more rows than `limit`.
+//! have ended. A transaction is not divided between batches, unless it alone has more rows than `limit`, or more than 16 MiB.
 //!
 //! On SQLite transactions write one at a time. A trigger numbers the rows, and the position is the last number, the
 //! file's identifier and the row's id.
@@ -60,6 +60,7 @@
 //! ids from the future: a feed from the beginning returns them first; if they arrive later, they come when the
 //! cluster's transactions have got there. After such a restore, start again from the beginning.
 
+mod budget;
 mod error;
 mod frontier;
 mod names;
@@ -92,7 +93,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Batch {
-    /// The rows, at most `limit`. There may be none although there are [more](Self::more).
+    /// The rows: at most `limit`, and about 16 MiB unless one alone has more. There may be none although there are [more](Self::more).
     pub rows: Vec<AuditLog>,
     /// Behind these rows.
     pub position: Position,
@@ -150,7 +151,9 @@ impl Position {
 ///
 /// Within [`for_tenant`](crate::audit::for_tenant) these are the tenant's rows.
 ///
-/// A call takes about a second at most, unless one transaction has millions of rows. Memory is that of `limit` rows.
+/// A call takes about a second at most, unless one transaction has millions of rows. Memory is that of the batch, however
+/// large the rows are. PostgreSQL may send more of a transaction of large rows than a batch holds: with a lower limit
+/// it sends less.
 /// It does not wait: without new rows it returns none.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use diesel::query_builder::AsQuery;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 
+use super::budget::Budget;
 use super::error::FeedError;
 use super::frontier::Frontier;
 use super::position::{Position, State};
@@ -131,13 +132,23 @@ async fn step(
     limit: usize,
 ) -> Result<Vec<Keyed>, FeedError> {
     let begun = Instant::now();
-    let mut rows = match window.inside {
+    let mut budget = Budget::new();
+    let (mut rows, is_cut) = match window.inside {
         Some(Inside {
             after,
             way: Way::Indexed(until),
-        }) => inside(conn, window, after, until, filter, limit).await?,
-        _ => load(conn, statements::rows(window, filter, more_than(limit))).await?,
+        }) => inside(conn, window, after, until, filter, limit, &mut budget).await?,
+        _ => {
+            load(
+                conn,
+                statements::rows(window, filter, more_than(limit)),
+                &mut budget,
+            )
+            .await?
+        }
     };
+    // The last one shows that there are more, as the one beyond the limit does.
+    let limit = if is_cut { rows.len() - 1 } else { limit };
     let keys: Vec<Key> = rows.iter().map(|(_, key)| *key).collect();
     rows.truncate(frontier.advance(window, snapshot, &keys, limit));
     frontier.took(begun.elapsed());
@@ -159,26 +170,40 @@ async fn inside(
     until: i64,
     filter: &AuditFilter,
     limit: usize,
-) -> Result<Vec<Keyed>, FeedError> {
+    budget: &mut Budget,
+) -> Result<(Vec<Keyed>, bool), FeedError> {
     conn.batch_execute(statements::INDEXED).await?;
     let wanted = more_than(limit);
-    let mut rows = load(conn, statements::at_time(window, after, filter, wanted)).await?;
+    let at_time = statements::at_time(window, after, filter, wanted);
+    let (mut rows, mut is_cut) = load(conn, at_time, budget).await?;
     let missing = wanted.saturating_sub_unsigned(rows.len() as u64);
-    if missing > 0 && after.created_at < until {
+    if !is_cut && missing > 0 && after.created_at < until {
         let behind = statements::behind_time(window, after, until, filter, missing);
-        rows.extend(load(conn, behind).await?);
+        let (more, is_more_cut) = load(conn, behind, budget).await?;
+        rows.extend(more);
+        is_cut = is_more_cut;
     }
-    Ok(rows)
+    Ok((rows, is_cut))
 }
 
 fn more_than(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1
 }
 
-async fn load(conn: &mut AsyncPgConnection, sql: Sql) -> Result<Vec<Keyed>, FeedError> {
+/// Rows, and whether they end with the first for which there was no room.
+async fn load(
+    conn: &mut AsyncPgConnection,
+    sql: Sql,
+    budget: &mut Budget,
+) -> Result<(Vec<Keyed>, bool), FeedError> {
     type Row = (<schema::audit_logs::table as AsQuery>::SqlType, Timestamptz);
-    let rows: Vec<(AuditLog, PgTimestamp)> = run::postgres(conn, sql.returning::<Row>()).await?;
-    let keyed = rows.into_iter().map(|(row, time)| {
+    let found = run::postgres_until(
+        conn,
+        sql.returning::<Row>(),
+        |(row, _): &(AuditLog, PgTimestamp)| !budget.take(row),
+    );
+    let (found, is_cut) = found.await?;
+    let keyed = found.into_iter().map(|(row, time)| {
         let key = Key {
             tx: row.tx_id,
             created_at: time.0,
@@ -186,7 +211,7 @@ async fn load(conn: &mut AsyncPgConnection, sql: Sql) -> Result<Vec<Keyed>, Feed
         };
         (row, key)
     });
-    Ok(keyed.collect())
+    Ok((keyed.collect(), is_cut))
 }
 
 async fn number(conn: &mut AsyncPgConnection, sql: Sql) -> Result<Option<i64>, FeedError> {

@@ -7,6 +7,7 @@ use diesel::query_builder::AsQuery;
 use diesel::sql_types::{BigInt, Binary, Nullable};
 use uuid::Uuid;
 
+use super::budget::Budget;
 use super::error::FeedError;
 use super::place::{File, Place};
 use super::position::{Position, State};
@@ -79,8 +80,13 @@ async fn step(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let to = place.seq.saturating_add(limit.max(EXAMINED)).min(newest);
     let select = rows(place.seq, to, filter, limit).returning::<Row>();
-    let found: Vec<(AuditLog, i64)> = run::sqlite(conn, select).await?;
-    let is_full = i64::try_from(found.len()).is_ok_and(|count| count == limit);
+    let mut budget = Budget::new();
+    let found = run::sqlite_until(conn, select, move |(row, _): &(AuditLog, i64)| {
+        budget.take(row);
+        budget.is_spent()
+    });
+    let (found, is_spent) = found.await?;
+    let is_full = is_spent || i64::try_from(found.len()).is_ok_and(|count| count == limit);
     place.seq = match found.last() {
         Some(&(_, last)) if is_full => last,
         _ => to,

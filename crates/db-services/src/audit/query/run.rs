@@ -1,13 +1,16 @@
 //! Runs a statement within a limit of time.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use diesel::connection::DefaultLoadingMode;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::{QueryResult, SqliteConnection};
 use diesel_async::methods::LoadQuery;
 use diesel_async::{
     AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
 };
+use futures_util::TryStreamExt;
 
 use super::functions;
 use super::sql::{Dialect, Run, Statement};
@@ -85,6 +88,52 @@ where
         (Err(failure), _) => Err(failure),
         (Ok(_), Err(error)) => Err(error.into()),
     }
+}
+
+/// Rows up to the one of which `is_last` is true, and whether there was one. Others are not kept, although the server may
+/// send them.
+pub(in crate::audit) async fn postgres_until<ST, U>(
+    conn: &mut AsyncPgConnection,
+    statement: Statement<ST>,
+    mut is_last: impl FnMut(&U) -> bool,
+) -> Result<(Vec<U>, bool), Failure>
+where
+    Statement<ST>: LoadQuery<'static, AsyncPgConnection, U> + Send + 'static,
+    U: Send + 'static,
+{
+    let mut stream = pin!(statement.load_stream(conn).await?);
+    let mut rows = Vec::new();
+    while let Some(row) = stream.try_next().await? {
+        rows.push(row);
+        if rows.last().is_some_and(&mut is_last) {
+            return Ok((rows, true));
+        }
+    }
+    Ok((rows, false))
+}
+
+/// The same on SQLite, which reads no others.
+pub(in crate::audit) async fn sqlite_until<ST, U>(
+    conn: &mut AsyncSqliteConnection,
+    statement: Statement<ST>,
+    mut is_last: impl FnMut(&U) -> bool + Send + 'static,
+) -> Result<(Vec<U>, bool), Failure>
+where
+    Statement<ST>: diesel::query_dsl::LoadQuery<'static, SqliteConnection, U> + Send + 'static,
+    U: Send + 'static,
+{
+    let loaded = conn.spawn_blocking(move |conn| {
+        functions::register(conn, Instant::now(), Duration::MAX)?;
+        let mut rows = Vec::new();
+        for row in diesel::RunQueryDsl::load_iter::<U, DefaultLoadingMode>(statement, conn)? {
+            rows.push(row?);
+            if rows.last().is_some_and(&mut is_last) {
+                return Ok((rows, true));
+            }
+        }
+        Ok((rows, false))
+    });
+    Ok(loaded.await?)
 }
 
 /// What the setting of the time limit ends with.
