@@ -40,7 +40,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Prints metadata. What is no object is printed as its text.
+/// Prints metadata: an object as a tree, anything else as its text.
 pub(super) fn show(json: &JsonText) -> Result<(), CliError> {
     let Value::Object(mut members) = Value::read(json.as_str()) else {
         heading("metadata");
