@@ -99,7 +99,41 @@ async fn a_position_outlives_the_month_of_its_last_row() {
                 FROM audit_retention_plan(12, true) p WHERE p.verdict = 'drop' AND p.row_count > 0";
     assert_eq!(db.text(gone).await, "true");
     written(&db, "new").await;
+    let mut behind = Reader::at(&reader.position.parse().unwrap());
     assert_eq!(reader.actions(&mut conn).await, ["new"]);
+    // A row that somebody inserts into that month is newer than the position.
+    db.sql("INSERT INTO audit_logs (action, created_at) VALUES ('again', now() - interval '14 months')")
+        .await
+        .unwrap();
+    assert_eq!(behind.actions(&mut conn).await, ["new", "again"]);
+}
+
+/// Any writer may insert one, and no reader may stop at it.
+#[tokio::test]
+async fn a_position_behind_a_row_with_an_extreme_time_is_one() {
+    let db = TestDb::postgres().await;
+    let mut conn = db.connection().await;
+    let mut writer = super::connect_as(&db, "writer").await;
+    let mut reader = Reader::from_now(&mut conn).await;
+    let extremes = [
+        "294276-12-31 23:59:59",
+        "262143-01-01",
+        "infinity",
+        "-infinity",
+        "4714-11-24 BC",
+        "0001-01-01 BC",
+    ];
+    for time in extremes {
+        let insert = format!("INSERT INTO audit_logs (action, created_at) VALUES ('{time}', '{time}Z')");
+        run(
+            &mut writer,
+            &insert.replace("infinityZ", "infinity").replace(" BCZ", " BC"),
+        )
+        .await;
+        assert_eq!(reader.actions(&mut conn).await, [time]);
+        written(&db, "next").await;
+        assert_eq!(reader.actions(&mut conn).await, ["next"]);
+    }
 }
 
 /// Copies a file of SQLite, with everything that is in it.

@@ -62,6 +62,7 @@
 
 mod error;
 mod frontier;
+mod month;
 mod names;
 mod place;
 mod position;

@@ -1,5 +1,6 @@
 //! The statements of the feed on PostgreSQL.
 
+use super::month::month_of;
 use super::state::{Ahead, Inside, Key, Part, Way, Window};
 use crate::audit::query::AuditFilter;
 use crate::audit::query::conditions::push_conditions;
@@ -30,26 +31,24 @@ pub(super) fn facts(last: Option<Key>) -> Sql {
     match last {
         None => sql.push("TRUE"),
         Some(last) => {
-            // A dropped month takes all its rows along.
             sql.push("EXISTS (SELECT FROM audit_logs WHERE id = ")
                 .bind(Value::Id(last.id))
                 .push(" AND created_at = ")
                 .time(last.created_at)
-                .push(") OR NOT EXISTS (SELECT FROM audit_logs WHERE created_at >= ");
-            push_month(&mut sql, last.created_at, "");
-            sql.push(" AND created_at < ");
-            push_month(&mut sql, last.created_at, " + interval '1 month'");
-            sql.push(")")
+                .push(")");
+            match month_of(last.created_at) {
+                // A dropped month takes all its rows along. Those that others have inserted into it since are newer.
+                Some((from, to)) => {
+                    sql.push(" OR NOT EXISTS (SELECT FROM audit_logs WHERE tx_id <= ")
+                        .bind(Value::Number(last.tx));
+                    sql.push(" AND created_at >= ").time(from);
+                    sql.push(" AND created_at < ").time(to).push(")")
+                }
+                None => sql.push(" OR TRUE"),
+            }
         }
     };
     sql
-}
-
-/// The beginning of the month of a time.
-fn push_month(sql: &mut Sql, created_at: i64, offset: &'static str) {
-    sql.push("(date_trunc('month', ").time(created_at);
-    sql.push("::timestamptz AT TIME ZONE 'UTC')").push(offset);
-    sql.push(") AT TIME ZONE 'UTC'");
 }
 
 /// The newest `tx_id` among rows of transactions that have not begun: another cluster has written them.
