@@ -15,11 +15,12 @@ use super::state::{Ahead, Inside, Key, Origin, Part, Snapshot, Way, Window};
 /// The width of the first window.
 const FIRST_WIDTH: i64 = 1 << 10;
 
-/// A window that takes longer is too wide.
+/// A window that takes longer is too wide, unless it is as narrow as the first one: a server may be slow for each statement,
+/// however little it reads, and would be asked for one transaction at a time.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// The width that no window exceeds: as many transactions as PostgreSQL lets be without a freeze.
-const MAX_WIDTH: i64 = 1 << 31;
+/// The width that no window exceeds.
+const MAX_WIDTH: i64 = 1 << 62;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -181,8 +182,8 @@ impl Frontier {
         let Some(extra) = keys.get(limit) else {
             self.pass(window, snapshot, window.to);
             self.inside = None;
-            if window.inside.is_none() && count < limit / 4 + 1 {
-                self.width = self.width.saturating_mul(4).min(MAX_WIDTH);
+            if window.inside.is_none() {
+                self.widen(window, count < limit / 4 + 1);
             }
             self.returned(keys);
             return count;
@@ -228,11 +229,31 @@ impl Frontier {
         }
     }
 
+    /// The next window is wider than one that had few rows. It follows what that one has covered: a reader that has
+    /// waited in an idle trail for long does not begin with all that was written while it was away.
+    fn widen(&mut self, window: &Window, had_few: bool) {
+        let covered = window.to.saturating_sub(window.from);
+        let wider = covered.saturating_mul(4).min(MAX_WIDTH);
+        if covered < self.width {
+            self.width = self.width.min(wider.max(FIRST_WIDTH));
+        } else if had_few {
+            self.width = wider;
+        }
+    }
+
     /// Narrows the windows that follow a slow one, for filters that few rows pass.
     pub(super) fn took(&mut self, time: Duration) {
         if time > SLOW {
-            self.width = (self.width / 16).max(1);
+            self.width = (self.width / 16).max(self.width.min(FIRST_WIDTH));
         }
+    }
+
+    /// Narrows the windows after one that the server ended because of its `statement_timeout`. Returns whether that is
+    /// possible.
+    pub(super) fn timed_out(&mut self, window: &Window) -> bool {
+        let covered = window.to.saturating_sub(window.from);
+        self.width = (covered / 16).max(1);
+        covered > 1
     }
 
     /// Takes `next` back to where it is sure to be after a crash of the server.

@@ -192,8 +192,65 @@ fn windows_become_wider_where_there_is_little_and_narrower_where_there_is_much()
         .collect();
     assert_eq!(frontier.advance(&window, &snapshot, &keys, 1_000), 1_000);
     assert_eq!((frontier.next, frontier.width), (10, 10));
-    frontier.took(SLOW + Duration::from_millis(1));
-    assert_eq!(frontier.width, 1);
+}
+
+#[test]
+fn windows_become_narrower_where_they_are_slow_down_to_the_first_width() {
+    let snapshot = idle(1 << 32);
+    let slow = SLOW + Duration::from_millis(1);
+    let mut frontier = Frontier::beginning(origin(), &snapshot, None);
+    frontier.width = FIRST_WIDTH * 100;
+    frontier.took(SLOW);
+    assert_eq!(frontier.width, FIRST_WIDTH * 100);
+    frontier.took(slow);
+    assert_eq!(frontier.width, FIRST_WIDTH * 100 / 16);
+    // However slow the server is, the reader gets on.
+    for width in [1, 2, 100, FIRST_WIDTH, FIRST_WIDTH + 1] {
+        frontier.width = width;
+        for _ in 0..10 {
+            let window = frontier.window(&snapshot).unwrap();
+            frontier.advance(&window, &snapshot, &[], 1_000);
+            frontier.took(slow);
+        }
+        assert!(frontier.width >= FIRST_WIDTH, "{width}: {}", frontier.width);
+    }
+}
+
+#[test]
+fn a_window_that_was_ended_is_narrower_the_next_time() {
+    let snapshot = idle(1_000);
+    let mut frontier = Frontier::beginning(origin(), &snapshot, None);
+    let mut widths = Vec::new();
+    loop {
+        let window = frontier.window(&snapshot).unwrap();
+        widths.push(window.to - window.from);
+        if !frontier.timed_out(&window) {
+            break;
+        }
+    }
+    assert_eq!(widths, [1_000, 62, 3, 1]);
+}
+
+/// Otherwise the first window after a long absence would be all that was written in it.
+#[test]
+fn a_reader_that_has_waited_for_long_begins_with_a_narrow_window() {
+    let mut frontier = Frontier::now(origin(), &idle(5_000), 5_000, None);
+    for n in 1..100 {
+        let snapshot = idle(5_000 + 10 * n);
+        while let Some(window) = frontier.window(&snapshot) {
+            frontier.advance(&window, &snapshot, &[], 1_000);
+        }
+    }
+    let window = frontier.window(&idle(1 << 32)).unwrap();
+    assert_eq!(window.to - window.from, FIRST_WIDTH);
+}
+
+fn idle(end: i64) -> Snapshot {
+    Snapshot {
+        oldest: end,
+        end,
+        running: vec![],
+    }
 }
 
 #[test]

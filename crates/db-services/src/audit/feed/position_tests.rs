@@ -133,7 +133,7 @@ fn numbers_that_contradict_each_other_are_no_position() {
         ("[3,5]", "[-3,5]"),
         ("\"next\":9", "\"next\":-9"),
         ("\"width\":8", "\"width\":0"),
-        ("\"width\":8", "\"width\":9000000000"),
+        ("\"width\":8", "\"width\":9223372036854775807"),
         ("\"width\":8", "\"width\":8,\"more\":1"),
         ("\"ahead\":null", "\"ahead\":{\"mark\":7,\"until\":3,\"next\":7}"),
         (

@@ -1,11 +1,12 @@
 //! Reads the feed from PostgreSQL.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use db_schema::schema;
 use diesel::data_types::PgTimestamp;
 use diesel::query_builder::AsQuery;
+use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 
@@ -38,7 +39,19 @@ struct Facts {
     /// No transaction before it is given its id a second time after a crash, unless it is open.
     durable: i64,
     oldest_began: Option<DateTime<Utc>>,
+    statement_timeout: Option<Duration>,
     has_last: bool,
+}
+
+impl Facts {
+    /// The server ends a statement with an error that diesel knows no kind of.
+    fn has_timed_out(&self, error: &FeedError, time: Duration) -> bool {
+        let is_ended = matches!(
+            error,
+            FeedError::Database(Error::DatabaseError(DatabaseErrorKind::Unknown, _))
+        );
+        is_ended && self.statement_timeout.is_some_and(|timeout| time >= timeout)
+    }
 }
 
 /// A row, and its key as the database stores it: a row may claim infinity.
@@ -98,11 +111,24 @@ async fn read(
     if !facts.has_last {
         return Err(FeedError::LastRowMissing);
     }
+    conn.batch_execute(statements::SETTINGS).await?;
     let mut returned = frontier.next;
     let begun = Instant::now();
     let mut rows = Vec::new();
     while let Some(window) = frontier.window(&facts.snapshot) {
-        rows = step(conn, &mut frontier, &facts.snapshot, &window, filter, limit).await?;
+        let (before, step_begun) = (frontier.clone(), Instant::now());
+        rows = match step(conn, &mut frontier, &facts.snapshot, &window, filter, limit).await {
+            Ok(rows) => rows,
+            // The transaction has failed: the next call goes on with narrower windows.
+            Err(error) if facts.has_timed_out(&error, step_begun.elapsed()) => {
+                frontier = before;
+                match frontier.timed_out(&window) {
+                    true => break,
+                    false => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        };
         if let (Part::New, Some((_, last))) = (window.part, rows.last()) {
             returned = returned.max(last.tx.saturating_add(1));
         }
@@ -205,6 +231,7 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         Text,
         BigInt,
         Nullable<Timestamptz>,
+        BigInt,
         Bool,
     );
     type Found = (
@@ -217,6 +244,7 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         String,
         i64,
         Option<DateTime<Utc>>,
+        i64,
         bool,
     );
     let found: Vec<Found> = run::postgres(conn, statements::facts(last).returning::<Row>()).await?;
@@ -233,6 +261,7 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         snapshot,
         durable,
         oldest_began,
+        statement_timeout,
         has_last,
     ) = found;
     if is_standby {
@@ -258,6 +287,10 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         snapshot,
         durable,
         oldest_began,
+        statement_timeout: u64::try_from(statement_timeout)
+            .ok()
+            .filter(|&millis| millis > 0)
+            .map(Duration::from_millis),
         has_last,
     })
 }

@@ -6,6 +6,10 @@ use crate::audit::query::AuditFilter;
 use crate::audit::query::conditions::push_conditions;
 use crate::audit::query::sql::{Dialect, Run, Sql, Value};
 
+/// For as long as the transaction or the savepoint lasts. A window has few rows: to start parallel workers for it takes
+/// longer than to read it, for each reader, each second.
+pub(super) const SETTINGS: &str = "SET LOCAL max_parallel_workers_per_gather = 0";
+
 /// What the server says of itself, its open transactions, and the last row of a position. One statement, so that all is of
 /// one snapshot. The log's insert position is read after the snapshot was taken, and before how far it is on the disk.
 pub(super) fn facts(last: Option<Key>) -> Sql {
@@ -26,7 +30,8 @@ pub(super) fn facts(last: Option<Key>) -> Sql {
               WHERE a.backend_xid = pg_snapshot_xmin(pg_current_snapshot())::xid \
               UNION ALL \
               SELECT p.prepared FROM pg_prepared_xacts AS p \
-              WHERE p.transaction = pg_snapshot_xmin(pg_current_snapshot())::xid) AS t (began)), ",
+              WHERE p.transaction = pg_snapshot_xmin(pg_current_snapshot())::xid) AS t (began)), \
+         ceil(extract(epoch FROM current_setting('statement_timeout')::interval) * 1000)::bigint, ",
     );
     match last {
         None => sql.push("TRUE"),
