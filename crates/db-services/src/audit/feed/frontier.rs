@@ -99,6 +99,16 @@ impl Frontier {
         }
     }
 
+    /// The transactions before this one are on the disk, as far as the position can tell: rows of a transaction that is read
+    /// in parts were returned.
+    pub(super) fn durable(&self) -> i64 {
+        let is_new = self.ahead.is_none_or(|ahead| ahead.is_read());
+        match self.inside {
+            Some(inside) if is_new && inside.after.tx == self.next => self.next.saturating_add(1),
+            _ => self.next,
+        }
+    }
+
     /// Checks that the position is one of this table, and that the server is no older copy.
     pub(super) fn check(&self, origin: &Origin, snapshot: &Snapshot) -> Result<(), FeedError> {
         let kept = &self.origin;

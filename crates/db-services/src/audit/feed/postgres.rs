@@ -38,6 +38,8 @@ struct Facts {
     snapshot: Snapshot,
     /// No transaction before it is given its id a second time after a crash, unless it is open.
     durable: i64,
+    /// Where the log ended after the snapshot was taken.
+    log_end: String,
     oldest_began: Option<DateTime<Utc>>,
     statement_timeout: Option<Duration>,
     has_last: bool,
@@ -112,7 +114,7 @@ async fn read(
         return Err(FeedError::LastRowMissing);
     }
     conn.batch_execute(statements::SETTINGS).await?;
-    let mut returned = frontier.next;
+    let (mut durable, mut has_failed) = (frontier.durable().max(facts.durable), false);
     let begun = Instant::now();
     let mut rows = Vec::new();
     while let Some(window) = frontier.window(&facts.snapshot) {
@@ -122,15 +124,16 @@ async fn read(
             // The transaction has failed: the next call goes on with narrower windows.
             Err(error) if facts.has_timed_out(&error, step_begun.elapsed()) => {
                 frontier = before;
-                match frontier.timed_out(&window) {
-                    true => break,
-                    false => return Err(error),
+                if !frontier.timed_out(&window) {
+                    return Err(error);
                 }
+                has_failed = true;
+                break;
             }
             Err(error) => return Err(error),
         };
         if let (Part::New, Some((_, last))) = (window.part, rows.last()) {
-            returned = returned.max(last.tx.saturating_add(1));
+            durable = durable.max(last.tx.saturating_add(1));
         }
         if !rows.is_empty() || window.inside.is_some() || begun.elapsed() > PATIENCE {
             break;
@@ -138,7 +141,11 @@ async fn read(
     }
     // Transactions that `settle` leaves for the next call have no rows.
     let more = frontier.window(&facts.snapshot).is_some();
-    frontier.settle(returned.max(facts.durable));
+    // While others write, the log is never on the disk up to its end. What was its end at the beginning is, by now.
+    if durable < frontier.next && !has_failed && is_flushed(conn, &facts).await? {
+        durable = facts.snapshot.end;
+    }
+    frontier.settle(durable);
     Ok(Batch {
         rows: rows.into_iter().map(|(row, _)| row).collect(),
         lag: lag(&frontier, &facts),
@@ -215,6 +222,11 @@ async fn load(conn: &mut AsyncPgConnection, sql: Sql) -> Result<Vec<Keyed>, Feed
     Ok(keyed.collect())
 }
 
+async fn is_flushed(conn: &mut AsyncPgConnection, facts: &Facts) -> Result<bool, FeedError> {
+    let flushed = statements::is_flushed(&facts.log_end).returning::<Bool>();
+    Ok(run::postgres(conn, flushed).await?.contains(&true))
+}
+
 async fn number(conn: &mut AsyncPgConnection, sql: Sql) -> Result<Option<i64>, FeedError> {
     let found: Vec<Option<i64>> = run::postgres(conn, sql.returning::<Nullable<BigInt>>()).await?;
     Ok(found.into_iter().next().flatten())
@@ -231,6 +243,7 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         Text,
         BigInt,
         Nullable<Timestamptz>,
+        Text,
         BigInt,
         Bool,
     );
@@ -244,6 +257,7 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         String,
         i64,
         Option<DateTime<Utc>>,
+        String,
         i64,
         bool,
     );
@@ -261,6 +275,7 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         snapshot,
         durable,
         oldest_began,
+        log_end,
         statement_timeout,
         has_last,
     ) = found;
@@ -286,6 +301,7 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         },
         snapshot,
         durable,
+        log_end,
         oldest_began,
         statement_timeout: u64::try_from(statement_timeout)
             .ok()

@@ -31,6 +31,7 @@ pub(super) fn facts(last: Option<Key>) -> Sql {
               UNION ALL \
               SELECT p.prepared FROM pg_prepared_xacts AS p \
               WHERE p.transaction = pg_snapshot_xmin(pg_current_snapshot())::xid) AS t (began)), \
+         CASE WHEN pg_is_in_recovery() THEN '' ELSE pg_current_wal_insert_lsn()::text END, \
          ceil(extract(epoch FROM current_setting('statement_timeout')::interval) * 1000)::bigint, ",
     );
     match last {
@@ -53,6 +54,14 @@ pub(super) fn facts(last: Option<Key>) -> Sql {
             }
         }
     };
+    sql
+}
+
+/// Whether the log is on the disk up to a place.
+pub(super) fn is_flushed(place: &str) -> Sql {
+    let mut sql = prepared("SELECT ");
+    sql.bind(Value::Text(place.to_owned()))
+        .push("::text::pg_lsn <= pg_current_wal_flush_lsn()");
     sql
 }
 
