@@ -219,7 +219,7 @@ fn windows_become_narrower_where_they_are_slow_down_to_the_first_width() {
 #[test]
 fn a_window_that_was_ended_is_narrower_the_next_time() {
     let snapshot = idle(1_000);
-    let mut frontier = Frontier::beginning(origin(), &snapshot, None);
+    let mut frontier = Frontier::now(origin(), &idle(0), 0, None);
     let mut widths = Vec::new();
     loop {
         let window = frontier.window(&snapshot).unwrap();
@@ -243,6 +243,62 @@ fn a_reader_that_has_waited_for_long_begins_with_a_narrow_window() {
     }
     let window = frontier.window(&idle(1 << 32)).unwrap();
     assert_eq!(window.to - window.from, FIRST_WIDTH);
+}
+
+/// Ids of another cluster may be anything.
+#[test]
+fn rows_of_the_farthest_transactions_are_reached_in_a_few_windows() {
+    let snapshot = idle(1_000);
+    for until in [1_000, 5_000, 1 << 40, 1 << 62, i64::MAX - 1] {
+        for tx in [1_000, until - 1, until] {
+            let key = Key {
+                tx,
+                created_at: 0,
+                id: Uuid::nil(),
+            };
+            let mut frontier = Frontier::beginning(origin(), &snapshot, Some(until));
+            let (mut read, mut windows) = (0, 0);
+            while let Some(window) = frontier.window(&snapshot) {
+                let is_ahead = matches!(window.part, Part::Ahead(_));
+                let keys = [key]
+                    .into_iter()
+                    .filter(|key| is_ahead && (window.from..window.to).contains(&key.tx));
+                read += frontier.advance(&window, &snapshot, &keys.collect::<Vec<_>>(), 10);
+                assert!(frontier.is_valid());
+                assert!(is_ahead || window.covered() <= FIRST_WIDTH, "{window:?}");
+                windows += 1;
+            }
+            assert_eq!(read, usize::from((1_000..=until).contains(&tx)), "{tx} {until}");
+            assert!(windows < 40, "{windows}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_negative_transactions_are_read_once_in_parts() {
+    let (snapshot, limit) = (idle(1_000), 2);
+    let mut rows: Vec<Key> = [i64::MIN, -5, -5, -5, -4, -3, -2, -1, 0, 5]
+        .into_iter()
+        .zip(0..)
+        .map(|(tx, id)| Key {
+            tx,
+            created_at: 0,
+            id: Uuid::from_u128(id),
+        })
+        .collect();
+    rows.sort();
+    let mut frontier = Frontier::beginning(origin(), &snapshot, None);
+    let mut read = Vec::new();
+    while let Some(window) = frontier.window(&snapshot) {
+        let mut keys = rows.clone();
+        keys.retain(|key| (window.from..window.to).contains(&key.tx));
+        keys.retain(|key| window.inside.is_none_or(|inside| *key > inside.after));
+        keys.truncate(limit + 1);
+        let count = frontier.advance(&window, &snapshot, &keys, limit);
+        read.extend_from_slice(&keys[..count]);
+        assert!(frontier.is_valid() && frontier.unread(&snapshot) <= 1_000);
+    }
+    assert_eq!(read, rows);
 }
 
 fn idle(end: i64) -> Snapshot {

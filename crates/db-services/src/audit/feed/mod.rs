@@ -73,6 +73,8 @@ mod statements;
 
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod statements_tests;
 
 use std::time::Duration;
 

@@ -208,7 +208,7 @@ fn more_than(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1
 }
 
-async fn load(conn: &mut AsyncPgConnection, sql: Sql) -> Result<Vec<Keyed>, FeedError> {
+pub(super) async fn load(conn: &mut AsyncPgConnection, sql: Sql) -> Result<Vec<Keyed>, FeedError> {
     type Row = (<schema::audit_logs::table as AsQuery>::SqlType, Timestamptz);
     let rows: Vec<(AuditLog, PgTimestamp)> = run::postgres(conn, sql.returning::<Row>()).await?;
     let keyed = rows.into_iter().map(|(row, time)| {
