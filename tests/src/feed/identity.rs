@@ -1,10 +1,13 @@
 //! A position is refused where its rows may be lost: in another database, or in an older copy.
 
+use std::time::Instant;
+
 use db_services::audit::feed::{FeedError, Position};
+use db_services::audit::query::{AuditFilter, Condition};
 use tempfile::TempDir;
 
 use super::{Reader, run, written};
-use crate::support::{TestDb, on_both};
+use crate::support::{TIMEOUT, TestDb, on_both};
 
 on_both! {
     async fn a_position_of_another_database_is_refused(db: TestDb) {
@@ -72,6 +75,18 @@ async fn a_position_whose_last_row_is_gone_is_refused() {
     }
     let mut reader = Reader::from_beginning();
     assert_eq!(reader.actions(&mut conn).await, ["one", "two"]);
+    let now = Reader::from_now(&mut conn).await;
+    // A reader that has passed the last row, which its filter left out.
+    let mut filtered = Reader::from_beginning();
+    filtered.filter = AuditFilter::new().and(Condition::action("one"));
+    assert_eq!(filtered.actions(&mut conn).await, ["one"]);
+    let begun = Instant::now();
+    while filtered.try_batch(&mut conn).await.unwrap().lag.unread > 0 {
+        assert!(begun.elapsed() < TIMEOUT);
+    }
+    for mut reader in [&reader, &now, &filtered].map(|reader| Reader::at(&reader.position.parse().unwrap())) {
+        assert!(reader.rows(&mut conn).await.is_empty());
+    }
     db.sql(
         "ALTER TABLE audit_logs DISABLE TRIGGER audit_logs_append_only; \
          DELETE FROM audit_logs WHERE action = 'two'; \
@@ -79,8 +94,10 @@ async fn a_position_whose_last_row_is_gone_is_refused() {
     )
     .await
     .unwrap();
-    let error = reader.try_batch(&mut conn).await.unwrap_err();
-    assert!(matches!(error, FeedError::LastRowMissing), "{error:?}");
+    for (name, mut reader) in [("all", reader), ("now", now), ("filtered", filtered)] {
+        let error = reader.try_batch(&mut conn).await.unwrap_err();
+        assert!(matches!(error, FeedError::LastRowMissing), "{name}: {error:?}");
+    }
 }
 
 #[tokio::test]

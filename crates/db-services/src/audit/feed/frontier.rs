@@ -31,7 +31,7 @@ pub(super) struct Frontier {
     pub(super) running: Vec<i64>,
     pub(super) inside: Option<Inside>,
     pub(super) ahead: Option<Ahead>,
-    /// The last row that was returned.
+    /// The last row that was returned, or that the filter left out since.
     pub(super) last: Option<Key>,
     pub(super) width: i64,
 }

@@ -9,6 +9,7 @@ use diesel::query_builder::AsQuery;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use uuid::Uuid;
 
 use super::error::FeedError;
 use super::frontier::Frontier;
@@ -19,6 +20,9 @@ use crate::audit::AuditLog;
 use crate::audit::query::AuditFilter;
 use crate::audit::query::run::{self, Failure};
 use crate::audit::query::sql::Sql;
+
+/// How many transactions are looked at for a row by which an older copy of the files is noticed.
+const LOOK_BACK: i64 = 1 << 16;
 
 impl From<Failure> for FeedError {
     fn from(failure: Failure) -> Self {
@@ -62,14 +66,16 @@ type Keyed = (AuditLog, Key);
 pub(super) async fn now(conn: &mut AsyncPgConnection) -> Result<Position, FeedError> {
     let facts = facts(conn, None).await?;
     let ahead = number(conn, statements::newest_ahead()).await?;
-    let end = facts.snapshot.end;
-    let frontier = if facts.durable >= end {
-        Frontier::now(facts.origin, &facts.snapshot, end, ahead)
-    } else {
+    let (mut end, mut last) = (facts.snapshot.end, None);
+    if facts.durable < end {
         // What is visible was committed, and is on the disk.
-        let newest = number(conn, statements::newest_since(facts.durable, end)).await?;
-        let end = newest.map_or(facts.durable, |newest| newest + 1);
-        Frontier::now(facts.origin, &facts.snapshot, end, ahead)
+        last = newest(conn, facts.durable, end).await?;
+        end = last.map_or(facts.durable, |last| last.tx + 1);
+    }
+    let mut frontier = Frontier::now(facts.origin, &facts.snapshot, end, ahead);
+    frontier.last = match last {
+        Some(last) => Some(last),
+        None => newest_before(conn, end).await?,
     };
     Ok(Position(State::Postgres(Box::new(frontier))))
 }
@@ -146,6 +152,20 @@ async fn read(
         durable = facts.snapshot.end;
     }
     frontier.settle(durable);
+    if !has_failed && *filter != AuditFilter::new() {
+        // An older copy of the files may have the last row that passed the filter.
+        let returned = frontier
+            .last
+            .filter(|_| !rows.is_empty())
+            .map_or(0, |last| last.tx.saturating_add(1));
+        let from = kept
+            .map_or(0, |kept| kept.next)
+            .max(returned)
+            .max(frontier.next.saturating_sub(LOOK_BACK));
+        if from < frontier.next {
+            frontier.last = newest(conn, from, frontier.next).await?.or(frontier.last);
+        }
+    }
     Ok(Batch {
         rows: rows.into_iter().map(|(row, _)| row).collect(),
         lag: lag(&frontier, &facts),
@@ -220,6 +240,32 @@ pub(super) async fn load(conn: &mut AsyncPgConnection, sql: Sql) -> Result<Vec<K
         (row, key)
     });
     Ok(keyed.collect())
+}
+
+async fn newest(conn: &mut AsyncPgConnection, from: i64, to: i64) -> Result<Option<Key>, FeedError> {
+    type Row = (BigInt, Timestamptz, diesel::sql_types::Uuid);
+    let newest = statements::newest(from, to).returning::<Row>();
+    let found: Vec<(i64, PgTimestamp, Uuid)> = run::postgres(conn, newest).await?;
+    let key = |(tx, time, id): (i64, PgTimestamp, Uuid)| Key {
+        tx,
+        created_at: time.0,
+        id,
+    };
+    Ok(found.into_iter().next().map(key))
+}
+
+/// The newest row before a transaction, if it is not far.
+async fn newest_before(conn: &mut AsyncPgConnection, end: i64) -> Result<Option<Key>, FeedError> {
+    let (mut to, mut width) = (end, LOOK_BACK >> 6);
+    while to > 0 && width <= LOOK_BACK {
+        let from = (to - width).max(0);
+        let found = newest(conn, from, to).await?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        (to, width) = (from, width * 4);
+    }
+    Ok(None)
 }
 
 async fn is_flushed(conn: &mut AsyncPgConnection, facts: &Facts) -> Result<bool, FeedError> {

@@ -74,11 +74,12 @@ pub(super) fn newest_ahead() -> Sql {
     )
 }
 
-/// The newest `tx_id` of a row that is visible, from a transaction on.
-pub(super) fn newest_since(from: i64, end: i64) -> Sql {
-    let mut sql = sql("SELECT max(tx_id) FROM audit_logs WHERE tx_id >= ");
+/// The newest of the rows that are visible, by the order of the feed: its transaction, time and id.
+pub(super) fn newest(from: i64, to: i64) -> Sql {
+    let mut sql = sql("SELECT tx_id, created_at, id FROM audit_logs WHERE tx_id >= ");
     sql.bind(Value::Number(from)).push(" AND tx_id < ");
-    sql.bind(Value::Number(end));
+    sql.bind(Value::Number(to));
+    sql.push(" ORDER BY tx_id DESC, created_at DESC, id DESC LIMIT 1");
     sql
 }
 
