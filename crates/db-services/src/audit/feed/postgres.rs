@@ -147,7 +147,7 @@ async fn read(
     }
     // Transactions that `settle` leaves for the next call have no rows.
     let more = frontier.window(&facts.snapshot).is_some();
-    // While others write, the log is never on the disk up to its end. What was its end at the beginning is, by now.
+    // While others write, the log is never on the disk up to its end. By now it is up to where it ended at the beginning.
     if durable < frontier.next && !has_failed && is_flushed(conn, &facts).await? {
         durable = facts.snapshot.end;
     }
