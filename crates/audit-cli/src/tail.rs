@@ -74,7 +74,7 @@ pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
         database,
         filter,
         position,
-        shown: rows.into_iter().map(|row| row.id).collect(),
+        shown: rows.iter().map(key).collect(),
         oldest: None,
     };
     follower.follow(conn).await
@@ -143,7 +143,7 @@ struct Follower<'a> {
     filter: AuditFilter,
     position: Position,
     /// The entries that were shown first. Those committed after the position come again.
-    shown: HashSet<Uuid>,
+    shown: HashSet<(Uuid, DateTime<Utc>)>,
     oldest: Option<Oldest>,
 }
 
@@ -192,7 +192,7 @@ impl Follower<'_> {
     /// Shows the rows, and moves behind them. Returns how long to wait for others.
     fn take(&mut self, batch: &Batch) -> Result<Duration, CliError> {
         for row in &batch.rows {
-            if !self.shown.contains(&row.id) {
+            if !self.shown.contains(&key(row)) {
                 show(self.args, row)?;
             }
         }
@@ -205,6 +205,11 @@ impl Follower<'_> {
         }
         Ok(if batch.more { Duration::ZERO } else { POLL })
     }
+}
+
+/// What identifies an entry. Clients may give one id to several.
+fn key(row: &AuditLog) -> (Uuid, DateTime<Utc>) {
+    (row.id, row.created_at)
 }
 
 fn backoff(failures: u32) -> Duration {

@@ -1,10 +1,13 @@
 //! A position is refused where its rows may be lost: in another database, or in an older copy.
 
+use std::time::Instant;
+
 use db_services::audit::feed::{FeedError, Position};
+use db_services::audit::query::{AuditFilter, Condition};
 use tempfile::TempDir;
 
 use super::{Reader, run, written};
-use crate::support::{TestDb, on_both};
+use crate::support::{TIMEOUT, TestDb, on_both};
 
 on_both! {
     async fn a_position_of_another_database_is_refused(db: TestDb) {
@@ -72,6 +75,18 @@ async fn a_position_whose_last_row_is_gone_is_refused() {
     }
     let mut reader = Reader::from_beginning();
     assert_eq!(reader.actions(&mut conn).await, ["one", "two"]);
+    let now = Reader::from_now(&mut conn).await;
+    // A reader that has passed the last row, which its filter left out.
+    let mut filtered = Reader::from_beginning();
+    filtered.filter = AuditFilter::new().and(Condition::action("one"));
+    assert_eq!(filtered.actions(&mut conn).await, ["one"]);
+    let begun = Instant::now();
+    while filtered.try_batch(&mut conn).await.unwrap().lag.unread > 0 {
+        assert!(begun.elapsed() < TIMEOUT);
+    }
+    for mut reader in [&reader, &now, &filtered].map(|reader| Reader::at(&reader.position.parse().unwrap())) {
+        assert!(reader.rows(&mut conn).await.is_empty());
+    }
     db.sql(
         "ALTER TABLE audit_logs DISABLE TRIGGER audit_logs_append_only; \
          DELETE FROM audit_logs WHERE action = 'two'; \
@@ -79,8 +94,10 @@ async fn a_position_whose_last_row_is_gone_is_refused() {
     )
     .await
     .unwrap();
-    let error = reader.try_batch(&mut conn).await.unwrap_err();
-    assert!(matches!(error, FeedError::LastRowMissing), "{error:?}");
+    for (name, mut reader) in [("all", reader), ("now", now), ("filtered", filtered)] {
+        let error = reader.try_batch(&mut conn).await.unwrap_err();
+        assert!(matches!(error, FeedError::LastRowMissing), "{name}: {error:?}");
+    }
 }
 
 #[tokio::test]
@@ -99,7 +116,41 @@ async fn a_position_outlives_the_month_of_its_last_row() {
                 FROM audit_retention_plan(12, true) p WHERE p.verdict = 'drop' AND p.row_count > 0";
     assert_eq!(db.text(gone).await, "true");
     written(&db, "new").await;
+    let mut behind = Reader::at(&reader.position.parse().unwrap());
     assert_eq!(reader.actions(&mut conn).await, ["new"]);
+    // A row that somebody inserts into that month is newer than the position.
+    db.sql("INSERT INTO audit_logs (action, created_at) VALUES ('again', now() - interval '14 months')")
+        .await
+        .unwrap();
+    assert_eq!(behind.actions(&mut conn).await, ["new", "again"]);
+}
+
+/// Any writer may insert one, and no reader may stop at it.
+#[tokio::test]
+async fn a_position_behind_a_row_with_an_extreme_time_is_one() {
+    let db = TestDb::postgres().await;
+    let mut conn = db.connection().await;
+    let mut writer = super::connect_as(&db, "writer").await;
+    let mut reader = Reader::from_now(&mut conn).await;
+    let extremes = [
+        "294276-12-31 23:59:59",
+        "262143-01-01",
+        "infinity",
+        "-infinity",
+        "4714-11-24 BC",
+        "0001-01-01 BC",
+    ];
+    for time in extremes {
+        let insert = format!("INSERT INTO audit_logs (action, created_at) VALUES ('{time}', '{time}Z')");
+        run(
+            &mut writer,
+            &insert.replace("infinityZ", "infinity").replace(" BCZ", " BC"),
+        )
+        .await;
+        assert_eq!(reader.actions(&mut conn).await, [time]);
+        written(&db, "next").await;
+        assert_eq!(reader.actions(&mut conn).await, ["next"]);
+    }
 }
 
 /// Copies a file of SQLite, with everything that is in it.

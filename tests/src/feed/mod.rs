@@ -6,6 +6,7 @@ mod late;
 mod names;
 mod restored;
 mod servers;
+mod time_limit;
 mod writers;
 
 use db_services::audit::AuditLog;

@@ -112,3 +112,27 @@ async fn own_rows_that_commit_while_rows_from_the_future_are_read_come_once() {
     seen.sort();
     assert_eq!(seen, expected);
 }
+
+#[tokio::test]
+async fn rows_with_ids_that_no_database_gives_come_to_readers_from_the_beginning() {
+    let db = TestDb::postgres().await;
+    let mut conn = db.connection().await;
+    written(&db, "own").await;
+    for id in [i64::MAX - 1, 1 << 62, -1, i64::MIN] {
+        restore(&db, &id.to_string(), &id.to_string()).await;
+    }
+    // Not the last number, behind which there is no other.
+    restore(&db, "last", &i64::MAX.to_string()).await;
+    let ids = [i64::MAX - 1, 1 << 62, -1, i64::MIN].map(|id| id.to_string());
+    for limit in [1, 2, 1_000] {
+        let mut seen = Reader::from_beginning().limit(limit).actions(&mut conn).await;
+        seen.sort();
+        let mut expected: Vec<String> = ids.to_vec();
+        expected.push("own".to_owned());
+        expected.sort();
+        assert_eq!(seen, expected, "{limit}");
+    }
+    let mut reader = Reader::from_now(&mut conn).await;
+    written(&db, "next").await;
+    assert_eq!(reader.actions(&mut conn).await, ["next"]);
+}

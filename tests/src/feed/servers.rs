@@ -1,7 +1,9 @@
 //! What becomes of a reader when the server restarts, crashes, fails over, or has prepared transactions.
 
 use db_services::audit::feed::FeedError;
-use db_test::Server;
+use db_services::audit::query::{AuditFilter, Condition};
+use db_services::client::Connection;
+use db_test::{Server, wait_for};
 
 use super::{Reader, run, write, written};
 use crate::support::TestDb;
@@ -107,6 +109,67 @@ async fn an_id_that_a_crash_gives_a_second_time_is_read() {
         let anew = ["anew0", "anew1", "anew2", "anew3"];
         assert_eq!(reader.actions(&mut db.connection().await).await, anew);
     }
+}
+
+/// Its log is on the disk only when a transaction commits.
+fn lazy_server() -> Server {
+    Server::start(&[
+        ("wal_writer_delay", "10s"),
+        ("autovacuum", "off"),
+        ("checkpoint_timeout", "1h"),
+    ])
+    .unwrap()
+}
+
+/// A transaction that writes, as a bulk load elsewhere, and so keeps the log ahead of the disk.
+async fn load(db: &TestDb) -> Connection {
+    let mut load = db.connection().await;
+    let sql = "CREATE TABLE load (a text); BEGIN; INSERT INTO load SELECT 'x' FROM generate_series(1, 1000)";
+    run(&mut load, sql).await;
+    load
+}
+
+/// A call that finds nothing would otherwise never get on while others write.
+#[tokio::test]
+async fn a_call_passes_over_what_came_to_the_disk_while_it_read() {
+    let server = lazy_server();
+    let db = TestDb::on(&server);
+    let mut conn = db.connection().await;
+    let mut reader = Reader::from_now(&mut conn).await;
+    reader.filter = AuditFilter::new().and(Condition::actor("nobody"));
+    for _ in 0..5 {
+        written(&db, "noise").await;
+    }
+    let mut load = load(&db).await;
+    run(&mut load, "LOCK TABLE audit_logs IN ACCESS EXCLUSIVE MODE").await;
+    let reading = tokio::spawn(async move { reader.try_batch(&mut conn).await });
+    let waits = "SELECT count(*)::text AS value FROM pg_locks WHERE NOT granted";
+    wait_for("the reader waits for the table", async || {
+        db.text(waits).await == "1"
+    })
+    .await;
+    run(&mut load, "COMMIT").await;
+    let batch = reading.await.unwrap().unwrap();
+    assert!(batch.rows.is_empty() && !batch.more);
+    assert_eq!(batch.lag.unread, 0);
+}
+
+/// The rows that are left may pass no longer: another filter, or a month that was dropped.
+#[tokio::test]
+async fn parts_of_a_transaction_do_not_come_again_when_nothing_is_left_of_it() {
+    let server = lazy_server();
+    let db = TestDb::on(&server);
+    let mut conn = db.connection().await;
+    db.sql("INSERT INTO audit_logs (action) SELECT 'act' FROM generate_series(1, 10)")
+        .await
+        .unwrap();
+    let mut reader = Reader::from_beginning().limit(6);
+    assert_eq!(reader.try_batch(&mut conn).await.unwrap().rows.len(), 6);
+    let _load = load(&db).await;
+    reader.filter = AuditFilter::new().and(Condition::actor("nobody"));
+    assert!(reader.rows(&mut conn).await.is_empty());
+    reader.filter = AuditFilter::new();
+    assert!(reader.rows(&mut conn).await.is_empty());
 }
 
 async fn end_of_ids(db: &TestDb) -> i64 {

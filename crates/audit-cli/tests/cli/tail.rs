@@ -99,6 +99,25 @@ fn an_entry_appears_when_it_is_committed_and_once() {
     }
 }
 
+/// An entry is identified by its id and its time.
+#[test]
+fn an_entry_with_the_id_of_one_that_was_shown_appears() {
+    let cli = CliFixture::new();
+    let insert = |action: &str, time: u32| {
+        cli.execute_sqlite(&format!(
+            "INSERT INTO audit_logs (id, action, created_at) VALUES (x'00112233445566778899aabbccddeeff', '{action}', {time})"
+        ));
+    };
+    assert_eq!(cli.run(&["migrate"]).0, 0);
+    insert("first", 1);
+    let tail = Running::start(&cli, &["tail", "-f", "--json", "-n", "5", "--no-record"]);
+    assert_eq!(tail.next_action(), "first");
+    insert("second", 2);
+    write(&cli, "third");
+    assert_eq!(tail.next_action(), "second");
+    assert_eq!(tail.next_action(), "third");
+}
+
 #[test]
 fn an_entry_that_was_committed_late_appears() {
     let cli = CliFixture::on_postgres();

@@ -57,7 +57,7 @@ pub enum FeedError {
     },
     /// The last row of the position is not in the trail, though others of its month are.
     #[error(
-        "the last row that the position returned is not there: an older copy of the database was restored, or the \
+        "the last row that the position has passed is not there: an older copy of the database was restored, or the \
          position belongs to another reader; start again from a time before the copy"
     )]
     LastRowMissing,

@@ -15,11 +15,12 @@ use super::state::{Ahead, Inside, Key, Origin, Part, Snapshot, Way, Window};
 /// The width of the first window.
 const FIRST_WIDTH: i64 = 1 << 10;
 
-/// A window that takes longer is too wide.
+/// A window that takes longer is too wide, unless it is as narrow as the first one: a server may be slow for each statement,
+/// however little it reads, and would be asked for one transaction at a time.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// The width that no window exceeds: as many transactions as PostgreSQL lets be without a freeze.
-const MAX_WIDTH: i64 = 1 << 31;
+/// The width that no window exceeds.
+const MAX_WIDTH: i64 = 1 << 62;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,7 +31,7 @@ pub(super) struct Frontier {
     pub(super) running: Vec<i64>,
     pub(super) inside: Option<Inside>,
     pub(super) ahead: Option<Ahead>,
-    /// The last row that was returned.
+    /// The last row that was returned, or that the filter left out since.
     pub(super) last: Option<Key>,
     pub(super) width: i64,
 }
@@ -42,9 +43,10 @@ impl Frontier {
                 // Those that were open may insert further rows of that kind.
                 mark: snapshot.oldest,
                 until,
-                next: snapshot.oldest,
+                next: Some(snapshot.oldest),
             }),
-            ..Self::at(origin, 0)
+            // No database gives ids below 0. A row that was put there has one if its archive says so.
+            ..Self::at(origin, i64::MIN)
         }
     }
 
@@ -55,7 +57,7 @@ impl Frontier {
             ahead: ahead.map(|until| Ahead {
                 mark: snapshot.oldest,
                 until,
-                next: until.saturating_add(1),
+                next: None,
             }),
             running: running.filter(|&tx| tx < end).collect(),
             ..Self::at(origin, end)
@@ -79,10 +81,10 @@ impl Frontier {
         let is_ascending = self.running.windows(2).all(|pair| pair[0] < pair[1]);
         let is_below = self.running.last().is_none_or(|&tx| tx < self.next);
         let is_ahead = |ahead: &Ahead| {
-            0 <= ahead.mark && ahead.mark <= ahead.next && ahead.mark <= ahead.until && ahead.until < i64::MAX
+            let is_within = |next| (ahead.mark..=ahead.until).contains(&next);
+            0 <= ahead.mark && ahead.until < i64::MAX && ahead.next.is_none_or(is_within)
         };
-        self.next >= 0
-            && self.running.first().is_none_or(|&tx| tx >= 0)
+        self.running.first().is_none_or(|&tx| tx >= 0)
             && is_ascending
             && is_below
             && self.ahead.as_ref().is_none_or(is_ahead)
@@ -92,9 +94,24 @@ impl Frontier {
 
     /// Whether a transaction, or rows of it, are still to be read.
     fn is_unread(&self, tx: i64) -> bool {
-        match self.ahead {
-            Some(ahead) if !ahead.is_read() => tx == ahead.next,
-            _ => tx == self.next || self.running.binary_search(&tx).is_ok(),
+        match self.next_ahead() {
+            Some(next) => tx == next,
+            None => tx == self.next || self.running.binary_search(&tx).is_ok(),
+        }
+    }
+
+    fn next_ahead(&self) -> Option<i64> {
+        self.ahead.and_then(|ahead| ahead.next)
+    }
+
+    /// The transactions before this one are on the disk, as far as the position can tell: rows of a transaction that is read
+    /// in parts were returned.
+    pub(super) fn durable(&self) -> i64 {
+        match self.inside {
+            Some(inside) if self.next_ahead().is_none() && inside.after.tx == self.next => {
+                self.next.saturating_add(1)
+            }
+            _ => self.next,
         }
     }
 
@@ -126,11 +143,11 @@ impl Frontier {
     pub(super) fn window(&self, snapshot: &Snapshot) -> Option<Window> {
         let inside = self.inside;
         let width = if inside.is_some() { 1 } else { self.width };
-        if let Some(ahead) = self.ahead.filter(|ahead| !ahead.is_read()) {
-            let to = ahead.next.saturating_add(width).min(ahead.until + 1);
+        if let Some((ahead, from)) = self.ahead.and_then(|ahead| Some((ahead, ahead.next?))) {
+            let to = from.saturating_add(width).min(ahead.until.saturating_add(1));
             return Some(Window {
                 part: Part::Ahead(ahead.mark),
-                from: ahead.next,
+                from,
                 to,
                 listed: Vec::new(),
                 inside,
@@ -143,7 +160,12 @@ impl Frontier {
             (None, Some(&first)) => (Part::Late, first, self.next),
             _ => (Part::New, self.next, snapshot.end),
         };
-        let to = from.saturating_add(width).min(end);
+        let to = match inside {
+            // All that is below 0 at once.
+            None if from < 0 => 1,
+            _ => from.saturating_add(width),
+        };
+        let to = to.min(end);
         let listed = if part == Part::Late {
             &late
         } else {
@@ -181,8 +203,10 @@ impl Frontier {
         let Some(extra) = keys.get(limit) else {
             self.pass(window, snapshot, window.to);
             self.inside = None;
-            if window.inside.is_none() && count < limit / 4 + 1 {
-                self.width = self.width.saturating_mul(4).min(MAX_WIDTH);
+            if self.next_ahead().is_none() && matches!(window.part, Part::Ahead(_)) {
+                self.width = FIRST_WIDTH;
+            } else if window.inside.is_none() {
+                self.widen(window, count < limit / 4 + 1);
             }
             self.returned(keys);
             return count;
@@ -198,7 +222,7 @@ impl Frontier {
             count
         };
         if window.inside.is_none() {
-            self.width = (extra.tx - window.from).max(1);
+            self.width = extra.tx.saturating_sub(window.from.max(0)).max(1);
         }
         self.returned(&keys[..taken]);
         taken
@@ -213,7 +237,7 @@ impl Frontier {
         match window.part {
             Part::Ahead(_) => {
                 if let Some(ahead) = &mut self.ahead {
-                    ahead.next = end;
+                    ahead.next = Some(end).filter(|&end| end <= ahead.until);
                 }
             }
             Part::Late => self
@@ -228,11 +252,31 @@ impl Frontier {
         }
     }
 
+    /// The next window is wider than one that had few rows. It follows what that one has covered: a reader that has
+    /// waited in an idle trail for long does not begin with all that was written while it was away.
+    fn widen(&mut self, window: &Window, had_few: bool) {
+        let covered = window.covered();
+        let wider = covered.saturating_mul(4).min(MAX_WIDTH);
+        if covered < self.width {
+            self.width = self.width.min(wider.max(FIRST_WIDTH));
+        } else if had_few {
+            self.width = wider;
+        }
+    }
+
     /// Narrows the windows that follow a slow one, for filters that few rows pass.
     pub(super) fn took(&mut self, time: Duration) {
         if time > SLOW {
-            self.width = (self.width / 16).max(1);
+            self.width = (self.width / 16).max(self.width.min(FIRST_WIDTH));
         }
+    }
+
+    /// Narrows the windows after one that the server ended because of its `statement_timeout`. Returns whether that is
+    /// possible.
+    pub(super) fn timed_out(&mut self, window: &Window) -> bool {
+        let covered = window.covered();
+        self.width = (covered / 16).max(1);
+        covered > 1
     }
 
     /// Takes `next` back to where it is sure to be after a crash of the server.
@@ -249,7 +293,11 @@ impl Frontier {
 
     /// How many transactions were not read yet.
     pub(super) fn unread(&self, snapshot: &Snapshot) -> u64 {
-        snapshot.end.saturating_sub(self.next).max(0).unsigned_abs()
+        snapshot
+            .end
+            .saturating_sub(self.next.max(0))
+            .max(0)
+            .unsigned_abs()
     }
 }
 

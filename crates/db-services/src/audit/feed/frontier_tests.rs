@@ -192,8 +192,130 @@ fn windows_become_wider_where_there_is_little_and_narrower_where_there_is_much()
         .collect();
     assert_eq!(frontier.advance(&window, &snapshot, &keys, 1_000), 1_000);
     assert_eq!((frontier.next, frontier.width), (10, 10));
-    frontier.took(SLOW + Duration::from_millis(1));
-    assert_eq!(frontier.width, 1);
+}
+
+#[test]
+fn windows_become_narrower_where_they_are_slow_down_to_the_first_width() {
+    let snapshot = idle(1 << 32);
+    let slow = SLOW + Duration::from_millis(1);
+    let mut frontier = Frontier::beginning(origin(), &snapshot, None);
+    frontier.width = FIRST_WIDTH * 100;
+    frontier.took(SLOW);
+    assert_eq!(frontier.width, FIRST_WIDTH * 100);
+    frontier.took(slow);
+    assert_eq!(frontier.width, FIRST_WIDTH * 100 / 16);
+    // However slow the server is, the reader gets on.
+    for width in [1, 2, 100, FIRST_WIDTH, FIRST_WIDTH + 1] {
+        frontier.width = width;
+        for _ in 0..10 {
+            let window = frontier.window(&snapshot).unwrap();
+            frontier.advance(&window, &snapshot, &[], 1_000);
+            frontier.took(slow);
+        }
+        assert!(frontier.width >= FIRST_WIDTH, "{width}: {}", frontier.width);
+    }
+}
+
+#[test]
+fn a_window_that_was_ended_is_narrower_the_next_time() {
+    let snapshot = idle(1_000);
+    let mut frontier = Frontier::now(origin(), &idle(0), 0, None);
+    let mut widths = Vec::new();
+    loop {
+        let window = frontier.window(&snapshot).unwrap();
+        widths.push(window.to - window.from);
+        if !frontier.timed_out(&window) {
+            break;
+        }
+    }
+    assert_eq!(widths, [1_000, 62, 3, 1]);
+}
+
+/// Otherwise the first window after a long absence would be all that was written in it.
+#[test]
+fn a_reader_that_has_waited_for_long_begins_with_a_narrow_window() {
+    let mut frontier = Frontier::now(origin(), &idle(5_000), 5_000, None);
+    for n in 1..100 {
+        let snapshot = idle(5_000 + 10 * n);
+        while let Some(window) = frontier.window(&snapshot) {
+            frontier.advance(&window, &snapshot, &[], 1_000);
+        }
+    }
+    let window = frontier.window(&idle(1 << 32)).unwrap();
+    assert_eq!(window.to - window.from, FIRST_WIDTH);
+}
+
+/// Ids of another cluster may be anything.
+#[test]
+fn rows_of_the_farthest_transactions_are_reached_in_a_few_windows() {
+    let snapshot = idle(1_000);
+    for until in [1_000, 5_000, 1 << 40, 1 << 62, i64::MAX - 1] {
+        for tx in [1_000, until - 1, until] {
+            let key = |tx, id| Key {
+                tx,
+                created_at: 0,
+                id: Uuid::from_u128(id),
+            };
+            let rows = [key(tx, 1), key(until, 2)];
+            let mut frontier = Frontier::beginning(origin(), &snapshot, Some(until));
+            let (mut read, mut windows) = (Vec::new(), 0);
+            while let Some(window) = frontier.window(&snapshot) {
+                let is_ahead = matches!(window.part, Part::Ahead(_));
+                let is_within = |key: &Key| {
+                    let is_behind = window.inside.is_none_or(|inside| *key > inside.after);
+                    is_ahead && is_behind && (window.from..window.to).contains(&key.tx)
+                };
+                let keys: Vec<Key> = rows.into_iter().filter(is_within).collect();
+                let count = frontier.advance(&window, &snapshot, &keys, 1);
+                read.extend_from_slice(&keys[..count]);
+                assert!(frontier.is_valid());
+                assert!(is_ahead || window.covered() <= FIRST_WIDTH, "{window:?}");
+                windows += 1;
+            }
+            let is_ahead = |key: &Key| key.tx >= snapshot.end;
+            assert_eq!(
+                read,
+                rows.into_iter().filter(is_ahead).collect::<Vec<_>>(),
+                "{tx} {until}"
+            );
+            assert!(windows < 80, "{windows}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_negative_transactions_are_read_once_in_parts() {
+    let (snapshot, limit) = (idle(1_000), 2);
+    let mut rows: Vec<Key> = [i64::MIN, -5, -5, -5, -4, -3, -2, -1, 0, 5]
+        .into_iter()
+        .zip(0..)
+        .map(|(tx, id)| Key {
+            tx,
+            created_at: 0,
+            id: Uuid::from_u128(id),
+        })
+        .collect();
+    rows.sort();
+    let mut frontier = Frontier::beginning(origin(), &snapshot, None);
+    let mut read = Vec::new();
+    while let Some(window) = frontier.window(&snapshot) {
+        let mut keys = rows.clone();
+        keys.retain(|key| (window.from..window.to).contains(&key.tx));
+        keys.retain(|key| window.inside.is_none_or(|inside| *key > inside.after));
+        keys.truncate(limit + 1);
+        let count = frontier.advance(&window, &snapshot, &keys, limit);
+        read.extend_from_slice(&keys[..count]);
+        assert!(frontier.is_valid() && frontier.unread(&snapshot) <= 1_000);
+    }
+    assert_eq!(read, rows);
+}
+
+fn idle(end: i64) -> Snapshot {
+    Snapshot {
+        oldest: end,
+        end,
+        running: vec![],
+    }
 }
 
 #[test]

@@ -46,12 +46,13 @@
 //!
 //! On PostgreSQL it is a snapshot: all transactions up to one were read, but for those of a list, which were open. With
 //! it come the identifier of the server, its timeline, the database and the table, so a position is refused elsewhere, after
-//! a restore to a point in time and after a failover. The key of the last row shows a restored older copy of the files.
+//! a restore to a point in time and after a failover. The key of the last row shows a restored older copy of the files, if it was made before that row.
 //! Rows come in the order of their transaction's id, then `created_at`, then `id`; those of late transactions when they
 //! have ended. A transaction is not divided between batches, unless it alone has more rows than `limit`, or more than 16 MiB.
 //!
 //! On SQLite transactions write one at a time. A trigger numbers the rows, and the position is the last number, the
-//! file's identifier and the row's id.
+//! file's identifier and the row's id. Do not read in a transaction that has written: SQLite cannot tell, so it is not
+//! refused there, and a rollback would undo rows that were returned.
 //!
 //! # Restored rows
 //!
@@ -63,6 +64,7 @@
 mod budget;
 mod error;
 mod frontier;
+mod month;
 mod names;
 mod place;
 mod position;
@@ -73,6 +75,8 @@ mod statements;
 
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod statements_tests;
 
 use std::time::Duration;
 
@@ -158,7 +162,7 @@ impl Position {
 ///
 /// # Errors
 /// When the position is not one of this database or may have lost rows ([`FeedError`] says which and what to do); on a
-/// standby; in a transaction that has written; when the database does not answer or has no table.
+/// standby; in a transaction that has written (PostgreSQL); when the database does not answer or has no table.
 ///
 /// # Cancel safety
 /// Dropping the future loses nothing: the old position stays valid. On PostgreSQL drop the connection with it, since

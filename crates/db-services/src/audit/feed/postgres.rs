@@ -1,13 +1,15 @@
 //! Reads the feed from PostgreSQL.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use db_schema::schema;
 use diesel::data_types::PgTimestamp;
 use diesel::query_builder::AsQuery;
+use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use uuid::Uuid;
 
 use super::budget::Budget;
 use super::error::FeedError;
@@ -19,6 +21,9 @@ use crate::audit::AuditLog;
 use crate::audit::query::AuditFilter;
 use crate::audit::query::run::{self, Failure};
 use crate::audit::query::sql::Sql;
+
+/// How many transactions are looked at for a row by which an older copy of the files is noticed.
+const LOOK_BACK: i64 = 1 << 16;
 
 impl From<Failure> for FeedError {
     fn from(failure: Failure) -> Self {
@@ -38,8 +43,22 @@ struct Facts {
     snapshot: Snapshot,
     /// No transaction before it is given its id a second time after a crash, unless it is open.
     durable: i64,
+    /// Where the log ended after the snapshot was taken.
+    log_end: String,
     oldest_began: Option<DateTime<Utc>>,
+    statement_timeout: Option<Duration>,
     has_last: bool,
+}
+
+impl Facts {
+    /// The server ends a statement with an error that diesel knows no kind of.
+    fn has_timed_out(&self, error: &FeedError, time: Duration) -> bool {
+        let is_ended = matches!(
+            error,
+            FeedError::Database(Error::DatabaseError(DatabaseErrorKind::Unknown, _))
+        );
+        is_ended && self.statement_timeout.is_some_and(|timeout| time >= timeout)
+    }
 }
 
 /// A row, and its key as the database stores it: a row may claim infinity.
@@ -48,14 +67,16 @@ type Keyed = (AuditLog, Key);
 pub(super) async fn now(conn: &mut AsyncPgConnection) -> Result<Position, FeedError> {
     let facts = facts(conn, None).await?;
     let ahead = number(conn, statements::newest_ahead()).await?;
-    let end = facts.snapshot.end;
-    let frontier = if facts.durable >= end {
-        Frontier::now(facts.origin, &facts.snapshot, end, ahead)
-    } else {
+    let (mut end, mut last) = (facts.snapshot.end, None);
+    if facts.durable < end {
         // What is visible was committed, and is on the disk.
-        let newest = number(conn, statements::newest_since(facts.durable, end)).await?;
-        let end = newest.map_or(facts.durable, |newest| newest + 1);
-        Frontier::now(facts.origin, &facts.snapshot, end, ahead)
+        last = newest(conn, facts.durable, end).await?;
+        end = last.map_or(facts.durable, |last| last.tx + 1);
+    }
+    let mut frontier = Frontier::now(facts.origin, &facts.snapshot, end, ahead);
+    frontier.last = match last {
+        Some(last) => Some(last),
+        None => newest_before(conn, end).await?,
     };
     Ok(Position(State::Postgres(Box::new(frontier))))
 }
@@ -99,13 +120,27 @@ async fn read(
     if !facts.has_last {
         return Err(FeedError::LastRowMissing);
     }
-    let mut returned = frontier.next;
+    conn.batch_execute(statements::SETTINGS).await?;
+    let (mut durable, mut has_failed) = (frontier.durable().max(facts.durable), false);
     let begun = Instant::now();
     let mut rows = Vec::new();
     while let Some(window) = frontier.window(&facts.snapshot) {
-        rows = step(conn, &mut frontier, &facts.snapshot, &window, filter, limit).await?;
+        let (before, step_begun) = (frontier.clone(), Instant::now());
+        rows = match step(conn, &mut frontier, &facts.snapshot, &window, filter, limit).await {
+            Ok(rows) => rows,
+            // The transaction has failed: the next call goes on with narrower windows.
+            Err(error) if facts.has_timed_out(&error, step_begun.elapsed()) => {
+                frontier = before;
+                if !frontier.timed_out(&window) {
+                    return Err(error);
+                }
+                has_failed = true;
+                break;
+            }
+            Err(error) => return Err(error),
+        };
         if let (Part::New, Some((_, last))) = (window.part, rows.last()) {
-            returned = returned.max(last.tx.saturating_add(1));
+            durable = durable.max(last.tx.saturating_add(1));
         }
         if !rows.is_empty() || window.inside.is_some() || begun.elapsed() > PATIENCE {
             break;
@@ -113,7 +148,25 @@ async fn read(
     }
     // Transactions that `settle` leaves for the next call have no rows.
     let more = frontier.window(&facts.snapshot).is_some();
-    frontier.settle(returned.max(facts.durable));
+    // While others write, the log is never on the disk up to its end. By now it is up to where it ended at the beginning.
+    if durable < frontier.next && !has_failed && is_flushed(conn, &facts).await? {
+        durable = facts.snapshot.end;
+    }
+    frontier.settle(durable);
+    if !has_failed && *filter != AuditFilter::new() {
+        // An older copy of the files may have the last row that passed the filter.
+        let returned = frontier
+            .last
+            .filter(|_| !rows.is_empty())
+            .map_or(0, |last| last.tx.saturating_add(1));
+        let from = kept
+            .map_or(0, |kept| kept.next)
+            .max(returned)
+            .max(frontier.next.saturating_sub(LOOK_BACK));
+        if from < frontier.next {
+            frontier.last = newest(conn, from, frontier.next).await?.or(frontier.last);
+        }
+    }
     Ok(Batch {
         rows: rows.into_iter().map(|(row, _)| row).collect(),
         lag: lag(&frontier, &facts),
@@ -191,7 +244,7 @@ fn more_than(limit: usize) -> i64 {
 }
 
 /// Rows, and whether they end with the first for which there was no room.
-async fn load(
+pub(super) async fn load(
     conn: &mut AsyncPgConnection,
     sql: Sql,
     budget: &mut Budget,
@@ -214,6 +267,37 @@ async fn load(
     Ok((keyed.collect(), is_cut))
 }
 
+async fn newest(conn: &mut AsyncPgConnection, from: i64, to: i64) -> Result<Option<Key>, FeedError> {
+    type Row = (BigInt, Timestamptz, diesel::sql_types::Uuid);
+    let newest = statements::newest(from, to).returning::<Row>();
+    let found: Vec<(i64, PgTimestamp, Uuid)> = run::postgres(conn, newest).await?;
+    let key = |(tx, time, id): (i64, PgTimestamp, Uuid)| Key {
+        tx,
+        created_at: time.0,
+        id,
+    };
+    Ok(found.into_iter().next().map(key))
+}
+
+/// The newest row before a transaction, if it is not far.
+async fn newest_before(conn: &mut AsyncPgConnection, end: i64) -> Result<Option<Key>, FeedError> {
+    let (mut to, mut width) = (end, LOOK_BACK >> 6);
+    while to > 0 && width <= LOOK_BACK {
+        let from = (to - width).max(0);
+        let found = newest(conn, from, to).await?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        (to, width) = (from, width * 4);
+    }
+    Ok(None)
+}
+
+async fn is_flushed(conn: &mut AsyncPgConnection, facts: &Facts) -> Result<bool, FeedError> {
+    let flushed = statements::is_flushed(&facts.log_end).returning::<Bool>();
+    Ok(run::postgres(conn, flushed).await?.contains(&true))
+}
+
 async fn number(conn: &mut AsyncPgConnection, sql: Sql) -> Result<Option<i64>, FeedError> {
     let found: Vec<Option<i64>> = run::postgres(conn, sql.returning::<Nullable<BigInt>>()).await?;
     Ok(found.into_iter().next().flatten())
@@ -230,6 +314,8 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         Text,
         BigInt,
         Nullable<Timestamptz>,
+        Text,
+        BigInt,
         Bool,
     );
     type Found = (
@@ -242,6 +328,8 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         String,
         i64,
         Option<DateTime<Utc>>,
+        String,
+        i64,
         bool,
     );
     let found: Vec<Found> = run::postgres(conn, statements::facts(last).returning::<Row>()).await?;
@@ -258,6 +346,8 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         snapshot,
         durable,
         oldest_began,
+        log_end,
+        statement_timeout,
         has_last,
     ) = found;
     if is_standby {
@@ -282,7 +372,12 @@ async fn facts(conn: &mut AsyncPgConnection, last: Option<Key>) -> Result<Facts,
         },
         snapshot,
         durable,
+        log_end,
         oldest_began,
+        statement_timeout: u64::try_from(statement_timeout)
+            .ok()
+            .filter(|&millis| millis > 0)
+            .map(Duration::from_millis),
         has_last,
     })
 }

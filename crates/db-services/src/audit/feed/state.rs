@@ -49,14 +49,8 @@ pub(super) struct Inside {
 pub(super) struct Ahead {
     pub(super) mark: i64,
     pub(super) until: i64,
-    /// The first that was not read; behind `until` at the end.
-    pub(super) next: i64,
-}
-
-impl Ahead {
-    pub(super) fn is_read(&self) -> bool {
-        self.next > self.until
-    }
+    /// The first that was not read. None at the end.
+    pub(super) next: Option<i64>,
 }
 
 /// The transactions that a statement sees.
@@ -106,4 +100,11 @@ pub(super) struct Window {
     pub(super) inside: Option<Inside>,
     /// Rows inserted before `mark` are left out, as [`Ahead`] has them.
     pub(super) without: Option<Ahead>,
+}
+
+impl Window {
+    /// How many ids it has that a database gives.
+    pub(super) fn covered(&self) -> i64 {
+        self.to.saturating_sub(self.from.max(0))
+    }
 }

@@ -1,9 +1,14 @@
 //! The statements of the feed on PostgreSQL.
 
+use super::month::month_of;
 use super::state::{Ahead, Inside, Key, Part, Way, Window};
 use crate::audit::query::AuditFilter;
 use crate::audit::query::conditions::push_conditions;
 use crate::audit::query::sql::{Dialect, Run, Sql, Value};
+
+/// For as long as the transaction or the savepoint lasts. A window has few rows: to start parallel workers for it takes
+/// longer than to read it, for each reader, each second.
+pub(super) const SETTINGS: &str = "SET LOCAL max_parallel_workers_per_gather = 0";
 
 /// What the server says of itself, its open transactions, and the last row of a position. One statement, so that all is of
 /// one snapshot. The log's insert position is read after the snapshot was taken, and before how far it is on the disk.
@@ -25,45 +30,56 @@ pub(super) fn facts(last: Option<Key>) -> Sql {
               WHERE a.backend_xid = pg_snapshot_xmin(pg_current_snapshot())::xid \
               UNION ALL \
               SELECT p.prepared FROM pg_prepared_xacts AS p \
-              WHERE p.transaction = pg_snapshot_xmin(pg_current_snapshot())::xid) AS t (began)), ",
+              WHERE p.transaction = pg_snapshot_xmin(pg_current_snapshot())::xid) AS t (began)), \
+         CASE WHEN pg_is_in_recovery() THEN '' ELSE pg_current_wal_insert_lsn()::text END, \
+         ceil(extract(epoch FROM current_setting('statement_timeout')::interval) * 1000)::bigint, ",
     );
     match last {
         None => sql.push("TRUE"),
         Some(last) => {
-            // A dropped month takes all its rows along.
             sql.push("EXISTS (SELECT FROM audit_logs WHERE id = ")
                 .bind(Value::Id(last.id))
                 .push(" AND created_at = ")
                 .time(last.created_at)
-                .push(") OR NOT EXISTS (SELECT FROM audit_logs WHERE created_at >= ");
-            push_month(&mut sql, last.created_at, "");
-            sql.push(" AND created_at < ");
-            push_month(&mut sql, last.created_at, " + interval '1 month'");
-            sql.push(")")
+                .push(")");
+            match month_of(last.created_at) {
+                // A dropped month takes all its rows along. Those that others have inserted into it since are newer.
+                Some((from, to)) => {
+                    sql.push(" OR NOT EXISTS (SELECT FROM audit_logs WHERE tx_id <= ")
+                        .bind(Value::Number(last.tx));
+                    sql.push(" AND created_at >= ").time(from);
+                    sql.push(" AND created_at < ").time(to).push(")")
+                }
+                None => sql.push(" OR TRUE"),
+            }
         }
     };
     sql
 }
 
-/// The beginning of the month of a time.
-fn push_month(sql: &mut Sql, created_at: i64, offset: &'static str) {
-    sql.push("(date_trunc('month', ").time(created_at);
-    sql.push("::timestamptz AT TIME ZONE 'UTC')").push(offset);
-    sql.push(") AT TIME ZONE 'UTC'");
+/// Whether the log is on the disk up to a place.
+pub(super) fn is_flushed(place: &str) -> Sql {
+    let mut sql = prepared("SELECT ");
+    sql.bind(Value::Text(place.to_owned()))
+        .push("::text::pg_lsn <= pg_current_wal_flush_lsn()");
+    sql
 }
 
-/// The newest `tx_id` among rows of transactions that have not begun: another cluster has written them.
+/// The newest `tx_id` among rows of transactions that have not begun: another cluster has written them. No cluster can
+/// give the last number, behind which there is no other.
 pub(super) fn newest_ahead() -> Sql {
     prepared(
-        "SELECT max(tx_id) FROM audit_logs WHERE tx_id >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
+        "SELECT max(tx_id) FROM audit_logs \
+         WHERE tx_id >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint AND tx_id < 9223372036854775807",
     )
 }
 
-/// The newest `tx_id` of a row that is visible, from a transaction on.
-pub(super) fn newest_since(from: i64, end: i64) -> Sql {
-    let mut sql = sql("SELECT max(tx_id) FROM audit_logs WHERE tx_id >= ");
+/// The newest of the rows that are visible, by the order of the feed: its transaction, time and id.
+pub(super) fn newest(from: i64, to: i64) -> Sql {
+    let mut sql = sql("SELECT tx_id, created_at, id FROM audit_logs WHERE tx_id >= ");
     sql.bind(Value::Number(from)).push(" AND tx_id < ");
-    sql.bind(Value::Number(end));
+    sql.bind(Value::Number(to));
+    sql.push(" ORDER BY tx_id DESC, created_at DESC, id DESC LIMIT 1");
     sql
 }
 
@@ -161,7 +177,9 @@ fn push_class(sql: &mut Sql, window: &Window) {
             sql.push(" AND (tx_id < ").bind(Value::Number(mark));
             sql.push(" OR tx_id > ").bind(Value::Number(until));
             push_since(sql.push(" OR "), mark);
-            sql.push(")");
+            // Half of all ids after the mark, that says no more of a row; but the cluster's own are not older than
+            // their transaction. So none is lost, and another cluster's may come twice by then.
+            sql.push(" OR ((xmin::text::bigint - tx_id) & 4294967295) < 2147483648)");
         }
         _ => {}
     }
