@@ -46,9 +46,9 @@ impl JsonText {
 const BREAKS: [char; 3] = ['\n', '\r', '\t'];
 
 impl Serialize for JsonText {
-    /// Returns the text as it is, as JSON in JSON, but for line breaks and tabs between its tokens, which become spaces:
-    /// a line break would end a JSON line in its middle, and who escapes control characters would escape a tab outside of
-    /// a string. Text that is no JSON becomes a string.
+    /// Returns the text as it is, as JSON in JSON, but for line breaks and tabs between its tokens, which become spaces.
+    /// A line break would end a JSON line in its middle, and a program that escapes control characters in what it prints
+    /// would make a tab outside of a string invalid. Text that is no JSON becomes a string.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // In JSON they stand between tokens alone: within a string they are escaped.
         let line = match self.0.contains(BREAKS) {

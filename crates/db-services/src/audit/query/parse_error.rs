@@ -37,8 +37,8 @@ impl ParseError {
     }
 
     /// Returns the query with carets below the place, and what is wrong. Control characters, line breaks among them,
-    /// are shown as spaces. One column is counted for each character, also for those that terminals show two columns wide:
-    /// [`span`](Self::span) has the place for who counts otherwise.
+    /// are shown as spaces. Each character counts as one column, also those that terminals show two columns wide;
+    /// [`span`](Self::span) is the place for programs that know the widths.
     ///
     /// ```
     /// use db_services::audit::query::AuditFilter;
