@@ -101,7 +101,7 @@ fn show(args: &Args, row: &AuditLog, is_next: bool) -> Result<(), CliError> {
             "outcome" => output::outcome_style(&row.outcome),
             _ => Style::new(),
         };
-        output::styled(style, &format!("{name:NAME_WIDTH$}{}", printable(&value)));
+        output::styled_after(&format!("{name:NAME_WIDTH$}"), style, &printable(&value));
     }
     if let Some(json) = &row.metadata {
         metadata::show(json)?;

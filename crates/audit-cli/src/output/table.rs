@@ -76,7 +76,10 @@ impl Cell {
 
     /// An outcome in its colour.
     pub(crate) fn outcome(outcome: &str) -> Self {
-        Self::plain(outcome).colored(outcome_color(outcome))
+        Self {
+            color: outcome_color(outcome),
+            ..Self::plain(outcome)
+        }
     }
 
     fn colored(self, color: AnsiColor) -> Self {
@@ -98,18 +101,18 @@ impl Cell {
     }
 }
 
-fn outcome_color(outcome: &str) -> AnsiColor {
+fn outcome_color(outcome: &str) -> Option<AnsiColor> {
     match outcome {
-        "success" => AnsiColor::Green,
-        "denied" => AnsiColor::Red,
-        "failure" => AnsiColor::Yellow,
-        _ => AnsiColor::White,
+        "success" => Some(AnsiColor::Green),
+        "denied" => Some(AnsiColor::Red),
+        "failure" => Some(AnsiColor::Yellow),
+        _ => None,
     }
 }
 
 /// The style of an outcome outside of a table.
 pub(crate) fn outcome_style(outcome: &str) -> Style {
-    outcome_color(outcome).on_default()
+    Style::new().fg_color(outcome_color(outcome).map(Into::into))
 }
 
 /// Prints an aligned table on a terminal, otherwise lines with tabs between the columns.
@@ -247,12 +250,14 @@ fn aligned(header: &[&str], mut rows: Vec<Vec<Cell>>, has_color: bool) -> String
     table.to_string()
 }
 
+/// The eight colours that every theme adapts to its background. Bright yellow on white cannot be read; comfy_table calls
+/// the ordinary ones dark.
 fn comfy(color: AnsiColor) -> Color {
     match color {
-        AnsiColor::Green => Color::Green,
-        AnsiColor::Yellow => Color::Yellow,
-        AnsiColor::Red => Color::Red,
-        _ => Color::Grey,
+        AnsiColor::Green => Color::DarkGreen,
+        AnsiColor::Yellow => Color::DarkYellow,
+        AnsiColor::Red => Color::DarkRed,
+        _ => Color::Reset,
     }
 }
 
