@@ -30,6 +30,13 @@ pub(crate) fn with_events(cli: CliFixture) -> CliFixture {
     cli
 }
 
+/// Standard error without the note on open transactions: those of other tests on the server are open for a moment.
+pub(crate) fn without_open_transactions(err: &str) -> String {
+    err.lines()
+        .filter(|line| !line.contains(" open: their entries"))
+        .collect()
+}
+
 pub(crate) fn unzip(bytes: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     flate2::read::MultiGzDecoder::new(bytes)
