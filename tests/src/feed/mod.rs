@@ -13,9 +13,8 @@ use db_services::audit::AuditLog;
 use db_services::audit::feed::{Batch, FeedError, Position, next};
 use db_services::audit::query::AuditFilter;
 use db_services::client::{Connection, Database};
-use diesel_async::SimpleAsyncConnection;
 
-use crate::support::TestDb;
+use crate::support::{TestDb, run_sql};
 
 /// A reader that keeps its position as a text, as an application does.
 pub struct Reader {
@@ -78,10 +77,7 @@ pub fn actions(rows: Vec<AuditLog>) -> Vec<String> {
 
 /// Runs SQL on a connection that stays as it is: within a transaction.
 pub async fn run(conn: &mut Connection, sql: &str) {
-    let done = match conn {
-        Connection::Postgres(conn) => conn.batch_execute(sql).await,
-        Connection::Sqlite(conn) => conn.batch_execute(sql).await,
-    };
+    let done = run_sql(conn, sql).await;
     done.unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
