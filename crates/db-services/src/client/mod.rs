@@ -32,6 +32,13 @@ pub(crate) use sqlite::{SqliteLocation, open_sqlite};
 const POOL_SIZE: usize = 10;
 
 /// An asynchronous SQLite connection.
+///
+/// # Cancel safety
+/// A future that is dropped while its statement runs waits for the end of the statement. diesel-async does that with
+/// `tokio::task::block_in_place`, which panics on a runtime of the current thread
+/// ([diesel_async#281](https://github.com/diesel-rs/diesel_async/issues/281)). There, spawn what may be cancelled as a task
+/// and drop its handle instead, or use a runtime of several threads. The writers are not concerned: they have a runtime
+/// of their own.
 pub type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
 
 /// A database: a PostgreSQL server or an SQLite file.
