@@ -16,7 +16,7 @@ diesel::define_sql_function! {
 /// Creates the monthly partitions of these times where there are none, and returns how many were created.
 /// For imports, whose events are in the past; SQLite has no partitions and needs none.
 ///
-/// A month of which rows lie in the default partition already is left as it is, with a warning of
+/// A month of which rows are in the default partition already is left as it is, with a warning of
 /// the server; its rows go there too.
 ///
 /// A writer may create the months from the previous one to the one in 24 months, a maintainer any. There are never more
