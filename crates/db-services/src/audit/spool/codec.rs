@@ -7,6 +7,9 @@
 use std::io::Write;
 
 use db_schema::NewAuditLog;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::sql_types::Binary;
+use diesel::sqlite::{Sqlite, SqliteValue};
 
 use crate::audit::row::LogRow;
 
@@ -26,6 +29,20 @@ pub(super) fn encode<'a>(rows: impl ExactSizeIterator<Item = &'a NewAuditLog>) -
         body.push(b'\n');
     }
     body
+}
+
+/// The lines of a body, decoded where SQLite holds it: a copy of a full batch of control characters takes 3 MiB.
+#[derive(Debug, FromSqlRow)]
+pub(super) struct Lines {
+    pub(super) rows: Vec<LogRow>,
+    pub(super) damaged: Vec<Vec<u8>>,
+}
+
+impl FromSql<Binary, Sqlite> for Lines {
+    fn from_sql(mut body: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        let (rows, damaged) = decode(body.read_blob());
+        Ok(Self { rows, damaged })
+    }
 }
 
 /// Reads lines back: the rows, and the lines that are damaged.

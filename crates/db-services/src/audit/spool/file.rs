@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use audit_core::spool::{
     Batch, BatchSize, Committed, SalvageFrom, SalvagedBatch, StoreError, StoredBatch, Usage,
 };
-use diesel::connection::SimpleConnection;
+use diesel::connection::{DefaultLoadingMode, SimpleConnection};
 use diesel::prelude::*;
 use uuid::Uuid;
 
@@ -248,16 +248,17 @@ impl SpoolFile {
     pub(super) fn read(&mut self, ids: &[i64]) -> Result<Vec<StoredBatch<LogRow>>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         for some in ids.chunks(MAX_BINDS) {
-            let bodies: Vec<(i64, Vec<u8>)> = batches::table
+            let bodies = batches::table
                 .filter(batches::id.eq_any(some))
                 .order(batches::id)
                 .select((batches::id, batches::body))
-                .load(self.conn()?)
+                .load_iter::<(i64, codec::Lines), DefaultLoadingMode>(self.conn()?)
                 .map_err(|error| classify(&error))?;
-            found.extend(bodies.into_iter().map(|(id, body)| {
-                let (rows, damaged) = codec::decode(&body);
-                StoredBatch { id, rows, damaged }
-            }));
+            // One by one: all bodies would be in memory beside their rows.
+            for batch in bodies {
+                let (id, codec::Lines { rows, damaged }) = batch.map_err(|error| classify(&error))?;
+                found.push(StoredBatch { id, rows, damaged });
+            }
         }
         Ok(found)
     }
