@@ -1,10 +1,9 @@
 //! A writer that gets far more entries than it can hold, and its memory.
 
-use std::path::Path;
+use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use db_services::audit::spool::{self, SpoolState, SpoolStatus};
 use db_services::audit::{AuditEntry, AuditWriter, Durability, Outcome, RetryPolicy, limits};
 use db_services::client::Database;
 use serde_json::json;
@@ -15,6 +14,9 @@ const PRODUCERS: usize = 2;
 /// `flood BYTES ENTRIES KIND [DIR SPOOL_BYTES]`: offers this number of entries of a kind to a writer whose
 /// queue holds that many bytes, with a spool in the directory. Prints by how many KiB its memory grew at
 /// most, then how many entries were offered, accepted and spooled, and the most bytes that the queue counted.
+/// With a spool it first prints `offered`, and goes on once its standard input ends: spooling after the last
+/// entry allocates memory too. Another process looks at the spool meanwhile, as SQLite would read the file into
+/// the memory that is measured here.
 pub(crate) fn flood() {
     let argument = |nth: usize| std::env::args().nth(nth);
     let number = |nth: usize| argument(nth).unwrap().parse::<usize>().unwrap();
@@ -47,11 +49,9 @@ pub(crate) fn flood() {
         }
     });
     let stats = writer.stats();
-    if let Some(dir) = argument(5) {
-        // Spooling after the last entry allocates memory too.
-        while spooled_bytes(Path::new(&dir)) <= number(6) as u64 / 2 {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+    if argument(5).is_some() {
+        println!("offered");
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     }
     let grown = memory("VmHWM:").saturating_sub(before);
     println!(
@@ -61,15 +61,6 @@ pub(crate) fn flood() {
         stats.spooled,
         most_queued.into_inner()
     );
-}
-
-/// The bytes in the spool file.
-fn spooled_bytes(dir: &Path) -> u64 {
-    let bytes = |file: SpoolStatus| match file.state {
-        SpoolState::Waiting { bytes, .. } => bytes,
-        _ => 0,
-    };
-    spool::status(dir).unwrap().into_iter().map(bytes).sum()
 }
 
 fn entry(kind: &str, n: usize) -> AuditEntry {
