@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use audit_ops::{OpsError, session};
 use chrono::SecondsFormat;
 use db_services::audit::query::{AuditQuery, Cursor, Page, Position};
-use db_services::audit::{AuditLog, Reading};
+use db_services::audit::{AuditLog, Reading, network_text};
 
 use crate::args::DatabaseArgs;
 use crate::error::CommandResult;
@@ -135,15 +135,6 @@ fn table(args: &Args, rows: &[AuditLog]) {
     output::fitting_table(&header, rows, droppable);
 }
 
-/// The address of an entry, with its prefix if it is that of a network.
-pub(crate) fn address(row: &AuditLog) -> Option<String> {
-    row.ip_address
-        .map(|net| match net.prefix_len() == net.max_prefix_len() {
-            true => net.addr().to_string(),
-            false => net.to_string(),
-        })
-}
-
 pub(crate) fn cells(row: &AuditLog, zone: Option<&Zone>) -> Vec<Cell> {
     let id = |value: &Option<String>| Cell::id(value.as_deref().unwrap_or_default());
     let resource: Vec<_> = [&row.resource_type, &row.resource_id]
@@ -151,7 +142,7 @@ pub(crate) fn cells(row: &AuditLog, zone: Option<&Zone>) -> Vec<Cell> {
         .flatten()
         .map(String::as_str)
         .collect();
-    let address = address(row);
+    let address = row.ip_address.map(network_text);
     vec![
         Cell::plain(match zone {
             Some(zone) => zone.shown(row.created_at),

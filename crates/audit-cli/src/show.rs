@@ -8,12 +8,11 @@ use anstyle::{AnsiColor, Style};
 use audit_ops::{OpsError, session};
 use chrono::{DateTime, SecondsFormat, Utc};
 use db_services::audit::query::{AuditQuery, Column, Condition};
-use db_services::audit::{AuditLog, Reading};
+use db_services::audit::{AuditLog, Reading, network_text};
 use uuid::Uuid;
 
 use crate::args::DatabaseArgs;
 use crate::error::{CliError, CommandResult, PARTIAL};
-use crate::list;
 use crate::output::{self, print_line, printable};
 use crate::query_args::ZoneArgs;
 use crate::reading::{self, RECORDED, ReadArgs};
@@ -124,7 +123,7 @@ fn columns(args: &Args, row: &AuditLog) -> [(&'static str, Option<String>); 19] 
         ("on_behalf_of", row.on_behalf_of.clone()),
         ("resource_type", row.resource_type.clone()),
         ("resource_id", row.resource_id.clone()),
-        ("ip_address", list::address(row)),
+        ("ip_address", row.ip_address.map(network_text)),
         ("user_agent", row.user_agent.clone()),
         ("request_id", row.request_id.clone()),
         ("trace_id", row.trace_id.clone()),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use db_services::audit::AuditLog;
+use db_services::audit::{AuditLog, network_text};
 
 use crate::error::CliError;
 use crate::output;
@@ -81,12 +81,6 @@ const COLUMNS: [&str; 20] = [
 ];
 
 fn cells(row: &AuditLog) -> [Cow<'_, str>; 20] {
-    let address = row
-        .ip_address
-        .map(|net| match net.prefix_len() == net.max_prefix_len() {
-            true => net.addr().to_string(),
-            false => net.to_string(),
-        });
     [
         row.id.to_string().into(),
         time(row.created_at),
@@ -99,7 +93,7 @@ fn cells(row: &AuditLog) -> [Cow<'_, str>; 20] {
         row.outcome.as_str().into(),
         text(&row.resource_type),
         text(&row.resource_id),
-        address.unwrap_or_default().into(),
+        row.ip_address.map(network_text).unwrap_or_default().into(),
         text(&row.user_agent),
         text(&row.request_id),
         text(&row.trace_id),

@@ -88,6 +88,7 @@ pub use action_usage::{ActionUsage, action_usage};
 pub use actions::Action;
 pub use changes::{Changes, MAX_CHANGED_VALUE_BYTES, MAX_CHANGES, MAX_CHANGES_BYTES};
 pub use compact_str::CompactString;
+pub use db_schema::models::network_text;
 pub use db_schema::{AuditLog, JsonText, NewAuditLog};
 pub use entry::{AuditEntry, Outcome, UnknownOutcome};
 pub use error::{InstallError, StartError};

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter, Write};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use db_schema::models::network_text;
 
 use super::filter::{AuditFilter, Condition, Test};
 use super::parse::OPERATORS;
@@ -29,8 +30,7 @@ impl Display for Condition {
             Test::Equals(column, text) => write!(f, "{}:{}", key(*column), Value(text)),
             Test::BeginsWith(column, prefix) if prefix.is_empty() => write!(f, "{}:*", key(*column)),
             Test::BeginsWith(column, prefix) => write!(f, "{}:{}*", key(*column), Value(prefix)),
-            Test::Within(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "ip:{}", net.addr()),
-            Test::Within(net) => write!(f, "ip:{net}"),
+            Test::Within(net) => write!(f, "ip:{}", network_text(*net)),
             Test::Operation(id) => write!(f, "operation:{id}"),
             Test::Since(time) => write!(f, "since:{}", Time(*time)),
             Test::Until(time) => write!(f, "until:{}", Time(*time)),
