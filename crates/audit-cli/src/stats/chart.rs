@@ -39,7 +39,7 @@ pub(super) fn show(stats: &Stats, zone: &Zone) {
             .iter()
             .map(|bucket| (bucket.start, bucket.rows))
             .collect();
-        show_lines(&lines(every, &bars, zone), usize::MAX);
+        show_lines(&lines(every, &bars, zone), None);
     }
     for values in stats.by.iter().filter(|values| !values.values.is_empty()) {
         output::styled(bold, &format!("\nby {}", values.column.name()));
@@ -54,7 +54,7 @@ pub(super) fn show(stats: &Stats, zone: &Zone) {
         {
             lines.push(Line::Bar("(others)".to_owned(), entries - shown));
         }
-        show_lines(&lines, MAX_LABEL);
+        show_lines(&lines, Some(MAX_LABEL));
     }
 }
 
@@ -108,15 +108,15 @@ fn lines(every: Every, bars: &[(DateTime<Utc>, u64)], zone: &Zone) -> Vec<Line> 
     lines
 }
 
-fn show_lines(lines: &[Line], max_label: usize) {
+fn show_lines(lines: &[Line], max_label: Option<usize>) {
     let terminal = output::terminal_width();
     for (text, bar) in drawn(lines, max_label, terminal) {
         output::styled_after(&text, AnsiColor::Cyan.on_default(), &bar);
     }
 }
 
-/// Each line as a text and a bar. Labels are shortened where a bar would have no room, but for those of `usize::MAX`.
-fn drawn(lines: &[Line], max_label: usize, terminal: usize) -> Vec<(String, String)> {
+/// Each line as a text and a bar. Labels with a limit are shortened to it, and to less where a bar would have no room.
+fn drawn(lines: &[Line], max_label: Option<usize>, terminal: usize) -> Vec<(String, String)> {
     let bars = lines.iter().filter_map(|line| match line {
         Line::Bar(label, rows) => Some((label, *rows)),
         Line::Gap => None,
@@ -130,8 +130,8 @@ fn drawn(lines: &[Line], max_label: usize, terminal: usize) -> Vec<(String, Stri
     // Two spaces before the label, two after it, one after the number.
     let others = numbers + 5;
     let max_label = match max_label {
-        usize::MAX => labels,
-        limit => limit.min(terminal.saturating_sub(others + MIN_WIDTH).max(MIN_WIDTH)),
+        None => labels,
+        Some(limit) => limit.min(terminal.saturating_sub(others + MIN_WIDTH).max(MIN_WIDTH)),
     };
     let labels = labels.min(max_label);
     let width = terminal.saturating_sub(labels + others).max(1);
@@ -182,18 +182,13 @@ mod tests {
             Line::Gap,
         ];
         for terminal in [30, 40, 60, 80, 160] {
-            for (text, bar) in drawn(&lines, MAX_LABEL, terminal) {
+            for (text, bar) in drawn(&lines, Some(MAX_LABEL), terminal) {
                 assert!(text.width() + bar.width() <= terminal, "{terminal}: {text}{bar}");
             }
         }
-        assert_eq!(drawn(&lines, MAX_LABEL, 1)[0].1, "█");
+        assert_eq!(drawn(&lines, Some(MAX_LABEL), 1)[0].1, "█");
         assert_eq!(
-            drawn(
-                &[Line::Bar("2026-11-29 12:00 +00:00".to_owned(), 1)],
-                usize::MAX,
-                20
-            )[0]
-            .0,
+            drawn(&[Line::Bar("2026-11-29 12:00 +00:00".to_owned(), 1)], None, 20)[0].0,
             "  2026-11-29 12:00 +00:00  1 "
         );
     }
