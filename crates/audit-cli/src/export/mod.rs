@@ -1,5 +1,7 @@
 //! `auditlog export`: writes the entries that a query asks for to a file or to standard output, in the order of the feed.
 
+mod complete;
+mod copy;
 mod file;
 mod format;
 mod interrupt;
@@ -13,22 +15,22 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use audit_ops::unfinished::{Existing, Unfinished};
-
 use audit_ops::{OpsError, session};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use db_services::audit::Reading;
 use db_services::audit::feed::{self, Position};
 use db_services::audit::query::AuditFilter;
 use db_services::client::{Connection, Database};
-use db_services::files::sync_names;
 use indicatif::ProgressBar;
 
 use crate::args::DatabaseArgs;
 use crate::database::{connect, open_existing};
 use crate::error::{CliError, CommandResult, Context, partial_if};
-use crate::output::{self, print_line, print_note};
+use crate::output::{self, print_note};
 use crate::query_args::{LANGUAGE, QueryArgs};
-use crate::reading::{RecordArgs, as_tenant, next_of_feed, of_feed};
+use crate::reading::{RecordArgs, as_tenant, of_feed};
+use complete::{complete, with_remedy};
+use copy::{End, copy};
 use format::Format;
 use interrupt::interrupted;
 use manifest::Manifest;
@@ -117,13 +119,6 @@ struct Export {
     saved: Option<Position>,
     first: Position,
     began: DateTime<Utc>,
-}
-
-/// Where an export ended.
-struct End {
-    rows: u64,
-    position: Position,
-    has_more: bool,
 }
 
 pub(crate) async fn run(database: &DatabaseArgs, args: Args) -> CommandResult {
@@ -242,201 +237,4 @@ async fn prepare(database: &Database, args: &Args) -> Result<Export, CliError> {
         saved,
         began: Utc::now(),
     })
-}
-
-/// The most rows of a batch.
-const BATCH_ROWS: u64 = 5_000;
-/// About how many bytes of lines a batch should have.
-const BATCH_BYTES: u64 = 8 << 20;
-
-/// Copies the rows to the stream, in batches.
-async fn copy(
-    export: &mut Export,
-    args: &Args,
-    stream: &mut Stream,
-    bar: &ProgressBar,
-    stop: &Cell<bool>,
-) -> Result<End, CliError> {
-    let name = || {
-        args.out
-            .as_ref()
-            .map_or("standard output".to_owned(), |path| path.display().to_string())
-    };
-    stream.write(&args.format.header()?).context(name)?;
-    let (mut position, mut rows, mut last) = (export.first.clone(), 0, (0, 0));
-    loop {
-        if stop.get() {
-            return Err(CliError::new("interrupted"));
-        }
-        let wanted = batch_rows(last, args.limit.map(|limit| limit.saturating_sub(rows)));
-        let tenant = args.query.tenant.as_deref();
-        let batch = next_of_feed(&mut export.conn, tenant, &position, &export.filter, wanted).await??;
-        let mut bytes = 0;
-        // Not as one text: that would take the memory of the batch once more.
-        for part in batch.rows.chunks(100) {
-            let lines = args.format.lines(part)?;
-            bytes += lines.len() as u64;
-            stream.write(&lines).context(name)?;
-        }
-        if !batch.rows.is_empty() {
-            last = (batch.rows.len() as u64, bytes);
-        }
-        rows += batch.rows.len() as u64;
-        position = batch.position;
-        bar.set_message(format!("exporting: {}", output::entries(rows)));
-        let is_full = args.limit.is_some_and(|limit| rows >= limit);
-        let is_abandoned = args.out.is_none() && !output::is_open();
-        if !batch.more || is_full || is_abandoned {
-            if batch.lag.open > 0 {
-                print_note!(
-                    "{}: their entries, if they have any, come with the next export",
-                    output::counted(
-                        batch.lag.open as u64,
-                        "transaction is open",
-                        "transactions are open"
-                    )
-                );
-            }
-            return Ok(End {
-                rows,
-                position,
-                has_more: batch.more && is_full,
-            });
-        }
-    }
-}
-
-/// How many rows to read, where the last batch had this many rows and bytes. The feed ends a batch of larger rows; what the
-/// server sent beyond that is read again.
-fn batch_rows((rows, bytes): (u64, u64), left: Option<u64>) -> u32 {
-    const FIRST: u64 = 100;
-    let affordable = match rows {
-        0 => FIRST,
-        rows => BATCH_BYTES / (bytes / rows).max(1),
-    };
-    let most = BATCH_ROWS.min(left.unwrap_or(BATCH_ROWS));
-    u32::try_from(affordable.min(most).max(1)).unwrap_or(1)
-}
-
-/// Gives the files their names, and saves the position.
-async fn complete(database: &Database, args: &Args, path: &Path, written: Written) -> CommandResult {
-    let Written {
-        mut export,
-        end,
-        unfinished,
-        ended,
-        manifest: (unfinished_manifest, file),
-    } = written;
-    let manifest = manifest(args, path, &export, &end, &ended);
-    let manifest_path = Manifest::path(path);
-    file::write(file, &manifest.text()?, &manifest_path)?;
-    // Something that has the name since this began has its own manifest.
-    file::ensure_free(path, args.existing())?;
-    // A program that waits for the file finds its manifest.
-    file::rename(unfinished_manifest, &manifest_path, Existing::Replaced)?;
-    if let Err(error) = file::rename(unfinished, path, args.existing()) {
-        if !path.exists() {
-            let _ = std::fs::remove_file(&manifest_path);
-        }
-        return Err(error);
-    }
-    sync_names(file::directory(path)).context(|| path.display().to_string())?;
-    if let Some(name) = &args.position {
-        let saving = save(&mut export, name, &end.position);
-        let saved = tokio::select! {
-            biased;
-            saved = saving => saved,
-            // A statement of SQLite cannot be left.
-            code = interrupted(), if database.sqlite_path().is_none() => {
-                print_note!(
-                    "auditlog: interrupted: {} is complete, and where it ends may be saved or not",
-                    path.display()
-                );
-                return Ok(code);
-            }
-        };
-        saved.map_err(|error| {
-            error.in_context(&format!(
-                "{} is complete, but where it ends is not saved",
-                path.display()
-            ))
-        })?;
-    }
-    print_line!(
-        "exported {} to {} ({})",
-        output::entries(end.rows),
-        path.display(),
-        output::size(i64::try_from(ended.file.bytes).unwrap_or(i64::MAX))
-    );
-    if end.has_more {
-        match &args.position {
-            Some(name) => print_note!("more entries: --position {name} with another --out"),
-            None => print_note!("more entries: --after {}", manifest_path.display()),
-        }
-    }
-    Ok(partial_if(end.has_more))
-}
-
-async fn save(export: &mut Export, name: &str, position: &Position) -> Result<(), CliError> {
-    let saved = export.saved.as_ref();
-    let saved = session::bounded(&mut export.conn, async |conn| {
-        of_feed(feed::save(conn, name, saved, Some(position)).await)
-    });
-    Ok(saved.await.map_err(with_remedy)??)
-}
-
-/// The error, with the right that a login needs to use positions.
-fn with_remedy(error: OpsError) -> CliError {
-    let is_refused = ["permission denied", "audit_feed_"]
-        .iter()
-        .all(|text| error.to_string().contains(text));
-    match is_refused {
-        true => CliError::from(error).in_context(
-            "--position needs the rights of the auditor (GRANT audit_auditor TO the login); without them, go on with --after",
-        ),
-        false => error.into(),
-    }
-}
-
-fn manifest(args: &Args, path: &Path, export: &Export, end: &End, ended: &Ended) -> Manifest {
-    let shown = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
-    Manifest {
-        format: Manifest::format(),
-        file: path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-        file_bytes: ended.file.bytes,
-        file_sha256: ended.file.sha256.clone(),
-        compression: args.compression().name().map(str::to_owned),
-        lines: args.format.name().to_owned(),
-        rows: end.rows,
-        bytes: ended.lines.bytes,
-        sha256: ended.lines.sha256.clone(),
-        query: export.filter.to_string(),
-        database: end.position.origin(),
-        first_position: export.first.to_string(),
-        last_position: end.position.to_string(),
-        position_name: args.position.clone(),
-        has_more: end.has_more,
-        began_at: shown(export.began),
-        ended_at: shown(Utc::now()),
-        made_by: concat!("auditlog ", env!("CARGO_PKG_VERSION")).to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_of_large_rows_has_few_of_them() {
-        assert_eq!(batch_rows((0, 0), None), 100);
-        assert_eq!(batch_rows((100, 50_000), None), 5_000);
-        assert_eq!(batch_rows((100, 100 << 20), None), 8);
-        assert_eq!(batch_rows((1, 1 << 30), None), 1);
-        assert_eq!(batch_rows((100, 50_000), Some(30)), 30);
-        assert_eq!(batch_rows((0, 0), Some(0)), 1);
-    }
 }
