@@ -126,6 +126,12 @@ fn an_export_goes_on_only_behind_a_file_that_is_there() {
     std::fs::rename(at("other"), at("b.ndjson")).unwrap();
     std::fs::rename(at("a.manifest.json"), at("b.ndjson.manifest.json")).unwrap();
     assert_eq!(after("b.ndjson.manifest.json").1.lines().count(), 1);
+    // It has no end.
+    let (code, out, err) = after("/dev/zero");
+    assert!(
+        code == 3 && out.is_empty() && err.contains("/dev/zero is no manifest of an export"),
+        "{err}"
+    );
 }
 
 #[test]
