@@ -265,6 +265,30 @@ on_both! {
         let again = spool::replay(dir.path(), &db.database, ReplayScope::AnyDatabase, |_| {}).await.unwrap();
         assert_eq!((again.damaged, again.entries), (0, 0));
     }
+
+    async fn a_damaged_line_is_quarantined_and_its_neighbours_are_stored(db: TestDb) {
+        let (database, dir) = (MemoryDatabase::new(), TempDir::new().unwrap());
+        database.fail(Failure::Unreachable);
+        let (writer, guard) = start(ahead(&database, dir.path()));
+        assert_eq!(writer.write_all(numbered(10)).await, Delivery::Spooled);
+        guard.shutdown(TIMEOUT).await;
+        let name = files(dir.path()).into_iter().find(|name| name.ends_with(".spool")).unwrap();
+        let mut bytes = std::fs::read(dir.path().join(&name)).unwrap();
+        let (written, damaged) = (br#""resource_id":"7""#, br#""resource_id":"8""#);
+        let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(written)).collect();
+        assert_eq!(places.len(), 1);
+        bytes[places[0]..][..damaged.len()].copy_from_slice(damaged);
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+
+        let replayed = spool::replay(dir.path(), &db.database, ReplayScope::AnyDatabase, |_| {}).await.unwrap();
+        assert_eq!((replayed.files, replayed.entries, replayed.failure), (1, 9, None));
+        assert_eq!(db.count().await, 9);
+        let quarantined = Quarantine::open(dir.path()).unwrap().list().unwrap();
+        let [line] = &quarantined[..] else {
+            panic!("{quarantined:?}")
+        };
+        assert!(line.entry.is_none() && line.line.windows(damaged.len()).any(|part| part == damaged), "{line:?}");
+    }
 }
 
 #[tokio::test]
