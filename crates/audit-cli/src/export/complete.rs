@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use audit_ops::session;
 use audit_ops::unfinished::Existing;
-use audit_ops::{OpsError, session};
 use chrono::{DateTime, SecondsFormat, Utc};
 use db_services::audit::feed::{self, Position};
 use db_services::client::Database;
@@ -13,7 +13,7 @@ use super::copy::End;
 use super::interrupt::interrupted;
 use super::manifest::Manifest;
 use super::stream::Ended;
-use super::{Args, Export, Written, file};
+use super::{Args, Export, Written, file, with_remedy};
 use crate::error::{CliError, CommandResult, Context, partial_if};
 use crate::output::{self, print_line, print_note};
 use crate::reading::of_feed;
@@ -88,19 +88,6 @@ async fn save(export: &mut Export, name: &str, position: &Position) -> Result<()
         of_feed(feed::save(conn, name, saved, Some(position)).await)
     });
     Ok(saved.await.map_err(with_remedy)??)
-}
-
-/// The error, with the right that a login needs to use positions.
-pub(super) fn with_remedy(error: OpsError) -> CliError {
-    let is_refused = ["permission denied", "audit_feed_"]
-        .iter()
-        .all(|text| error.to_string().contains(text));
-    match is_refused {
-        true => CliError::from(error).in_context(
-            "--position needs the rights of the auditor (GRANT audit_auditor TO the login); without them, go on with --after",
-        ),
-        false => error.into(),
-    }
 }
 
 fn manifest(args: &Args, path: &Path, export: &Export, end: &End, ended: &Ended) -> Manifest {

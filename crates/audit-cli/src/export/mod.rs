@@ -29,7 +29,7 @@ use crate::error::{CliError, CommandResult, Context, partial_if};
 use crate::output::{self, print_note};
 use crate::query_args::{LANGUAGE, QueryArgs};
 use crate::reading::{RecordArgs, as_tenant, of_feed};
-use complete::{complete, with_remedy};
+use complete::complete;
 use copy::{End, copy};
 use format::Format;
 use interrupt::interrupted;
@@ -237,4 +237,17 @@ async fn prepare(database: &Database, args: &Args) -> Result<Export, CliError> {
         saved,
         began: Utc::now(),
     })
+}
+
+/// The error, with the right that a login needs to use positions.
+fn with_remedy(error: OpsError) -> CliError {
+    let is_refused = ["permission denied", "audit_feed_"]
+        .iter()
+        .all(|text| error.to_string().contains(text));
+    match is_refused {
+        true => CliError::from(error).in_context(
+            "--position needs the rights of the auditor (GRANT audit_auditor TO the login); without them, go on with --after",
+        ),
+        false => error.into(),
+    }
 }
