@@ -31,30 +31,30 @@ pub(super) fn encode<'a>(rows: impl ExactSizeIterator<Item = &'a NewAuditLog>) -
     body
 }
 
-/// The lines of a body, decoded where SQLite holds it: a copy of a full batch of control characters takes 3 MiB.
-#[derive(Debug, FromSqlRow)]
-pub(super) struct Lines {
+/// The lines of a body.
+#[derive(Debug, Default, PartialEq, FromSqlRow)]
+pub(super) struct Decoded {
     pub(super) rows: Vec<LogRow>,
     pub(super) damaged: Vec<Vec<u8>>,
 }
 
-impl FromSql<Binary, Sqlite> for Lines {
+/// Decodes a body where SQLite holds it: a copy of a full batch of control characters takes 3 MiB.
+impl FromSql<Binary, Sqlite> for Decoded {
     fn from_sql(mut body: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
-        let (rows, damaged) = decode(body.read_blob());
-        Ok(Self { rows, damaged })
+        Ok(decode(body.read_blob()))
     }
 }
 
-/// Reads lines back: the rows, and the lines that are damaged.
-pub(super) fn decode(body: &[u8]) -> (Vec<LogRow>, Vec<Vec<u8>>) {
-    let (mut rows, mut damaged) = (Vec::new(), Vec::new());
+/// Reads lines back.
+pub(super) fn decode(body: &[u8]) -> Decoded {
+    let mut decoded = Decoded::default();
     for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match decode_line(line) {
-            Some(row) => rows.push(LogRow(row)),
-            None => damaged.push(line.to_vec()),
+            Some(row) => decoded.rows.push(LogRow(row)),
+            None => decoded.damaged.push(line.to_vec()),
         }
     }
-    (rows, damaged)
+    decoded
 }
 
 fn decode_line(line: &[u8]) -> Option<NewAuditLog> {
@@ -91,7 +91,8 @@ mod tests {
         #[test]
         fn rows_come_back_as_they_were(action in any::<String>(), actor in any::<Option<String>>(), seq in any::<i64>(), micros in -210_866_803_200_000_000..8_000_000_000_000_000_000_i64) {
             let rows = vec![row(action, actor, seq, micros), row("x".to_owned(), None, 1, 0)];
-            prop_assert_eq!(decode(&encode(rows.iter())), (rows.into_iter().map(LogRow).collect(), vec![]));
+            let decoded = decode(&encode(rows.iter()));
+            prop_assert_eq!(decoded, Decoded { rows: rows.into_iter().map(LogRow).collect(), damaged: vec![] });
         }
 
         /// A flipped bit costs one line, or two where it makes or removes a line feed; never a wrong row.
@@ -101,7 +102,7 @@ mod tests {
             let mut body = encode(rows.iter());
             let at = at % body.len();
             body[at] ^= 1 << bit;
-            let (read, damaged) = decode(&body);
+            let Decoded { rows: read, damaged } = decode(&body);
             prop_assert!(read.len() >= 18 && !damaged.is_empty());
             prop_assert!(read.iter().all(|row| rows.contains(&row.0)));
         }

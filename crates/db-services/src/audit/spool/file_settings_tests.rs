@@ -1,13 +1,14 @@
 //! The settings of SQLite for a spool file.
 
+use audit_core::spool::{Adoption, Batch, Store};
 use diesel::dsl::sql;
 use diesel::sql_types::BigInt;
 use tempfile::TempDir;
 
 use super::*;
 use crate::audit::AuditEntry;
+use crate::audit::spool::codec;
 use crate::audit::spool::store::Directory;
-use audit_core::spool::{Adoption, Store};
 
 fn single() -> Batch<Vec<u8>> {
     let row = AuditEntry::new("single").into();

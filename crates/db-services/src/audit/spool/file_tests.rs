@@ -2,18 +2,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use audit_core::spool::{Adoption, Batch, SalvageFrom, SalvagedBatch, Store};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use diesel::result::Error;
 
 use super::*;
+use crate::audit::row::LogRow;
+use crate::audit::spool::codec;
 use crate::audit::spool::inspect::{Look, look};
 use crate::audit::spool::store::Directory;
 use crate::audit::spool::table::SCHEMA;
 use crate::audit::{AuditEntry, NewAuditLog};
 use crate::files::create_for_owner;
-use audit_core::spool::{Adoption, Store};
 
 fn body(tag: usize, rows: usize) -> Batch<Vec<u8>> {
     let rows: Vec<NewAuditLog> = (0..rows)
@@ -129,7 +131,7 @@ proptest! {
                 }
             }
         }
-        let expected: Vec<_> = model.iter().map(|(id, batch)| (*id, codec::decode(&batch.body).0)).collect();
+        let expected: Vec<_> = model.iter().map(|(id, batch)| (*id, codec::decode(&batch.body).rows)).collect();
         prop_assert_eq!(all(&mut file), expected);
         let ids: Vec<i64> = model.into_keys().collect();
         prop_assert_eq!(file.remove_if_done(&[]).unwrap(), ids.is_empty());
@@ -160,9 +162,9 @@ proptest! {
         fs::write(&hurt, bytes).unwrap();
         if let Some(mut found) = adopt(&path) {
             let result = found.check();
-            let written: Vec<LogRow> = add.iter().flat_map(|batch| codec::decode(&batch.body).0).collect();
+            let written: Vec<LogRow> = add.iter().flat_map(|batch| codec::decode(&batch.body).rows).collect();
             for salvaged in salvage_all(&mut found) {
-                let (rows, _) = codec::decode(&salvaged.batch.body);
+                let rows = codec::decode(&salvaged.batch.body).rows;
                 prop_assert!(rows.iter().all(|row| written.contains(row)), "{:?}", result);
             }
         }

@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use audit_core::Time;
-use audit_core::spool::{Adoption, SpoolConfig, SpoolNotice, SpoolReply, SpoolRequest, SpoolWorker, Store};
+use audit_core::spool::{
+    Adoption, Batch, SpoolConfig, SpoolNotice, SpoolReply, SpoolRequest, SpoolWorker, Store,
+};
 use tempfile::TempDir;
 
 use super::*;
+use crate::audit::spool::codec;
 use crate::audit::spool::inspect::{Look, look};
 use crate::audit::spool::place::hook;
 use crate::audit::spool::store::Directory;

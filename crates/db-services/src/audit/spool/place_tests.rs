@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use audit_core::spool::{Adoption, Store};
+use audit_core::spool::{Adoption, Batch, SalvageFrom, Store};
 use tempfile::TempDir;
 
 use super::*;
+use crate::audit::spool::codec;
 use crate::audit::spool::inspect::{Look, look};
 use crate::audit::spool::store::{Directory, remove_rest};
 use crate::audit::spool::table::SCHEMA;

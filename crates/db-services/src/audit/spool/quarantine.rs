@@ -300,7 +300,7 @@ impl Quarantine {
                 reason,
                 sqlstate,
                 target,
-                entry: codec::decode(&line).0.pop().map(|row| row.0),
+                entry: codec::decode(&line).rows.pop().map(|row| row.0),
                 line,
             })
             .collect())

@@ -45,7 +45,7 @@ pub(super) const SHARED: &str = "";
 /// They may not. In return SQLite keeps the index of the log in memory: a full disk has no space for it.
 pub(super) const ALONE: &str = "PRAGMA locking_mode = EXCLUSIVE;";
 
-/// The cache holds twice a batch: the default, 2 MiB, would be a sixteenth of a queue of 32 MiB.
+/// A batch is written once and read once, so a larger cache than 1 MiB (the default is 2) is memory without a use.
 const SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
      PRAGMA cache_size = -1024;";
 
